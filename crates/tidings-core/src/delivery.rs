@@ -1,0 +1,6 @@
+//! Delivery: what has been delivered, and what happens to what has not.
+//!
+//! Owns: stretches (what a device was offered and has acknowledged). Refuses to read
+//! topics or clocks. Neighbours: gateway grows stretches, inbox folds them, courier decides by them.
+
+pub mod stretch;

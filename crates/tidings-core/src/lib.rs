@@ -1,0 +1,14 @@
+//! The pure part of tidings: everything that is *decided*, with no runtime, broker, database, clock, environment or file
+//! system. Bytes and the time come in as arguments; decisions go out as values.
+//!
+//! Rooms, each may use those above it: `ids` `channel` `position` `time` `fate` `offsets`, then `notification`, then
+//! `record` and `event`, then `rules` and `delivery`, then `protocol`. ARCHITECTURE.md has the table.
+
+pub mod channel;
+pub mod delivery;
+pub mod fate;
+pub mod ids;
+pub mod notification;
+pub mod position;
+pub mod record;
+pub mod time;

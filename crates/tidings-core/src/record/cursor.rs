@@ -1,0 +1,73 @@
+//! The value of `cursors`: what a device was offered of a channel, and what it has acknowledged.
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::channel::Channel;
+use crate::delivery::stretch::Stretches;
+use crate::ids::{DeviceId, UserId};
+use crate::position::Epoch;
+
+/// The state of one device in one channel. Later records of the same key say more, never less, within an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CursorRecord {
+    /// Whose device.
+    pub user_id: UserId,
+    /// Which device.
+    pub device_id: DeviceId,
+    /// Which channel.
+    pub channel: Channel,
+    /// The generation the offsets belong to.
+    pub epoch: Epoch,
+    /// What was written to the device's connections.
+    pub offered: Stretches,
+    /// What the device has acknowledged: these are delivered.
+    pub acknowledged: Stretches,
+}
+
+impl CursorRecord {
+    /// The record's key: user, device and channel, joined by `|`, with `|` and `%` inside them percent-encoded.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let escape = |part: &str| part.replace('%', "%25").replace('|', "%7C");
+        format!("{}|{}|{}", escape(self.user_id.as_str()), escape(self.device_id.as_str()), escape(self.channel.as_str()))
+    }
+
+    /// The partition, of `partitions`, that the record belongs to: the one of its user's mailbox.
+    #[must_use]
+    pub fn partition(&self, partitions: i32) -> i32 {
+        Channel::mailbox(&self.user_id).partition(partitions)
+    }
+}
+
+impl Record for CursorRecord {
+    const NAME: &'static str = "cursor";
+    const VERSION: u32 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cursor(user: &str, device: &str) -> CursorRecord {
+        CursorRecord {
+            user_id: user.parse().unwrap(),
+            device_id: device.parse().unwrap(),
+            channel: "booking-updates".parse().unwrap(),
+            epoch: Epoch(1),
+            offered: Stretches::new(),
+            acknowledged: Stretches::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_devices_never_share_a_key(a in "[a|%]{1,4}", b in "[a|%]{1,4}", c in "[a|%]{1,4}", d in "[a|%]{1,4}") {
+            prop_assume!((&a, &b) != (&c, &d));
+            prop_assert_ne!(cursor(&a, &b).key(), cursor(&c, &d).key());
+        }
+    }
+}

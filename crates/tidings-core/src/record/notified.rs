@@ -1,0 +1,37 @@
+//! The value of `notifications`: one notification for one channel.
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::channel::Channel;
+use crate::notification::Notification;
+
+/// A rendered notification on its way to a channel. The record's key is the channel's name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationRecord {
+    /// Where it goes.
+    pub channel: Channel,
+    /// What is shown.
+    pub notification: Notification,
+    /// The name of the rule that made it.
+    pub rule: String,
+    /// Where its event came from.
+    pub origin: Origin,
+}
+
+/// The coordinates of a record on a domain topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+impl Record for NotificationRecord {
+    const NAME: &'static str = "notification";
+    const VERSION: u32 = 1;
+}
