@@ -1,1 +1,9 @@
-//! tidings
+//! tidings turns domain events on Kafka into notifications and gets each one to every device of everyone it concerns.
+//!
+//! The rooms, from the bottom up: adapters (`clock`, `telemetry`, `config`, `kafka`, `store`, `auth`), services (`pipeline`,
+//! `gateway`, `inbox`, `courier`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
+
+pub mod clock;
+pub mod config;
+pub mod kafka;
+pub mod telemetry;

@@ -1,0 +1,58 @@
+//! Configuration: one TOML file and the environment, checked before anything starts.
+//!
+//! Owns: every key, its default (`default.toml`, which is also the reference), its range, and the message that refuses a
+//! wrong one with file and line. Refuses to guess. Neighbours: each room is given its own section, never the whole.
+
+mod load;
+mod origin;
+pub mod sections;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load};
+pub use sections::{
+    AuthConfig, CourierConfig, GatewayConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig,
+    ShutdownConfig, Start, StoreConfig, TopicsConfig,
+};
+
+/// The commented default, which names every key.
+pub const DEFAULT: &str = include_str!("config/default.toml");
+
+/// All sections. Only the assembly sees it; it hands each room its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this process is.
+    pub node: NodeConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The cluster and tidings' own topics.
+    pub kafka: KafkaConfig,
+    /// Events to notifications.
+    pub pipeline: PipelineConfig,
+    /// Connections.
+    pub gateway: GatewayConfig,
+    /// Tokens.
+    pub auth: AuthConfig,
+    /// The database.
+    pub store: StoreConfig,
+    /// The projector.
+    pub inbox: InboxConfig,
+    /// The retry ladder.
+    pub courier: CourierConfig,
+    /// Draining.
+    pub shutdown: ShutdownConfig,
+}
+
+impl Config {
+    /// The effective configuration as TOML, without its secrets.
+    ///
+    /// # Errors
+    /// If a value cannot be written as TOML.
+    pub fn shown(&self) -> Result<String, toml::ser::Error> {
+        let mut shown = self.clone();
+        shown.auth.hide();
+        shown.kafka.hide();
+        toml::to_string_pretty(&shown)
+    }
+}

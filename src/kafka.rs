@@ -1,0 +1,8 @@
+//! The adapter to Kafka: everything that knows librdkafka.
+//!
+//! Owns: clients and their properties, the names and making of tidings' own topics, consuming, producing, transactions and
+//! the embedded cluster. Refuses to know what a record means. Neighbours: services above, `config` beside.
+
+pub mod cluster;
+pub mod producer;
+pub mod topic;

@@ -1,0 +1,156 @@
+//! The cluster: how every client of this process reaches it.
+//!
+//! Owns: the properties common to all clients and what the configuration may override. Refuses to let a property break a
+//! promise: those that order, acknowledgement or commits rest on are set last.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rdkafka::ClientConfig;
+
+use super::topic::TopicNames;
+use crate::config::KafkaConfig;
+
+/// A property file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`kafka.property_files`: the value of `{property}` could not be read from {file}")]
+pub struct PropertyFileError {
+    property: String,
+    file: String,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Which cluster, and as whom.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    brokers: String,
+    group_prefix: String,
+    names: TopicNames,
+    properties: BTreeMap<String, String>,
+    flavour: Flavour,
+}
+
+/// What stands behind the brokers' addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// Brokers as they are in production.
+    Brokers,
+    /// librdkafka's mock cluster in this process, whose limits `embedded` names.
+    Embedded,
+}
+
+impl Cluster {
+    /// The cluster of the configuration.
+    ///
+    /// # Errors
+    /// If a property file cannot be read.
+    pub fn new(config: &KafkaConfig) -> Result<Self, PropertyFileError> {
+        let mut properties: BTreeMap<_, _> =
+            config.properties.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+        for (property, file) in &config.property_files {
+            let value = std::fs::read_to_string(Path::new(file)).map_err(|source| PropertyFileError {
+                property: property.clone(),
+                file: file.clone(),
+                source,
+            })?;
+            properties.insert(property.clone(), value.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        Ok(Self {
+            brokers: config.brokers.clone(),
+            group_prefix: config.group_prefix.clone(),
+            names: TopicNames::new(&config.topic_prefix),
+            properties,
+            flavour: Flavour::Brokers,
+        })
+    }
+
+    /// The same configuration, pointed at an embedded cluster.
+    #[must_use]
+    pub fn embedded_at(mut self, brokers: String) -> Self {
+        self.brokers = brokers;
+        self.flavour = Flavour::Embedded;
+        self
+    }
+
+    /// What stands behind the addresses.
+    #[must_use]
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// The addresses, `host:port` separated by commas.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The names of tidings' own topics.
+    #[must_use]
+    pub fn names(&self) -> &TopicNames {
+        &self.names
+    }
+
+    /// The name of a service's consumer group, also the stem of its transactional ids.
+    #[must_use]
+    pub fn group(&self, service: &str) -> String {
+        format!("{}{service}", self.group_prefix)
+    }
+
+    /// Properties for any client; `client_id` shows in the brokers' logs and metrics.
+    #[must_use]
+    pub fn client(&self, client_id: &str) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("client.id", format!("tidings-{client_id}"));
+        client.set("log.connection.close", "false");
+        client.set("reconnect.backoff.max.ms", "2000");
+        for (name, value) in &self.properties {
+            client.set(name, value);
+        }
+        client.set("bootstrap.servers", &self.brokers);
+        client
+    }
+
+    /// Properties for a reader that commits nothing by itself and is told when an offset does not exist. A reader without a
+    /// group of its own takes `service`'s name and never commits.
+    #[must_use]
+    pub fn consumer(&self, service: &str) -> ClientConfig {
+        let mut client = self.client(service);
+        // The mock cluster answers a fetch without news only after the whole wait.
+        let fetch_wait_ms = if self.flavour == Flavour::Embedded { "5" } else { "100" };
+        for (name, value) in [
+            ("fetch.wait.max.ms", fetch_wait_ms),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", "30000"),
+            ("topic.metadata.refresh.interval.ms", "10000"),
+        ] {
+            if !self.properties.contains_key(name) {
+                client.set(name, value);
+            }
+        }
+        client.set("group.id", self.group(service));
+        client.set("enable.auto.commit", "false");
+        client.set("enable.auto.offset.store", "false");
+        client.set("auto.offset.reset", "error");
+        client.set("enable.partition.eof", "false");
+        client.set("isolation.level", "read_committed");
+        client
+    }
+
+    /// Properties for a producer that keeps order and never gives up: what was handed to it is written once, in order, however
+    /// long the brokers are away.
+    #[must_use]
+    pub fn producer(&self, client_id: &str) -> ClientConfig {
+        let mut client = self.client(client_id);
+        for (name, value) in [("linger.ms", "5"), ("compression.type", "lz4"), ("message.max.bytes", "2097152")] {
+            if !self.properties.contains_key(name) {
+                client.set(name, value);
+            }
+        }
+        client.set("enable.idempotence", "true");
+        client.set("acks", "all");
+        client.set("message.timeout.ms", "0");
+        client.set("partitioner", "murmur2_random");
+        client
+    }
+}

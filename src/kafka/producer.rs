@@ -1,0 +1,165 @@
+//! Producing: records out, their acknowledgement back through a ticket.
+//!
+//! Owns: the producer's queue and the way back from a broker's answer to whoever waits for it. Refuses nothing by itself
+//! but what can never be written. Full queue: the caller is told and decides; nothing is dropped.
+
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
+use tidings_core::fate::Cause;
+use tidings_core::record::dead_letter::Header as RecordHeader;
+use tidings_core::record::{Record, VERSION_HEADER};
+
+use super::cluster::Cluster;
+
+/// What travels with a record and is told when the brokers have it, on the producer's own thread.
+pub trait Ticket: Send + Sync + 'static {
+    /// Called exactly once for each record that was taken.
+    fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>);
+}
+
+/// Where a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+}
+
+/// Why a record was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// The queue has no room; poll again later.
+    #[error("the producer's queue is full: the brokers are slower than the records, or away")]
+    QueueFull,
+    /// The record is larger than the topic or this client takes.
+    #[error("a record for {topic} is larger than `message.max.bytes` allows")]
+    TooLarge {
+        /// The topic it was meant for.
+        topic: String,
+    },
+    /// Anything else that librdkafka reports.
+    #[error("a record for {topic} could not be written")]
+    Failed {
+        /// The topic it was meant for.
+        topic: String,
+        /// What librdkafka says.
+        #[source]
+        source: KafkaError,
+    },
+}
+
+impl ProduceError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::QueueFull | Self::Failed { .. } => Cause::Dependency,
+            Self::TooLarge { .. } => Cause::Refused,
+        }
+    }
+
+    fn new(topic: &str, source: KafkaError) -> Self {
+        match source.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => Self::QueueFull,
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                Self::TooLarge { topic: topic.to_owned() }
+            }
+            _ => Self::Failed { topic: topic.to_owned(), source },
+        }
+    }
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub topic: &'a str,
+    /// The partition, where the key does not decide it.
+    pub partition: Option<i32>,
+    /// The key.
+    pub key: Option<&'a [u8]>,
+    /// The value; none is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The headers in order.
+    pub headers: &'a [RecordHeader],
+}
+
+/// The header that a value of type `R` carries.
+#[must_use]
+pub fn version_header<R: Record>() -> RecordHeader {
+    (VERSION_HEADER.to_owned(), Some(R::VERSION.to_string().into_bytes()))
+}
+
+/// Headers as librdkafka takes them.
+#[must_use]
+pub fn owned_headers(headers: &[RecordHeader]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
+        all.insert(Header { key, value: value.as_deref() })
+    })
+}
+
+struct Context<T>(std::marker::PhantomData<fn(T)>);
+
+impl<T: Ticket> ClientContext for Context<T> {
+    fn stats(&self, _: Statistics) {}
+}
+
+impl<T: Ticket> ProducerContext for Context<T> {
+    type DeliveryOpaque = Box<T>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<T>) {
+        ticket.settled(match result {
+            Ok(message) => Ok(Written { partition: message.partition(), offset: message.offset() }),
+            Err((error, message)) => Err(ProduceError::new(message.topic(), error.clone())),
+        });
+    }
+}
+
+/// An idempotent producer with a thread of its own that brings answers back.
+pub struct Producer<T: Ticket> {
+    inner: ThreadedProducer<Context<T>>,
+}
+
+impl<T: Ticket> Producer<T> {
+    /// A producer for `cluster`. The brokers need not be there yet.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn new(cluster: &Cluster, client_id: &str) -> Result<Self, KafkaError> {
+        let inner = cluster.producer(client_id).create_with_context(Context(std::marker::PhantomData))?;
+        Ok(Self { inner })
+    }
+
+    /// Takes a record into the queue. The ticket is settled once the brokers have answered, or handed back with the error if
+    /// the record was not taken.
+    ///
+    /// # Errors
+    /// If the queue is full or the record can never be written.
+    pub fn send(&self, record: Outgoing<'_>, ticket: Box<T>) -> Result<(), (ProduceError, Box<T>)> {
+        let mut base = BaseRecord::<[u8], [u8], Box<T>>::with_opaque_to(record.topic, ticket);
+        base.partition = record.partition;
+        base.key = record.key;
+        base.payload = record.value;
+        base.headers = (!record.headers.is_empty()).then(|| owned_headers(record.headers));
+        self.inner.send(base).map_err(|(error, returned)| (ProduceError::new(record.topic, error), returned.delivery_opaque))
+    }
+
+    /// Waits until everything taken is written, or `limit` has passed.
+    ///
+    /// # Errors
+    /// If something is still waiting then.
+    pub fn flush(&self, limit: Duration) -> Result<(), KafkaError> {
+        self.inner.flush(limit)
+    }
+
+    /// Records that the brokers have not acknowledged yet.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+}

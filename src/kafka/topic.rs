@@ -1,0 +1,65 @@
+//! The names of tidings' own topics.
+//!
+//! Owns: which topics there are and what they are called. `topics` beside makes and checks them.
+
+use tidings_core::time::Delay;
+
+/// Names with the configured prefix.
+#[derive(Debug, Clone)]
+pub struct TopicNames {
+    prefix: String,
+}
+
+impl TopicNames {
+    /// Names that begin with `prefix`.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Rendered notifications, keyed by channel.
+    #[must_use]
+    pub fn notifications(&self) -> String {
+        self.own("notifications")
+    }
+
+    /// What devices were offered and have acknowledged; compacted.
+    #[must_use]
+    pub fn cursors(&self) -> String {
+        self.own("cursors")
+    }
+
+    /// Deliveries waiting for `rung`'s delay.
+    #[must_use]
+    pub fn retry(&self, rung: &Delay) -> String {
+        self.own(&format!("retry.{rung}"))
+    }
+
+    /// Deliveries that ended without success.
+    #[must_use]
+    pub fn undelivered(&self) -> String {
+        self.own("undelivered")
+    }
+
+    /// Records that could not become notifications.
+    #[must_use]
+    pub fn dlq(&self) -> String {
+        self.own("dlq")
+    }
+
+    /// Short-lived words to the nodes.
+    #[must_use]
+    pub fn signals(&self) -> String {
+        self.own("signals")
+    }
+
+    /// The epoch; compacted.
+    #[must_use]
+    pub fn meta(&self) -> String {
+        self.own("meta")
+    }
+
+    fn own(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
