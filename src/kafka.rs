@@ -4,5 +4,6 @@
 //! the embedded cluster. Refuses to know what a record means. Neighbours: services above, `config` beside.
 
 pub mod cluster;
+pub mod consumer;
 pub mod producer;
 pub mod topic;

@@ -1,7 +1,9 @@
-//! Telemetry: log lines and the registry of metrics.
+//! Telemetry: log lines, the registry of metrics, and each role's health.
 //!
 //! Owns: how lines are written and where metrics are collected. Refuses to know any metric: each service registers its own
 //! under its own prefix. Neighbours: every service above; `http` encodes the registry.
+
+pub mod health;
 
 use std::sync::Arc;
 

@@ -1,0 +1,271 @@
+//! Consuming as a member of a group, polled by one thread that owns all its state.
+//!
+//! Owns: joining, the handing over of partitions, pausing, commits. Refuses to commit or to assign by itself: librdkafka's
+//! callback only notes what the group decided, `poll` returns it as a step, and the group waits until the caller answers with
+//! [`Consumer::start_reading`] or [`Consumer::stop_reading`]. So a service drains and commits in plain code, without a lock.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use super::cluster::Cluster;
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition {
+    /// The topic's name.
+    pub topic: std::sync::Arc<str>,
+    /// The partition's number.
+    pub number: i32,
+}
+
+impl std::fmt::Display for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.number)
+    }
+}
+
+/// What one poll brought.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Nothing within the wait.
+    Nothing,
+    /// The next record of some partition.
+    Record(BorrowedMessage<'a>),
+    /// The group gave these; answer with [`Consumer::start_reading`].
+    Assigned(Vec<Partition>),
+    /// The group takes these; finish, commit, and answer with [`Consumer::stop_reading`].
+    Revoked(Vec<Partition>),
+    /// Somebody else has these already; do not commit, answer with [`Consumer::stop_reading`].
+    Lost(Vec<Partition>),
+    /// The position of some partition lies outside its log.
+    OutOfRange,
+    /// Something that librdkafka goes on trying by itself: brokers away, a topic that is not there.
+    Trouble(RDKafkaErrorCode),
+}
+
+enum Decision {
+    Assign(Vec<Partition>),
+    Revoke(Vec<Partition>),
+    Lose(Vec<Partition>),
+}
+
+struct Context {
+    /// Shared with librdkafka's callback, which runs inside `poll` on the same thread.
+    decisions: Mutex<VecDeque<Decision>>,
+    closing: AtomicBool,
+}
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.closing.load(Ordering::Relaxed) {
+            // Nobody will ask for the step any more, and closing waits for the answer.
+            release(consumer, list).unwrap_or_else(|error| tracing::debug!(%error, "partitions were not released at the end"));
+            return;
+        }
+        let partitions = partitions(list);
+        let decision = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Decision::Assign(partitions),
+            _ if consumer.assignment_lost() => Decision::Lose(partitions),
+            _ => Decision::Revoke(partitions),
+        };
+        self.decisions.lock().push_back(decision);
+    }
+}
+
+/// A member of a consumer group. Dropping it leaves the group without committing.
+pub struct Consumer {
+    inner: BaseConsumer<Context>,
+}
+
+impl Consumer {
+    /// Joins the group of `service` for `topics`. Neither the brokers nor the topics need to be there yet.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn join(cluster: &Cluster, service: &str, topics: &[&str]) -> Result<Self, KafkaError> {
+        let context = Context { decisions: Mutex::new(VecDeque::new()), closing: AtomicBool::new(false) };
+        let inner: BaseConsumer<Context> = cluster.consumer(service).create_with_context(context)?;
+        inner.subscribe(topics)?;
+        Ok(Self { inner })
+    }
+
+    /// Waits up to `wait` for the next step. Must be called at least every few minutes, or the group goes on without us.
+    ///
+    /// # Errors
+    /// Only what is final: a client that librdkafka gave up.
+    pub fn poll(&self, wait: Duration) -> Result<Step<'_>, KafkaError> {
+        if let Some(step) = self.decided() {
+            return Ok(step);
+        }
+        match self.inner.poll(wait) {
+            None => Ok(self.decided().unwrap_or(Step::Nothing)),
+            Some(Ok(record)) => Ok(Step::Record(record)),
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Ok(Step::OutOfRange),
+                Some(code) => Ok(Step::Trouble(code)),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn decided(&self) -> Option<Step<'_>> {
+        self.inner.context().decisions.lock().pop_front().map(|decision| match decision {
+            Decision::Assign(partitions) => Step::Assigned(partitions),
+            Decision::Revoke(partitions) => Step::Revoked(partitions),
+            Decision::Lose(partitions) => Step::Lost(partitions),
+        })
+    }
+
+    /// Begins to read partitions that were assigned, each at its offset.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn start_reading(&self, starts: &[(Partition, i64)]) -> Result<(), KafkaError> {
+        let list = offsets(starts)?;
+        match self.inner.rebalance_protocol() {
+            rdkafka::consumer::RebalanceProtocol::Cooperative => self.inner.incremental_assign(&list),
+            _ => self.inner.assign(&list),
+        }
+    }
+
+    /// Gives back partitions that were revoked or lost.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn stop_reading(&self, gone: &[Partition]) -> Result<(), KafkaError> {
+        release(&self.inner, &list(gone))
+    }
+
+    /// What the group has committed for each partition: the next offset to read, if there is one.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn committed(&self, wanted: &[Partition], wait: Duration) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
+        let answer = self.inner.committed_offsets(list(wanted), wait)?;
+        answer
+            .elements()
+            .iter()
+            .map(|element| {
+                element.error()?;
+                let partition = Partition { topic: element.topic().into(), number: element.partition() };
+                let offset = match element.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => None,
+                };
+                Ok((partition, offset))
+            })
+            .collect()
+    }
+
+    /// The first offset of a partition and the one behind its last, as the brokers have them now.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn watermarks(&self, partition: &Partition, wait: Duration) -> Result<(i64, i64), KafkaError> {
+        self.inner.fetch_watermarks(&partition.topic, partition.number, wait)
+    }
+
+    /// How many partitions a topic has.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`, or there is no such topic.
+    pub fn partition_count(&self, topic: &str, wait: Duration) -> Result<usize, KafkaError> {
+        let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
+        Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+    }
+
+    /// Stops fetching partitions; what was fetched but not polled is fetched again after [`Consumer::resume`].
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn pause(&self, held: &[Partition]) -> Result<(), KafkaError> {
+        self.inner.pause(&list(held))
+    }
+
+    /// Goes on fetching partitions, where they were paused.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn resume(&self, freed: &[Partition]) -> Result<(), KafkaError> {
+        self.inner.resume(&list(freed))
+    }
+
+    /// Moves partitions that are being read to other offsets.
+    ///
+    /// # Errors
+    /// If librdkafka did not do it within `wait`.
+    pub fn seek(&self, targets: &[(Partition, i64)], wait: Duration) -> Result<(), KafkaError> {
+        let moved = self.inner.seek_partitions(offsets(targets)?, wait)?;
+        moved.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
+    }
+
+    /// Commits next offsets to read.
+    ///
+    /// # Errors
+    /// With [`CommitMode::Sync`], if the brokers did not take them; with [`CommitMode::Async`], only if nothing was sent.
+    pub fn commit(&self, done: &[(Partition, i64)], mode: CommitMode) -> Result<(), KafkaError> {
+        if done.is_empty() { Ok(()) } else { self.inner.commit(&offsets(done)?, mode) }
+    }
+
+    /// What a transaction needs to commit offsets in this group's name (KIP-447).
+    #[must_use]
+    pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.inner.group_metadata()
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.inner.context().closing.store(true, Ordering::Relaxed);
+        // A decision that was never answered would hold the closing up.
+        if self.inner.context().decisions.lock().drain(..).next().is_some() {
+            self.inner.unassign().unwrap_or_else(|error| tracing::debug!(%error, "partitions were not released at the end"));
+        }
+    }
+}
+
+/// Partitions and offsets as librdkafka takes them.
+///
+/// # Errors
+/// If an offset is negative.
+pub fn offsets(pairs: &[(Partition, i64)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(pairs.len());
+    for (partition, offset) in pairs {
+        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
+fn list(partitions: &[Partition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    list
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
+    let part = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| Partition {
+        topic: element.topic().into(),
+        number: element.partition(),
+    };
+    list.elements().iter().map(part).collect()
+}
+
+fn release(consumer: &BaseConsumer<Context>, gone: &TopicPartitionList) -> Result<(), KafkaError> {
+    match consumer.rebalance_protocol() {
+        rdkafka::consumer::RebalanceProtocol::Cooperative => consumer.incremental_unassign(gone),
+        _ => consumer.unassign(),
+    }
+}
