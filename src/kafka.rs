@@ -5,5 +5,7 @@
 
 pub mod cluster;
 pub mod consumer;
+pub mod embedded;
+pub mod probe;
 pub mod producer;
 pub mod topic;

@@ -1,0 +1,68 @@
+//! The command line: what can be asked of the binary, and the commands that are clients.
+//!
+//! Owns: arguments, help, and one file for each command that is not a server. `main` maps `serve` and `demo` onto the
+//! assembly. Refuses to hold logic that a room owns.
+
+pub mod config;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Durable, acknowledged notifications from Kafka events to every device.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file; without one, the defaults and the environment count (`tidings config default`).
+    #[arg(long, global = true, env = "TIDINGS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the services until SIGTERM.
+    Serve(ServeArgs),
+    /// Run everything embedded, with sample events flowing, to try things out.
+    Demo(DemoArgs),
+    /// Print the commented default configuration, or the one in force.
+    Config(config::Args),
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A service to run; may be given several times. Without it, all run.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<Role>,
+    /// Use an in-memory Kafka cluster inside this process, on the loopback. For trying things: nothing survives the process.
+    #[arg(long)]
+    pub embedded: bool,
+}
+
+/// A service that a process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Events to notifications.
+    Pipeline,
+    /// Connections of devices.
+    Gateway,
+    /// Notifications and acknowledgements to SQL.
+    Inbox,
+    /// The retry ladder.
+    Courier,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The user who is shown notifications.
+    #[arg(long, default_value = "alice")]
+    pub user: tidings_core::ids::UserId,
+    /// How often a sample event is produced.
+    #[arg(long, default_value = "3s")]
+    pub every: tidings_core::time::Delay,
+}
