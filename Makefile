@@ -1,0 +1,9 @@
+# Each target is one line: what it does is in dev/.
+.PHONY: help demo test check fmt setup
+
+help: ; @sed -n 's/^\([a-z]*\): [^[]*## /\1\t/p' Makefile
+demo: ; @dev/demo ## start everything in one process, with sample events flowing
+test: ; @dev/test ## all tests, against a real Kafka that is started for them
+check: ; @dev/check ## format, lints, core tests, arrows, docs, licences, scripts, limits
+fmt: ; @cargo fmt --all ## format the code
+setup: ; @dev/setup all ## install what all of these need (each also does it by itself)
