@@ -1,9 +1,11 @@
 # Each target is one line: what it does is in dev/.
-.PHONY: help demo test check fmt setup
+.PHONY: help demo build test check bench fmt setup
 
 help: ; @sed -n 's/^\([a-z]*\): [^[]*## /\1\t/p' Makefile
 demo: ; @dev/demo ## start everything in one process, with sample events flowing
+build: ; @dev/build ## the binary for use, target/release/tidings
 test: ; @dev/test ## all tests, against a real Kafka that is started for them
 check: ; @dev/check ## format, lints, core tests, arrows, docs, licences, scripts, limits
+bench: ; @dev/bench ## what a connection and a frame cost, beside a bare loop of writes
 fmt: ; @cargo fmt --all ## format the code
 setup: ; @dev/setup all ## install what all of these need (each also does it by itself)
