@@ -4,6 +4,8 @@
 //! assembly. Refuses to hold logic that a room owns.
 
 pub mod config;
+pub mod produce;
+pub mod topics;
 
 use std::path::PathBuf;
 

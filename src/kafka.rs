@@ -9,3 +9,4 @@ pub mod embedded;
 pub mod probe;
 pub mod producer;
 pub mod topic;
+pub mod topics;

@@ -1,2 +1,2 @@
-//! main
+//! m
 fn main() {}

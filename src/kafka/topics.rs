@@ -1,0 +1,179 @@
+//! tidings' own topics: making them, checking them, and the epoch they belong to.
+//!
+//! Owns: which topics there must be, with how many partitions and which settings. Refuses to change a topic that is there: what
+//! is wrong is said, with what to do. Neighbours: `topic` has the names, `app` checks at start, `cli` creates.
+
+mod epoch;
+mod plan;
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tidings_core::fate::Cause;
+use tidings_core::record::RecordError;
+use tidings_core::record::meta::EpochRecord;
+use tidings_core::time::Timestamp;
+
+use super::cluster::{Cluster, Flavour};
+pub use epoch::write_epoch;
+pub use plan::{Plan, Topic};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why topics could not be made or checked.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicsError {
+    /// The brokers did not answer, or refused the question.
+    #[error("the brokers did not answer a question about topics")]
+    Brokers(#[from] KafkaError),
+    /// The brokers refused to make a topic.
+    #[error("{topic} was not made: {code}")]
+    Refused {
+        /// Which.
+        topic: String,
+        /// Why, in Kafka's words.
+        code: RDKafkaErrorCode,
+    },
+    /// The epoch's record does not read.
+    #[error("the epoch on {topic}")]
+    Epoch {
+        /// The topic that holds it.
+        topic: String,
+        /// What is wrong with it.
+        #[source]
+        source: RecordError,
+    },
+    /// Topics are missing or not as they must be; each with what to do.
+    #[error("{}", .0.join("\n"))]
+    Wrong(Vec<String>),
+}
+
+impl TopicsError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Brokers(_) => Cause::Dependency,
+            Self::Refused { .. } | Self::Wrong(_) | Self::Epoch { .. } => Cause::Refused,
+        }
+    }
+}
+
+/// What [`create`] did with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It was not there, and is now.
+    Created,
+    /// It was there, and was not touched.
+    Kept,
+}
+
+/// Makes every topic that is not there, and the epoch if there is none.
+///
+/// # Errors
+/// If the brokers do not answer or refuse, or what is there is not as it must be.
+pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Vec<(Topic, Made)>, TopicsError> {
+    let admin = admin(cluster)?;
+    let topics = plan.topics(largest_source_bytes(&admin, plan).await?);
+    let wanted = topics.iter().map(|topic| {
+        let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(plan.replication_factor()));
+        topic.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+    });
+    let wanted = wanted.collect::<Vec<_>>();
+    let answers = admin.create_topics(&wanted, &options()).await?;
+    let mut report = Vec::with_capacity(topics.len());
+    for (topic, answer) in topics.iter().zip(answers) {
+        let made = match answer {
+            Ok(_) => Made::Created,
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Made::Kept,
+            Err((topic, code)) => return Err(TopicsError::Refused { topic, code }),
+        };
+        report.push((topic.clone(), made));
+    }
+    epoch::ensure(cluster, plan.partitions(), now).await?;
+    check(cluster, plan).await?;
+    Ok(report)
+}
+
+/// Checks that every topic is there and as it must be, and gives the epoch.
+///
+/// # Errors
+/// If the brokers do not answer, or with a line for everything that is missing or wrong.
+pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, TopicsError> {
+    let names = plan.topics(0).into_iter().map(|topic| (topic.name, topic.partitions)).collect::<Vec<_>>();
+    let mut wrong = Vec::new();
+    for (name, partitions) in &names {
+        match epoch::partition_count(cluster, name).await? {
+            None => wrong.push(format!("topic {name} is missing: run `tidings topics create`")),
+            Some(found) if found != *partitions => wrong.push(format!(
+                "topic {name} has {found} partitions, not {partitions}: set `kafka.topics.partitions` to what the topics have; \
+                 a partition count is fixed for as long as the epoch lasts"
+            )),
+            Some(_) => {}
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(TopicsError::Wrong(wrong));
+    }
+    if cluster.flavour() == Flavour::Brokers {
+        check_settings(&admin(cluster)?, plan).await?;
+    }
+    let meta = cluster.names().meta();
+    let epoch = epoch::read(cluster)
+        .await?
+        .ok_or_else(|| TopicsError::Wrong(vec![format!("topic {meta} holds no epoch: run `tidings topics create`")]))?;
+    if epoch.partitions != plan.partitions() {
+        return Err(TopicsError::Wrong(vec![format!(
+            "epoch {} was made for {} partitions, `kafka.topics.partitions` says {}",
+            epoch.epoch,
+            epoch.partitions,
+            plan.partitions()
+        )]));
+    }
+    Ok(epoch)
+}
+
+async fn check_settings(admin: &AdminClient<DefaultClientContext>, plan: &Plan) -> Result<(), TopicsError> {
+    let topics = plan.topics(largest_source_bytes(admin, plan).await?);
+    let names = topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>();
+    let mut wrong = Vec::new();
+    for (topic, found) in topics.iter().zip(settings(admin, &names).await?) {
+        for problem in found.map(|found| topic.departures(&found)).unwrap_or_default() {
+            wrong.push(format!("topic {}: {problem}", topic.name));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(TopicsError::Wrong(wrong)) }
+}
+
+/// The largest `max.message.bytes` of the domain topics that are there; what cannot be asked counts as the brokers' default.
+async fn largest_source_bytes(admin: &AdminClient<DefaultClientContext>, plan: &Plan) -> Result<i64, TopicsError> {
+    let sources = plan.sources().iter().map(String::as_str).collect::<Vec<_>>();
+    let limits = settings(admin, &sources).await?.into_iter().flatten().filter_map(|found| {
+        let entry = found.into_iter().find(|entry| entry.name == "max.message.bytes")?;
+        entry.value?.parse::<i64>().ok()
+    });
+    Ok(limits.max().unwrap_or(plan::DEFAULT_MESSAGE_BYTES))
+}
+
+/// The settings of each topic; none for one that may not be asked about or is not there.
+async fn settings(
+    admin: &AdminClient<DefaultClientContext>,
+    topics: &[&str],
+) -> Result<Vec<Option<Vec<ConfigEntry>>>, TopicsError> {
+    let mut all = Vec::with_capacity(topics.len());
+    for topic in topics {
+        let answers = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await?;
+        all.push(answers.into_iter().next().and_then(Result::ok).map(|resource| resource.entries));
+    }
+    Ok(all)
+}
+
+fn admin(cluster: &Cluster) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    cluster.client("topics").create()
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}

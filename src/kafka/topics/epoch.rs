@@ -1,0 +1,133 @@
+//! The epoch's record on `meta`: written once, read at every start.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tidings_core::position::Epoch;
+use tidings_core::record::meta::{EPOCH_KEY, EpochRecord};
+use tidings_core::record::{self, VERSION_HEADER};
+use tidings_core::time::Timestamp;
+
+use super::{PATIENCE, TopicsError};
+use crate::clock::Clock;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written, version_header};
+
+struct Answer(mpsc::Sender<Result<Written, ProduceError>>);
+
+impl Ticket for Answer {
+    fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
+        // Whoever asked may have given up waiting.
+        let _ = self.0.send(outcome);
+    }
+}
+
+/// Writes the first epoch if `meta` holds none.
+pub(super) async fn ensure(cluster: &Cluster, partitions: i32, now: Timestamp) -> Result<(), TopicsError> {
+    if read(cluster).await?.is_some() {
+        return Ok(());
+    }
+    write_epoch(cluster, EpochRecord { epoch: Epoch(1), partitions, created_at: now }).await
+}
+
+/// Writes an epoch; the topics of the one before it must be gone.
+///
+/// # Errors
+/// If the brokers did not take it in time.
+pub async fn write_epoch(cluster: &Cluster, epoch: EpochRecord) -> Result<(), TopicsError> {
+    let cluster = cluster.clone();
+    blocking(move || {
+        let topic = cluster.names().meta();
+        let value = record::encode(&epoch).map_err(|source| TopicsError::Epoch { topic: topic.clone(), source })?;
+        let producer = Producer::<Answer>::new(&cluster, "topics")?;
+        let (sent, answer) = mpsc::channel();
+        let record = Outgoing {
+            topic: &topic,
+            partition: Some(0),
+            key: Some(EPOCH_KEY.as_bytes()),
+            value: Some(&value),
+            headers: &[version_header::<EpochRecord>()],
+        };
+        producer.send(record, Box::new(Answer(sent))).map_err(|(error, _)| refused(&topic, &error))?;
+        match answer.recv_timeout(3 * PATIENCE) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(refused(&topic, &error)),
+            Err(_) => Err(TopicsError::Brokers(timed_out())),
+        }
+    })
+    .await
+}
+
+/// The last epoch on `meta`, if there is one.
+pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, TopicsError> {
+    let cluster = cluster.clone();
+    blocking(move || {
+        let topic = cluster.names().meta();
+        let consumer: BaseConsumer = cluster.consumer("topics").create()?;
+        let (low, end) = consumer.fetch_watermarks(&topic, 0, PATIENCE)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, 0, Offset::Offset(low))?;
+        consumer.assign(&list)?;
+        let mut last = None;
+        let clock = Clock::start();
+        while position(&consumer)?.unwrap_or(low) < end {
+            if clock.elapsed() > PATIENCE {
+                return Err(TopicsError::Brokers(timed_out()));
+            }
+            let Some(found) = consumer.poll(Duration::from_millis(100)) else { continue };
+            let found = found?;
+            if found.key() == Some(EPOCH_KEY.as_bytes()) {
+                let version = found.headers().and_then(|headers| headers.iter().find(|header| header.key == VERSION_HEADER));
+                let epoch = record::decode(version.and_then(|header| header.value), found.payload().unwrap_or_default());
+                last = Some(epoch.map_err(|source| TopicsError::Epoch { topic: topic.clone(), source })?);
+            }
+        }
+        Ok(last)
+    })
+    .await
+}
+
+/// How many partitions a topic has; none if it is not there.
+pub(super) async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>, TopicsError> {
+    let (cluster, topic) = (cluster.clone(), topic.to_owned());
+    blocking(move || {
+        let consumer: BaseConsumer = cluster.consumer("topics").create()?;
+        let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
+        let found = metadata.topics().first().filter(|topic| topic.error().is_none());
+        Ok(found.and_then(|topic| i32::try_from(topic.partitions().len()).ok()).filter(|count| *count > 0))
+    })
+    .await
+}
+
+fn position(consumer: &BaseConsumer) -> Result<Option<i64>, KafkaError> {
+    let position = consumer.position()?;
+    Ok(position.elements().first().and_then(|element| match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
+}
+
+fn refused(topic: &str, error: &ProduceError) -> TopicsError {
+    match error {
+        ProduceError::Failed { source, .. } => TopicsError::Brokers(source.clone()),
+        ProduceError::QueueFull => TopicsError::Brokers(timed_out()),
+        ProduceError::TooLarge { .. } => {
+            TopicsError::Refused { topic: topic.to_owned(), code: RDKafkaErrorCode::MessageSizeTooLarge }
+        }
+    }
+}
+
+fn timed_out() -> KafkaError {
+    KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, TopicsError> + Send + 'static) -> Result<T, TopicsError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

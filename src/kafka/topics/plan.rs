@@ -1,0 +1,159 @@
+//! Which topics there must be, and how they must be set.
+
+use rdkafka::admin::ConfigEntry;
+
+use crate::config::{CourierConfig, KafkaConfig, PipelineConfig};
+use crate::kafka::topic::TopicNames;
+
+/// `message.max.bytes` of a broker that nobody has configured.
+pub(super) const DEFAULT_MESSAGE_BYTES: i64 = 1_048_588;
+/// Room for the context that is added to a record.
+const CONTEXT_BYTES: i64 = 64 * 1024;
+const DAY_MS: i64 = 86_400_000;
+
+/// What the configuration asks for.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    names: TopicNames,
+    partitions: i32,
+    replication_factor: i32,
+    rungs: Vec<tidings_core::time::Delay>,
+    sources: Vec<String>,
+}
+
+/// A topic as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its full name.
+    pub name: String,
+    /// Its number of partitions.
+    pub partitions: i32,
+    /// Settings of Kafka that depart from the brokers' defaults.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Plan {
+    /// The topics that these sections need.
+    #[must_use]
+    pub fn new(kafka: &KafkaConfig, pipeline: &PipelineConfig, courier: &CourierConfig) -> Self {
+        Self {
+            names: TopicNames::new(&kafka.topic_prefix),
+            partitions: kafka.topics.partitions,
+            replication_factor: kafka.topics.replication_factor,
+            rungs: courier.ladder.clone(),
+            sources: pipeline.topics.clone(),
+        }
+    }
+
+    /// How many partitions `notifications` has, and every topic that is read beside it.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// The domain topics, which are somebody else's to make.
+    #[must_use]
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+
+    pub(super) fn replication_factor(&self) -> i32 {
+        self.replication_factor
+    }
+
+    /// Every topic of tidings' own, when the largest record of a domain topic has `source_bytes`.
+    #[must_use]
+    pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
+        let mut topics = vec![
+            self.kept("notifications", self.names.notifications(), 7 * DAY_MS),
+            Topic {
+                // Only behind the age of the notifications themselves may a device's earlier words be dropped.
+                settings: vec![("cleanup.policy", "compact".into()), ("min.compaction.lag.ms", (7 * DAY_MS).to_string())],
+                ..self.kept("cursors", self.names.cursors(), 0)
+            },
+            self.kept("undelivered", self.names.undelivered(), 30 * DAY_MS),
+            self.kept("dlq", self.names.dlq(), 30 * DAY_MS),
+            self.kept("signals", self.names.signals(), 600_000),
+            Topic {
+                partitions: 1,
+                settings: vec![("cleanup.policy", "compact".into())],
+                ..self.kept("meta", self.names.meta(), 0)
+            },
+        ];
+        topics.extend(self.rungs.iter().map(|rung| self.kept("retry", self.names.retry(rung), 7 * DAY_MS)));
+        for topic in &mut topics {
+            topic.settings.push(("message.timestamp.type", "LogAppendTime".into()));
+            topic.settings.push(("max.message.bytes", (source_bytes + CONTEXT_BYTES).to_string()));
+        }
+        topics
+    }
+
+    fn kept(&self, kind: &str, name: String, retention_ms: i64) -> Topic {
+        let mut settings = vec![("retention.ms", retention_ms.to_string())];
+        if kind == "signals" {
+            settings.push(("segment.ms", "60000".into()));
+        }
+        Topic { name, partitions: self.partitions, settings }
+    }
+}
+
+impl Topic {
+    /// What is set so differently that a promise would break, in words with what to do.
+    pub(super) fn departures(&self, found: &[ConfigEntry]) -> Vec<String> {
+        let value = |name: &str| found.iter().find(|entry| entry.name == name).and_then(|entry| entry.value.clone());
+        let mut departures = Vec::new();
+        for (name, wanted) in &self.settings {
+            let Some(found) = value(name) else { continue };
+            let fine = match *name {
+                "max.message.bytes" | "min.compaction.lag.ms" => number(&found) >= number(wanted),
+                "retention.ms" => number(&found) < 0 || number(&found) >= number(wanted),
+                "message.timestamp.type" | "cleanup.policy" => found == *wanted,
+                _ => true,
+            };
+            if !fine {
+                departures.push(format!("`{name}` is {found}, it must be {wanted}: change it with `kafka-configs --alter`"));
+            }
+        }
+        departures
+    }
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let config = crate::config::load(None, &[]).unwrap();
+        Plan::new(&config.kafka, &config.pipeline, &config.courier)
+    }
+
+    #[test]
+    fn every_own_topic_with_its_settings() {
+        let lines = plan().topics(DEFAULT_MESSAGE_BYTES).into_iter().map(|topic| {
+            let settings = topic.settings.iter().map(|(name, value)| format!("{name}={value}"));
+            format!("{} ({}): {}", topic.name, topic.partitions, settings.collect::<Vec<_>>().join(" "))
+        });
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn a_topic_that_takes_less_than_its_source_or_keeps_less_than_it_must_is_named() {
+        let topic = &plan().topics(DEFAULT_MESSAGE_BYTES)[0];
+        let entry = |name: &str, value: &str| ConfigEntry {
+            name: name.into(),
+            value: Some(value.into()),
+            source: rdkafka::admin::ConfigSource::DynamicTopic,
+            is_read_only: false,
+            is_default: false,
+            is_sensitive: false,
+        };
+        let small = [entry("max.message.bytes", "1048588"), entry("retention.ms", "1000")];
+        assert_eq!(topic.departures(&small).len(), 2);
+        let fine = [entry("max.message.bytes", "9999999"), entry("retention.ms", "-1")];
+        assert!(topic.departures(&fine).is_empty());
+    }
+}
