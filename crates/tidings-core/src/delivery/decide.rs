@@ -1,0 +1,245 @@
+//! Deciding: what happens to a delivery that is due.
+//!
+//! Owns: what counts as delivered, given what each device was offered and has acknowledged, and the step that follows.
+//! Refuses to decide on half the evidence: whoever asks has waited until the projection has passed. Neighbours: `ladder`
+//! beside; store gathers the evidence, courier carries the decision out.
+
+use std::collections::BTreeMap;
+
+use super::ladder::{Ladder, Rung};
+use crate::ids::DeviceId;
+use crate::position::Position;
+use crate::record::retry::Outcome;
+
+/// How far a notification got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// A device of the mailbox's owner has acknowledged it.
+    Delivered,
+    /// A device was written to; none has acknowledged.
+    Offered,
+    /// No device was written to.
+    NotOffered,
+}
+
+/// One stretch of one device that covers a place where the notification lies on the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Whose stretch.
+    pub device: DeviceId,
+    /// Which of the notification's places it covers. Most notifications have one; one that was written twice has several.
+    pub place: Position,
+    /// What the stretch says.
+    pub said: Said,
+}
+
+/// What a stretch says of the offsets inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Said {
+    /// They were written to the device.
+    Offered,
+    /// The device has acknowledged them.
+    Acknowledged,
+}
+
+/// How far a notification got, by all that is known of it.
+///
+/// A device that meets the same notification a second time on the log is not sent it again: the second place counts as handled
+/// with whatever lies around it. So of each device only the first place that it was offered tells whether it acknowledged.
+#[must_use]
+pub fn reach(sightings: &[Sighting]) -> Reach {
+    let mut first: BTreeMap<&DeviceId, (Position, Said)> = BTreeMap::new();
+    for sighting in sightings {
+        let known = first.entry(&sighting.device).or_insert((sighting.place, sighting.said));
+        if sighting.place < known.0 || (sighting.place == known.0 && sighting.said == Said::Acknowledged) {
+            *known = (sighting.place, sighting.said);
+        }
+    }
+    if first.is_empty() {
+        return Reach::NotOffered;
+    }
+    let acknowledged = first.values().any(|(_, said)| *said == Said::Acknowledged);
+    if acknowledged { Reach::Delivered } else { Reach::Offered }
+}
+
+/// A delivery that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// Where it waited.
+    pub rung: Rung,
+    /// How far it got.
+    pub reach: Reach,
+    /// What else is known of it.
+    pub standing: Standing,
+}
+
+/// Whether a delivery is still worth its ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It is.
+    Current,
+    /// The notification has expired.
+    Expired,
+    /// The same notification lies on the log before this record, and has its ladder from there.
+    Duplicate,
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Its ladder ends in silence.
+    Drop(Dropped),
+    /// It is tried again, and waits on `next`.
+    Attempt {
+        /// The attempt's number, from 1. It follows from the rung alone.
+        redelivery: u32,
+        /// Where it waits then.
+        next: Rung,
+        /// Why the attempt is needed.
+        outcome: Outcome,
+    },
+    /// Its ladder ends without success.
+    Undelivered {
+        /// Why.
+        reason: Outcome,
+    },
+}
+
+/// Why a delivery needs nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dropped {
+    /// It was acknowledged.
+    Delivered,
+    /// Nobody wants to see it any more.
+    Expired,
+    /// Another record has the ladder.
+    Duplicate,
+}
+
+/// Decides about a delivery that is due.
+#[must_use]
+pub fn decide(case: Case, ladder: &Ladder) -> Decision {
+    let outcome = match (case.standing, case.reach) {
+        (Standing::Duplicate, _) => return Decision::Drop(Dropped::Duplicate),
+        (_, Reach::Delivered) => return Decision::Drop(Dropped::Delivered),
+        (Standing::Expired, _) => return Decision::Drop(Dropped::Expired),
+        (Standing::Current, Reach::Offered) => Outcome::Unacknowledged,
+        (Standing::Current, Reach::NotOffered) => Outcome::Offline,
+    };
+    match ladder.next(case.rung) {
+        Some(next) => Decision::Attempt { redelivery: u32::try_from(next.0).unwrap_or(u32::MAX), next, outcome },
+        None => Decision::Undelivered { reason: outcome },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::position::Epoch;
+    use crate::time::Delay;
+
+    fn ladder(rungs: usize) -> Ladder {
+        let delays = (1..=rungs).map(|seconds| Delay(Duration::from_secs(seconds as u64))).collect();
+        Ladder::new(Duration::from_secs(30), delays, 20)
+    }
+
+    fn sighting(device: &str, offset: i64, said: Said) -> Sighting {
+        Sighting { device: device.parse().unwrap(), place: Position { epoch: Epoch(1), offset }, said }
+    }
+
+    fn case(rung: usize, reach: Reach) -> Case {
+        Case { rung: Rung(rung), reach, standing: Standing::Current }
+    }
+
+    #[test]
+    fn one_device_that_acknowledged_is_enough() {
+        let seen = [sighting("a", 5, Said::Offered), sighting("b", 5, Said::Offered), sighting("b", 5, Said::Acknowledged)];
+        assert_eq!(reach(&seen), Reach::Delivered);
+        assert_eq!(reach(&seen[..2]), Reach::Offered);
+        assert_eq!(reach(&[]), Reach::NotOffered);
+    }
+
+    #[test]
+    fn a_device_that_joined_behind_the_first_place_acknowledges_at_the_second() {
+        let seen = [sighting("late", 9, Said::Offered), sighting("late", 9, Said::Acknowledged)];
+        assert_eq!(reach(&seen), Reach::Delivered);
+    }
+
+    #[test]
+    fn a_duplicate_that_was_passed_over_does_not_acknowledge_the_first() {
+        let seen = [sighting("a", 9, Said::Acknowledged), sighting("a", 9, Said::Offered), sighting("a", 5, Said::Offered)];
+        assert_eq!(reach(&seen), Reach::Offered);
+    }
+
+    #[test]
+    fn a_due_delivery_climbs_and_the_last_rung_ends_it() {
+        let ladder = ladder(2);
+        let climbed = |rung, redelivery| Decision::Attempt { redelivery, next: Rung(rung), outcome: Outcome::Offline };
+        assert_eq!(decide(case(0, Reach::NotOffered), &ladder), climbed(1, 1));
+        assert_eq!(decide(case(1, Reach::NotOffered), &ladder), climbed(2, 2));
+        assert_eq!(decide(case(2, Reach::Offered), &ladder), Decision::Undelivered { reason: Outcome::Unacknowledged });
+    }
+
+    #[test]
+    fn delivered_expired_and_duplicate_deliveries_end_in_silence() {
+        let of = |standing, reach| decide(Case { rung: Rung(1), reach, standing }, &ladder(2));
+        assert_eq!(of(Standing::Current, Reach::Delivered), Decision::Drop(Dropped::Delivered));
+        assert_eq!(of(Standing::Expired, Reach::Offered), Decision::Drop(Dropped::Expired));
+        assert_eq!(of(Standing::Expired, Reach::Delivered), Decision::Drop(Dropped::Delivered));
+        assert_eq!(of(Standing::Duplicate, Reach::NotOffered), Decision::Drop(Dropped::Duplicate));
+    }
+
+    proptest! {
+        #[test]
+        fn every_ladder_ends_after_as_many_attempts_as_it_has_rungs(rungs in 1..16_usize, acknowledged_after in 0..20_u32) {
+            let ladder = ladder(rungs);
+            let (mut rung, mut attempts) = (Rung::FIRST, 0_u32);
+            let end = loop {
+                let reach = if attempts >= acknowledged_after { Reach::Delivered } else { Reach::Offered };
+                match decide(Case { rung, reach, standing: Standing::Current }, &ladder) {
+                    Decision::Attempt { redelivery, next, .. } => {
+                        prop_assert!(next > rung, "it climbs");
+                        attempts += 1;
+                        prop_assert_eq!(redelivery, attempts);
+                        rung = next;
+                    }
+                    end => break end,
+                }
+                prop_assert!(attempts as usize <= rungs, "it ends");
+            };
+            if (acknowledged_after as usize) <= rungs {
+                prop_assert_eq!(end, Decision::Drop(Dropped::Delivered));
+                prop_assert_eq!(attempts, acknowledged_after);
+            } else {
+                prop_assert_eq!(end, Decision::Undelivered { reason: Outcome::Unacknowledged });
+                prop_assert_eq!(attempts as usize, rungs);
+            }
+        }
+
+        #[test]
+        fn of_two_records_of_one_notification_only_the_first_has_a_ladder(rung in 0..3_usize, delivered: bool) {
+            let reach = if delivered { Reach::Delivered } else { Reach::Offered };
+            let second = decide(Case { rung: Rung(rung), reach, standing: Standing::Duplicate }, &ladder(2));
+            prop_assert_eq!(second, Decision::Drop(Dropped::Duplicate));
+        }
+
+        #[test]
+        fn the_order_of_the_evidence_does_not_matter(
+            mut seen in prop::collection::vec((0..3_u8, 0..4_i64, any::<bool>()), 0..12),
+            rotate in 0..12_usize,
+        ) {
+            let read = |seen: &[(u8, i64, bool)]| {
+                let said = |acknowledged| if acknowledged { Said::Acknowledged } else { Said::Offered };
+                reach(&seen.iter().map(|(device, offset, ack)| sighting(&device.to_string(), *offset, said(*ack))).collect::<Vec<_>>())
+            };
+            let before = read(&seen);
+            let turn = rotate % seen.len().max(1);
+            seen.rotate_left(turn);
+            prop_assert_eq!(read(&seen), before);
+        }
+    }
+}
