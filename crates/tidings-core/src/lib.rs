@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod fate;
 pub mod ids;
 pub mod notification;
+pub mod offsets;
 pub mod position;
 pub mod record;
 pub mod time;
