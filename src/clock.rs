@@ -3,6 +3,8 @@
 //! Owns: wall time, which dates and decides due and expiry, and monotonic time, which measures heartbeats and timeouts.
 //! Refuses to be a global: whoever needs the time is given a clock.
 
+pub mod backoff;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidings_core::time::Timestamp;

@@ -10,3 +10,4 @@ pub mod probe;
 pub mod producer;
 pub mod topic;
 pub mod topics;
+pub mod transaction;

@@ -7,4 +7,5 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod kafka;
+pub mod store;
 pub mod telemetry;

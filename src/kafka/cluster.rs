@@ -73,6 +73,13 @@ impl Cluster {
         self
     }
 
+    /// The same configuration with a service's own default for a property, which the configuration still overrides.
+    #[must_use]
+    pub fn preferring(mut self, property: &str, value: &str) -> Self {
+        self.properties.entry(property.to_owned()).or_insert_with(|| value.to_owned());
+        self
+    }
+
     /// What stands behind the addresses.
     #[must_use]
     pub fn flavour(&self) -> Flavour {

@@ -17,6 +17,10 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 
+mod place;
+
+pub use place::{header, headers_of};
+
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {

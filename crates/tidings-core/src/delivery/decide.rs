@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::ladder::{Ladder, Rung};
 use crate::ids::DeviceId;
-use crate::position::Position;
+use crate::position::Epoch;
 use crate::record::retry::Outcome;
 
 /// How far a notification got.
@@ -22,13 +22,22 @@ pub enum Reach {
     NotOffered,
 }
 
+/// Where a notification lies on its channel's partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The generation that the offset belongs to.
+    pub epoch: Epoch,
+    /// The record's offset.
+    pub offset: i64,
+}
+
 /// One stretch of one device that covers a place where the notification lies on the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     /// Whose stretch.
     pub device: DeviceId,
     /// Which of the notification's places it covers. Most notifications have one; one that was written twice has several.
-    pub place: Position,
+    pub place: Place,
     /// What the stretch says.
     pub said: Said,
 }
@@ -48,7 +57,7 @@ pub enum Said {
 /// with whatever lies around it. So of each device only the first place that it was offered tells whether it acknowledged.
 #[must_use]
 pub fn reach(sightings: &[Sighting]) -> Reach {
-    let mut first: BTreeMap<&DeviceId, (Position, Said)> = BTreeMap::new();
+    let mut first: BTreeMap<&DeviceId, (Place, Said)> = BTreeMap::new();
     for sighting in sightings {
         let known = first.entry(&sighting.device).or_insert((sighting.place, sighting.said));
         if sighting.place < known.0 || (sighting.place == known.0 && sighting.said == Said::Acknowledged) {
@@ -139,7 +148,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::position::Epoch;
     use crate::time::Delay;
 
     fn ladder(rungs: usize) -> Ladder {
@@ -148,7 +156,7 @@ mod tests {
     }
 
     fn sighting(device: &str, offset: i64, said: Said) -> Sighting {
-        Sighting { device: device.parse().unwrap(), place: Position { epoch: Epoch(1), offset }, said }
+        Sighting { device: device.parse().unwrap(), place: Place { epoch: Epoch(1), offset }, said }
     }
 
     fn case(rung: usize, reach: Reach) -> Case {

@@ -1,0 +1,232 @@
+//! Transactions: records out and offsets committed, together or not at all.
+//!
+//! Owns: one transactional producer and the state its last transaction is in. Refuses to begin anew before the last one's end
+//! is known: what timed out is asked about again. Neighbours: courier, which keeps what it read until the end is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use tidings_core::fate::Cause;
+
+use super::cluster::Cluster;
+use super::consumer::{Partition, offsets};
+use super::producer::{Outgoing, owned_headers};
+
+/// Why no transaction is possible any more with this producer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// A property is wrong.
+    #[error("the transactional producer was not made")]
+    Config(#[source] KafkaError),
+    /// The brokers have taken the transactional id away: because a transaction ran out of time, or because another process
+    /// uses the id.
+    #[error("the brokers no longer take transactions of `{id}`")]
+    Fenced {
+        /// The transactional id.
+        id: String,
+        /// What librdkafka says.
+        #[source]
+        source: KafkaError,
+    },
+}
+
+impl TransactionError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Config(_) => Cause::Bug,
+            Self::Fenced { .. } => Cause::Dependency,
+        }
+    }
+}
+
+/// How a transaction stands.
+#[derive(Debug)]
+#[must_use]
+pub enum End {
+    /// Records and offsets are on the log.
+    Committed,
+    /// Nothing is on the log. `refused` names the records, by their index, that are too large for their topic; without any,
+    /// trying again later may help.
+    Aborted {
+        /// What went wrong.
+        error: KafkaError,
+        /// Indices of records that can never be written.
+        refused: Vec<usize>,
+    },
+    /// The brokers have not said yet: call [`Transactions::settle`].
+    Unknown,
+}
+
+#[derive(Default)]
+struct Context {
+    /// Shared with librdkafka's thread, which brings the brokers' answers.
+    refused: Arc<Mutex<Vec<usize>>>,
+}
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        if let Err((error, _)) = result
+            && is_too_large(error)
+        {
+            self.refused.lock().push(index);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    Committing,
+    Aborting(KafkaError),
+}
+
+/// A transactional producer. One thread uses it.
+pub struct Transactions {
+    inner: ThreadedProducer<Context>,
+    id: String,
+    refused: Arc<Mutex<Vec<usize>>>,
+    stage: Stage,
+}
+
+impl Transactions {
+    /// A producer with the transactional id `id`, whose transactions the brokers give up after `timeout`. The brokers need not
+    /// be there yet; [`Transactions::begin_service`] must succeed first.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn new(cluster: &Cluster, id: &str, timeout: Duration) -> Result<Self, TransactionError> {
+        let context = Context::default();
+        let refused = context.refused.clone();
+        let timeout_ms = timeout.as_millis().to_string();
+        let mut config = cluster.producer("courier");
+        config.set("transactional.id", id);
+        config.set("transaction.timeout.ms", &timeout_ms);
+        // A record that is not written within its transaction's time never is.
+        config.set("message.timeout.ms", &timeout_ms);
+        // Everything of a transaction is handed over at once and flushed.
+        config.set("linger.ms", "0");
+        let inner = config.create_with_context(context).map_err(TransactionError::Config)?;
+        Ok(Self { inner, id: id.to_owned(), refused, stage: Stage::Idle })
+    }
+
+    /// Announces the producer to the brokers, which ends whatever an earlier one of the same id left open. Gives back why it
+    /// has to be tried again, if the brokers did not answer within `wait`.
+    ///
+    /// # Errors
+    /// If the brokers refuse the id for good.
+    pub fn begin_service(&self, wait: Duration) -> Result<Option<KafkaError>, TransactionError> {
+        match self.inner.init_transactions(wait) {
+            Ok(()) => Ok(None),
+            Err(error) if is_fatal(&error) => Err(self.fenced(error)),
+            Err(error) => Ok(Some(error)),
+        }
+    }
+
+    /// Writes `records` and commits `done` (next offsets to read) for `group`, in one transaction. Takes up to a few times
+    /// `wait`. Does nothing but settle if the last transaction's end is not known yet, and then says how that one ended.
+    ///
+    /// # Errors
+    /// If the brokers no longer take transactions of this producer.
+    pub fn run(
+        &mut self,
+        records: &[Outgoing<'_>],
+        done: &[(Partition, i64)],
+        group: &ConsumerGroupMetadata,
+        wait: Duration,
+    ) -> Result<End, TransactionError> {
+        if !matches!(self.stage, Stage::Idle) {
+            return self.settle(wait);
+        }
+        self.refused.lock().clear();
+        self.inner.begin_transaction().map_err(|error| self.fenced(error))?;
+        self.stage = match self.fill(records, done, group, wait) {
+            Ok(()) => Stage::Committing,
+            Err(error) if is_fatal(&error) => return Err(self.fenced(error)),
+            Err(error) => Stage::Aborting(error),
+        };
+        self.settle(wait)
+    }
+
+    fn fill(
+        &self,
+        records: &[Outgoing<'_>],
+        done: &[(Partition, i64)],
+        group: &ConsumerGroupMetadata,
+        wait: Duration,
+    ) -> Result<(), KafkaError> {
+        for (index, record) in records.iter().enumerate() {
+            let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index);
+            base.partition = record.partition;
+            base.key = record.key;
+            base.payload = record.value;
+            base.headers = (!record.headers.is_empty()).then(|| owned_headers(record.headers));
+            self.inner.send(base).map_err(|(error, _)| {
+                if is_too_large(&error) {
+                    self.refused.lock().push(index);
+                }
+                error
+            })?;
+        }
+        self.inner.send_offsets_to_transaction(&offsets(done)?, group, wait)
+    }
+
+    /// Asks once more for the end of the last transaction, for up to about `wait`.
+    ///
+    /// # Errors
+    /// If the brokers no longer take transactions of this producer.
+    pub fn settle(&mut self, wait: Duration) -> Result<End, TransactionError> {
+        if matches!(self.stage, Stage::Committing) {
+            match self.inner.commit_transaction(wait) {
+                Ok(()) => {
+                    self.stage = Stage::Idle;
+                    return Ok(End::Committed);
+                }
+                Err(error) if is_fatal(&error) => return Err(self.fenced(error)),
+                Err(error) if is_retriable(&error) => return Ok(End::Unknown),
+                Err(error) => self.stage = Stage::Aborting(error),
+            }
+        }
+        match self.inner.abort_transaction(wait) {
+            Ok(()) => {}
+            Err(error) if is_retriable(&error) => return Ok(End::Unknown),
+            Err(error) => return Err(self.fenced(error)),
+        }
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Aborting(error) => Ok(End::Aborted { error, refused: std::mem::take(&mut *self.refused.lock()) }),
+            Stage::Idle | Stage::Committing => Ok(End::Unknown),
+        }
+    }
+
+    fn fenced(&self, source: KafkaError) -> TransactionError {
+        TransactionError::Fenced { id: self.id.clone(), source }
+    }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
+}
+
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.is_fatal())
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        // The flush before a commit ran out of time.
+        KafkaError::Flush(_) => true,
+        KafkaError::Transaction(error) => error.is_retriable() && !error.txn_requires_abort(),
+        _ => false,
+    }
+}

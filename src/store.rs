@@ -1,0 +1,155 @@
+//! The store: the projection of the log in SQL, and what it answers.
+//!
+//! Owns: the schema (`migrations/`), the one transaction in which rows and Kafka positions move together, and the reads. Refuses
+//! to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds, `courier` and
+//! `http` read.
+
+mod fold;
+mod read;
+mod sqlite;
+mod stretches;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidings_core::channel::Channel;
+use tidings_core::fate::Cause;
+use tidings_core::ids::NotificationId;
+use tidings_core::notification::Notification;
+use tidings_core::position::{Epoch, Position};
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::time::Timestamp;
+
+pub use read::Evidence;
+pub use sqlite::Store;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Locked, full, away: later it may work.
+    #[error("the database does not answer or has no room")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database says no for good.
+    #[error("the database is damaged or not the one this release made; delete it, and it is folded again from Kafka")]
+    Broken(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database's schema could not be brought up to this release's")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// A row does not read as what was written.
+    #[error("a row of `{table}` does not read as what this release writes; delete the database, and it is folded again from Kafka")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A value cannot be written as SQL takes it.
+    #[error("a row for `{table}` could not be written as JSON")]
+    Unwritable {
+        /// The table.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl StoreError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Unavailable(_) => Cause::Dependency,
+            Self::Broken(_) | Self::Migration(_) | Self::Unreadable { .. } | Self::Unwritable { .. } => Cause::Bug,
+        }
+    }
+
+    fn unreadable(table: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unreadable { table, source: Box::new(source) }
+    }
+}
+
+/// What one batch of records changes, to be folded whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Fold {
+    /// How far it brings each partition.
+    pub moves: Vec<Move>,
+    /// The notifications in it, in the order of their partitions.
+    pub notifications: Vec<Notified>,
+    /// The cursors in it.
+    pub cursors: Vec<CursorRecord>,
+}
+
+/// A step of one partition: from the next offset to read before the batch to the one behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// Where the store must stand.
+    pub from: i64,
+    /// Where it stands then.
+    pub to: i64,
+}
+
+/// A record of `notifications` with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notified {
+    /// The value.
+    pub record: NotificationRecord,
+    /// The partition it lies in.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// When it was appended.
+    pub appended: Timestamp,
+}
+
+/// Whether a fold took place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Folded {
+    /// Rows and positions are committed.
+    Committed,
+    /// Some partition did not stand where the fold begins: somebody else moved it. Nothing was changed.
+    Moved,
+}
+
+/// How far a partition is folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to fold.
+    pub next: i64,
+}
+
+/// A notification whose delivery is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its channel, a mailbox.
+    pub channel: Channel,
+    /// Its id.
+    pub id: NotificationId,
+    /// The generation its offset belongs to.
+    pub epoch: Epoch,
+    /// Its offset.
+    pub offset: i64,
+}
+
+/// A notification as the inbox lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// What is shown.
+    pub notification: Notification,
+    /// The position behind it.
+    pub position: Position,
+    /// When it was appended to the log.
+    pub created_at: Timestamp,
+}

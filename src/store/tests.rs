@@ -1,0 +1,255 @@
+//! Tests of the store against a real file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tidings_core::channel::Channel;
+use tidings_core::delivery::decide::Reach;
+use tidings_core::delivery::stretch::{Stretch, Stretches};
+use tidings_core::ids::NotificationId;
+use tidings_core::position::Epoch;
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::time::{Delay, Timestamp};
+
+use super::*;
+use crate::config::StoreConfig;
+
+const EPOCH: Epoch = Epoch(3);
+
+struct Fixture {
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fixture = Self { store: reopen(&folder).await, folder };
+        fixture.store.claim(EPOCH, &[standing("notifications", 0), standing("cursors", 0)]).await.unwrap();
+        fixture
+    }
+
+    async fn fold(&self, fold: Fold) {
+        assert_eq!(self.store.fold(EPOCH, &fold).await.unwrap(), Folded::Committed);
+    }
+
+    async fn evidence(&self, id: u128, offset: i64) -> Evidence {
+        let asked = Asked { channel: mailbox(), id: id_of(id), epoch: EPOCH, offset };
+        self.store.evidence(&[asked]).await.unwrap().remove(0)
+    }
+}
+
+async fn reopen(folder: &tempfile::TempDir) -> Store {
+    let path = folder.path().join("test.db").to_str().unwrap().to_owned();
+    Store::open(&StoreConfig { path, busy_timeout: Delay(std::time::Duration::from_millis(200)) }).await.unwrap()
+}
+
+fn standing(topic: &str, next: i64) -> Standing {
+    Standing { topic: topic.into(), partition: 0, next }
+}
+
+fn mailbox() -> Channel {
+    "user-1".parse().unwrap()
+}
+
+fn id_of(id: u128) -> NotificationId {
+    NotificationId(uuid::Uuid::from_u128(id))
+}
+
+fn notified(id: u128, offset: i64) -> Notified {
+    let value = serde_json::json!({
+        "channel": "user-1", "rule": "r", "origin": {"topic": "bookings", "partition": 0, "offset": 0},
+        "notification": {"id": id_of(id), "eventId": "e", "type": "t", "createdAt": "2026-01-31T12:00:00.000Z",
+                         "message": "\u{0}\"\\ ü", "data": {"offset": offset}},
+    });
+    Notified {
+        record: serde_json::from_value(value).unwrap(),
+        partition: 0,
+        offset,
+        appended: Timestamp::from_millis(1_000 + offset),
+    }
+}
+
+fn cursor(device: &str, offered: &[(i64, i64)], acknowledged: &[(i64, i64)]) -> CursorRecord {
+    let set = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect::<Stretches>();
+    CursorRecord {
+        user_id: "1".parse().unwrap(),
+        device_id: device.parse().unwrap(),
+        channel: mailbox(),
+        epoch: EPOCH,
+        offered: set(offered),
+        acknowledged: set(acknowledged),
+    }
+}
+
+fn step(topic: &str, from: i64, to: i64) -> Move {
+    Move { topic: topic.into(), partition: 0, from, to }
+}
+
+fn notifications(from: i64, to: i64, notified: Vec<Notified>) -> Fold {
+    Fold { moves: vec![step("notifications", from, to)], notifications: notified, cursors: Vec::new() }
+}
+
+fn cursors(cursors: Vec<CursorRecord>) -> Fold {
+    Fold { moves: Vec::new(), notifications: Vec::new(), cursors }
+}
+
+#[tokio::test]
+async fn what_was_folded_is_listed_newest_first_and_survives_the_process() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 7, vec![notified(1, 3), notified(2, 6)])).await;
+    fixture.store.close().await;
+    let store = reopen(&fixture.folder).await;
+    let listed = store.mailbox(&"1".parse().unwrap(), 10).await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.position.offset).collect::<Vec<_>>(), [7, 4]);
+    assert_eq!(listed[1].notification, notified(1, 3).record.notification);
+    assert_eq!(listed[1].created_at, Timestamp::from_millis(1_003));
+    assert_eq!(store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 7)]);
+}
+
+#[tokio::test]
+async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 5, vec![notified(1, 4)])).await;
+    let late = notifications(0, 6, vec![notified(2, 5)]);
+    assert_eq!(fixture.store.fold(EPOCH, &late).await.unwrap(), Folded::Moved);
+    let mut half = notifications(5, 6, vec![notified(2, 5)]);
+    half.moves.push(step("cursors", 1, 2));
+    assert_eq!(fixture.store.fold(EPOCH, &half).await.unwrap(), Folded::Moved);
+    assert_eq!(fixture.store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 5)]);
+    assert_eq!(fixture.store.mailbox(&"1".parse().unwrap(), 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_keeps_where_a_partition_stands_and_epochs_stand_apart() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 5, Vec::new())).await;
+    let again = fixture.store.claim(EPOCH, &[standing("notifications", 2)]).await.unwrap();
+    assert_eq!(again, [standing("notifications", 5)]);
+    let next = fixture.store.claim(Epoch(4), &[standing("notifications", 0)]).await.unwrap();
+    assert_eq!(next, [standing("notifications", 0)]);
+    assert_eq!(fixture.store.positions(Epoch(4)).await.unwrap(), [standing("notifications", 0)]);
+}
+
+#[tokio::test]
+async fn a_notification_that_lies_on_the_log_twice_is_in_the_inbox_once_and_its_first_place_is_known() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
+    fixture.fold(notifications(10, 12, vec![notified(1, 11)])).await;
+    let listed = fixture.store.mailbox(&"1".parse().unwrap(), 10).await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.position.offset).collect::<Vec<_>>(), [6]);
+    for offset in [5, 9, 11] {
+        assert_eq!(fixture.evidence(1, offset).await.first_offset, Some(5));
+    }
+    assert_eq!(fixture.evidence(2, 7).await.first_offset, None);
+}
+
+#[tokio::test]
+async fn a_device_that_met_only_the_second_place_delivers_there() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
+    fixture.fold(cursors(vec![cursor("late", &[(6, 10)], &[(6, 10)])])).await;
+    assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::Delivered);
+    assert_eq!(fixture.evidence(1, 9).await.reach(), Reach::Delivered);
+}
+
+#[tokio::test]
+async fn an_exception_at_the_first_place_is_not_healed_by_the_second() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
+    fixture.fold(cursors(vec![cursor("a", &[(0, 10)], &[(0, 5), (6, 10)])])).await;
+    assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::Offered);
+}
+
+#[tokio::test]
+async fn only_devices_of_the_owner_and_offsets_of_the_epoch_count() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 10, vec![notified(1, 5)])).await;
+    let mut stranger = cursor("d", &[(0, 10)], &[(0, 10)]);
+    stranger.user_id = "2".parse().unwrap();
+    let mut earlier = cursor("d", &[(0, 10)], &[(0, 10)]);
+    earlier.epoch = Epoch(2);
+    fixture.fold(cursors(vec![stranger, earlier])).await;
+    assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::NotOffered);
+}
+
+#[tokio::test]
+async fn many_questions_are_answered_in_their_order() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 100, (0..100).map(|offset| notified(offset as u128, offset)).collect())).await;
+    fixture.fold(cursors(vec![cursor("a", &[(0, 100)], &[(0, 50)])])).await;
+    let ask = |offset: i64| Asked { channel: mailbox(), id: id_of(offset as u128), epoch: EPOCH, offset };
+    let asked = [70, 10, 99, 49, 50].map(ask);
+    let answers = fixture.store.evidence(&asked).await.unwrap();
+    let reached = answers.iter().map(Evidence::reach).collect::<Vec<_>>();
+    assert_eq!(reached, [Reach::Offered, Reach::Delivered, Reach::Offered, Reach::Delivered, Reach::Offered]);
+    assert_eq!(answers.iter().map(|answer| answer.first_offset).collect::<Vec<_>>(), [70, 10, 99, 49, 50].map(Some));
+}
+
+#[tokio::test]
+async fn a_locked_database_is_unavailable_and_not_broken() {
+    let fixture = Fixture::open().await;
+    let other = reopen(&fixture.folder).await;
+    let held = other.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let error = fixture.store.fold(EPOCH, &notifications(0, 1, Vec::new())).await.unwrap_err();
+    assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
+    assert_eq!(fixture.store.positions(EPOCH).await.unwrap().len(), 2, "readers go on");
+    drop(held);
+    other.close().await;
+    fixture.fold(notifications(0, 1, Vec::new())).await;
+}
+
+#[tokio::test]
+async fn a_reader_cannot_write_and_a_foreign_file_is_refused() {
+    let fixture = Fixture::open().await;
+    assert!(sqlx::query("DELETE FROM projection").execute(&fixture.store.readers).await.is_err());
+    let path = fixture.folder.path().join("foreign.db");
+    std::fs::write(&path, "this is no database, but it is long enough to have a header".repeat(20)).unwrap();
+    let config = StoreConfig { path: path.to_str().unwrap().to_owned(), busy_timeout: Delay(std::time::Duration::from_secs(1)) };
+    assert_eq!(Store::open(&config).await.unwrap_err().cause(), Cause::Bug);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn stretches_folded_in_any_batches_give_the_union(
+        records in prop::collection::vec((0..3_u8, prop::collection::vec((0..40_i64, 1..9_i64), 0..5), any::<bool>()), 1..12),
+        batch in 1..5_usize,
+    ) {
+        let mut expected = BTreeMap::<(u8, bool), BTreeSet<i64>>::new();
+        for (device, ranges, acknowledged) in &records {
+            let offsets = ranges.iter().flat_map(|(from, length)| *from..from + length);
+            expected.entry((*device, *acknowledged)).or_default().extend(offsets);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (found, touching) = runtime.block_on(async {
+            let fixture = Fixture::open().await;
+            for some in records.chunks(batch) {
+                let some = some.iter().map(|(device, ranges, acknowledged)| {
+                    let ranges = ranges.iter().map(|(from, length)| (*from, from + length)).collect::<Vec<_>>();
+                    let (offered, acked) = if *acknowledged { (&[][..], &ranges[..]) } else { (&ranges[..], &[][..]) };
+                    cursor(&device.to_string(), offered, acked)
+                });
+                fixture.fold(cursors(some.collect())).await;
+            }
+            stored(&fixture.store).await
+        });
+        expected.retain(|_, offsets| !offsets.is_empty());
+        prop_assert_eq!(found, expected);
+        prop_assert!(!touching);
+    }
+}
+
+/// The offsets in all rows by device and whether they are acknowledged, and whether any row touches the next.
+async fn stored(store: &Store) -> (BTreeMap<(u8, bool), BTreeSet<i64>>, bool) {
+    let rows = sqlx::query_as::<_, (String, String, i64, i64)>(
+        "SELECT device_id, kind, from_offset, to_offset FROM stretches ORDER BY device_id, kind, from_offset",
+    );
+    let rows = rows.fetch_all(&store.readers).await.unwrap();
+    let touching = rows.windows(2).any(|pair| (&pair[0].0, &pair[0].1) == (&pair[1].0, &pair[1].1) && pair[0].3 >= pair[1].2);
+    let mut found = BTreeMap::<(u8, bool), BTreeSet<i64>>::new();
+    for (device, kind, from, to) in rows {
+        found.entry((device.parse().unwrap(), kind == "acknowledged")).or_default().extend(from..to);
+    }
+    (found, touching)
+}
