@@ -11,5 +11,6 @@ pub mod ids;
 pub mod notification;
 pub mod offsets;
 pub mod position;
+pub mod protocol;
 pub mod record;
 pub mod time;

@@ -1,0 +1,230 @@
+//! What a client may say.
+//!
+//! Owns: reading one text frame into a typed frame, or into the refusal that answers it. Unknown fields are ignored. Refuses
+//! to judge: whether a channel may be subscribed to is `channel::Access`'s word.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::server::{ErrorCode, Problem};
+use crate::channel::Channel;
+use crate::ids::NotificationId;
+use crate::position::Position;
+
+/// The most notifications that one acknowledgement may name or except.
+pub const ACK_IDS: usize = 100;
+
+/// The longest `messageId` of a client, in bytes; a longer one is cut off from the answer.
+const MESSAGE_ID_BYTES: usize = 128;
+
+/// One frame of a client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    /// What the answer carries as `replyTo`.
+    pub message_id: Option<String>,
+    /// What it wants, or why that cannot be told.
+    pub frame: Result<ClientFrame, Problem>,
+}
+
+/// What a client wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientFrame {
+    /// `ping` or `heartbeat`: to be answered with the same data.
+    Ping {
+        /// Anything.
+        data: Option<Value>,
+    },
+    /// `subscribe` to channels; names that are none stand as refusals.
+    Subscribe(Vec<Result<Channel, Problem>>),
+    /// `unsubscribe` from channels.
+    Unsubscribe(Vec<Result<Channel, Problem>>),
+    /// `ack` of everything before a position, but for exceptions.
+    AckBelow {
+        /// In which channel.
+        channel: Channel,
+        /// Everything before it is handled.
+        position: Position,
+        /// But these.
+        except: Vec<NotificationId>,
+    },
+    /// `ack` of single notifications.
+    AckIds {
+        /// In which channel; any, if none is named.
+        channel: Option<Channel>,
+        /// Which.
+        ids: Vec<NotificationId>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    #[serde(rename = "type", default)]
+    kind: Option<Value>,
+    #[serde(default)]
+    message_id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Ping {
+    #[serde(default)]
+    data: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Channels {
+    #[serde(default)]
+    channel: Option<String>,
+    #[serde(default)]
+    channels: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ack {
+    #[serde(default)]
+    channel: Option<Channel>,
+    #[serde(default)]
+    position: Option<Position>,
+    #[serde(default)]
+    except: Vec<NotificationId>,
+    #[serde(default)]
+    notification_ids: Vec<NotificationId>,
+}
+
+/// Reads one text frame.
+#[must_use]
+pub fn read(text: &str) -> Said {
+    let head = match serde_json::from_str::<Head>(text) {
+        Ok(head) => head,
+        Err(error) => return Said { message_id: None, frame: Err(bad_frame(&error)) },
+    };
+    let message_id = head.message_id.and_then(|id| match id {
+        Value::String(id) if id.len() <= MESSAGE_ID_BYTES => Some(id),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    });
+    let frame = match head.kind {
+        Some(Value::String(kind)) => body(&kind, text),
+        _ => Err(Problem::new(ErrorCode::BadFrame, "a frame has a `type`, which is a text")),
+    };
+    Said { message_id, frame }
+}
+
+fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
+    match kind {
+        "ping" | "heartbeat" => typed::<Ping>(text).map(|ping| ClientFrame::Ping { data: ping.data }),
+        "subscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Subscribe),
+        "unsubscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Unsubscribe),
+        "ack" => typed::<Ack>(text)?.said(),
+        _ => Err(Problem::new(ErrorCode::UnknownType, "Unknown message type")),
+    }
+}
+
+fn typed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|error| bad_frame(&error))
+}
+
+fn bad_frame(error: &serde_json::Error) -> Problem {
+    Problem::new(ErrorCode::BadFrame, format!("Failed to process message: {error}"))
+}
+
+impl Channels {
+    fn named(self) -> Result<Vec<Result<Channel, Problem>>, Problem> {
+        let names = self.channel.into_iter().chain(self.channels);
+        let channels = names.map(|name| {
+            name.parse().map_err(|error| Problem::new(ErrorCode::BadFrame, format!("Failed to process message: {error}")))
+        });
+        let channels = channels.collect::<Vec<_>>();
+        if channels.is_empty() {
+            return Err(Problem::new(ErrorCode::BadFrame, "name a `channel` or `channels`"));
+        }
+        Ok(channels)
+    }
+}
+
+impl Ack {
+    fn said(self) -> Result<ClientFrame, Problem> {
+        if self.except.len() > ACK_IDS || self.notification_ids.len() > ACK_IDS {
+            return Err(Problem::new(ErrorCode::Limit, format!("an acknowledgement names at most {ACK_IDS} notifications")));
+        }
+        match (self.channel, self.position) {
+            (Some(channel), Some(position)) if self.notification_ids.is_empty() => {
+                Ok(ClientFrame::AckBelow { channel, position, except: self.except })
+            }
+            (channel, None) if self.except.is_empty() && !self.notification_ids.is_empty() => {
+                Ok(ClientFrame::AckIds { channel, ids: self.notification_ids })
+            }
+            _ => Err(Problem::new(ErrorCode::BadFrame, "an `ack` has either `channel` and `position`, or `notificationIds`")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn problem(text: &str) -> ErrorCode {
+        read(text).frame.unwrap_err().code
+    }
+
+    #[test]
+    fn what_is_no_frame_is_a_bad_frame() {
+        for text in ["", "hello", "[]", "7", "{}", r#"{"type":5}"#, r#"{"type":"ack"}"#, r#"{"type":"subscribe"}"#] {
+            assert_eq!(problem(text), ErrorCode::BadFrame, "{text}");
+        }
+        assert_eq!(problem(&"[".repeat(60_000)), ErrorCode::BadFrame);
+        assert_eq!(
+            problem(
+                r#"{"type":"ack","channel":"c","position":"1:1","notificationIds":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#
+            ),
+            ErrorCode::BadFrame
+        );
+    }
+
+    #[test]
+    fn an_unknown_type_is_told_apart_and_answered() {
+        let said = read(r#"{"type":"dance","messageId":"m-1"}"#);
+        assert_eq!(said.message_id.as_deref(), Some("m-1"));
+        assert_eq!(said.frame.unwrap_err().code, ErrorCode::UnknownType);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let said = read(r#"{"type":"heartbeat","messageId":7,"data":{"a":1},"colour":"red"}"#);
+        assert_eq!(said.message_id.as_deref(), Some("7"));
+        assert_eq!(said.frame, Ok(ClientFrame::Ping { data: Some(serde_json::json!({"a": 1})) }));
+    }
+
+    #[test]
+    fn one_bad_name_does_not_spoil_the_others() {
+        let said = read(r#"{"type":"subscribe","channel":"booking-updates","channels":["user-","notifications"]}"#);
+        let Ok(ClientFrame::Subscribe(channels)) = said.frame else { panic!("{:?}", said.frame) };
+        assert_eq!(channels.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_by_position_or_by_ids() {
+        let below =
+            read(r#"{"type":"ack","channel":"user-1","position":"1:9","except":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#);
+        assert!(matches!(below.frame, Ok(ClientFrame::AckBelow { except, .. }) if except.len() == 1));
+        let ids = read(r#"{"type":"ack","notificationIds":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#);
+        assert!(matches!(ids.frame, Ok(ClientFrame::AckIds { channel: None, ids }) if ids.len() == 1));
+    }
+
+    #[test]
+    fn more_than_a_hundred_exceptions_are_too_many() {
+        let ids = vec!["438e828e-0a38-5599-8fb1-76b0e4574c75"; ACK_IDS + 1];
+        let text = serde_json::json!({"type": "ack", "channel": "user-1", "position": "1:9", "except": ids}).to_string();
+        assert_eq!(problem(&text), ErrorCode::Limit);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text: String) {
+            let _ = read(&text);
+        }
+    }
+}

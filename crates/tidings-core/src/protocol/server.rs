@@ -1,0 +1,203 @@
+//! What the gateway says.
+//!
+//! Owns: the frames, their fields and error codes as JSON. Refuses to draw ids or read clocks: both are arguments. A
+//! notification's frame has its id as `messageId` (with `/n` behind it when it is redelivered), so that one encoding serves every
+//! connection; all other frames are counted within their connection.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::channel::Channel;
+use crate::ids::{ConnectionId, DeviceId, UserId};
+use crate::notification::Notification;
+use crate::position::Position;
+use crate::time::Timestamp;
+
+/// A frame with what every frame has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sent<'a> {
+    /// What it says.
+    #[serde(flatten)]
+    pub frame: ServerFrame<'a>,
+    /// Unique within the connection, but for a notification that is sent again.
+    pub message_id: &'a str,
+    /// The `messageId` of the client's frame that this answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<&'a str>,
+    /// When it was made.
+    pub timestamp: Timestamp,
+}
+
+impl Sent<'_> {
+    /// The frame as JSON.
+    ///
+    /// # Errors
+    /// If a value cannot be written as JSON, which no value that was read from JSON can cause.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+}
+
+/// What the gateway says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ServerFrame<'a> {
+    /// The first frame of every connection.
+    Connected {
+        /// Whom the token names.
+        user_id: &'a UserId,
+        /// This connection.
+        connection_id: ConnectionId,
+        /// The device, drawn by the server if the client named none.
+        device_id: &'a DeviceId,
+        /// How often the server pings, in milliseconds.
+        heartbeat_interval: u64,
+        /// What it is subscribed to from the start, each with the position it begins at.
+        channels: BTreeMap<&'a str, Position>,
+    },
+    /// The answer to `ping`.
+    Pong {
+        /// What the ping carried.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a Value>,
+    },
+    /// The answer to `subscribe`, one for each channel.
+    Subscribed {
+        /// Which.
+        channel: &'a Channel,
+        /// Where it begins: everything from there on is sent.
+        position: Position,
+        /// Whether a gap is sent first.
+        recovering: bool,
+    },
+    /// The answer to `unsubscribe`, one for each channel.
+    Unsubscribed {
+        /// Which.
+        channel: &'a Channel,
+    },
+    /// A notification.
+    #[serde(rename = "notification:new")]
+    NotificationNew {
+        /// The channel it was sent to.
+        channel: &'a Channel,
+        /// The position behind it. Absent in a redelivered one, which moves no position and is acknowledged by its id.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
+        /// What is shown.
+        notification: &'a Notification,
+        /// The number of the attempt, from 1, if it is sent again.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        redelivery: Option<u32>,
+    },
+    /// The process is about to close the connection with 1012.
+    Reconnect {
+        /// How long to wait before coming back, in milliseconds; drawn for each connection.
+        retry_after: u64,
+    },
+    /// The answer to a frame that was not obeyed. The connection stays.
+    Error {
+        /// What kind of error.
+        code: ErrorCode,
+        /// What is wrong.
+        message: &'a str,
+        /// Whether the same frame may succeed later.
+        retryable: bool,
+    },
+}
+
+/// What kind of error a frame met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Unknown message type.
+    UnknownType,
+    /// Failed to process message.
+    BadFrame,
+    /// Notification not found.
+    NotFound,
+    /// Not for this user, or not sent yet.
+    Forbidden,
+    /// More than one may have.
+    Limit,
+}
+
+/// Why a frame of a client is not obeyed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// What kind of error.
+    pub code: ErrorCode,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem in words for the client's author.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The frame that tells it. Nothing that is refused now is taken later.
+    #[must_use]
+    pub fn frame(&self) -> ServerFrame<'_> {
+        ServerFrame::Error { code: self.code, message: &self.message, retryable: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::position::Epoch;
+
+    fn shown(frame: ServerFrame<'_>, reply_to: Option<&str>) -> String {
+        let sent = Sent { frame, message_id: "3", reply_to, timestamp: Timestamp::from_millis(1_769_860_800_000) };
+        String::from_utf8(sent.encode().unwrap()).unwrap()
+    }
+
+    fn notification() -> Notification {
+        serde_json::from_value(json!({
+            "id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e-1", "type": "booking_confirmation",
+            "createdAt": "2026-01-31T12:00:00Z", "title": "Booking Confirmed", "data": {"booking_id": 7}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_frames_of_a_connection_look_like_this() {
+        let (user, device): (UserId, DeviceId) = ("42".parse().unwrap(), "phone".parse().unwrap());
+        let (channel, position) = (Channel::mailbox(&user), Position { epoch: Epoch(1), offset: 8 });
+        let connected = ServerFrame::Connected {
+            user_id: &user,
+            connection_id: ConnectionId(uuid::Uuid::from_u128(7)),
+            device_id: &device,
+            heartbeat_interval: 30_000,
+            channels: BTreeMap::from([(channel.as_str(), position)]),
+        };
+        let notification = notification();
+        let fresh = ServerFrame::NotificationNew {
+            channel: &channel,
+            position: Some(position),
+            notification: &notification,
+            redelivery: None,
+        };
+        let again =
+            ServerFrame::NotificationNew { channel: &channel, position: None, notification: &notification, redelivery: Some(2) };
+        let frames = [
+            shown(connected, None),
+            shown(ServerFrame::Pong { data: Some(&json!({"n": 1})) }, Some("m-1")),
+            shown(ServerFrame::Subscribed { channel: &channel, position, recovering: false }, Some("m-2")),
+            shown(ServerFrame::Unsubscribed { channel: &channel }, None),
+            shown(fresh, None),
+            shown(again, None),
+            shown(ServerFrame::Reconnect { retry_after: 1_250 }, None),
+            shown(Problem::new(ErrorCode::UnknownType, "Unknown message type").frame(), Some("m-3")),
+        ];
+        insta::assert_snapshot!(frames.join("\n"));
+    }
+}
