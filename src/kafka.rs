@@ -8,6 +8,7 @@ pub mod consumer;
 pub mod embedded;
 pub mod probe;
 pub mod producer;
+pub mod reader;
 pub mod topic;
 pub mod topics;
 pub mod transaction;

@@ -4,8 +4,11 @@
 //! `gateway`, `inbox`, `courier`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
 
 pub mod cli;
+pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod gateway;
+pub mod http;
 pub mod kafka;
 pub mod store;
 pub mod telemetry;

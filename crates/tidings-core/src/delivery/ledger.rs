@@ -103,6 +103,10 @@ impl Ledger {
             return;
         }
         self.next = name.offset.saturating_add(1);
+        if limit == 0 {
+            self.forgotten_below = self.next;
+            return;
+        }
         let open = self.open.get_or_insert_default();
         open.names.push_back(name);
         while open.names.len() > limit {

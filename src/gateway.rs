@@ -1,0 +1,320 @@
+//! The gateway: WebSocket connections, what they are sent, and what they acknowledge.
+//!
+//! Owns: the feed, the shards, every connection and the cursors on the log. Refuses to read the store: it knows only what the log
+//! tells it while it runs. Neighbours: `http` mounts its routes; courier and inbox meet it on the log.
+
+mod connection;
+mod cursor;
+mod fed;
+mod feed;
+mod frames;
+mod inlet;
+mod metrics;
+mod moment;
+mod outbox;
+mod shard;
+mod socket;
+mod upgrade;
+mod worker;
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::select_all;
+use parking_lot::Mutex;
+use rdkafka::error::KafkaError;
+use tidings_core::channel::Access;
+use tidings_core::fate::Cause;
+use tidings_core::ids::UserId;
+use tidings_core::position::Epoch;
+use tidings_core::protocol::server::ServerFrame;
+use tidings_core::record::meta::EpochRecord;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use self::cursor::{CursorTicket, CursorWriter};
+use self::feed::Feed;
+use self::inlet::{Control, Inlet, Outlet};
+use self::metrics::GatewayMetrics;
+use self::moment::Moment;
+use self::outbox::{Outbox, Pushed};
+use self::shard::Shard;
+pub use self::upgrade::{Caller, RefusedUpgrade};
+use self::worker::Worker;
+use crate::auth::{SecretError, Tokens};
+use crate::clock::Clock;
+use crate::config::{AuthConfig, GatewayConfig};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::producer::Producer;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Role;
+
+/// How long acknowledgements that are on their way may still arrive, once clients were told to reconnect.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long the brokers may take for the last cursors.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// What the gateway is made of.
+pub struct Parts {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its section of the configuration.
+    pub config: GatewayConfig,
+    /// How tokens are verified.
+    pub auth: AuthConfig,
+    /// Clients are told to come back within this time.
+    pub reconnect_spread: Duration,
+    /// The epoch and its partition count.
+    pub epoch: EpochRecord,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where its metrics are registered.
+    pub metrics: Metrics,
+    /// Its entry in the process's health.
+    pub role: Role,
+}
+
+/// Why the gateway cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// No way to verify tokens.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// librdkafka refused.
+    #[error("the gateway's Kafka client failed")]
+    Kafka(#[from] KafkaError),
+    /// The topic is not the one of the epoch.
+    #[error("{topic} has {found} partitions, its epoch has {expected}: a topic never grows within an epoch")]
+    Partitions {
+        /// Which topic.
+        topic: String,
+        /// What the epoch says.
+        expected: i32,
+        /// What the brokers say.
+        found: usize,
+    },
+    /// Records were deleted before they were read.
+    #[error("the feed's position lies outside its log: records were lost to this process, whose clients must resume elsewhere")]
+    PositionLost,
+    /// The system gave no thread.
+    #[error("thread {name} could not be started")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A promise of our own code is broken.
+    #[error("thread {name} panicked")]
+    Panicked {
+        /// Its name.
+        name: String,
+    },
+    /// A thread ended that should not have.
+    #[error("a thread of the gateway ended early")]
+    Ended,
+}
+
+impl GatewayError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Secret(_) | Self::Partitions { .. } => Cause::Refused,
+            Self::Kafka(_) | Self::PositionLost | Self::Thread { .. } => Cause::Dependency,
+            Self::Panicked { .. } | Self::Ended => Cause::Bug,
+        }
+    }
+}
+
+/// The gateway. Its routes may be mounted before it runs; until the feed has started they answer 503.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    role: Role,
+    producer: Arc<Producer<CursorTicket>>,
+    /// Taken by `run`.
+    outlets: Mutex<Vec<Outlet>>,
+    reconnect_spread: Duration,
+}
+
+/// What the feed, the shards and all connections share. Immutable, but for its phase.
+pub(crate) struct Shared {
+    config: GatewayConfig,
+    clock: Clock,
+    access: Access,
+    tokens: Tokens,
+    epoch: Epoch,
+    partitions: i32,
+    /// The topic's name, for messages.
+    notifications: String,
+    metrics: GatewayMetrics,
+    inlets: Vec<Arc<Inlet>>,
+    connections: TaskTracker,
+    phase: AtomicU8,
+}
+
+/// How far the gateway is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    Starting,
+    Open,
+    Draining,
+}
+
+impl Gateway {
+    /// A gateway that does not run yet.
+    ///
+    /// # Errors
+    /// If no secret is configured, or a Kafka property is wrong.
+    pub fn new(parts: Parts) -> Result<Self, GatewayError> {
+        let Parts { cluster, config, auth, reconnect_spread, epoch, clock, metrics, role } = parts;
+        let shards = if config.shards == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { config.shards };
+        let (inlets, outlets): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| {
+                let (inlet, outlet) = Inlet::new(config.queue_records.get());
+                (Arc::new(inlet), outlet)
+            })
+            .unzip();
+        let producer = Arc::new(Producer::new(&cluster, "gateway")?);
+        let shared = Shared {
+            access: Access::new(config.open_channels.clone()),
+            tokens: Tokens::new(&auth)?,
+            epoch: epoch.epoch,
+            partitions: epoch.partitions,
+            notifications: cluster.names().notifications(),
+            metrics: GatewayMetrics::register(&metrics),
+            inlets,
+            connections: TaskTracker::new(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            config,
+            clock,
+        };
+        Ok(Self { shared: Arc::new(shared), cluster, role, producer, outlets: Mutex::new(outlets), reconnect_spread })
+    }
+
+    /// The WebSocket's route.
+    #[must_use]
+    pub fn routes(&self) -> BoxedFilter<(Response,)> {
+        upgrade::routes(self.shared.clone())
+    }
+
+    /// Runs until `stop` is cancelled, then drains: clients are told to reconnect and closed, their cursors written. Runs once.
+    ///
+    /// # Errors
+    /// If the feed or a shard ends before that.
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), GatewayError> {
+        let reading = CancellationToken::new();
+        let feed = Feed::new(self.shared.clone(), self.cluster.clone(), self.role.clone(), reading.clone());
+        let mut shards = self.start_shards()?;
+        let mut feed = Worker::start("gateway-feed".into(), move || feed.run())?;
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = feed.ended() => Some(ended.and(Err(GatewayError::Ended))),
+            (ended, ..) = select_all(shards.iter_mut().map(|shard| shard.ended().boxed())) => {
+                Some(ended.and(Err(GatewayError::Ended)))
+            }
+        };
+        self.role.waiting("draining");
+        self.shared.set(Phase::Draining);
+        reading.cancel();
+        if let Some(early) = early {
+            return early;
+        }
+        feed.ended().await?;
+        self.drain(shards).await
+    }
+
+    fn start_shards(&self) -> Result<Vec<Worker>, GatewayError> {
+        let outlets = std::mem::take(&mut *self.outlets.lock());
+        let topic = self.cluster.names().cursors();
+        let start = |(number, (inlet, outlet)): (usize, (&Arc<Inlet>, Outlet))| {
+            let cursors = CursorWriter::new(self.producer.clone(), self.shared.clone(), topic.clone());
+            let shard = Shard::new(self.shared.clone(), inlet.clone(), outlet, cursors);
+            Worker::start(format!("gateway-shard-{number}"), move || shard.run())
+        };
+        self.shared.inlets.iter().zip(outlets).enumerate().map(start).collect()
+    }
+
+    /// Reconnect, grace, close, wait for the last connection, write the last cursors.
+    async fn drain(&self, shards: Vec<Worker>) -> Result<(), GatewayError> {
+        self.shared.tell_all(|| Control::Reconnect(self.reconnect_spread)).await?;
+        tokio::time::sleep(GRACE).await;
+        self.shared.tell_all(|| Control::Drain).await?;
+        self.shared.connections.close();
+        self.shared.connections.wait().await;
+        self.shared.tell_all(|| Control::Finish).await?;
+        for mut shard in shards {
+            shard.ended().await?;
+        }
+        let producer = self.producer.clone();
+        let flushed = tokio::task::spawn_blocking(move || producer.flush(FLUSH)).await;
+        if !matches!(flushed, Ok(Ok(()))) {
+            tracing::error!("the brokers did not take the last cursors; what they acknowledge will be delivered again");
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn set(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) == phase as u8
+    }
+
+    /// The shard of a user's connections, as a number.
+    fn shard(&self, user: &UserId) -> usize {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(user);
+        usize::try_from(hash % self.inlets.len().max(1) as u64).unwrap_or(0)
+    }
+
+    /// The shard of a user's connections.
+    fn inlet(&self, user: &UserId) -> &Inlet {
+        &self.inlets[self.shard(user)]
+    }
+
+    /// Opens the gateway: every shard learns where each partition begins before any connection joins.
+    fn begin(&self, starts: Arc<[i64]>) {
+        for inlet in &self.inlets {
+            inlet.say_blocking(Control::Begin(starts.clone()));
+        }
+        // A stop that came in between stays.
+        let _ = self.phase.compare_exchange(Phase::Starting as u8, Phase::Open as u8, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    async fn tell_all(&self, control: impl Fn() -> Control) -> Result<(), GatewayError> {
+        for inlet in &self.inlets {
+            inlet.say(control()).await.map_err(|inlet::Ended| GatewayError::Ended)?;
+        }
+        Ok(())
+    }
+
+    /// Says something to one connection, and counts it.
+    fn say(&self, outbox: &Outbox, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) {
+        match outbox.say(frame, reply_to, now) {
+            Pushed::Taken => {
+                self.metrics.frames_sent.inc();
+            }
+            Pushed::Overflowed => {
+                self.metrics.overflows.inc();
+            }
+            Pushed::Ended => {}
+        }
+    }
+
+    /// Counts a record that does not read, and says so.
+    fn unreadable(&self, topic: &str, partition: i32, offset: i64, error: &dyn std::error::Error) {
+        self.metrics.unreadable.inc();
+        tracing::warn!(topic, partition, offset, error = error.to_string(), "a record was left out: it does not read");
+    }
+}

@@ -1,0 +1,359 @@
+//! One connection: the task that reads what its client says, writes what waits in its outbox, and ends it.
+//!
+//! Owns: the codec, the answers that need no shard, and the log lines of opening and closing. Everything that concerns
+//! subscriptions and acknowledgements is passed on to the user's shard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use futures_util::{FutureExt, Stream};
+use socket2::SockRef;
+use tidings_core::channel::{Channel, Verdict};
+use tidings_core::ids::{ConnectionId, DeviceId};
+use tidings_core::protocol::client::{self, ClientFrame, Said};
+use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use uuid::Uuid;
+
+use super::Shared;
+use super::frames;
+use super::inlet::{Ack, AckMode, Control, Inlet, Join};
+use super::metrics::{ClosedLabels, GatewayMetrics};
+use super::moment::{Moment, millis};
+use super::outbox::{Outbox, Phase};
+use super::socket::Socket;
+use super::upgrade::Caller;
+use crate::auth::Identity;
+
+/// The codec's read buffer; small, as idle connections are many.
+const READ_BYTES: usize = 256;
+/// Codes of RFC 6455, section 7.4.1, that are never sent: no code given, and no close frame at all.
+const NO_CODE: u16 = 1005;
+const NO_CLOSE: u16 = 1006;
+
+/// A client whose token was verified.
+pub(super) struct Admitted {
+    pub(super) identity: Identity,
+    pub(super) device: DeviceId,
+    pub(super) mode: AckMode,
+}
+
+/// A WebSocket that was just made.
+pub(super) struct Line {
+    shared: Arc<Shared>,
+    caller: Caller,
+    outbox: Arc<Outbox>,
+}
+
+/// A connection whose client is known.
+struct Connection {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    identity: Identity,
+    inlet: Arc<Inlet>,
+    /// Its number within the shard.
+    member: u32,
+}
+
+/// What happened on the connection.
+enum Event {
+    Said(Message),
+    /// The client's close frame, which the codec answers.
+    Goodbye(u16),
+    /// The gateway is ending it.
+    Closing,
+    Failed(CloseCode),
+    Gone,
+}
+
+impl Line {
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, stream: TcpStream) -> Self {
+        let outbox = Arc::new(Outbox::new(stream, shared.config.outbox_bytes.get(), millis(shared.clock)));
+        Self { shared, caller, outbox }
+    }
+
+    /// Serves the connection to its end, including its log lines.
+    pub(super) async fn run(self, admitted: Result<Admitted, CloseCode>, early: Vec<u8>) {
+        let Self { shared, caller, outbox } = self;
+        let since_ms = millis(shared.clock);
+        match admitted {
+            Err(code) => {
+                outbox.close(code, since_ms);
+                let code = finish(&shared, &outbox, code.code()).await;
+                tracing::info!(address = %caller.address, code, reason = reason(code), "connection refused");
+                count_closed(&shared.metrics, code);
+            }
+            Ok(Admitted { identity, device, mode }) => {
+                let (user, shown) = (identity.user.clone(), device.clone());
+                tracing::info!(%user, device = %shown, address = %caller.address, "connection opened");
+                let _open = Open::count(&shared.metrics);
+                let admitted = Admitted { identity, device, mode };
+                let served = AssertUnwindSafe(serve(shared.clone(), outbox.clone(), admitted, early)).catch_unwind().await;
+                let code = served.unwrap_or_else(|_| {
+                    outbox.close(CloseCode::Internal, millis(shared.clock));
+                    CloseCode::Internal.code()
+                });
+                let code = finish(&shared, &outbox, code).await;
+                log_closed(&shared, (&user, &shown, caller.address), code, since_ms);
+            }
+        }
+    }
+}
+
+fn log_closed(shared: &Shared, who: (&tidings_core::ids::UserId, &DeviceId, SocketAddr), code: u16, since_ms: u64) {
+    let duration_ms = millis(shared.clock).saturating_sub(since_ms);
+    let (user, device, address) = who;
+    tracing::info!(%user, %device, %address, code, reason = reason(code), duration_ms, "connection closed");
+    count_closed(&shared.metrics, code);
+}
+
+fn count_closed(metrics: &GatewayMetrics, code: u16) {
+    // A client may send any code; only those that mean something become a label.
+    let known = CloseCode::ALL.iter().any(|known| known.code() == code) || matches!(code, 1001 | NO_CODE | NO_CLOSE);
+    metrics.closed.get_or_create(&ClosedLabels { code: if known { code } else { NO_CODE } }).inc();
+}
+
+fn reason(code: u16) -> &'static str {
+    match code {
+        1001 => "Client going away",
+        NO_CODE => "Goodbye without a code",
+        NO_CLOSE => "Connection lost",
+        _ => CloseCode::ALL.iter().find(|known| known.code() == code).map_or("Client's own code", |known| known.reason()),
+    }
+}
+
+/// Counts a connection for as long as it lives, whatever ends it.
+struct Open(prometheus_client::metrics::gauge::Gauge);
+
+impl Open {
+    fn count(metrics: &GatewayMetrics) -> Self {
+        metrics.opened.inc();
+        metrics.connections.inc();
+        Self(metrics.connections.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The last word to the shard, whatever ends the connection.
+struct Seat {
+    inlet: Arc<Inlet>,
+    member: u32,
+    left: bool,
+}
+
+impl Seat {
+    async fn leave(mut self) {
+        self.left = self.inlet.say(Control::Leave(self.member)).await.is_ok();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Only a panic comes here with the seat taken.
+        if !self.left && self.inlet.try_say(Control::Leave(self.member)).is_err() {
+            tracing::error!("a connection could not leave its shard");
+        }
+    }
+}
+
+/// Joins the shard, reads until the connection ends, and leaves. Gives the code it ended with.
+async fn serve(shared: Arc<Shared>, outbox: Arc<Outbox>, admitted: Admitted, early: Vec<u8>) -> u16 {
+    let Admitted { identity, device, mode } = admitted;
+    let inlet = shared.inlets[shared.shard(&identity.user)].clone();
+    let (joined, answer) = oneshot::channel();
+    let join = Join {
+        outbox: outbox.clone(),
+        connection: ConnectionId(Uuid::new_v4()),
+        user: identity.user.clone(),
+        device,
+        mode,
+        channels: own_channels(&identity),
+        ends_at: identity.ends_at,
+        joined,
+    };
+    let member = match inlet.say(Control::Join(Box::new(join))).await {
+        Ok(()) => answer.await.ok(),
+        Err(_) => None,
+    };
+    let Some(member) = member else {
+        outbox.close(CloseCode::Internal, millis(shared.clock));
+        return CloseCode::Internal.code();
+    };
+    let seat = Seat { inlet: inlet.clone(), member, left: false };
+    let connection = Connection { shared, outbox, identity, inlet, member };
+    let code = connection.read(early).await;
+    seat.leave().await;
+    code
+}
+
+/// What every connection is subscribed to from the start.
+fn own_channels(identity: &Identity) -> Vec<Channel> {
+    let roles = identity.roles.iter().filter_map(|role| Channel::role(role).ok());
+    let mut channels = vec![Channel::mailbox(&identity.user), Channel::everyone()];
+    for role in roles {
+        if !channels.contains(&role) {
+            channels.push(role);
+        }
+    }
+    channels
+}
+
+impl Connection {
+    async fn read(&self, early: Vec<u8>) -> u16 {
+        let limit = Some(self.shared.config.frame_bytes.get());
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(limit)
+            .max_frame_size(limit);
+        let socket = Socket::new(self.outbox.clone(), self.shared.clock);
+        let mut codec = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
+        let mut goodbye = None;
+        loop {
+            match self.next(&mut codec).await {
+                Event::Said(Message::Text(text)) => {
+                    self.outbox.pulse().unfinished_ms.store(0, Ordering::Relaxed);
+                    self.outbox.used(millis(self.shared.clock));
+                    self.hear(&text).await;
+                }
+                Event::Said(Message::Binary(_)) => self.outbox.close(CloseCode::Binary, millis(self.shared.clock)),
+                Event::Said(message) => {
+                    self.outbox.pulse().unfinished_ms.store(0, Ordering::Relaxed);
+                    if let Message::Pong(payload) = &message
+                        && let Some(number) = frames::answered(payload)
+                    {
+                        self.outbox.pulse().answered.fetch_max(number, Ordering::Relaxed);
+                    }
+                }
+                Event::Goodbye(code) => goodbye = Some(code),
+                Event::Closing => return NO_CLOSE,
+                Event::Failed(code) => self.outbox.close(code, millis(self.shared.clock)),
+                Event::Gone => return goodbye.unwrap_or(NO_CLOSE),
+            }
+        }
+    }
+
+    /// Waits for the next event, writing what waits meanwhile.
+    async fn next(&self, codec: &mut WebSocketStream<Socket>) -> Event {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = self.outbox.poll_flush(cx, millis(self.shared.clock)) {
+                return Poll::Ready(Event::Gone);
+            }
+            if matches!(self.outbox.phase(), Phase::Closing(_)) {
+                return Poll::Ready(Event::Closing);
+            }
+            Pin::new(&mut *codec).poll_next(cx).map(|message| match message {
+                Some(Ok(Message::Close(frame))) => Event::Goodbye(frame.map_or(NO_CODE, |frame| frame.code.into())),
+                Some(Ok(message)) => Event::Said(message),
+                Some(Err(error)) => failed(&error),
+                None => Event::Gone,
+            })
+        })
+        .await
+    }
+
+    async fn hear(&self, text: &str) {
+        self.shared.metrics.frames_received.inc();
+        let Said { message_id, frame } = client::read(text);
+        let reply_to = message_id.as_deref();
+        match frame {
+            Err(problem) => self.say(problem.frame(), reply_to),
+            Ok(ClientFrame::Ping { data }) => self.say(ServerFrame::Pong { data: data.as_ref() }, reply_to),
+            Ok(ClientFrame::Subscribe(names)) => {
+                let channels = self.judged(names, reply_to);
+                self.pass_on(Control::Subscribe { member: self.member, channels, reply_to: message_id }).await;
+            }
+            Ok(ClientFrame::Unsubscribe(names)) => {
+                let (channels, problems): (Vec<_>, Vec<_>) = names.into_iter().partition(Result::is_ok);
+                problems
+                    .iter()
+                    .flat_map(|problem| problem.as_ref().err())
+                    .for_each(|problem| self.say(problem.frame(), reply_to));
+                let channels = channels.into_iter().flatten().collect();
+                self.pass_on(Control::Unsubscribe { member: self.member, channels, reply_to: message_id }).await;
+            }
+            Ok(ClientFrame::AckBelow { channel, position, except }) => {
+                let ack = Ack::Below { channel, position, except };
+                self.pass_on(Control::Ack { member: self.member, ack, reply_to: message_id }).await;
+            }
+            Ok(ClientFrame::AckIds { channel, ids }) => {
+                let ack = Ack::Ids { channel, ids };
+                self.pass_on(Control::Ack { member: self.member, ack, reply_to: message_id }).await;
+            }
+        }
+    }
+
+    /// The channels that the user may subscribe to; for each other the client is told why not.
+    fn judged(&self, names: Vec<Result<Channel, Problem>>, reply_to: Option<&str>) -> Vec<Channel> {
+        let judge = |name: Result<Channel, Problem>| {
+            let channel = name?;
+            match self.shared.access.judge(&self.identity.user, &self.identity.roles, &channel) {
+                Verdict::Allowed => Ok(channel),
+                Verdict::Forbidden => Err(Problem::new(ErrorCode::Forbidden, format!("{channel} is not open to this user"))),
+            }
+        };
+        let judged = names.into_iter().map(judge);
+        judged.filter_map(|verdict| verdict.map_err(|problem| self.say(problem.frame(), reply_to)).ok()).collect()
+    }
+
+    fn say(&self, frame: ServerFrame<'_>, reply_to: Option<&str>) {
+        self.shared.say(&self.outbox, frame, reply_to, Moment::of(self.shared.clock));
+    }
+
+    async fn pass_on(&self, control: Control) {
+        if self.inlet.say(control).await.is_err() {
+            self.outbox.close(CloseCode::Internal, millis(self.shared.clock));
+        }
+    }
+}
+
+/// What a codec's error means for the connection.
+fn failed(error: &Error) -> Event {
+    match error {
+        Error::Capacity(_) => Event::Failed(CloseCode::TooLarge),
+        Error::Utf8(_) => Event::Failed(CloseCode::NotText),
+        Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => Event::Gone,
+        Error::Protocol(_) => Event::Failed(CloseCode::Protocol),
+        _ => Event::Gone,
+    }
+}
+
+/// Writes what waits, says that nothing follows, and reads on until the client has gone, all within the linger. Gives the code
+/// that the connection ended with: the gateway's, if it was the one to end it.
+async fn finish(shared: &Shared, outbox: &Outbox, code: u16) -> u16 {
+    let ending = async {
+        std::future::poll_fn(|cx| outbox.poll_flush(cx, millis(shared.clock))).await?;
+        SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)?;
+        let mut discarded = [0; 512];
+        loop {
+            outbox.stream().readable().await?;
+            match outbox.stream().try_read(&mut discarded) {
+                Ok(0) => return Ok::<(), io::Error>(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    // A client that does not read its last frames, or does not leave, is left.
+    let _ = tokio::time::timeout(shared.config.linger.0, ending).await;
+    match outbox.phase() {
+        Phase::Closing(ours) => ours.code(),
+        Phase::Open | Phase::Answering | Phase::Broken => code,
+    }
+}

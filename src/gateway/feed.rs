@@ -1,0 +1,215 @@
+//! The feed: every record of `notifications` and `signals`, from the end, handed to the shards it concerns.
+//!
+//! Owns: the reader's thread. A full shard queue slows it down and loses nothing. Refuses to go on behind a lost position (the
+//! process restarts and its clients resume), and pauses a partition whose records a later release wrote.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Headers};
+use tidings_core::channel::Channel;
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
+use tokio_util::sync::CancellationToken;
+
+use super::fed::Fed;
+use super::inlet::{Broadcast, Mail};
+use super::{GatewayError, Shared};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::consumer::Partition;
+use crate::kafka::reader::{Read, Reader};
+use crate::telemetry::health::Role;
+
+const POLL: Duration = Duration::from_millis(100);
+const ANSWER: Duration = Duration::from_secs(5);
+const PROBE: Duration = Duration::from_secs(1);
+const CLIENT_ID: &str = "gateway";
+
+/// What the feed's thread owns.
+pub(super) struct Feed {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    role: Role,
+    stop: CancellationToken,
+    paused: BTreeSet<Partition>,
+    trouble: Option<&'static str>,
+}
+
+impl Feed {
+    pub(super) fn new(shared: Arc<Shared>, cluster: Cluster, role: Role, stop: CancellationToken) -> Self {
+        Self { shared, cluster, role, stop, paused: BTreeSet::new(), trouble: None }
+    }
+
+    /// Reads until it is told to stop.
+    pub(super) fn run(mut self) -> Result<(), GatewayError> {
+        let reader = Reader::new(&self.cluster, CLIENT_ID)?;
+        let Some(starts) = self.wait_for_starts(&reader)? else { return Ok(()) };
+        reader.start(&starts)?;
+        self.begin(&starts);
+        while !self.stop.is_cancelled() {
+            match reader.poll(POLL)? {
+                Read::Nothing => {}
+                Read::Record(message) => {
+                    self.settled();
+                    self.dispatch(&reader, &message)?;
+                }
+                Read::OutOfRange => return Err(GatewayError::PositionLost),
+                Read::Trouble(code) => self.outage(&reader, &starts, &format!("{code:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where each partition begins, or nothing if it is to stop before the brokers answered.
+    fn wait_for_starts(&mut self, reader: &Reader) -> Result<Option<Vec<(Partition, i64)>>, GatewayError> {
+        while !self.stop.is_cancelled() {
+            match self.sample(reader) {
+                Ok(starts) => return Ok(Some(starts)),
+                Err(GatewayError::Kafka(error)) => {
+                    self.troubled(&error.to_string());
+                    // Answers come late or at once; either way the next question waits.
+                    std::thread::sleep(PROBE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn sample(&self, reader: &Reader) -> Result<Vec<(Partition, i64)>, GatewayError> {
+        let names = self.cluster.names();
+        let mut partitions = reader.partitions(&names.notifications(), ANSWER)?;
+        if partitions.len() != usize::try_from(self.shared.partitions).unwrap_or(0) {
+            return Err(GatewayError::Partitions {
+                topic: names.notifications(),
+                expected: self.shared.partitions,
+                found: partitions.len(),
+            });
+        }
+        partitions.extend(reader.partitions(&names.signals(), ANSWER)?);
+        Ok(reader.ends(&partitions, ANSWER)?)
+    }
+
+    fn begin(&mut self, starts: &[(Partition, i64)]) {
+        let topic = self.cluster.names().notifications();
+        let mut offsets = vec![0; usize::try_from(self.shared.partitions).unwrap_or(0)];
+        for (partition, offset) in starts.iter().filter(|(partition, _)| *partition.topic == *topic) {
+            if let Some(slot) = usize::try_from(partition.number).ok().and_then(|number| offsets.get_mut(number)) {
+                *slot = *offset;
+            }
+        }
+        self.trouble = None;
+        self.shared.begin(offsets.into());
+        self.role.ready();
+        tracing::info!(partitions = starts.len(), "the feed has started");
+    }
+
+    fn dispatch(&mut self, reader: &Reader, message: &BorrowedMessage<'_>) -> Result<(), GatewayError> {
+        let metrics = &self.shared.metrics;
+        metrics.feed_records.inc();
+        if let Some(written_ms) = message.timestamp().to_millis() {
+            metrics.feed_delay_ms.set(self.shared.clock.now().as_millis().saturating_sub(written_ms).max(0));
+        }
+        let outcome =
+            if message.topic() == self.cluster.names().signals() { self.signal(message) } else { self.notification(message) };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(RecordError::Newer { name, found, known }) => {
+                self.pause(reader, message, &RecordError::Newer { name, found, known })
+            }
+            Err(error) => {
+                self.shared.unreadable(message.topic(), message.partition(), message.offset(), &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn notification(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
+        let version = version(message);
+        refuse_newer::<NotificationRecord>(version)?;
+        let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
+        let Some(channel) = key.and_then(|key| key.parse::<Channel>().ok()) else {
+            return Err(RecordError::Unversioned { name: NotificationRecord::NAME });
+        };
+        let owner = channel.mailbox_user();
+        let fed = Arc::new(Fed {
+            channel,
+            partition: message.partition(),
+            offset: message.offset(),
+            version: version.map(<[u8]>::to_vec),
+            value: message.payload().unwrap_or_default().to_vec(),
+            frame: OnceLock::new(),
+        });
+        match owner {
+            Some(user) => self.shared.inlet(&user).mail(Mail::New(fed)),
+            None => self.shared.inlets.iter().for_each(|inlet| inlet.broadcast(Broadcast(fed.clone()))),
+        }
+        Ok(())
+    }
+
+    fn signal(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
+        let SignalRecord::Redeliver { delivery, redelivery } =
+            record::decode(version(message), message.payload().unwrap_or_default())?;
+        if let Some(user) = delivery.channel.mailbox_user()
+            && delivery.epoch == self.shared.epoch
+        {
+            self.shared.inlet(&user).mail(Mail::Again { delivery: Box::new(delivery), redelivery });
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, reader: &Reader, message: &BorrowedMessage<'_>, error: &RecordError) -> Result<(), GatewayError> {
+        let partition = Partition { topic: message.topic().into(), number: message.partition() };
+        reader.pause(&partition)?;
+        tracing::error!(%partition, offset = message.offset(), %error, "the partition is paused until this process is upgraded");
+        self.paused.insert(partition);
+        self.tell();
+        Ok(())
+    }
+
+    /// Looks whether the brokers are really away, and says so once.
+    fn outage(&mut self, reader: &Reader, starts: &[(Partition, i64)], why: &str) {
+        let one = starts.first().map(|(partition, _)| partition.clone()).into_iter().collect::<Vec<_>>();
+        if reader.ends(&one, PROBE).is_ok() {
+            self.settled();
+        } else {
+            self.troubled(why);
+        }
+    }
+
+    fn troubled(&mut self, why: &str) {
+        if self.trouble.replace("the brokers do not answer").is_none() {
+            tracing::warn!(why, "the feed waits for the brokers; connections stay");
+        }
+        self.tell();
+    }
+
+    fn settled(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the feed has the brokers back");
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let paused = self.paused.iter().map(|partition| format!("{partition} is paused: its records are of a later release"));
+        let why = self.trouble.map(str::to_owned).into_iter().chain(paused).collect::<Vec<_>>();
+        if why.is_empty() { self.role.ready() } else { self.role.waiting(why.join("; ")) }
+    }
+}
+
+fn version<'a>(message: &'a BorrowedMessage<'_>) -> Option<&'a [u8]> {
+    message.headers()?.iter().find(|header| header.key == VERSION_HEADER)?.value
+}
+
+/// Refuses what a later release wrote, without reading it.
+fn refuse_newer<R: Record>(version: Option<&[u8]>) -> Result<(), RecordError> {
+    let found = version.and_then(|version| std::str::from_utf8(version).ok()).and_then(|version| version.parse::<u32>().ok());
+    match found {
+        Some(found) if found > R::VERSION => Err(RecordError::Newer { name: R::NAME, found, known: R::VERSION }),
+        _ => Ok(()),
+    }
+}

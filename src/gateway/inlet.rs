@@ -1,0 +1,169 @@
+//! The inlet of a shard: three bounded queues, and the waking of its thread.
+//!
+//! Owns: what may be said to a shard. A full queue holds the sender up: the feed reads slower, a client's frames are read
+//! slower. Nothing is dropped but a cursor that could not be written (its notifications are then tried again).
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::thread::Thread;
+use std::time::Duration;
+
+use tidings_core::channel::Channel;
+use tidings_core::ids::{ConnectionId, DeviceId, NotificationId, UserId};
+use tidings_core::position::Position;
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::retry::Delivery;
+use tidings_core::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::fed::Fed;
+use super::outbox::Outbox;
+
+const CONTROLS: usize = 4096;
+
+/// A record for every shard.
+pub(super) struct Broadcast(pub(super) Arc<Fed>);
+
+/// Something for one user.
+pub(super) enum Mail {
+    /// A record of the user's mailbox.
+    New(Arc<Fed>),
+    /// A delivery that is tried again.
+    Again { delivery: Box<Delivery>, redelivery: u32 },
+}
+
+/// When a notification counts as handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AckMode {
+    /// When the client says so.
+    Client,
+    /// When the client has answered a ping that was written behind it.
+    Written,
+}
+
+/// A connection that comes in.
+pub(super) struct Join {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) connection: ConnectionId,
+    pub(super) user: UserId,
+    pub(super) device: DeviceId,
+    pub(super) mode: AckMode,
+    pub(super) channels: Vec<Channel>,
+    pub(super) ends_at: Timestamp,
+    /// Told the connection's number within the shard.
+    pub(super) joined: oneshot::Sender<u32>,
+}
+
+/// What a client acknowledges.
+pub(super) enum Ack {
+    Below { channel: Channel, position: Position, except: Vec<NotificationId> },
+    Ids { channel: Option<Channel>, ids: Vec<NotificationId> },
+}
+
+/// A word to a shard.
+pub(super) enum Control {
+    /// The next offset of each partition, before any connection joins.
+    Begin(Arc<[i64]>),
+    Join(Box<Join>),
+    /// The last word of a connection.
+    Leave(u32),
+    Subscribe {
+        member: u32,
+        channels: Vec<Channel>,
+        reply_to: Option<String>,
+    },
+    Unsubscribe {
+        member: u32,
+        channels: Vec<Channel>,
+        reply_to: Option<String>,
+    },
+    Ack {
+        member: u32,
+        ack: Ack,
+        reply_to: Option<String>,
+    },
+    /// A cursor that the brokers did not take.
+    Unwritten(Box<CursorRecord>),
+    /// Tell every connection to come back within this time.
+    Reconnect(Duration),
+    /// Close every connection with 1012.
+    Drain,
+    /// Write what is left and end.
+    Finish,
+}
+
+/// The sending ends.
+pub(super) struct Inlet {
+    controls: mpsc::Sender<Control>,
+    broadcasts: mpsc::Sender<Broadcast>,
+    mails: mpsc::Sender<Mail>,
+    /// Set by the shard's thread when it starts; before that it sleeps nowhere.
+    thread: OnceLock<Thread>,
+}
+
+/// The receiving ends.
+pub(super) struct Outlet {
+    pub(super) controls: mpsc::Receiver<Control>,
+    pub(super) broadcasts: mpsc::Receiver<Broadcast>,
+    pub(super) mails: mpsc::Receiver<Mail>,
+}
+
+/// The shard has ended, which happens only when the process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended;
+
+impl Inlet {
+    /// Queues for a shard, holding at most `records` each.
+    pub(super) fn new(records: usize) -> (Self, Outlet) {
+        let (controls, controls_out) = mpsc::channel(CONTROLS);
+        let (broadcasts, broadcasts_out) = mpsc::channel(records);
+        let (mails, mails_out) = mpsc::channel(records);
+        (
+            Self { controls, broadcasts, mails, thread: OnceLock::new() },
+            Outlet { controls: controls_out, broadcasts: broadcasts_out, mails: mails_out },
+        )
+    }
+
+    /// Names the calling thread as the shard's.
+    pub(super) fn is_mine(&self) {
+        let _ = self.thread.set(std::thread::current());
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Hands over a record for everyone; waits while the queue is full. A shard that has ended takes nothing.
+    pub(super) fn broadcast(&self, broadcast: Broadcast) {
+        let _ = self.broadcasts.blocking_send(broadcast);
+        self.wake();
+    }
+
+    /// Hands over something for one user; waits while the queue is full. A shard that has ended takes nothing.
+    pub(super) fn mail(&self, mail: Mail) {
+        let _ = self.mails.blocking_send(mail);
+        self.wake();
+    }
+
+    /// Says a word; waits while the queue is full.
+    pub(super) async fn say(&self, control: Control) -> Result<(), Ended> {
+        self.controls.send(control).await.map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Says a word from a thread that may wait.
+    pub(super) fn say_blocking(&self, control: Control) {
+        let _ = self.controls.blocking_send(control);
+        self.wake();
+    }
+
+    /// Says a word if there is room for it.
+    pub(super) fn try_say(&self, control: Control) -> Result<(), Ended> {
+        self.controls.try_send(control).map_err(|_| Ended)?;
+        self.wake();
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! The outbox of one connection: everything that is written to it goes through here.
+//!
+//! Owns: the socket's writing half, what waits for it, its bound, and the close frame. A frame goes to the socket at once if
+//! nothing waits; else it waits, and the connection's task writes all that waits in one call. Full: the unsent whole frames
+//! are dropped and the connection is closed with 4008, so its device resumes elsewhere from its position.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::server::{Sent, ServerFrame};
+use tokio::net::TcpStream;
+
+use super::frames::{self, Kind};
+use super::moment::Moment;
+
+/// Frames handed to the kernel in one call.
+const SLICES: usize = 32;
+/// A queue that has grown beyond this is given back once it is empty.
+const KEPT_FRAMES: usize = 8;
+
+/// The outbox of one connection.
+pub(super) struct Outbox {
+    stream: TcpStream,
+    limit_bytes: usize,
+    /// Shared: the shard writes through, the connection's task writes what waits. Never held across a wait.
+    state: Mutex<State>,
+    wake: AtomicWaker,
+    said: AtomicU32,
+    pulse: Pulse,
+}
+
+/// When something last happened on the connection, in milliseconds of the monotonic clock. Written by the connection's task
+/// or the shard, read by the shard's sweep.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    /// Any byte arrived.
+    pub(super) heard_ms: AtomicU64,
+    /// A frame that is no ping or pong went either way.
+    pub(super) used_ms: AtomicU64,
+    /// The first byte of a frame that is not complete yet arrived; 0 if there is none.
+    pub(super) unfinished_ms: AtomicU64,
+    /// Bytes left while others waited, or began to wait; 0 if none waits.
+    pub(super) waiting_ms: AtomicU64,
+    /// The number of the last ping that was answered.
+    pub(super) answered: AtomicU32,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Bytes>,
+    /// How much of the first waiting frame has left.
+    head_sent: usize,
+    waiting_bytes: usize,
+    pong: Option<Bytes>,
+    phase: Phase,
+}
+
+/// How far the connection is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Frames are taken.
+    #[default]
+    Open,
+    /// The close frame is on its way; nothing follows it.
+    Closing(CloseCode),
+    /// The client said goodbye and is answered; nothing follows.
+    Answering,
+    /// The socket is broken.
+    Broken,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It was written or waits.
+    Taken,
+    /// There was no room; the connection is being closed.
+    Overflowed,
+    /// The connection is ending.
+    Ended,
+}
+
+impl Outbox {
+    /// The outbox of a connection, holding at most `limit_bytes`.
+    pub(super) fn new(stream: TcpStream, limit_bytes: usize, now_ms: u64) -> Self {
+        let pulse = Pulse::default();
+        pulse.heard_ms.store(now_ms, Ordering::Relaxed);
+        pulse.used_ms.store(now_ms, Ordering::Relaxed);
+        Self { stream, limit_bytes, state: Mutex::default(), wake: AtomicWaker::new(), said: AtomicU32::new(0), pulse }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Notes that the connection is in use.
+    pub(super) fn used(&self, now_ms: u64) {
+        self.pulse.used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.state.lock().phase
+    }
+
+    /// Says something to this connection alone.
+    pub(super) fn say(&self, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) -> Pushed {
+        let message_id = (self.said.fetch_add(1, Ordering::Relaxed) + 1).to_string();
+        let sent = Sent { frame, message_id: &message_id, reply_to, timestamp: now.wall };
+        match frames::text(&sent) {
+            Ok(frame) => {
+                self.used(now.ms);
+                self.push(&frame, now.ms)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a frame could not be written as JSON; this is a bug");
+                self.close(CloseCode::Internal, now.ms);
+                Pushed::Ended
+            }
+        }
+    }
+
+    /// Takes a whole frame.
+    pub(super) fn push(&self, frame: &Bytes, now_ms: u64) -> Pushed {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return Pushed::Ended;
+        }
+        if !state.waiting.is_empty() && state.waiting_bytes + frame.len() > self.limit_bytes {
+            state.keep_started();
+            self.end(&mut state, Phase::Closing(CloseCode::SlowConsumer), frames::close(CloseCode::SlowConsumer), now_ms);
+            return Pushed::Overflowed;
+        }
+        self.write_or_wait(&mut state, frame, now_ms);
+        Pushed::Taken
+    }
+
+    /// Takes what the codec wants to write: whole frames, each a pong or an answer to a close.
+    pub(super) fn push_of_codec(&self, frame: &[u8], now_ms: u64) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return;
+        }
+        let frame = Bytes::copy_from_slice(frame);
+        match frames::kind(&frame) {
+            Kind::Pong if !state.waiting.is_empty() => state.pong = Some(frame),
+            Kind::Close => self.end(&mut state, Phase::Answering, frame, now_ms),
+            Kind::Pong | Kind::Other => self.write_or_wait(&mut state, &frame, now_ms),
+        }
+    }
+
+    /// Ends the connection behind what waits. Later ends change nothing.
+    pub(super) fn close(&self, code: CloseCode, now_ms: u64) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Open {
+            self.end(&mut state, Phase::Closing(code), frames::close(code), now_ms);
+        }
+    }
+
+    fn end(&self, state: &mut State, phase: Phase, last: Bytes, now_ms: u64) {
+        state.pong = None;
+        self.write_or_wait(state, &last, now_ms);
+        if state.phase == Phase::Open {
+            state.phase = phase;
+        }
+        self.wake.wake();
+    }
+
+    fn write_or_wait(&self, state: &mut State, frame: &Bytes, now_ms: u64) {
+        let mut sent = 0;
+        if state.waiting.is_empty() {
+            match self.stream.try_write(frame) {
+                Ok(bytes) if bytes == frame.len() => return,
+                Ok(bytes) => sent = bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    state.give_up();
+                    self.wake.wake();
+                    return;
+                }
+            }
+            state.head_sent = sent;
+            self.pulse.waiting_ms.store(now_ms.max(1), Ordering::Relaxed);
+            self.wake.wake();
+        }
+        state.waiting_bytes += frame.len() - sent;
+        state.waiting.push_back(frame.clone());
+    }
+
+    /// Writes what waits, as far as the socket takes it. Ready once nothing waits; the task is woken when more does.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>, now_ms: u64) -> Poll<io::Result<()>> {
+        self.wake.register(cx.waker());
+        loop {
+            let mut state = self.state.lock();
+            if state.phase == Phase::Broken {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            if state.waiting.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match self.write_waiting(&mut state) {
+                Ok(()) => {
+                    let waiting_ms = if state.waiting.is_empty() { 0 } else { now_ms.max(1) };
+                    self.pulse.waiting_ms.store(waiting_ms, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    drop(state);
+                    match self.stream.poll_write_ready(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    }
+                }
+                Err(error) => {
+                    state.give_up();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+
+    fn write_waiting(&self, state: &mut State) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut used = 0;
+        for (slice, frame) in slices.iter_mut().zip(&state.waiting) {
+            let start = if used == 0 { state.head_sent } else { 0 };
+            *slice = IoSlice::new(frame.get(start..).unwrap_or_default());
+            used += 1;
+        }
+        let written = self.stream.try_write_vectored(slices.get(..used).unwrap_or_default())?;
+        state.advance(written);
+        Ok(())
+    }
+}
+
+impl State {
+    fn advance(&mut self, mut written: usize) {
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(written);
+        while let Some(head) = self.waiting.front() {
+            let left = head.len() - self.head_sent;
+            if written < left {
+                self.head_sent += written;
+                return;
+            }
+            written -= left;
+            self.head_sent = 0;
+            self.waiting.pop_front();
+        }
+        if let Some(pong) = self.pong.take() {
+            self.waiting_bytes = pong.len();
+            self.waiting.push_back(pong);
+        } else if self.waiting.capacity() > KEPT_FRAMES {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// Drops what waits, but for a frame that has begun to leave: a cut frame would make all behind it unreadable.
+    fn keep_started(&mut self) {
+        self.waiting.truncate(usize::from(self.head_sent > 0));
+        self.waiting_bytes = self.waiting.front().map_or(0, |head| head.len() - self.head_sent);
+    }
+
+    fn give_up(&mut self) {
+        self.phase = Phase::Broken;
+        self.waiting = VecDeque::new();
+        self.pong = None;
+        self.waiting_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

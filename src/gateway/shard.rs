@@ -1,0 +1,275 @@
+//! A shard: one thread that owns a part of the users' connections, their subscriptions and cursors.
+//!
+//! Owns: the order in which controls, mailboxes and broadcasts get their turns. A fan-out covers the members at its start;
+//! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up. Nothing else touches its state.
+
+mod acks;
+mod deliver;
+mod devices;
+mod members;
+mod recent;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::RngExt;
+use tidings_core::channel::Channel;
+use tidings_core::position::Position;
+use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
+
+use self::devices::Devices;
+use self::members::{Heartbeat, Member, Members};
+use self::recent::Recent;
+use super::cursor::CursorWriter;
+use super::inlet::{Control, Inlet, Join, Outlet};
+use super::moment::Moment;
+use super::{GatewayError, Shared};
+
+/// Writes of a fan-out between two turns of the mailboxes, and records or words taken in one turn.
+const TURN: usize = 256;
+/// How long the last cursors may wait for room in the producer.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// What a shard's thread owns.
+pub(super) struct Shard {
+    shared: Arc<Shared>,
+    inlet: Arc<Inlet>,
+    outlet: Outlet,
+    cursors: CursorWriter,
+    members: Members,
+    devices: Devices,
+    recent: Recent,
+    next: Next,
+    now: Moment,
+    sweep_at_ms: u64,
+    /// Who comes in now is sent away at once.
+    draining: bool,
+    finishing: bool,
+}
+
+/// The next offset of each partition that this shard has not begun, in each of its two orders.
+#[derive(Debug, Default)]
+struct Next {
+    mailboxes: Vec<i64>,
+    others: Vec<i64>,
+}
+
+impl Next {
+    fn of(&mut self, channel: &Channel, partition: i32) -> Option<&mut i64> {
+        let offsets = if channel.is_mailbox() { &mut self.mailboxes } else { &mut self.others };
+        usize::try_from(partition).ok().and_then(|partition| offsets.get_mut(partition))
+    }
+}
+
+impl Shard {
+    pub(super) fn new(shared: Arc<Shared>, inlet: Arc<Inlet>, outlet: Outlet, cursors: CursorWriter) -> Self {
+        let config = &shared.config;
+        let devices = Devices::new(config.mailbox_cursor_interval.0, config.other_cursor_interval.0);
+        let now = Moment::of(shared.clock);
+        Self {
+            shared,
+            inlet,
+            outlet,
+            cursors,
+            members: Members::default(),
+            devices,
+            recent: Recent::default(),
+            next: Next::default(),
+            now,
+            sweep_at_ms: 0,
+            draining: false,
+            finishing: false,
+        }
+    }
+
+    /// Works until it is told to finish and its last connection has left.
+    pub(super) fn run(mut self) -> Result<(), GatewayError> {
+        self.inlet.is_mine();
+        while !self.finishing {
+            self.now = Moment::of(self.shared.clock);
+            let busy = [self.take_controls(), self.take_mails(), self.take_broadcasts()];
+            let wait_ms = self.sweep_when_due();
+            if busy == [0, 0, 0] {
+                std::thread::park_timeout(Duration::from_millis(wait_ms));
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    fn take_controls(&mut self) -> usize {
+        for taken in 0..TURN {
+            match self.outlet.controls.try_recv() {
+                Ok(control) => self.obey(control),
+                Err(_) => return taken,
+            }
+        }
+        TURN
+    }
+
+    fn take_mails(&mut self) -> usize {
+        for taken in 0..TURN {
+            match self.outlet.mails.try_recv() {
+                Ok(mail) => self.mail(mail),
+                Err(_) => return taken,
+            }
+        }
+        TURN
+    }
+
+    fn take_broadcasts(&mut self) -> usize {
+        let mut written = 0;
+        for taken in 0..TURN {
+            match self.outlet.broadcasts.try_recv() {
+                Ok(broadcast) => written += self.broadcast(&broadcast.0),
+                Err(_) => return taken,
+            }
+            if written >= TURN {
+                return taken + 1;
+            }
+        }
+        TURN
+    }
+
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Begin(starts) => self.next = Next { mailboxes: starts.to_vec(), others: starts.to_vec() },
+            Control::Join(join) => self.join(*join),
+            Control::Leave(member) => self.leave(member),
+            Control::Subscribe { member, channels, reply_to } => self.subscribe(member, &channels, reply_to.as_deref()),
+            Control::Unsubscribe { member, channels, reply_to } => self.unsubscribe(member, &channels, reply_to.as_deref()),
+            Control::Ack { member, ack, reply_to } => self.acknowledge(member, ack, reply_to.as_deref()),
+            Control::Unwritten(record) => self.devices.restore(&record, self.now.ms),
+            Control::Reconnect(spread) => self.reconnect(spread),
+            Control::Drain => self.drain(),
+            Control::Finish => self.finishing = true,
+        }
+    }
+
+    fn join(&mut self, join: Join) {
+        // Silence counts from here on.
+        join.outbox.pulse().heard_ms.store(self.now.ms, Ordering::Relaxed);
+        let device = self.devices.of(&join.user, &join.device);
+        let member = self.members.add(Member {
+            outbox: join.outbox.clone(),
+            device,
+            mode: join.mode,
+            ends_at: join.ends_at,
+            subscriptions: Vec::with_capacity(join.channels.len()),
+            heartbeat: Heartbeat { asked_ms: self.now.ms, ..Heartbeat::default() },
+        });
+        self.devices.join(device, member);
+        let limit = self.shared.config.channels_per_connection.get();
+        let mut channels = BTreeMap::new();
+        for channel in join.channels.iter().take(limit) {
+            let from = self.from(channel);
+            self.members.subscribe(member, channel, from);
+            channels.insert(channel.as_str(), self.position(from));
+        }
+        let connected = ServerFrame::Connected {
+            user_id: &join.user,
+            connection_id: join.connection,
+            device_id: &join.device,
+            heartbeat_interval: u64::try_from(self.shared.config.heartbeat_interval.0.as_millis()).unwrap_or(u64::MAX),
+            channels,
+        };
+        self.shared.say(&join.outbox, connected, None, self.now);
+        if self.draining {
+            join.outbox.close(CloseCode::Draining, self.now.ms);
+        }
+        if join.joined.send(member).is_err() {
+            self.leave(member);
+        }
+    }
+
+    /// Where a subscription that begins now begins.
+    fn from(&mut self, channel: &Channel) -> i64 {
+        let partition = channel.partition(self.shared.partitions);
+        self.next.of(channel, partition).map_or(0, |next| *next)
+    }
+
+    fn position(&self, offset: i64) -> Position {
+        Position { epoch: self.shared.epoch, offset }
+    }
+
+    fn subscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
+        for channel in channels {
+            let known = self.members.subscription(member, channel).map(|subscription| subscription.ledger.next());
+            let from = known.unwrap_or_else(|| self.from(channel));
+            let Some(outbox) = self.members.get_mut(member).map(|member| member.outbox.clone()) else { return };
+            if known.is_none() {
+                let limit = self.shared.config.channels_per_connection.get();
+                if self.members.channels(member).len() >= limit {
+                    let problem = Problem::new(ErrorCode::Limit, format!("a connection subscribes to at most {limit} channels"));
+                    self.shared.say(&outbox, problem.frame(), reply_to, self.now);
+                    continue;
+                }
+                self.members.subscribe(member, channel, from);
+            }
+            let subscribed = ServerFrame::Subscribed { channel, position: self.position(from), recovering: false };
+            self.shared.say(&outbox, subscribed, reply_to, self.now);
+        }
+    }
+
+    fn unsubscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
+        for channel in channels {
+            let subscription = self.members.unsubscribe(member, channel);
+            let Some(left) = self.members.get_mut(member) else { return };
+            if let Some(subscription) = subscription
+                && subscription.due
+            {
+                self.devices.offer(left.device, channel, subscription.ledger.offered());
+            }
+            self.shared.say(&left.outbox, ServerFrame::Unsubscribed { channel }, reply_to, self.now);
+        }
+    }
+
+    fn leave(&mut self, member: u32) {
+        let Some((gone, subscriptions)) = self.members.remove(member) else { return };
+        for (channel, subscription) in subscriptions.iter().filter(|(_, subscription)| subscription.due) {
+            self.devices.offer(gone.device, channel, subscription.ledger.offered());
+        }
+        for channel in self.devices.leave(gone.device, member) {
+            self.write_cursor(gone.device, channel);
+        }
+    }
+
+    fn reconnect(&mut self, spread: Duration) {
+        let spread_ms = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        let mut random = rand::rng();
+        for (_, member) in self.members.iter_mut() {
+            let retry_after = random.random_range(0..=spread_ms);
+            self.shared.say(&member.outbox, ServerFrame::Reconnect { retry_after }, None, self.now);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.members.iter_mut().for_each(|(_, member)| member.outbox.close(CloseCode::Draining, self.now.ms));
+    }
+
+    /// Writes every cursor that is due, waiting a bounded time for room.
+    fn finish(&mut self) {
+        let until = self.shared.clock.elapsed() + FINISH;
+        loop {
+            let left = self.devices.all_due();
+            if left.is_empty() {
+                return;
+            }
+            for (device, channel) in left {
+                self.write_cursor(device, channel);
+            }
+            if self.shared.clock.elapsed() >= until {
+                tracing::error!("cursors were lost while draining; what they acknowledge will be delivered again");
+                return;
+            }
+            if !self.devices.all_due().is_empty() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}

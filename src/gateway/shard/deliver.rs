@@ -1,0 +1,144 @@
+//! Handing notifications to the members of a channel.
+//!
+//! Owns: fan-out, the dropping of repeated notifications, and redelivery. A repeated record still moves positions: to a
+//! member that was sent the first it counts as sent, to one that joined later it is sent.
+
+use tidings_core::channel::Channel;
+use tidings_core::delivery::stretch::Stretch;
+use tidings_core::record::retry::Delivery;
+
+use super::{Shard, TURN};
+use crate::gateway::fed::{self, Encoded, Fed};
+use crate::gateway::inlet::{AckMode, Mail};
+use crate::gateway::outbox::Pushed;
+
+/// A record on its way to members.
+struct Item<'a> {
+    encoded: &'a Encoded,
+    offset: i64,
+    /// Where its notification was first seen, if this record repeats it.
+    first: Option<i64>,
+}
+
+impl Shard {
+    pub(super) fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::New(fed) => {
+                self.fan_out(&fed, None);
+            }
+            Mail::Again { delivery, redelivery } => self.deliver_again(&delivery, redelivery),
+        }
+    }
+
+    /// Writes a record to everyone who listens. Gives how many those were.
+    pub(super) fn broadcast(&mut self, fed: &Fed) -> usize {
+        self.fan_out(fed, Some(TURN))
+    }
+
+    /// With `turn`, mailboxes get their turn after that many writes.
+    fn fan_out(&mut self, fed: &Fed, turn: Option<usize>) -> usize {
+        if let Some(next) = self.next.of(&fed.channel, fed.partition) {
+            *next = fed.offset.saturating_add(1);
+        }
+        let Some(slot) = self.members.slot(&fed.channel) else { return 0 };
+        let shared = self.shared.clone();
+        let failed = |fed: &Fed, error: &fed::FedError| {
+            shared.unreadable(&shared.notifications, fed.partition, fed.offset, error);
+        };
+        let Some(encoded) = fed.encoded(shared.epoch, self.now.wall, failed) else { return 0 };
+        let first = self.recent.note(encoded.id, fed.offset);
+        let item = Item { encoded, offset: fed.offset, first };
+        let listeners = self.members.listeners(slot);
+        let mut written = 0;
+        for index in 0..listeners {
+            written += usize::from(self.hand(slot, index, &item));
+            if turn.is_some_and(|turn| (index + 1) % turn == 0) {
+                self.take_mails();
+            }
+        }
+        self.shared.metrics.frames_sent.inc_by(written as u64);
+        self.shared.metrics.bytes_sent.inc_by((written * encoded.frame.len()) as u64);
+        listeners
+    }
+
+    fn hand(&mut self, slot: u32, index: usize, item: &Item<'_>) -> bool {
+        let Self { members, devices, shared, now, .. } = self;
+        let Some((channel, member, subscription)) = members.listener(slot, index) else { return false };
+        if item.offset < subscription.ledger.next() {
+            return false;
+        }
+        let names = match member.mode {
+            AckMode::Client => shared.config.unacknowledged_per_connection.get(),
+            AckMode::Written => 0,
+        };
+        let repeated = item.first.is_some_and(|first| first >= subscription.ledger.from());
+        if repeated {
+            shared.metrics.duplicates.inc();
+            subscription.ledger.repeated(item.encoded.id, item.offset, names);
+        } else {
+            match member.outbox.push(&item.encoded.frame, now.ms) {
+                Pushed::Taken => member.outbox.used(now.ms),
+                Pushed::Overflowed => {
+                    shared.metrics.overflows.inc();
+                    return false;
+                }
+                Pushed::Ended => return false,
+            }
+            subscription.ledger.sent(item.encoded.id, item.offset, names);
+        }
+        if !subscription.due {
+            subscription.due = true;
+            devices.touch(member.device, channel, now.ms);
+        }
+        !repeated
+    }
+
+    fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) {
+        let Some(slot) = self.members.slot(&delivery.channel) else { return };
+        let frame = match fed::again(delivery, redelivery, self.now.wall) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "a redelivery could not be written as JSON; this is a bug");
+                return;
+            }
+        };
+        let Self { members, devices, shared, now, .. } = self;
+        for index in 0..members.listeners(slot) {
+            let Some((channel, member, subscription)) = members.listener(slot, index) else { continue };
+            if member.outbox.push(&frame, now.ms) != Pushed::Taken {
+                continue;
+            }
+            member.outbox.used(now.ms);
+            shared.metrics.redeliveries.inc();
+            shared.metrics.frames_sent.inc();
+            shared.metrics.bytes_sent.inc_by(frame.len() as u64);
+            subscription.ledger.sent_again(delivery.notification.id, delivery.offset);
+            let again = Stretch { from: delivery.offset, to: delivery.offset.saturating_add(1) };
+            devices.offer(member.device, channel, again);
+            devices.touch(member.device, channel, now.ms);
+        }
+    }
+
+    /// Writes a cursor to the log, with what its connections were sent by now, and asks those that acknowledge by answering.
+    pub(super) fn write_cursor(&mut self, device: u32, channel: Channel) {
+        let seated = self.devices.members(device).to_vec();
+        for member in seated {
+            if let Some(subscription) = self.members.subscription(member, &channel)
+                && std::mem::take(&mut subscription.due)
+            {
+                self.devices.offer(device, &channel, subscription.ledger.offered());
+            }
+            if let Some(member) = self.members.get_mut(member) {
+                member.probe(self.now.ms);
+            }
+        }
+        let Some(record) = self.devices.record(device, &channel, self.shared.epoch) else { return };
+        match self.cursors.write(record) {
+            Ok(()) => self.devices.taken(device, &channel),
+            Err(error) => {
+                tracing::debug!(%error, "a cursor waits");
+                self.devices.refused(device, channel, self.now.ms);
+            }
+        }
+    }
+}

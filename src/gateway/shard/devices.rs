@@ -1,0 +1,270 @@
+//! The devices of a shard's connections, and the cursor of each in each channel that it was sent something of.
+//!
+//! Owns: when a cursor is written to the log: at most once an interval, at the latest when the device's last connection has
+//! left. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use slab::Slab;
+use tidings_core::channel::Channel;
+use tidings_core::delivery::stretch::{Stretch, Stretches};
+use tidings_core::ids::{DeviceId, UserId};
+use tidings_core::position::Epoch;
+use tidings_core::record::cursor::CursorRecord;
+
+use super::members::number;
+
+/// The most stretches that a cursor says; the lowest are left out of later records, earlier records hold them.
+const STRETCHES: usize = 128;
+
+struct Device {
+    user: UserId,
+    device: DeviceId,
+    members: Vec<u32>,
+    cursors: Vec<Cursor>,
+}
+
+struct Cursor {
+    channel: Channel,
+    offered: Stretches,
+    acknowledged: Stretches,
+    due: bool,
+}
+
+/// A cursor that is to be written at some time.
+struct Due {
+    at_ms: u64,
+    device: u32,
+    channel: Channel,
+}
+
+/// All devices of a shard.
+pub(super) struct Devices {
+    devices: Slab<Device>,
+    names: HashMap<(UserId, DeviceId), u32>,
+    /// Mailboxes and other channels wait equally long among themselves, so both stay in order of time.
+    mailboxes_due: VecDeque<Due>,
+    others_due: VecDeque<Due>,
+    mailbox_interval_ms: u64,
+    other_interval_ms: u64,
+}
+
+impl Devices {
+    pub(super) fn new(mailbox_interval: Duration, other_interval: Duration) -> Self {
+        let millis = |interval: Duration| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            devices: Slab::new(),
+            names: HashMap::new(),
+            mailboxes_due: VecDeque::new(),
+            others_due: VecDeque::new(),
+            mailbox_interval_ms: millis(mailbox_interval),
+            other_interval_ms: millis(other_interval),
+        }
+    }
+
+    /// The device's number, known or new.
+    pub(super) fn of(&mut self, user: &UserId, device: &DeviceId) -> u32 {
+        let Self { devices, names, .. } = self;
+        *names.entry((user.clone(), device.clone())).or_insert_with(|| {
+            number(devices.insert(Device {
+                user: user.clone(),
+                device: device.clone(),
+                members: Vec::new(),
+                cursors: Vec::new(),
+            }))
+        })
+    }
+
+    pub(super) fn join(&mut self, device: u32, member: u32) {
+        if let Some(device) = self.devices.get_mut(device as usize) {
+            device.members.push(member);
+        }
+    }
+
+    /// Takes a member off its device. Gives the channels whose cursors must be written now, as nobody is left.
+    pub(super) fn leave(&mut self, device: u32, member: u32) -> Vec<Channel> {
+        let Some(left) = self.devices.get_mut(device as usize) else { return Vec::new() };
+        left.members.retain(|seated| *seated != member);
+        if !left.members.is_empty() {
+            return Vec::new();
+        }
+        let due = left.cursors.iter().filter(|cursor| cursor.due).map(|cursor| cursor.channel.clone()).collect();
+        self.forget_idle(device);
+        due
+    }
+
+    pub(super) fn members(&self, device: u32) -> &[u32] {
+        self.devices.get(device as usize).map(|device| device.members.as_slice()).unwrap_or_default()
+    }
+
+    /// Notes what was sent, to be written in time.
+    pub(super) fn offer(&mut self, device: u32, channel: &Channel, offered: Stretch) {
+        if let Some(cursor) = self.cursor(device, channel) {
+            cursor.offered.insert(offered.from, offered.to);
+            cursor.offered.keep_newest(STRETCHES);
+        }
+    }
+
+    /// Notes what was acknowledged, to be written in time.
+    pub(super) fn acknowledge(&mut self, device: u32, channel: &Channel, acknowledged: &Stretches, now_ms: u64) {
+        if !acknowledged.is_empty()
+            && let Some(cursor) = self.cursor(device, channel)
+            && cursor.acknowledged.merge(acknowledged)
+        {
+            cursor.acknowledged.keep_newest(STRETCHES);
+            self.touch(device, channel, now_ms);
+        }
+    }
+
+    /// Takes back what the brokers did not take.
+    pub(super) fn restore(&mut self, record: &CursorRecord, now_ms: u64) {
+        let device = self.of(&record.user_id, &record.device_id);
+        if let Some(cursor) = self.cursor(device, &record.channel) {
+            cursor.offered.merge(&record.offered);
+            cursor.acknowledged.merge(&record.acknowledged);
+            self.touch(device, &record.channel, now_ms);
+        }
+    }
+
+    /// Says that a cursor has changed.
+    pub(super) fn touch(&mut self, device: u32, channel: &Channel, now_ms: u64) {
+        if let Some(cursor) = self.cursor(device, channel)
+            && !cursor.due
+        {
+            cursor.due = true;
+            self.postpone(device, channel.clone(), now_ms);
+        }
+    }
+
+    fn postpone(&mut self, device: u32, channel: Channel, now_ms: u64) {
+        let (queue, interval_ms) = if channel.is_mailbox() {
+            (&mut self.mailboxes_due, self.mailbox_interval_ms)
+        } else {
+            (&mut self.others_due, self.other_interval_ms)
+        };
+        queue.push_back(Due { at_ms: now_ms.saturating_add(interval_ms), device, channel });
+    }
+
+    /// The next cursor whose time has come.
+    pub(super) fn pop_due(&mut self, now_ms: u64) -> Option<(u32, Channel)> {
+        for queue in [&mut self.mailboxes_due, &mut self.others_due] {
+            if queue.front().is_some_and(|due| due.at_ms <= now_ms) {
+                return queue.pop_front().map(|due| (due.device, due.channel));
+            }
+        }
+        None
+    }
+
+    /// Every cursor that is due, whatever its time.
+    pub(super) fn all_due(&self) -> Vec<(u32, Channel)> {
+        let due = self.devices.iter().flat_map(|(index, device)| {
+            device.cursors.iter().filter(|cursor| cursor.due).map(move |cursor| (number(index), cursor.channel.clone()))
+        });
+        due.collect()
+    }
+
+    /// What a cursor has to say, if it is due.
+    pub(super) fn record(&self, device: u32, channel: &Channel, epoch: Epoch) -> Option<CursorRecord> {
+        let device = self.devices.get(device as usize)?;
+        let cursor = device.cursors.iter().find(|cursor| cursor.channel == *channel && cursor.due)?;
+        Some(CursorRecord {
+            user_id: device.user.clone(),
+            device_id: device.device.clone(),
+            channel: cursor.channel.clone(),
+            epoch,
+            offered: cursor.offered.clone(),
+            acknowledged: cursor.acknowledged.clone(),
+        })
+    }
+
+    /// The producer has the cursor.
+    pub(super) fn taken(&mut self, device: u32, channel: &Channel) {
+        if let Some(cursor) = self.cursor(device, channel) {
+            cursor.due = false;
+        }
+        self.forget_idle(device);
+    }
+
+    /// The producer had no room for the cursor.
+    pub(super) fn refused(&mut self, device: u32, channel: Channel, now_ms: u64) {
+        self.postpone(device, channel, now_ms);
+    }
+
+    fn forget_idle(&mut self, device: u32) {
+        let idle = |device: &Device| device.members.is_empty() && device.cursors.iter().all(|cursor| !cursor.due);
+        if self.devices.get(device as usize).is_some_and(idle)
+            && let Some(gone) = self.devices.try_remove(device as usize)
+        {
+            self.names.remove(&(gone.user, gone.device));
+        }
+    }
+
+    fn cursor(&mut self, device: u32, channel: &Channel) -> Option<&mut Cursor> {
+        let cursors = &mut self.devices.get_mut(device as usize)?.cursors;
+        let index = cursors.iter().position(|cursor| cursor.channel == *channel).unwrap_or_else(|| {
+            cursors.push(Cursor {
+                channel: channel.clone(),
+                offered: Stretches::new(),
+                acknowledged: Stretches::new(),
+                due: false,
+            });
+            cursors.len() - 1
+        });
+        cursors.get_mut(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices() -> Devices {
+        Devices::new(Duration::from_secs(1), Duration::from_secs(30))
+    }
+
+    fn channel(name: &str) -> Channel {
+        name.parse().unwrap()
+    }
+
+    fn phone(devices: &mut Devices) -> u32 {
+        devices.of(&"42".parse().unwrap(), &"phone".parse().unwrap())
+    }
+
+    #[test]
+    fn a_mailbox_is_written_after_its_interval_and_other_channels_after_theirs() {
+        let mut devices = devices();
+        let phone = phone(&mut devices);
+        devices.touch(phone, &channel("booking-updates"), 0);
+        devices.touch(phone, &channel("user-42"), 0);
+        devices.touch(phone, &channel("user-42"), 500);
+        assert_eq!(devices.pop_due(999), None);
+        assert_eq!(devices.pop_due(1_000), Some((phone, channel("user-42"))));
+        assert_eq!(devices.pop_due(29_999), None);
+        assert_eq!(devices.pop_due(30_000), Some((phone, channel("booking-updates"))));
+    }
+
+    #[test]
+    fn a_device_is_kept_until_its_last_cursor_is_taken() {
+        let mut devices = devices();
+        let device = phone(&mut devices);
+        devices.join(device, 3);
+        devices.touch(device, &channel("user-42"), 0);
+        assert_eq!(devices.leave(device, 3), [channel("user-42")]);
+        assert!(devices.record(device, &channel("user-42"), Epoch(1)).is_some());
+        devices.taken(device, &channel("user-42"));
+        assert!(devices.names.is_empty() && devices.devices.is_empty());
+    }
+
+    #[test]
+    fn what_the_brokers_did_not_take_is_due_again() {
+        let mut devices = devices();
+        let device = phone(&mut devices);
+        devices.offer(device, &channel("user-42"), Stretch { from: 1, to: 5 });
+        devices.touch(device, &channel("user-42"), 0);
+        let record = devices.record(device, &channel("user-42"), Epoch(1)).unwrap();
+        devices.taken(device, &channel("user-42"));
+        devices.restore(&record, 7);
+        assert_eq!(devices.all_due().len(), 1);
+    }
+}

@@ -1,0 +1,192 @@
+//! The members of a shard: its connections, and who listens to which channel.
+//!
+//! Owns: both sides of every subscription, by small numbers instead of names. Refuses to judge who may subscribe.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use slab::Slab;
+use tidings_core::channel::Channel;
+use tidings_core::delivery::ledger::Ledger;
+use tidings_core::time::Timestamp;
+
+use crate::gateway::frames;
+use crate::gateway::inlet::AckMode;
+use crate::gateway::outbox::{Outbox, Pushed};
+
+/// One connection.
+pub(super) struct Member {
+    pub(super) outbox: Arc<Outbox>,
+    /// Its device's number.
+    pub(super) device: u32,
+    pub(super) mode: AckMode,
+    pub(super) ends_at: Timestamp,
+    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) heartbeat: Heartbeat,
+}
+
+/// What was asked of a client, and whether it answered.
+#[derive(Debug, Default)]
+pub(super) struct Heartbeat {
+    /// When the last ping was written for a sign of life.
+    pub(super) asked_ms: u64,
+    /// Pings in a row with no byte in return.
+    pub(super) missed: u8,
+    /// The number of the last ping.
+    pub(super) pings: u32,
+    /// The ping whose answer acknowledges what was written before it.
+    pub(super) probe: Option<u32>,
+}
+
+/// A member's place in a channel.
+pub(super) struct Subscription {
+    slot: u32,
+    pub(super) ledger: Ledger,
+    /// Whether something was sent that the device's cursor does not say yet.
+    pub(super) due: bool,
+}
+
+/// What a fan-out needs of a member beside its subscription.
+pub(super) struct Listener<'a> {
+    pub(super) outbox: &'a Outbox,
+    pub(super) device: u32,
+    pub(super) mode: AckMode,
+}
+
+struct Slot {
+    channel: Channel,
+    members: Vec<u32>,
+}
+
+/// All connections of a shard.
+#[derive(Default)]
+pub(super) struct Members {
+    members: Slab<Member>,
+    slots: Slab<Slot>,
+    names: HashMap<Channel, u32>,
+}
+
+impl Member {
+    /// Writes a ping and gives its number.
+    pub(super) fn ping(&mut self, now_ms: u64) -> u32 {
+        self.heartbeat.pings = self.heartbeat.pings.wrapping_add(1).max(1);
+        let _: Pushed = self.outbox.push(&frames::ping(self.heartbeat.pings), now_ms);
+        self.heartbeat.pings
+    }
+
+    /// Asks for an answer that acknowledges what was written, unless one is awaited or nothing waits for it.
+    pub(super) fn probe(&mut self, now_ms: u64) {
+        if self.mode != AckMode::Written || self.heartbeat.probe.is_some() {
+            return;
+        }
+        let mut waits = false;
+        for subscription in &mut self.subscriptions {
+            waits |= subscription.ledger.probe();
+        }
+        if waits {
+            self.heartbeat.probe = Some(self.ping(now_ms));
+        }
+    }
+}
+
+impl Members {
+    pub(super) fn add(&mut self, member: Member) -> u32 {
+        number(self.members.insert(member))
+    }
+
+    pub(super) fn get_mut(&mut self, member: u32) -> Option<&mut Member> {
+        self.members.get_mut(member as usize)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Member)> {
+        self.members.iter_mut().map(|(index, member)| (number(index), member))
+    }
+
+    /// Takes a member out of all its channels.
+    pub(super) fn remove(&mut self, member: u32) -> Option<(Member, Vec<(Channel, Subscription)>)> {
+        let mut gone = self.members.try_remove(member as usize)?;
+        let subscriptions = std::mem::take(&mut gone.subscriptions);
+        let named = subscriptions.into_iter().filter_map(|subscription| {
+            let channel = self.vacate(subscription.slot, member)?;
+            Some((channel, subscription))
+        });
+        let named = named.collect();
+        Some((gone, named))
+    }
+
+    /// The channel's number, if anybody listens.
+    pub(super) fn slot(&self, channel: &Channel) -> Option<u32> {
+        self.names.get(channel).copied()
+    }
+
+    pub(super) fn channel(&self, slot: u32) -> Option<&Channel> {
+        self.slots.get(slot as usize).map(|slot| &slot.channel)
+    }
+
+    /// How many listen to a channel.
+    pub(super) fn listeners(&self, slot: u32) -> usize {
+        self.slots.get(slot as usize).map_or(0, |slot| slot.members.len())
+    }
+
+    /// The listener at `index` of a channel: the channel, what is written to, and the subscription.
+    pub(super) fn listener(&mut self, slot: u32, index: usize) -> Option<(&Channel, Listener<'_>, &mut Subscription)> {
+        let seats = self.slots.get(slot as usize)?;
+        let member = self.members.get_mut(*seats.members.get(index)? as usize)?;
+        let listener = Listener { outbox: &member.outbox, device: member.device, mode: member.mode };
+        let subscription = member.subscriptions.iter_mut().find(|subscription| subscription.slot == slot)?;
+        Some((&seats.channel, listener, subscription))
+    }
+
+    /// The subscription of a member, if it has it.
+    pub(super) fn subscription(&mut self, member: u32, channel: &Channel) -> Option<&mut Subscription> {
+        let slot = self.slot(channel)?;
+        let member = self.members.get_mut(member as usize)?;
+        member.subscriptions.iter_mut().find(|subscription| subscription.slot == slot)
+    }
+
+    /// The channels of a member, in the order they were joined.
+    pub(super) fn channels(&self, member: u32) -> Vec<Channel> {
+        let subscriptions = self.members.get(member as usize).map(|member| member.subscriptions.as_slice()).unwrap_or_default();
+        subscriptions.iter().filter_map(|subscription| self.channel(subscription.slot).cloned()).collect()
+    }
+
+    /// Lets a member listen to a channel from `from` on.
+    pub(super) fn subscribe(&mut self, member: u32, channel: &Channel, from: i64) {
+        let slot = self.slot(channel).unwrap_or_else(|| {
+            let slot = number(self.slots.insert(Slot { channel: channel.clone(), members: Vec::new() }));
+            self.names.insert(channel.clone(), slot);
+            slot
+        });
+        if let (Some(seats), Some(joining)) = (self.slots.get_mut(slot as usize), self.members.get_mut(member as usize)) {
+            seats.members.push(member);
+            joining.subscriptions.push(Subscription { slot, ledger: Ledger::new(from), due: false });
+        }
+    }
+
+    /// Ends a subscription.
+    pub(super) fn unsubscribe(&mut self, member: u32, channel: &Channel) -> Option<Subscription> {
+        let slot = self.slot(channel)?;
+        let leaving = self.members.get_mut(member as usize)?;
+        let index = leaving.subscriptions.iter().position(|subscription| subscription.slot == slot)?;
+        let subscription = leaving.subscriptions.swap_remove(index);
+        self.vacate(slot, member);
+        Some(subscription)
+    }
+
+    fn vacate(&mut self, slot: u32, member: u32) -> Option<Channel> {
+        let seats = self.slots.get_mut(slot as usize)?;
+        let index = seats.members.iter().position(|seated| *seated == member)?;
+        seats.members.swap_remove(index);
+        let channel = seats.channel.clone();
+        if seats.members.is_empty() {
+            self.slots.remove(slot as usize);
+            self.names.remove(&channel);
+        }
+        Some(channel)
+    }
+}
+
+/// Slab indexes stay far below four thousand million: each stands for an open file.
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,309 @@
+//! The upgrade: from a GET request to a WebSocket connection (RFC 6455, section 4.2).
+//!
+//! Owns: which requests are upgraded, their parameters, and who may come in. A wrong request is refused before the upgrade, for
+//! `http` to answer; a wrong credential is upgraded and then closed, because a browser sees nothing else. Refuses to log tokens.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::Uri;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tidings_core::ids::{DeviceId, UserId};
+use tidings_core::protocol::close::CloseCode;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use uuid::Uuid;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reject::Reject;
+use warp::reply::Response;
+
+use super::connection::{Admitted, Line};
+use super::inlet::AckMode;
+use super::metrics::RefusedLabels;
+use super::{Phase, Shared};
+use crate::auth::Identity;
+
+const KEY_BYTES: usize = 24;
+
+/// Who is at the other end of a TCP connection; `http` adds it to each request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// The connection's place among those allowed in all, kept for as long as the socket is open.
+    pub place: Arc<OwnedSemaphorePermit>,
+}
+
+/// A request that is not upgraded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedUpgrade {
+    /// No WebSocket handshake.
+    #[error("this address speaks WebSocket: send an upgrade request")]
+    NotWebSocket,
+    /// Another version of the protocol.
+    #[error("only version 13 of the WebSocket protocol is spoken here")]
+    Version,
+    /// A handshake without its key.
+    #[error("`Sec-WebSocket-Key` must be 24 bytes of base64")]
+    Key,
+    /// A parameter that makes no sense.
+    #[error("the parameter `{name}` {allowed}")]
+    Parameter {
+        /// Which.
+        name: &'static str,
+        /// What it must be.
+        allowed: &'static str,
+    },
+    /// A page of another site.
+    #[error("the page's origin is not this host")]
+    Origin,
+    /// The feed has not started, or the process drains.
+    #[error("not open for connections: {why}; come back in a moment")]
+    NotOpen {
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+impl Reject for RefusedUpgrade {}
+
+impl RefusedUpgrade {
+    /// The answer's status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Key | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::NotOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Headers that belong to the answer.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(HeaderName, &'static str)> {
+        match self {
+            Self::NotWebSocket | Self::Version => {
+                vec![(CONNECTION, "upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_VERSION, "13")]
+            }
+            Self::NotOpen { .. } => vec![(hyper::header::RETRY_AFTER, "1")],
+            _ => Vec::new(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotWebSocket => "not_websocket",
+            Self::Version => "version",
+            Self::Key => "key",
+            Self::Parameter { .. } => "parameter",
+            Self::Origin => "origin",
+            Self::NotOpen { .. } => "not_open",
+        }
+    }
+}
+
+/// What the query says. Unknown parameters are ignored; `locale` is accepted for later.
+#[derive(Default)]
+struct Parameters {
+    token: Option<String>,
+    user: Option<String>,
+    device: Option<DeviceId>,
+    mode: Option<AckMode>,
+}
+
+/// The gateway's route.
+pub(super) fn routes(shared: Arc<Shared>) -> BoxedFilter<(Response,)> {
+    let path = shared.config.path.trim_start_matches('/').to_owned();
+    // warp's own query filter writes what it cannot read into its log.
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    warp::path(path)
+        .and(warp::path::end())
+        .and(warp::get())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<OnUpgrade>())
+        .and(warp::ext::optional::<Caller>())
+        .and_then(move |query: String, headers: HeaderMap, upgrade: Option<OnUpgrade>, caller: Option<Caller>| {
+            let outcome = accept(&shared, &query, &headers, upgrade.zip(caller));
+            std::future::ready(outcome.map_err(|refused| {
+                shared.metrics.refused.get_or_create(&RefusedLabels { reason: refused.reason() }).inc();
+                tracing::info!(reason = refused.reason(), "connection refused");
+                warp::reject::custom(refused)
+            }))
+        })
+        .boxed()
+}
+
+fn accept(
+    shared: &Arc<Shared>,
+    query: &str,
+    headers: &HeaderMap,
+    socket: Option<(OnUpgrade, Caller)>,
+) -> Result<Response, RefusedUpgrade> {
+    let key = handshake(headers)?;
+    check_origin(headers)?;
+    let parameters = read_parameters(query)?;
+    if shared.is(Phase::Starting) {
+        return Err(RefusedUpgrade::NotOpen { why: "the feed has not started" });
+    }
+    if shared.is(Phase::Draining) {
+        return Err(RefusedUpgrade::NotOpen { why: "the process is draining" });
+    }
+    let (upgrade, caller) = socket.ok_or(RefusedUpgrade::NotWebSocket)?;
+    let admitted = admit(shared, parameters, headers);
+    let line = shared.clone();
+    shared.connections.spawn(async move {
+        let Some((stream, early)) = take_over(upgrade).await else { return };
+        Line::new(line, caller, stream).run(admitted, early).await;
+    });
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let answer = response.headers_mut();
+    answer.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    answer.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&key).map_err(|_| RefusedUpgrade::Key)?);
+    Ok(response)
+}
+
+/// The answer to a well-formed handshake's key.
+fn handshake(headers: &HeaderMap) -> Result<String, RefusedUpgrade> {
+    if !lists(headers, &CONNECTION, "upgrade") || !lists(headers, &UPGRADE, "websocket") {
+        return Err(RefusedUpgrade::NotWebSocket);
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(RefusedUpgrade::Version);
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_BYTES).ok_or(RefusedUpgrade::Key)?;
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+}
+
+/// A page may connect to the host it came from. Clients that are no browser send no origin.
+fn check_origin(headers: &HeaderMap) -> Result<(), RefusedUpgrade> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<Uri>().ok());
+    let same = origin.zip(host).is_some_and(|(origin, host)| {
+        let default = if origin.scheme_str() == Some("https") { 443 } else { 80 };
+        let port = |uri: &Uri| uri.port_u16().unwrap_or(default);
+        let name = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+        name(&origin).is_some() && name(&origin) == name(&host) && port(&origin) == port(&host)
+    });
+    if same { Ok(()) } else { Err(RefusedUpgrade::Origin) }
+}
+
+fn read_parameters(query: &str) -> Result<Parameters, RefusedUpgrade> {
+    let mut parameters = Parameters::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "token" => parameters.token = Some(value.into_owned()),
+            "userId" => parameters.user = Some(value.into_owned()),
+            "deviceId" => {
+                let refused = RefusedUpgrade::Parameter { name: "deviceId", allowed: "must be 1 to 64 bytes of printable text" };
+                parameters.device = Some(value.parse().map_err(|_| refused)?);
+            }
+            "ack" => {
+                parameters.mode = Some(match &*value {
+                    "client" => AckMode::Client,
+                    "written" => AckMode::Written,
+                    _ => return Err(RefusedUpgrade::Parameter { name: "ack", allowed: "must be `client` or `written`" }),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(parameters)
+}
+
+/// Who comes in, or the code that the connection is closed with.
+fn admit(shared: &Shared, parameters: Parameters, headers: &HeaderMap) -> Result<Admitted, CloseCode> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    });
+    let token = parameters.token.or(bearer).filter(|token| !token.is_empty()).ok_or(CloseCode::MissingCredentials)?;
+    let identity: Identity = shared.tokens.verify(&token, shared.clock.now()).map_err(|_| CloseCode::InvalidToken)?;
+    if parameters.user.is_some_and(|user| user.parse::<UserId>().ok().as_ref() != Some(&identity.user)) {
+        return Err(CloseCode::UserMismatch);
+    }
+    let device = match parameters.device {
+        Some(device) => device,
+        // A UUID is always a device id.
+        None => Uuid::new_v4().to_string().parse().map_err(|_| CloseCode::Internal)?,
+    };
+    Ok(Admitted { identity, device, mode: parameters.mode.unwrap_or(AckMode::Written) })
+}
+
+/// The bare socket, and what hyper had read beyond the request. Hyper's own buffers are given back at once.
+async fn take_over(upgrade: OnUpgrade) -> Option<(TcpStream, Vec<u8>)> {
+    let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "a client left during the upgrade")).ok()?;
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("an upgraded connection was no TCP stream; this is a bug");
+        return None;
+    };
+    let early = parts.read_buf.to_vec();
+    Some((parts.io.into_inner(), early))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_handshake_is_answered_as_the_specification_does() {
+        let sample = headers(&[
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ]);
+        assert_eq!(handshake(&sample).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn what_is_no_handshake_is_told_what_is_missing() {
+        assert_eq!(handshake(&headers(&[])), Err(RefusedUpgrade::NotWebSocket));
+        let old = headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "8")]);
+        assert_eq!(handshake(&old), Err(RefusedUpgrade::Version));
+        let keyless = headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")]);
+        assert_eq!(handshake(&keyless), Err(RefusedUpgrade::Key));
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_refused() {
+        let check = |origin, host| check_origin(&headers(&[("origin", origin), ("host", host)]));
+        assert_eq!(check("http://localhost:3007", "localhost:3007"), Ok(()));
+        assert_eq!(check("https://Example.com", "example.com:443"), Ok(()));
+        assert_eq!(check("https://example.com", "example.com"), Ok(()));
+        for origin in ["http://evil.example", "http://localhost:3008", "null", "http://localhost"] {
+            assert_eq!(check(origin, "localhost:3007"), Err(RefusedUpgrade::Origin), "{origin}");
+        }
+        assert_eq!(check_origin(&headers(&[("host", "localhost:3007")])), Ok(()));
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_unknown_ones_ignored() {
+        let parameters = read_parameters("token=a.b&deviceId=my%20phone&ack=client&locale=fr-CA&x=1").unwrap();
+        assert_eq!(parameters.device.unwrap().as_str(), "my phone");
+        assert_eq!(parameters.mode, Some(AckMode::Client));
+        assert!(matches!(read_parameters("ack=maybe"), Err(RefusedUpgrade::Parameter { name: "ack", .. })));
+        assert!(matches!(read_parameters("deviceId="), Err(RefusedUpgrade::Parameter { name: "deviceId", .. })));
+    }
+}

@@ -1,0 +1,32 @@
+//! `/metrics`: the registry in the OpenMetrics text format.
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::telemetry::Metrics;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`.
+pub(super) fn routes(metrics: Metrics) -> BoxedFilter<(Response,)> {
+    warp::path!("metrics").and(warp::get()).map(move || answer(&metrics)).boxed()
+}
+
+fn answer(metrics: &Metrics) -> Response {
+    match metrics.encode() {
+        Ok(text) => {
+            let mut response = Response::new(text.into());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "a metric could not be written; this is a bug");
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Errors as `application/problem+json` (RFC 9457).
+//!
+//! Owns: the only way an error of HTTP is answered. Says nothing of a request's query, which may hold a token.
+
+use std::convert::Infallible;
+
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use serde_json::json;
+use warp::reject::Rejection;
+use warp::reply::Response;
+
+use crate::gateway::RefusedUpgrade;
+
+/// Answers what no route took.
+pub(super) async fn answer(rejection: Rejection) -> Result<Response, Infallible> {
+    if let Some(refused) = rejection.find::<RefusedUpgrade>() {
+        let mut response = problem(refused.status(), &refused.to_string());
+        for (name, value) in refused.headers() {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        return Ok(response);
+    }
+    if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        return Ok(problem(StatusCode::METHOD_NOT_ALLOWED, "the address knows no such method"));
+    }
+    if rejection.is_not_found() {
+        return Ok(problem(StatusCode::NOT_FOUND, "there is nothing at this address"));
+    }
+    Ok(problem(StatusCode::BAD_REQUEST, "the request makes no sense here"))
+}
+
+/// A problem in words for the client's author.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut response = Response::new(body.to_string().into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

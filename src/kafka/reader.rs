@@ -1,0 +1,104 @@
+//! Reading all partitions of topics by assignment, as a member of no group.
+//!
+//! Owns: finding the partitions, sampling their ends, and reading from given offsets. Commits nothing. Refuses to go on by
+//! itself behind a lost position: the caller is told. Neighbours: `consumer` beside reads as a member of a group.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+
+use super::cluster::Cluster;
+use super::consumer::{Partition, offsets};
+
+/// What one poll brought.
+#[derive(Debug)]
+pub enum Read<'a> {
+    /// Nothing within the wait.
+    Nothing,
+    /// The next record of some partition.
+    Record(BorrowedMessage<'a>),
+    /// The position of some partition lies outside its log.
+    OutOfRange,
+    /// Something that librdkafka goes on trying by itself: brokers away, a topic that is not there.
+    Trouble(RDKafkaErrorCode),
+}
+
+/// A reader without a group.
+pub struct Reader {
+    inner: BaseConsumer,
+}
+
+impl Reader {
+    /// A reader that shows as `client_id` in the brokers' logs. The brokers need not be there yet.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn new(cluster: &Cluster, client_id: &str) -> Result<Self, KafkaError> {
+        Ok(Self { inner: cluster.consumer(client_id).create()? })
+    }
+
+    /// The partitions of a topic.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`, or do not have the topic.
+    pub fn partitions(&self, topic: &str, wait: Duration) -> Result<Vec<Partition>, KafkaError> {
+        let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
+        let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
+        if found.partitions().is_empty() {
+            return Err(unknown());
+        }
+        let name: std::sync::Arc<str> = topic.into();
+        Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
+    }
+
+    /// The end of each partition: the offset that its next record will have.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`, which holds for each partition.
+    pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        let end = |partition: &Partition| {
+            let (_, end) = self.inner.fetch_watermarks(&partition.topic, partition.number, wait)?;
+            Ok((partition.clone(), end))
+        };
+        partitions.iter().map(end).collect()
+    }
+
+    /// Begins to read each partition at its offset, and nothing else.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn start(&self, starts: &[(Partition, i64)]) -> Result<(), KafkaError> {
+        self.inner.assign(&offsets(starts)?)
+    }
+
+    /// Waits up to `wait` for the next record.
+    ///
+    /// # Errors
+    /// Only what is final: a client that librdkafka gave up.
+    pub fn poll(&self, wait: Duration) -> Result<Read<'_>, KafkaError> {
+        match self.inner.poll(wait) {
+            None => Ok(Read::Nothing),
+            Some(Ok(record)) => Ok(Read::Record(record)),
+            Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => Err(error),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Ok(Read::OutOfRange),
+                Some(code) => Ok(Read::Trouble(code)),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Stops fetching a partition.
+    ///
+    /// # Errors
+    /// If librdkafka does not read it.
+    pub fn pause(&self, partition: &Partition) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&partition.topic, partition.number);
+        self.inner.pause(&list)
+    }
+}
