@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod consumer;
+pub mod dispatch;
 pub mod embedded;
 pub mod probe;
 pub mod producer;

@@ -4,7 +4,6 @@
 //! callback only notes what the group decided, `poll` returns it as a step, and the group waits until the caller answers with
 //! [`Consumer::start_reading`] or [`Consumer::stop_reading`]. So a service drains and commits in plain code, without a lock.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -61,9 +60,17 @@ enum Decision {
     Lose(Vec<Partition>),
 }
 
+/// What the group decided and has no answer to yet. librdkafka decides nothing else before it has one.
+struct Owed {
+    decision: Decision,
+    told: bool,
+}
+
 struct Context {
     /// Shared with librdkafka's callback, which runs inside `poll` on the same thread.
-    decisions: Mutex<VecDeque<Decision>>,
+    owed: Mutex<Option<Owed>>,
+    /// The answer to the last asynchronous commit; shared likewise.
+    commit_answer: Mutex<Option<Result<(), KafkaError>>>,
     closing: AtomicBool,
 }
 
@@ -82,7 +89,12 @@ impl ConsumerContext for Context {
             _ if consumer.assignment_lost() => Decision::Lose(partitions),
             _ => Decision::Revoke(partitions),
         };
-        self.decisions.lock().push_back(decision);
+        *self.owed.lock() = Some(Owed { decision, told: false });
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, offsets: &TopicPartitionList) {
+        let refused = offsets.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error);
+        *self.commit_answer.lock() = Some(result.and(refused));
     }
 }
 
@@ -97,7 +109,7 @@ impl Consumer {
     /// # Errors
     /// If a property is wrong.
     pub fn join(cluster: &Cluster, service: &str, topics: &[&str]) -> Result<Self, KafkaError> {
-        let context = Context { decisions: Mutex::new(VecDeque::new()), closing: AtomicBool::new(false) };
+        let context = Context { owed: Mutex::new(None), commit_answer: Mutex::new(None), closing: AtomicBool::new(false) };
         let inner: BaseConsumer<Context> = cluster.consumer(service).create_with_context(context)?;
         inner.subscribe(topics)?;
         Ok(Self { inner })
@@ -108,9 +120,6 @@ impl Consumer {
     /// # Errors
     /// Only what is final: a client that librdkafka gave up.
     pub fn poll(&self, wait: Duration) -> Result<Step<'_>, KafkaError> {
-        if let Some(step) = self.decided() {
-            return Ok(step);
-        }
         match self.inner.poll(wait) {
             None => Ok(self.decided().unwrap_or(Step::Nothing)),
             Some(Ok(record)) => Ok(Step::Record(record)),
@@ -124,10 +133,13 @@ impl Consumer {
     }
 
     fn decided(&self) -> Option<Step<'_>> {
-        self.inner.context().decisions.lock().pop_front().map(|decision| match decision {
-            Decision::Assign(partitions) => Step::Assigned(partitions),
-            Decision::Revoke(partitions) => Step::Revoked(partitions),
-            Decision::Lose(partitions) => Step::Lost(partitions),
+        let mut owed = self.inner.context().owed.lock();
+        let owed = owed.as_mut().filter(|owed| !owed.told)?;
+        owed.told = true;
+        Some(match &owed.decision {
+            Decision::Assign(partitions) => Step::Assigned(partitions.clone()),
+            Decision::Revoke(partitions) => Step::Revoked(partitions.clone()),
+            Decision::Lose(partitions) => Step::Lost(partitions.clone()),
         })
     }
 
@@ -137,6 +149,7 @@ impl Consumer {
     /// If librdkafka refuses the list.
     pub fn start_reading(&self, starts: &[(Partition, i64)]) -> Result<(), KafkaError> {
         let list = offsets(starts)?;
+        self.inner.context().owed.lock().take();
         match self.inner.rebalance_protocol() {
             rdkafka::consumer::RebalanceProtocol::Cooperative => self.inner.incremental_assign(&list),
             _ => self.inner.assign(&list),
@@ -148,6 +161,7 @@ impl Consumer {
     /// # Errors
     /// If librdkafka refuses the list.
     pub fn stop_reading(&self, gone: &[Partition]) -> Result<(), KafkaError> {
+        self.inner.context().owed.lock().take();
         release(&self.inner, &list(gone))
     }
 
@@ -217,9 +231,33 @@ impl Consumer {
     /// Commits next offsets to read.
     ///
     /// # Errors
-    /// With [`CommitMode::Sync`], if the brokers did not take them; with [`CommitMode::Async`], only if nothing was sent.
+    /// With [`CommitMode::Sync`], if the brokers did not take them; with [`CommitMode::Async`], only if nothing was sent:
+    /// [`Consumer::commit_answer`] has the brokers' answer.
     pub fn commit(&self, done: &[(Partition, i64)], mode: CommitMode) -> Result<(), KafkaError> {
         if done.is_empty() { Ok(()) } else { self.inner.commit(&offsets(done)?, mode) }
+    }
+
+    /// The answer to the last asynchronous commit, once, after the `poll` that brought it.
+    ///
+    /// # Errors
+    /// The inner one, if the brokers did not take one of the offsets.
+    pub fn commit_answer(&self) -> Option<Result<(), KafkaError>> {
+        self.inner.context().commit_answer.lock().take()
+    }
+
+    /// Those of `topics` that the brokers do not have, or do not show us.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait` for each.
+    pub fn missing<'a>(&self, topics: &'a [String], wait: Duration) -> Result<Vec<&'a str>, KafkaError> {
+        let mut missing = Vec::new();
+        for topic in topics {
+            let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
+            if metadata.topics().first().is_none_or(|topic| topic.error().is_some()) {
+                missing.push(topic.as_str());
+            }
+        }
+        Ok(missing)
     }
 
     /// What a transaction needs to commit offsets in this group's name (KIP-447).
@@ -232,10 +270,14 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.inner.context().closing.store(true, Ordering::Relaxed);
-        // A decision that was never answered would hold the closing up.
-        if self.inner.context().decisions.lock().drain(..).next().is_some() {
-            self.inner.unassign().unwrap_or_else(|error| tracing::debug!(%error, "partitions were not released at the end"));
-        }
+        // A decision that was never answered would hold the closing up for ever.
+        let owed = self.inner.context().owed.lock().take();
+        let answered = match owed.map(|owed| owed.decision) {
+            None => Ok(()),
+            Some(Decision::Assign(_)) => self.start_reading(&[]),
+            Some(Decision::Revoke(gone) | Decision::Lose(gone)) => self.stop_reading(&gone),
+        };
+        answered.unwrap_or_else(|error| tracing::debug!(%error, "the group's last decision was not answered"));
     }
 }
 

@@ -98,9 +98,11 @@ pub fn version_header<R: Record>() -> RecordHeader {
 /// Headers as librdkafka takes them.
 #[must_use]
 pub fn owned_headers(headers: &[RecordHeader]) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
-        all.insert(Header { key, value: value.as_deref() })
-    })
+    append(OwnedHeaders::new_with_capacity(headers.len()), headers)
+}
+
+fn append(front: OwnedHeaders, headers: &[RecordHeader]) -> OwnedHeaders {
+    headers.iter().fold(front, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
 }
 
 struct Context<T>(std::marker::PhantomData<fn(T)>);
@@ -141,11 +143,28 @@ impl<T: Ticket> Producer<T> {
     /// # Errors
     /// If the queue is full or the record can never be written.
     pub fn send(&self, record: Outgoing<'_>, ticket: Box<T>) -> Result<(), (ProduceError, Box<T>)> {
+        self.send_carrying(record, None, ticket)
+    }
+
+    /// The same with headers of another record, byte for byte, in front of the record's own.
+    ///
+    /// # Errors
+    /// If the queue is full or the record can never be written.
+    pub fn send_carrying(
+        &self,
+        record: Outgoing<'_>,
+        carried: Option<&OwnedHeaders>,
+        ticket: Box<T>,
+    ) -> Result<(), (ProduceError, Box<T>)> {
         let mut base = BaseRecord::<[u8], [u8], Box<T>>::with_opaque_to(record.topic, ticket);
         base.partition = record.partition;
         base.key = record.key;
         base.payload = record.value;
-        base.headers = (!record.headers.is_empty()).then(|| owned_headers(record.headers));
+        base.headers = match carried {
+            Some(carried) => Some(append(carried.clone(), record.headers)),
+            None if record.headers.is_empty() => None,
+            None => Some(owned_headers(record.headers)),
+        };
         self.inner.send(base).map_err(|(error, returned)| (ProduceError::new(record.topic, error), returned.delivery_opaque))
     }
 

@@ -62,6 +62,14 @@ pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, RecordError> {
     serde_json::to_vec(record).map_err(|source| RecordError::Malformed { name: R::NAME, source })
 }
 
+/// The same, written behind what `buffer` holds.
+///
+/// # Errors
+/// As [`encode`]; then the buffer's end is unspecified.
+pub fn encode_into<R: Record>(record: &R, buffer: &mut Vec<u8>) -> Result<(), RecordError> {
+    serde_json::to_writer(buffer, record).map_err(|source| RecordError::Malformed { name: R::NAME, source })
+}
+
 /// Reads a value back, given the content of its version header.
 ///
 /// # Errors

@@ -1,0 +1,228 @@
+//! Dispatching: one thread polls the records of a group and hands them to workers, each partition always to the same one.
+//!
+//! Owns: the trackers, back pressure, the commits of what is done, and the handing over of partitions. Refuses to know what
+//! workers do: they answer each record once. Full queue of a worker: polling waits a moment, then its partitions are paused
+//! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
+
+mod commits;
+mod handover;
+mod holdings;
+mod lanes;
+mod meters;
+mod standing;
+mod start;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::Message as _;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, OwnedHeaders};
+use tidings_core::offsets::Claim;
+use tidings_core::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::consumer::Consumer;
+use super::producer::ProduceError;
+use crate::clock::Clock;
+use crate::config::Start;
+use crate::telemetry::health::Role;
+
+use commits::Commits;
+use handover::Arriving;
+pub use holdings::Lease;
+use holdings::{Holdings, Spot};
+use lanes::Lanes;
+pub use meters::Meters;
+use standing::Standing;
+
+/// Answers that may wait for the polling thread.
+const ANSWERS: usize = 8192;
+
+/// What is read, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The topics, by name.
+    pub topics: Vec<String>,
+    /// Where a topic begins that the group has never read.
+    pub start: Start,
+    /// How often what is done is committed.
+    pub commit_interval: Duration,
+    /// What was read is finished within this time, when partitions go and at the end.
+    pub drain_timeout: Duration,
+}
+
+/// A record of a topic, as a worker gets it.
+#[derive(Debug)]
+pub struct Source {
+    /// The stay of its partition with us.
+    pub lease: Arc<Lease>,
+    claim: Claim,
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp; 1970 if it has none.
+    pub timestamp: Timestamp,
+    /// Its key.
+    pub key: Option<Box<[u8]>>,
+    /// Its value.
+    pub value: Option<Box<[u8]>>,
+    /// Its headers, in order. Never read here: a name that is not UTF-8 could not be.
+    pub headers: Option<OwnedHeaders>,
+}
+
+impl Source {
+    fn new(record: &BorrowedMessage<'_>, lease: Arc<Lease>, claim: Claim) -> Self {
+        Self {
+            lease,
+            claim,
+            offset: record.offset(),
+            timestamp: Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0)),
+            key: record.key().map(Box::from),
+            value: record.payload().map(Box::from),
+            headers: record.headers().map(rdkafka::message::BorrowedHeaders::detach),
+        }
+    }
+
+    /// What its key and value hold, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len())
+    }
+
+    /// The answer that says that all which follows from it is written.
+    #[must_use]
+    pub fn done(&self) -> Done {
+        Done { spot: self.lease.spot(self.claim), lane: self.lease.lane(), bytes: self.bytes() }
+    }
+}
+
+/// Says that a record is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    spot: Spot,
+    lane: usize,
+    bytes: usize,
+}
+
+/// What a worker is given.
+#[derive(Debug)]
+pub enum Task<A> {
+    /// A record, for the first time.
+    New(Source),
+    /// What the worker, or the producer in its name, asked for with [`Answer::Again`].
+    Again(A),
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub enum Answer<A> {
+    /// A record is done. Exactly one for each record, sooner or later.
+    Done(Done),
+    /// Give this to the worker `lane`.
+    Again {
+        /// The worker's number.
+        lane: usize,
+        /// What it is to get.
+        task: A,
+    },
+    /// A record could not be written, and going on would lose it.
+    Failed(ProduceError),
+    /// A worker's thread has panicked.
+    Died,
+}
+
+/// Why dispatching ended though nobody asked for it.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// librdkafka gave the consumer up, or refused what it was asked.
+    #[error("the consumer failed for good")]
+    Consumer(#[from] KafkaError),
+    /// What follows from a record could not be written. Its offset is not committed.
+    #[error("a record could not be written; it is read again at the next start")]
+    Produce(#[source] ProduceError),
+    /// A worker's thread has ended.
+    #[error("a worker's thread has ended, which is a bug")]
+    WorkerGone,
+}
+
+/// Where answers are sent, and where they arrive.
+pub struct Answers<A> {
+    /// For workers and producers; cheap to clone.
+    pub sender: Sender<Answer<A>>,
+    /// For [`Dispatch::new`].
+    pub receiver: Receiver<Answer<A>>,
+}
+
+/// A queue of answers.
+#[must_use]
+pub fn answers<A>() -> Answers<A> {
+    let (sender, receiver) = crossbeam_channel::bounded(ANSWERS);
+    Answers { sender, receiver }
+}
+
+/// The polling thread's state.
+pub struct Dispatch<A> {
+    plan: Plan,
+    clock: Clock,
+    meters: Meters,
+    holdings: Holdings,
+    lanes: Lanes<A>,
+    answers: Receiver<Answer<A>>,
+    commits: Commits,
+    standing: Standing,
+    /// Partitions that the group gave us and that we do not read yet, and when to ask the brokers for their offsets.
+    arriving: Option<Arriving>,
+    /// When to look which partition's position is out of range.
+    range_check_due: Option<Duration>,
+}
+
+impl<A> Dispatch<A> {
+    /// What `run` needs: the queues of the workers, and the answers they send.
+    #[must_use]
+    pub fn new(plan: Plan, queues: Vec<Sender<Task<A>>>, answers: Receiver<Answer<A>>, tell: Tell) -> Self {
+        Self {
+            clock: tell.clock,
+            meters: tell.meters,
+            holdings: Holdings::default(),
+            lanes: Lanes::new(queues),
+            answers,
+            commits: Commits::new(plan.commit_interval),
+            standing: Standing::new(tell.role, plan.topics.clone()),
+            arriving: None,
+            range_check_due: None,
+            plan,
+        }
+    }
+
+    /// Polls, hands out and commits until `stop`; then finishes what was read, commits it and leaves the group.
+    ///
+    /// # Errors
+    /// If the consumer fails for good, something could not be written, or a worker has ended. Nothing that was not written is
+    /// committed then.
+    pub fn run(mut self, consumer: Consumer, stop: &CancellationToken) -> Result<(), DispatchError> {
+        let outcome = self.serve(&consumer, stop);
+        // Workers may still have records in their queues after a failure; they are not ours to write any more.
+        self.holdings.end();
+        outcome
+    }
+
+    fn serve(&mut self, consumer: &Consumer, stop: &CancellationToken) -> Result<(), DispatchError> {
+        while !stop.is_cancelled() {
+            self.chores(consumer)?;
+            self.turn(consumer)?;
+        }
+        self.drain(consumer)
+    }
+}
+
+/// How a dispatch tells what it does.
+pub struct Tell {
+    /// Monotonic time.
+    pub clock: Clock,
+    /// Numbers.
+    pub meters: Meters,
+    /// Words.
+    pub role: Role,
+}

@@ -1,0 +1,144 @@
+//! What this process reads: one entry for each partition the group gave it.
+//!
+//! Owns: the tracker of each partition, what was committed of it, and the lease that its records carry to the workers.
+//! Refuses nothing. Neighbour: `dispatch`, whose thread owns all of this.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidings_core::offsets::{Claim, Generation, Shown, Tracker};
+
+use crate::kafka::consumer::Partition;
+
+/// One stay of a partition with this process, carried by each record of it.
+#[derive(Debug)]
+pub struct Lease {
+    partition: Partition,
+    /// Where its entry stands in the holdings.
+    place: usize,
+    lane: usize,
+    /// Shared: set by the polling thread, looked at by workers that wait.
+    over: AtomicBool,
+}
+
+impl Lease {
+    /// Which partition.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// The number of the worker that has the partition's records.
+    #[must_use]
+    pub fn lane(&self) -> usize {
+        self.lane
+    }
+
+    /// Whether the partition has gone to somebody else, or nowhere: what is not finished of it is no longer ours.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// A record's place in the holdings, to be shown when it is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    pub(super) place: usize,
+    pub(super) claim: Claim,
+}
+
+/// A partition that the group gave us.
+pub(super) struct Held {
+    pub(super) lease: Arc<Lease>,
+    pub(super) tracker: Tracker,
+    /// What the group has committed, as far as the brokers have told us.
+    pub(super) committed: Option<i64>,
+    /// Why it is not read, if it is not.
+    pub(super) unreadable: Option<String>,
+}
+
+impl Held {
+    /// The offset to commit, if there is news.
+    pub(super) fn news(&self) -> Option<(Partition, i64)> {
+        let offset = self.tracker.committable().filter(|offset| Some(*offset) != self.committed)?;
+        Some((self.lease.partition.clone(), offset))
+    }
+
+    /// Ends the stay: what is still in flight is ignored when it comes; what is committable stays.
+    pub(super) fn end(&mut self) {
+        self.lease.over.store(true, Ordering::Relaxed);
+        self.tracker.fence(Generation(u64::MAX), self.tracker.position());
+    }
+}
+
+/// All partitions that the group gave us.
+#[derive(Default)]
+pub(super) struct Holdings {
+    places: Vec<Option<Held>>,
+    index: HashMap<Arc<str>, HashMap<i32, usize>>,
+    generation: u64,
+}
+
+impl Holdings {
+    /// Takes a partition up, to be read from `start` by the worker `lane`.
+    pub(super) fn take_up(&mut self, partition: Partition, lane: usize, start: i64) -> &mut Held {
+        self.give_up(&partition);
+        self.generation += 1;
+        let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.index.entry(Arc::clone(&partition.topic)).or_default().insert(partition.number, place);
+        let tracker = Tracker::new(Generation(self.generation), start);
+        let lease = Arc::new(Lease { partition, place, lane, over: AtomicBool::new(false) });
+        self.places[place].insert(Held { lease, tracker, committed: None, unreadable: None })
+    }
+
+    /// Ends a partition's stay: what comes late of it is ignored.
+    pub(super) fn give_up(&mut self, partition: &Partition) {
+        let place = self.index.get_mut(&partition.topic).and_then(|numbers| numbers.remove(&partition.number));
+        if let Some(mut held) = place.and_then(|place| self.places[place].take()) {
+            held.end();
+        }
+    }
+
+    /// Ends every stay.
+    pub(super) fn end(&mut self) {
+        self.places.iter_mut().flatten().for_each(Held::end);
+    }
+
+    /// The entry of a partition.
+    pub(super) fn find(&mut self, topic: &str, number: i32) -> Option<&mut Held> {
+        let place = *self.index.get(topic)?.get(&number)?;
+        self.places.get_mut(place)?.as_mut()
+    }
+
+    /// Notes that a record is done.
+    pub(super) fn done(&mut self, spot: Spot) -> Shown {
+        let held = self.places.get_mut(spot.place).and_then(Option::as_mut);
+        held.map_or(Shown::Ignored, |held| held.tracker.done(spot.claim))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.places.iter().flatten()
+    }
+
+    /// The partitions that a worker's records come from and that can be read.
+    pub(super) fn of_lane(&self, lane: usize) -> Vec<Partition> {
+        let readable = |held: &&Held| held.lease.lane == lane && held.unreadable.is_none();
+        self.iter().filter(readable).map(|held| held.lease.partition.clone()).collect()
+    }
+
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        self.iter().map(|held| held.lease.partition.clone()).collect()
+    }
+}
+
+impl Lease {
+    /// The spot of the record that was given `claim`.
+    pub(super) fn spot(&self, claim: Claim) -> Spot {
+        Spot { place: self.place, claim }
+    }
+}

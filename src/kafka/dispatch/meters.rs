@@ -1,0 +1,26 @@
+//! The numbers that a dispatch tells.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The numbers of a dispatch. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Meters {
+    pub(super) in_flight: Gauge,
+    pub(super) paused: Gauge,
+    pub(super) unreadable: Gauge,
+    pub(super) commits: Counter,
+    pub(super) failed_commits: Counter,
+}
+
+impl Meters {
+    /// Registers all of them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("in_flight", "Records handed to workers and not done yet", self.in_flight.clone());
+        registry.register("paused", "Partitions paused because their worker has no room", self.paused.clone());
+        registry.register("unreadable", "Partitions not read because records of them are gone", self.unreadable.clone());
+        registry.register("commits", "Commits that the brokers took", self.commits.clone());
+        registry.register("failed_commits", "Commits that the brokers did not take", self.failed_commits.clone());
+    }
+}
