@@ -5,6 +5,8 @@
 
 pub mod config;
 pub mod produce;
+pub mod tail;
+pub mod token;
 pub mod topics;
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
 pub use sections::{
-    AuthConfig, CourierConfig, GatewayConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig,
+    AuthConfig, CourierConfig, GatewayConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, Scalar,
     ShutdownConfig, Start, StoreConfig, TopicsConfig,
 };
 

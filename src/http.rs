@@ -13,7 +13,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
-pub use self::listener::{ListenError, Listener};
+pub use self::listener::{ListenError, Listener, Routes};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 
@@ -23,21 +23,36 @@ pub struct Parts {
     pub health: Health,
     /// The registry.
     pub metrics: Metrics,
-    /// The gateway's route, if the process has this role.
-    pub gateway: Option<BoxedFilter<(Response,)>>,
+    /// What answers at the WebSocket's path.
+    pub door: Door,
     /// The path of the WebSocket, for the console; none serves no console.
     pub console: Option<String>,
+}
+
+/// What answers at the WebSocket's path.
+pub enum Door {
+    /// Nothing: the process does not have this role.
+    Absent,
+    /// The gateway cannot be made yet; clients are asked to come back.
+    Closed {
+        /// The WebSocket's path.
+        path: String,
+    },
+    /// The gateway's own route.
+    Open(BoxedFilter<(Response,)>),
 }
 
 /// All routes. Every error is answered as `application/problem+json`.
 #[must_use]
 pub fn routes(parts: Parts) -> BoxedFilter<(Response,)> {
     let mut routes = health::routes(parts.health).or(metrics::routes(parts.metrics)).unify().boxed();
-    if let Some(gateway) = parts.gateway {
-        routes = routes.or(gateway).unify().boxed();
+    match parts.door {
+        Door::Absent => {}
+        Door::Closed { path } => routes = routes.or(problem::closed(&path)).unify().boxed(),
+        Door::Open(gateway) => routes = routes.or(gateway).unify().boxed(),
     }
     if let Some(path) = parts.console {
         routes = routes.or(console::routes(&path)).unify().boxed();
     }
-    routes.recover(problem::answer).map(|reply| Reply::into_response(reply)).boxed()
+    routes.recover(problem::answer).map(Reply::into_response).boxed()
 }

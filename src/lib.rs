@@ -3,8 +3,9 @@
 //! The rooms, from the bottom up: adapters (`clock`, `telemetry`, `config`, `kafka`, `store`, `auth`), services (`pipeline`,
 //! `gateway`, `inbox`, `courier`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
 
-pub mod cli;
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;

@@ -38,7 +38,9 @@ pub enum StoreError {
     #[error("the database's schema could not be brought up to this release's")]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// A row does not read as what was written.
-    #[error("a row of `{table}` does not read as what this release writes; delete the database, and it is folded again from Kafka")]
+    #[error(
+        "a row of `{table}` does not read as what this release writes; delete the database, and it is folded again from Kafka"
+    )]
     Unreadable {
         /// The table.
         table: &'static str,

@@ -36,6 +36,12 @@ impl Backoff {
         !self.pause.is_zero()
     }
 
+    /// How long to leave it alone after the last failure.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.pause
+    }
+
     /// A try failed. Says whether it is the first in a row, which is worth a line in the log.
     pub fn failed(&mut self) -> bool {
         let first = self.pause.is_zero();

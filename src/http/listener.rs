@@ -46,6 +46,9 @@ pub enum ListenError {
     Limit(#[source] io::Error),
 }
 
+/// The routes; more may be mounted while the listener serves.
+pub type Routes = tokio::sync::watch::Receiver<BoxedFilter<(Response,)>>;
+
 /// A socket that listens, and how its connections are treated.
 pub struct Listener {
     socket: TcpListener,
@@ -81,7 +84,8 @@ impl Listener {
     }
 
     /// Accepts until `stop` is cancelled, then finishes the requests that have begun. Upgraded connections are not waited for.
-    pub async fn serve(self, routes: BoxedFilter<(Response,)>, stop: CancellationToken) {
+    /// Each request is answered by the routes as they are at that moment.
+    pub async fn serve(self, routes: Routes, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let mut full = false;
         loop {
@@ -133,16 +137,10 @@ fn places(configured: usize) -> Result<usize, ListenError> {
     Ok((files / 4).saturating_mul(3).clamp(1, Semaphore::MAX_PERMITS))
 }
 
-async fn connection(
-    stream: TcpStream,
-    caller: Caller,
-    routes: BoxedFilter<(Response,)>,
-    (header_timeout, stop): (Duration, CancellationToken),
-) {
-    let service = TowerToHyperService::new(warp::service(routes));
+async fn connection(stream: TcpStream, caller: Caller, routes: Routes, (header_timeout, stop): (Duration, CancellationToken)) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(caller.clone());
-        service.call(request)
+        TowerToHyperService::new(warp::service(routes.borrow().clone())).call(request)
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

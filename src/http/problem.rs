@@ -7,6 +7,8 @@ use std::convert::Infallible;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde_json::json;
+use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::reject::Rejection;
 use warp::reply::Response;
 
@@ -28,6 +30,15 @@ pub(super) async fn answer(rejection: Rejection) -> Result<Response, Infallible>
         return Ok(problem(StatusCode::NOT_FOUND, "there is nothing at this address"));
     }
     Ok(problem(StatusCode::BAD_REQUEST, "the request makes no sense here"))
+}
+
+/// The route of a gateway that cannot be made yet.
+pub(super) fn closed(path: &str) -> BoxedFilter<(Response,)> {
+    let segment = path.trim_start_matches('/').to_owned();
+    warp::path(segment)
+        .and(warp::path::end())
+        .map(|| problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway waits for the brokers; come back in a moment"))
+        .boxed()
 }
 
 /// A problem in words for the client's author.

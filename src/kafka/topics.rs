@@ -17,10 +17,12 @@ use tidings_core::record::meta::EpochRecord;
 use tidings_core::time::Timestamp;
 
 use super::cluster::{Cluster, Flavour};
+use crate::clock::Clock;
 pub use epoch::write_epoch;
 pub use plan::{Plan, Topic};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why topics could not be made or checked.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +94,21 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
         };
         report.push((topic.clone(), made));
     }
-    epoch::ensure(cluster, plan.partitions(), now).await?;
-    check(cluster, plan).await?;
+    // Brokers learn of new topics one after the other, so for a moment the answers may differ.
+    let fresh = report.iter().any(|(_, made)| *made == Made::Created);
+    let clock = Clock::start();
+    while let Err(error) = settle(cluster, plan, now).await {
+        if !fresh || clock.elapsed() > PATIENCE {
+            return Err(error);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
     Ok(report)
+}
+
+async fn settle(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<(), TopicsError> {
+    epoch::ensure(cluster, plan.partitions(), now).await?;
+    check(cluster, plan).await.map(|_| ())
 }
 
 /// Checks that every topic is there and as it must be, and gives the epoch.

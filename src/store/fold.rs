@@ -18,19 +18,22 @@ impl Store {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let mut claimed = Vec::with_capacity(starts.len());
         for start in starts {
-            sqlx::query("INSERT INTO projection (epoch, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")
-                .bind(sql_epoch(epoch))
-                .bind(&*start.topic)
-                .bind(start.partition)
-                .bind(start.next)
-                .execute(&mut *transaction)
-                .await?;
-            let next = sqlx::query_scalar("SELECT next_offset FROM projection WHERE epoch = ?1 AND topic = ?2 AND partition = ?3")
-                .bind(sql_epoch(epoch))
-                .bind(&*start.topic)
-                .bind(start.partition)
-                .fetch_one(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "INSERT INTO projection (epoch, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )
+            .bind(sql_epoch(epoch))
+            .bind(&*start.topic)
+            .bind(start.partition)
+            .bind(start.next)
+            .execute(&mut *transaction)
+            .await?;
+            let next =
+                sqlx::query_scalar("SELECT next_offset FROM projection WHERE epoch = ?1 AND topic = ?2 AND partition = ?3")
+                    .bind(sql_epoch(epoch))
+                    .bind(&*start.topic)
+                    .bind(start.partition)
+                    .fetch_one(&mut *transaction)
+                    .await?;
             claimed.push(Standing { next, ..start.clone() });
         }
         transaction.commit().await?;

@@ -1,1 +1,14 @@
-//! it
+//! tidings as a whole, against a real broker and over real sockets. The names of the tests read as the specification.
+//!
+//! The broker is the one that `TIDINGS_TEST_BROKERS` names, or one that `dev/kafka` starts for the run (`make test`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
+
+mod harness;
+
+mod courier;
+mod delivery;
+mod gateway;
+mod kill;
+mod lifecycle;
+mod pipeline;
+mod poison;

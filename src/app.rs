@@ -1,0 +1,235 @@
+//! The assembly: which services run, with what, and how the process ends.
+//!
+//! Owns: start, the wait for brokers and topics, the one drain. Refuses to do a service's work. Bind early, then wait for the
+//! cluster, then start; on SIGTERM stop in order under one deadline; a service that ends by itself ends the process.
+
+pub mod demo;
+mod roles;
+mod services;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tidings_core::fate::Fate;
+use tidings_core::ids::NodeId;
+use tidings_core::position::Epoch;
+use tidings_core::record::meta::EpochRecord;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use self::services::{Services, Stage};
+use crate::cli::{Role, ServeArgs};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{self, Door, Listener};
+use crate::kafka::cluster::{Cluster, Flavour};
+use crate::kafka::embedded::Embedded;
+use crate::kafka::probe;
+use crate::kafka::topics::{self, Plan};
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Health;
+
+/// How often brokers that are away, or topics that are not there, are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How many partitions a domain topic of an embedded cluster has.
+const EMBEDDED_PARTITIONS: i32 = 4;
+
+const ALL: [Role; 4] = [Role::Pipeline, Role::Gateway, Role::Inbox, Role::Courier];
+
+/// Which cluster the services meet on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The one that the configuration names.
+    Configured,
+    /// One in this process, for trying things.
+    Embedded,
+}
+
+/// Services that are about to run; their address is already taken.
+pub struct App {
+    assembly: Assembly,
+    listener: Listener,
+    /// Kept for as long as the services run.
+    embedded: Option<Embedded>,
+}
+
+/// What services are made of. Each is given its own part of it.
+struct Assembly {
+    config: Config,
+    roles: Vec<Role>,
+    node: NodeId,
+    clock: Clock,
+    cluster: Cluster,
+    health: Health,
+    metrics: Metrics,
+}
+
+/// Where the gateway's route is mounted once it can be made.
+type Doorway = watch::Sender<BoxedFilter<(Response,)>>;
+
+/// `tidings serve`: runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If something does not start, a service fails, or the drain is not finished in time.
+pub async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let roles = if args.roles.is_empty() { ALL.to_vec() } else { args.roles };
+    let source = if args.embedded { Source::Embedded } else { Source::Configured };
+    let app = App::prepare(config, &roles, source).await?;
+    let stop = CancellationToken::new();
+    tracing::info!(address = %app.address(), node = %app.assembly.node, "listening");
+    let running = app.run(stop.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ended = &mut running => ended?,
+        () = signalled() => {
+            stop.cancel();
+            running.await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl App {
+    /// Takes the address and, if asked to, starts the embedded cluster. Nothing else runs yet, and no broker is needed.
+    ///
+    /// # Errors
+    /// If the address is taken, a property file cannot be read, or the embedded cluster does not start.
+    pub async fn prepare(config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
+        let node = node_id(&config.node.id)?;
+        let mut cluster = Cluster::new(&config.kafka)?;
+        let embedded = match source {
+            Source::Configured => None,
+            Source::Embedded => Some(Embedded::start(embedded_topics(&config))?),
+        };
+        if let Some(embedded) = &embedded {
+            tracing::warn!(brokers = embedded.brokers(), "the cluster is embedded: for trying things, gone with this process");
+            cluster = cluster.embedded_at(embedded.brokers().to_owned());
+        }
+        let listener = Listener::bind(&config.gateway).await?;
+        let (roles, clock) = (roles.to_vec(), Clock::start());
+        let (health, metrics) = (Health::default(), Metrics::new());
+        Ok(Self { assembly: Assembly { config, roles, node, clock, cluster, health, metrics }, listener, embedded })
+    }
+
+    /// Where HTTP and WebSocket connections are accepted.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Where the services meet: the brokers' addresses.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        self.assembly.cluster.brokers()
+    }
+
+    /// The states of all roles, for whoever waits for them.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.assembly.health.clone()
+    }
+
+    /// Runs until `stop` is cancelled, then drains.
+    ///
+    /// # Errors
+    /// If a service fails, or the drain is not finished in time. What was not finished is done again at the next start.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let Self { assembly, listener, embedded } = self;
+        let mut services = Services::default();
+        let (door, routes) = watch::channel(assembly.routes(assembly.closed_door()));
+        services.start("listener", Stage::Watch, |stop| listener.serve(routes, stop).map(anyhow::Ok));
+        let probe = (assembly.cluster.clone(), assembly.health.role("kafka"));
+        services.start("broker probe", Stage::Watch, |stop| probe::run(probe.0, probe.1, stop));
+
+        let outcome = assembly.serve(&mut services, &door, &stop).await;
+        if let Err(error) = &outcome {
+            tracing::error!(error = format!("{error:#}"), "a service failed; stopping the process");
+        }
+        let drained = services.drain(assembly.config.shutdown.drain_timeout.0).await;
+        drop(embedded);
+        outcome.and(drained)
+    }
+}
+
+impl Assembly {
+    async fn serve(&self, services: &mut Services, door: &Doorway, stop: &CancellationToken) -> anyhow::Result<()> {
+        let epoch = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            failure = services.failure() => return Err(failure),
+            epoch = self.agree() => epoch?,
+        };
+        self.start(services, door, &epoch).await?;
+        tracing::info!(epoch = %epoch.epoch, "services started");
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            failure = services.failure() => Err(failure),
+        }
+    }
+
+    /// Waits until the brokers answer and every topic is as it must be.
+    async fn agree(&self) -> anyhow::Result<EpochRecord> {
+        let role = self.health.role("topics");
+        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        if self.cluster.flavour() == Flavour::Embedded {
+            // The log begins anew with each embedded cluster, so its epoch must be later than any before it.
+            let epoch = Epoch(self.clock.now().as_millis().cast_unsigned() / 1000);
+            let record = EpochRecord { epoch, partitions: plan.partitions(), created_at: self.clock.now() };
+            topics::write_epoch(&self.cluster, record).await?;
+        }
+        loop {
+            match topics::check(&self.cluster, &plan).await {
+                Ok(epoch) => {
+                    role.ready();
+                    return Ok(epoch);
+                }
+                Err(error) if error.cause().fate() == Fate::RetryInPlace => {
+                    role.waiting(format!("{:#}", anyhow::Error::from(error)));
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn closed_door(&self) -> Door {
+        if self.roles.contains(&Role::Gateway) { Door::Closed { path: self.config.gateway.path.clone() } } else { Door::Absent }
+    }
+
+    fn routes(&self, door: Door) -> BoxedFilter<(Response,)> {
+        let console = self.config.gateway.console.then(|| self.config.gateway.path.clone());
+        http::routes(http::Parts { health: self.health.clone(), metrics: self.metrics.clone(), door, console })
+    }
+}
+
+/// What an embedded cluster holds: tidings' own topics and the domain topics.
+fn embedded_topics(config: &Config) -> Vec<(String, i32)> {
+    let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier);
+    let own = plan.topics(0).into_iter().map(|topic| (topic.name, topic.partitions));
+    own.chain(plan.sources().iter().map(|topic| (topic.clone(), EMBEDDED_PARTITIONS))).collect()
+}
+
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::error!("signals cannot be heard; only a kill ends this process");
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "draining");
+}
+
+/// The configured name, else the host's and four drawn digits.
+fn node_id(configured: &str) -> anyhow::Result<NodeId> {
+    if !configured.is_empty() {
+        return Ok(configured.parse()?);
+    }
+    let host = gethostname::gethostname().to_string_lossy().chars().filter(|c| !c.is_control()).take(40).collect::<String>();
+    Ok(format!("{}-{:04x}", host.trim(), rand::random::<u16>()).parse()?)
+}

@@ -1,0 +1,127 @@
+//! Not acknowledged: tried again, in time, once, and ended honestly.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::world::{World, ms, payment};
+
+const ACK_TIMEOUT_MS: i64 = 600;
+const LADDER_MS: [i64; 2] = [700, 1100];
+
+async fn world() -> World {
+    World::with(|config| {
+        config.courier.ack_timeout = ms(ACK_TIMEOUT_MS.cast_unsigned());
+        config.courier.ladder = LADDER_MS.map(|rung| ms(rung.cast_unsigned())).into();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_absent_users_notification_climbs_every_rung_never_early_and_ends_undelivered() {
+    let world = world().await;
+    let running = world.start().await;
+    for number in 0..20 {
+        world.emit(&payment(&number.to_string(), &format!("absent-{}", number % 4))).await;
+    }
+    let undelivered = world.own_records("undelivered", 20).await;
+    let first = world.own_records("retry.700ms", 20).await;
+    let second = world.own_records("retry.1s100ms", 20).await;
+    assert_eq!((undelivered.len(), first.len(), second.len()), (20, 20, 20), "one ladder each, no rung twice");
+
+    let notifications = world.own_records("notifications", 20).await;
+    for ended in &undelivered {
+        let value = ended.json();
+        let delivery = &value["delivery"];
+        let id = &delivery["notification"]["id"];
+        let on_rung = |records: &[crate::harness::log::Seen]| {
+            let mut found = records.iter().filter(|record| record.json()["notification"]["id"] == *id);
+            let time = found.next().expect("the rung holds it").timestamp_ms;
+            assert!(found.next().is_none(), "it is on the rung once");
+            time
+        };
+        let (start, one, two) = (on_rung(&notifications), on_rung(&first), on_rung(&second));
+        assert!(one - start >= ACK_TIMEOUT_MS, "tried {} ms after it was appended", one - start);
+        assert!(two - one >= LADDER_MS[0], "tried again after {} ms", two - one);
+        assert!(ended.timestamp_ms - two >= LADDER_MS[1], "ended after {} ms", ended.timestamp_ms - two);
+        assert_eq!(value["reason"], "offline");
+        assert_eq!(delivery["attempts"].as_array().unwrap().len(), 2);
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_shown_but_not_acknowledged_is_redelivered_and_an_acknowledgement_by_id_ends_the_ladder() {
+    let world = world().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("1", "alice")).await;
+    let first = alice.frame("notification:new").await;
+    assert_eq!(first.get("redelivery"), None);
+    let again = alice.frame("notification:new").await;
+    assert_eq!((&again["redelivery"], &again["notification"]), (&json!(1), &first["notification"]));
+    alice.send(json!({"type": "ack", "notificationIds": [again["notification"]["id"]]})).await;
+    world.until_acknowledged(again["notification"]["id"].as_str().unwrap()).await;
+
+    // A second notification that is not acknowledged passes the same rungs behind it: once it has ended, the first one's
+    // time is long past.
+    world.emit(&payment("2", "alice")).await;
+    let [ended] = world.own_records("undelivered", 1).await.try_into().unwrap();
+    assert_eq!(ended.json()["delivery"]["notification"]["eventId"], "2");
+    assert_eq!(ended.json()["reason"], "unacknowledged");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_who_comes_back_is_shown_what_was_missed() {
+    let world = world().await;
+    let running = world.start().await;
+    world.emit(&payment("1", "alice")).await;
+    world.own_records("retry.700ms", 1).await;
+    let mut alice = running.connect("alice").await;
+    let missed = alice.frame("notification:new").await;
+    assert_eq!((&missed["redelivery"], &missed["notification"]["eventId"]), (&json!(2), &json!("1")));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_in_time_never_climbs() {
+    let world = world().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    for number in 0..10 {
+        world.emit(&payment(&number.to_string(), "alice")).await;
+        let frame = alice.frame("notification:new").await;
+        alice.ack(&frame).await;
+    }
+    // The courier has passed all of them once a later one, of somebody absent, has ended.
+    world.emit(&payment("absent", "nobody")).await;
+    world.own_records("undelivered", 1).await;
+    let climbed = world.own_records("retry.700ms", 1).await;
+    let events = climbed.iter().map(|record| record.json()["notification"]["eventId"].clone()).collect::<Vec<_>>();
+    assert_eq!(events, [json!("absent")]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn forged_headers_and_a_forged_list_of_attempts_shorten_nothing() {
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec![ms(2000)];
+    })
+    .await;
+    let running = world.start().await;
+    world.emit(&payment("1", "absent")).await;
+    let [real] = world.own_records("retry.2s", 1).await.try_into().unwrap();
+    let mut forged = real.json();
+    forged["attempts"] = json!([{"at": "2001-01-01T00:00:00.000Z", "node": "x", "sink": "websocket", "outcome": "offline"}]);
+    let headers = rdkafka::message::OwnedHeaders::new()
+        .insert(rdkafka::message::Header { key: "tidings-version", value: Some("1") })
+        .insert(rdkafka::message::Header { key: "tidings-due", value: Some("0") });
+    world.log.produce_with(&world.own("retry.2s"), Some("user-absent"), forged.to_string().as_bytes(), headers).await;
+    let ended = world.own_records("undelivered", 2).await;
+    let forged_at = world.own_records("retry.2s", 2).await.iter().map(|record| record.timestamp_ms).max().unwrap();
+    let last = ended.iter().map(|record| record.timestamp_ms).max().unwrap();
+    assert!(Duration::from_millis((last - forged_at).cast_unsigned()) >= Duration::from_secs(2));
+    running.stop().await;
+}

@@ -1,0 +1,115 @@
+//! The main job from end to end.
+
+use serde_json::json;
+
+use crate::harness::world::{World, booking, payment};
+
+#[tokio::test]
+async fn an_event_reaches_its_user_and_the_acknowledgement_ends_up_in_sql() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    let (partition, offset) = world.emit(&payment("1", "alice")).await;
+
+    let frame = alice.frame("notification:new").await;
+    assert_eq!(frame["channel"], "user-alice");
+    let notification = &frame["notification"];
+    assert_eq!(notification["type"], "payment_due");
+    assert_eq!(notification["title"], "Payment Due");
+    assert_eq!(notification["message"], "You have a payment of $120.50 due on 2026-02-01.");
+    assert_eq!(notification["data"], json!({"payment_id": "p-1"}));
+    assert_eq!(notification["eventId"], "1");
+    assert_eq!(notification["source"], world.topic.as_str());
+
+    alice.ack(&frame).await;
+    let id = notification["id"].as_str().unwrap().to_owned();
+    world.until_acknowledged(&id).await;
+    let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
+    assert_eq!(record.key.as_deref(), Some(&b"user-alice"[..]));
+    let origin = json!({"topic": world.topic, "partition": partition, "offset": offset});
+    assert_eq!(record.json()["origin"], origin);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_event_reaches_its_user_and_everyone_who_subscribed_to_its_channel() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    let (mut bob, mut carol) = (running.connect("bob").await, running.connect("carol").await);
+    bob.subscribe("booking-updates").await;
+    carol.subscribe("booking-updates").await;
+    world.emit(&booking("1", "alice")).await;
+
+    let personal = alice.frame("notification:new").await;
+    assert_eq!(personal["notification"]["message"], "Your booking for Tesla Model 3 has been confirmed.");
+    for listener in [&mut bob, &mut carol] {
+        let public = listener.frame("notification:new").await;
+        assert_eq!(public["channel"], "booking-updates");
+        assert_eq!(public["notification"]["message"], "A booking has been confirmed.");
+    }
+    // Nobody but Alice is sent what is hers: the next thing the others hear is what comes next on their channel.
+    world.emit(&booking("2", "alice")).await;
+    assert_eq!(bob.frame("notification:new").await["notification"]["data"], json!({"booking_id": "b-2"}));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_same_event_produced_twice_is_shown_once_and_is_in_the_inbox_once() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("twice", "alice")).await;
+    world.emit(&payment("twice", "alice")).await;
+    world.emit(&payment("last", "alice")).await;
+
+    let first = alice.frame("notification:new").await;
+    let second = alice.frame("notification:new").await;
+    assert_eq!((&first["notification"]["eventId"], &second["notification"]["eventId"]), (&json!("twice"), &json!("last")));
+    alice.ack(&second).await;
+    world.until_acknowledged(second["notification"]["id"].as_str().unwrap()).await;
+    assert_eq!(world.inbox("alice").await.len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn except_leaves_single_notifications_unacknowledged_until_they_are_named() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    for number in 0..3 {
+        world.emit(&payment(&format!("e{number}"), "alice")).await;
+        alice.frame("notification:new").await;
+    }
+    // The order on the log is the broker's; the frames tell it.
+    world.emit(&payment("middle", "alice")).await;
+    let middle = alice.frame("notification:new").await;
+    world.emit(&payment("end", "alice")).await;
+    let end = alice.frame("notification:new").await;
+    let middle_id = middle["notification"]["id"].as_str().unwrap();
+    let end_id = end["notification"]["id"].as_str().unwrap();
+
+    alice.send(json!({"type": "ack", "channel": "user-alice", "position": end["position"], "except": [middle_id]})).await;
+    world.until_acknowledged(end_id).await;
+    assert_eq!(world.acknowledged("alice").await.len(), 4);
+    alice.send(json!({"type": "ack", "notificationIds": [middle_id]})).await;
+    world.until_acknowledged(middle_id).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn with_ack_written_a_notification_counts_once_the_device_answered_a_later_ping() {
+    let world = World::with(|config| config.gateway.heartbeat_interval = crate::harness::world::ms(300)).await;
+    let running = world.start().await;
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let (mut alice, _) = crate::harness::client::Client::greeted(running.address, &query).await;
+    world.emit(&payment("1", "alice")).await;
+    let frame = alice.frame("notification:new").await;
+    let id = frame["notification"]["id"].as_str().unwrap().to_owned();
+    // The client answers pings only while it reads.
+    tokio::select! {
+        heard = alice.hear() => panic!("nothing more was said, but {heard:?} was heard"),
+        () = world.until_acknowledged(&id) => {}
+    }
+    running.stop().await;
+}

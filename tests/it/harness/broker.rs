@@ -1,0 +1,70 @@
+//! The broker: the one that `TIDINGS_TEST_BROKERS` names, else one that `dev/kafka` starts for this run; or one of its own
+//! for a test that stops it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The address of the broker that all tests share.
+pub(crate) fn shared() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    SHARED.get_or_init(|| std::env::var("TIDINGS_TEST_BROKERS").unwrap_or_else(|_| start_until_this_process_ends()))
+}
+
+/// A broker of a test's own. Stopped, with its data removed, when dropped.
+pub(crate) struct OwnBroker {
+    dir: tempfile::TempDir,
+    pub(crate) brokers: String,
+}
+
+impl OwnBroker {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let brokers = dev_kafka("start", dir.path());
+        Self { dir, brokers }
+    }
+
+    /// Stops the broker and keeps its data.
+    pub(crate) fn stop(&self) {
+        dev_kafka("stop", self.dir.path());
+    }
+
+    /// Starts it again, at the same address.
+    pub(crate) fn start_again(&self) {
+        assert_eq!(dev_kafka("start", self.dir.path()), self.brokers);
+    }
+}
+
+impl Drop for OwnBroker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/kafka")
+}
+
+fn dev_kafka(verb: &str, dir: &Path) -> String {
+    let output = Command::new(script()).arg(verb).arg(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "dev/kafka {verb} failed");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Nothing runs at the end of a test binary, so a shell waits for its process id and stops the broker then.
+fn start_until_this_process_ends() -> String {
+    let dir = tempfile::tempdir().unwrap().keep();
+    let brokers = dev_kafka("start", &dir);
+    // It outlives this process, which therefore never waits for it.
+    #[expect(clippy::zombie_processes)]
+    let watch = "while kill -0 \"$1\" 2>/dev/null; do sleep 1; done; \"$2\" stop \"$3\"; rm -rf \"$3\"";
+    Command::new("setsid")
+        .args(["sh", "-c", watch, "watch", &std::process::id().to_string()])
+        .args([script(), dir])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    brokers
+}

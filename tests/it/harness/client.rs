@@ -1,0 +1,119 @@
+//! A device, by a WebSocket library that is not the server's.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use super::HANG;
+
+/// What a device sees next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Heard {
+    Frame(Value),
+    Closed(u16),
+    /// The line broke without a close frame.
+    Gone,
+}
+
+/// An open connection.
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Frames that were passed over while waiting for another one.
+    waiting: VecDeque<Value>,
+}
+
+impl Client {
+    /// Opens a connection with any query.
+    pub(crate) async fn open(address: SocketAddr, query: &str) -> Self {
+        let uri = format!("ws://{address}/ws?{query}").parse().unwrap();
+        let builder = ClientBuilder::from_uri(uri);
+        let (socket, _) = tokio::time::timeout(HANG, builder.connect()).await.unwrap().unwrap();
+        Self { socket, waiting: VecDeque::new() }
+    }
+
+    /// Opens a connection and reads its greeting.
+    pub(crate) async fn greeted(address: SocketAddr, query: &str) -> (Self, Value) {
+        let mut client = Self::open(address, query).await;
+        let greeting = client.frame("connected").await;
+        (client, greeting)
+    }
+
+    pub(crate) async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text.to_owned())).await.unwrap();
+    }
+
+    /// Sends, and says whether the line still took it.
+    pub(crate) async fn try_send(&mut self, frame: &Value) -> bool {
+        self.socket.send(Message::text(frame.to_string())).await.is_ok()
+    }
+
+    pub(crate) async fn send_raw(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
+    }
+
+    /// Subscribes and waits for the answer.
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Value {
+        self.send(json!({"type": "subscribe", "channel": channel})).await;
+        self.frame("subscribed").await
+    }
+
+    /// Acknowledges everything up to a notification's frame.
+    pub(crate) async fn ack(&mut self, frame: &Value) {
+        self.send(json!({"type": "ack", "channel": frame["channel"], "position": frame["position"]})).await;
+    }
+
+    /// The next frame of a type; others wait.
+    pub(crate) async fn frame(&mut self, kind: &str) -> Value {
+        if let Some(at) = self.waiting.iter().position(|frame| frame["type"] == kind) {
+            return self.waiting.remove(at).unwrap();
+        }
+        loop {
+            match self.hear().await {
+                Heard::Frame(frame) if frame["type"] == kind => return frame,
+                Heard::Frame(frame) => self.waiting.push_back(frame),
+                other => panic!("{other:?} instead of a frame of type {kind}; before it {:?}", self.waiting),
+            }
+        }
+    }
+
+    /// The code that the server closes with; frames before it are passed over.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            match self.hear().await {
+                Heard::Frame(frame) => self.waiting.push_back(frame),
+                Heard::Closed(code) => return code,
+                Heard::Gone => panic!("the line broke without a close frame"),
+            }
+        }
+    }
+
+    /// Whatever comes next, text frames as JSON.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        loop {
+            let next = tokio::time::timeout(HANG, self.socket.next()).await.expect("nothing was heard");
+            match next {
+                Some(Ok(message)) if message.is_text() => {
+                    return Heard::Frame(serde_json::from_str(message.as_text().unwrap()).unwrap());
+                }
+                Some(Ok(message)) if message.is_close() => {
+                    return message.as_close().map_or(Heard::Closed(1005), |(code, _)| Heard::Closed(code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Heard::Gone,
+            }
+        }
+    }
+
+    /// Says goodbye properly.
+    pub(crate) async fn close(mut self) {
+        self.socket.close().await.unwrap();
+    }
+}

@@ -1,0 +1,51 @@
+//! What is in SQL, read as an operator would: from the database's file, beside the process that writes it.
+
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+
+use super::eventually;
+use super::world::World;
+
+/// Offsets that some device has acknowledged hold the notification, or a copy of it.
+const ACKNOWLEDGED: &str = r#"
+    SELECT n.id FROM notifications n WHERE n.channel = ?1 AND EXISTS (
+        SELECT 1 FROM stretches s
+        WHERE s.channel = n.channel AND s.epoch = n.epoch AND s.kind = 'acknowledged'
+          AND (n."offset" >= s.from_offset AND n."offset" < s.to_offset OR EXISTS (
+              SELECT 1 FROM copies c WHERE c.channel = n.channel AND c.id = n.id
+                AND c."offset" >= s.from_offset AND c."offset" < s.to_offset)))
+    ORDER BY n."offset""#;
+
+impl World {
+    async fn database(&self) -> Option<SqlitePool> {
+        let options = SqliteConnectOptions::new().filename(&self.config.store.path).read_only(true);
+        SqlitePool::connect_with(options).await.ok()
+    }
+
+    /// The notifications in a user's mailbox, in the order of the log.
+    pub(crate) async fn inbox(&self, user: &str) -> Vec<Value> {
+        let rows = self.query(r#"SELECT body FROM notifications WHERE channel = ?1 ORDER BY "offset""#, user).await;
+        rows.iter().map(|body| serde_json::from_str(body).unwrap()).collect()
+    }
+
+    /// The ids in a user's mailbox that some device has acknowledged.
+    pub(crate) async fn acknowledged(&self, user: &str) -> Vec<String> {
+        self.query(ACKNOWLEDGED, user).await
+    }
+
+    /// Waits until a notification of Alice's is acknowledged.
+    pub(crate) async fn until_acknowledged(&self, id: &str) {
+        eventually(&format!("{id} is acknowledged in SQL"), async || {
+            self.acknowledged("alice").await.iter().any(|known| known == id).then_some(())
+        })
+        .await;
+    }
+
+    async fn query(&self, sql: &'static str, user: &str) -> Vec<String> {
+        // The process that makes the tables may not have come so far.
+        let Some(database) = self.database().await else { return Vec::new() };
+        let rows = sqlx::query_scalar(sql).bind(format!("user-{user}")).fetch_all(&database).await;
+        database.close().await;
+        rows.unwrap_or_default()
+    }
+}

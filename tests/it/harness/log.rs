@@ -1,0 +1,151 @@
+//! What lies on the log: producing as a domain service would, and reading a topic as any Kafka tool would.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Headers as _, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use super::HANG;
+
+/// A record as it lies on a topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: BTreeMap<String, Vec<u8>>,
+}
+
+impl Seen {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.value.as_deref().unwrap_or_default()).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| std::str::from_utf8(value).unwrap())
+    }
+}
+
+/// The brokers' side of a test.
+#[derive(Clone)]
+pub(crate) struct Log {
+    pub(crate) brokers: String,
+    producer: FutureProducer,
+}
+
+impl Log {
+    pub(crate) fn new(brokers: &str) -> Self {
+        let producer = config(brokers).set("linger.ms", "0").set("message.max.bytes", "4000000").create().unwrap();
+        Self { brokers: brokers.to_owned(), producer }
+    }
+
+    pub(crate) async fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        for made in admin.create_topics([&new], &options).await.unwrap() {
+            made.unwrap();
+        }
+    }
+
+    pub(crate) async fn produce(&self, topic: &str, key: Option<&str>, value: &[u8]) -> (i32, i64) {
+        self.produce_with(topic, key, value, OwnedHeaders::new()).await
+    }
+
+    pub(crate) async fn produce_with(&self, topic: &str, key: Option<&str>, value: &[u8], headers: OwnedHeaders) -> (i32, i64) {
+        let record = FutureRecord { key, ..FutureRecord::to(topic).payload(value).headers(headers) };
+        let written = self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
+        (written.partition, written.offset)
+    }
+
+    /// Everything that lies on a topic now and is committed, partition by partition in order.
+    pub(crate) async fn records(&self, topic: &str) -> Vec<Seen> {
+        let (brokers, topic) = (self.brokers.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || read_all(&brokers, &topic)).await.unwrap()
+    }
+
+    /// The next offset that `group` would read, for each partition of `topic` that has a commit.
+    pub(crate) async fn committed(&self, group: &str, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
+        let (brokers, group, topic) = (self.brokers.clone(), group.to_owned(), topic.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config(&brokers).set("group.id", &group).create().unwrap();
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(&topic, 0, partitions - 1);
+            let answer = consumer.committed_offsets(list, HANG).unwrap();
+            let offsets = answer.elements().into_iter().filter_map(|element| match element.offset() {
+                Offset::Offset(offset) => Some((element.partition(), offset)),
+                _ => None,
+            });
+            offsets.collect()
+        })
+        .await
+        .unwrap()
+    }
+}
+
+pub(crate) fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
+}
+
+fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
+    let consumer: BaseConsumer = config(brokers)
+        .set("group.id", "reader-of-tests")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "50")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), HANG).unwrap();
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let (mut list, mut ends) = (TopicPartitionList::new(), BTreeMap::new());
+    for partition in 0..i32::try_from(partitions).unwrap() {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, HANG).unwrap();
+        if high > low {
+            list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
+            ends.insert(partition, high);
+        }
+    }
+    consumer.assign(&list).unwrap();
+    let mut seen = Vec::new();
+    let start = Instant::now();
+    while !passed(&consumer, &ends) {
+        assert!(start.elapsed() < HANG, "{topic} could not be read to its end");
+        if let Some(record) = consumer.poll(Duration::from_millis(20)) {
+            let record = record.unwrap();
+            let headers = record.headers().map(|headers| {
+                headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+            });
+            seen.push(Seen {
+                partition: record.partition(),
+                offset: record.offset(),
+                timestamp_ms: record.timestamp().to_millis().unwrap_or(0),
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.payload().map(<[u8]>::to_vec),
+                headers: headers.unwrap_or_default(),
+            });
+        }
+    }
+    seen.sort_by_key(|record| (record.partition, record.offset));
+    seen
+}
+
+/// Whether the reader's position has passed each end; markers of transactions take offsets too.
+fn passed(consumer: &BaseConsumer, ends: &BTreeMap<i32, i64>) -> bool {
+    let position = consumer.position().unwrap();
+    ends.iter().all(|(partition, end)| {
+        let at = position.elements().into_iter().find(|element| element.partition() == *partition);
+        matches!(at.map(|element| element.offset()), Some(Offset::Offset(offset)) if offset >= *end)
+    })
+}

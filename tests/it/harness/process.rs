@@ -1,0 +1,70 @@
+//! A process of its own: what is killed, and what gets signals.
+
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::world::{World, await_ready};
+use super::{HANG, eventually};
+
+/// A running `tidings serve`. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// Where it writes its log.
+    pub(crate) log: std::path::PathBuf,
+}
+
+impl Process {
+    /// Starts `serve` with the world's configuration in a file, on a free port.
+    pub(crate) fn spawn(world: &World) -> Self {
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let mut config = world.config.clone();
+        config.gateway.port = port;
+        let file = world.dir.path().join(format!("tidings-{port}.toml"));
+        std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+        let log = world.dir.path().join(format!("log-{}", uuid::Uuid::new_v4()));
+        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .args(["--config".as_ref(), file.as_os_str(), "serve".as_ref()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), log }
+    }
+
+    pub(crate) async fn await_ready(&self) {
+        await_ready(self.address).await;
+    }
+
+    /// SIGKILL: no destructor, no handler, nothing flushed.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9), "it had ended before it was killed: {}", self.logged());
+    }
+
+    pub(crate) fn terminate(&self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually(&format!("the process ends within {HANG:?}"), async || self.child.try_wait().unwrap()).await
+    }
+
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone after `kill` and `ended`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

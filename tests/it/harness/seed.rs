@@ -1,0 +1,10 @@
+//! Randomness that can be repeated: a random test prints its seed and takes it back from `TIDINGS_TEST_SEED`.
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+pub(crate) fn random(test: &str) -> StdRng {
+    let seed = std::env::var("TIDINGS_TEST_SEED").ok().map_or_else(rand::random::<u64>, |text| text.parse().unwrap());
+    println!("{test}: TIDINGS_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}

@@ -1,0 +1,135 @@
+//! Starting, draining, and living through what breaks around.
+
+use std::time::Duration;
+
+use tidings::cli::Role;
+
+use crate::harness::broker::OwnBroker;
+use crate::harness::client::Client;
+use crate::harness::eventually;
+use crate::harness::process::Process;
+use crate::harness::world::{PARTITIONS, World, get, ms, payment};
+
+#[tokio::test]
+async fn sigterm_finishes_what_was_read_tells_clients_to_come_back_and_exits_zero() {
+    let world = World::new().await;
+    let mut process = Process::spawn(&world);
+    process.await_ready().await;
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let (mut alice, _) = Client::greeted(process.address, &query).await;
+    let mut end = 0;
+    for number in 0..50 {
+        let value = payment(&number.to_string(), "bob").to_string();
+        end = world.log.produce(&world.topic, Some("k"), value.as_bytes()).await.1 + 1;
+    }
+    process.terminate();
+    let reconnect = alice.frame("reconnect").await;
+    assert!(reconnect["retryAfter"].is_number(), "{reconnect}");
+    assert_eq!(alice.close_code().await, 1012);
+    assert!(process.ended().await.success(), "{}", process.logged());
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    let committed = committed.values().copied().max().unwrap_or(0);
+    let notified = i64::try_from(world.log.records(&world.own("notifications")).await.len()).unwrap();
+    assert_eq!(committed, notified, "of {end} events, all that were read were finished and committed, and no more");
+}
+
+#[tokio::test]
+async fn a_broker_stopped_for_ten_seconds_loses_nothing_and_is_visible() {
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |_| {}).await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("before", "alice")).await;
+    let before = alice.frame("notification:new").await;
+    alice.ack(&before).await;
+
+    broker.stop();
+    eventually("/ready names the broker", async || {
+        let (status, body) = running.get("/ready").await;
+        (status == 503 && body.contains("kafka")).then_some(())
+    })
+    .await;
+    assert_eq!(running.get("/health").await.0, 200, "the process is alive meanwhile");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    broker.start_again();
+
+    running.await_ready().await;
+    world.emit(&payment("after", "alice")).await;
+    let after = alice.frame("notification:new").await;
+    assert_eq!(after["notification"]["eventId"], "after");
+    alice.ack(&after).await;
+    for frame in [&before, &after] {
+        world.until_acknowledged(frame["notification"]["id"].as_str().unwrap()).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_at_the_start_is_waited_for() {
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |_| {}).await;
+    broker.stop();
+    let running = world.start_unready(&[Role::Pipeline, Role::Gateway, Role::Inbox, Role::Courier]).await;
+    let (status, body) = eventually("the listener answers", async || {
+        let answer = running.get("/ready").await;
+        answer.1.contains("kafka").then_some(answer)
+    })
+    .await;
+    assert_eq!(status, 503, "{body}");
+    broker.start_again();
+    running.await_ready().await;
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("1", "alice")).await;
+    alice.frame("notification:new").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_dies_takes_the_process_down_with_a_non_zero_code() {
+    let world = World::with(|config| {
+        config.node.id = "twin".into();
+        config.courier.ack_timeout = ms(200);
+    })
+    .await;
+    let mut first = Process::spawn(&world);
+    first.await_ready().await;
+    // A second process of the same name fences the first one's courier off, for good.
+    let second = world.start_roles(&[Role::Courier]).await;
+    second.stop().await;
+    world.emit(&payment("1", "alice")).await;
+    let status = first.ended().await;
+    assert!(!status.success(), "{status}");
+    assert!(first.logged().contains("courier"), "{}", first.logged());
+}
+
+#[tokio::test]
+async fn missing_topics_are_named_with_the_command_that_makes_them() {
+    let world = World::new().await;
+    let mut lost = world;
+    lost.config.kafka.topic_prefix = format!("{}elsewhere.", lost.config.kafka.topic_prefix);
+    let mut process = Process::spawn(&lost);
+    let status = process.ended().await;
+    assert!(!status.success());
+    let logged = process.logged();
+    assert!(logged.contains(&lost.own("notifications")) && logged.contains("tidings topics create"), "{logged}");
+}
+
+#[tokio::test]
+async fn no_token_is_written_to_the_log() {
+    let world = World::with(|config| config.log.level = "debug".into()).await;
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let token = World::token("alice");
+    let (alice, _) = Client::greeted(process.address, &format!("token={token}")).await;
+    let forged = format!("{token}x");
+    assert_eq!(Client::open(process.address, &format!("token={forged}")).await.close_code().await, 4002);
+    get(process.address, &format!("/nowhere?token={token}")).await;
+    alice.close().await;
+    let logged = eventually("the closed connection is logged", async || {
+        let logged = process.logged();
+        (logged.contains("alice") && logged.contains("1000")).then_some(logged)
+    })
+    .await;
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!logged.contains(signature), "{logged}");
+}
