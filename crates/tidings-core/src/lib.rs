@@ -6,6 +6,7 @@
 
 pub mod channel;
 pub mod delivery;
+pub mod event;
 pub mod fate;
 pub mod ids;
 pub mod notification;
