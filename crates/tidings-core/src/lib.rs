@@ -14,4 +14,5 @@ pub mod offsets;
 pub mod position;
 pub mod protocol;
 pub mod record;
+pub mod rules;
 pub mod time;

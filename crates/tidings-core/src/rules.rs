@@ -1,0 +1,87 @@
+//! Rules: which events become which notifications, for whom, in which words.
+//!
+//! Owns: the rules that people write in `rules/*.toml`, how an event selects them, and the verdict on each record. Refuses
+//! rules with any problem, and names all of them with file and line. Neighbours: `event` reads records, `pipeline` carries
+//! out verdicts, `cli` checks and previews.
+
+pub mod check;
+mod context;
+mod parse;
+mod path;
+mod problem;
+mod rule;
+mod shipped;
+mod table;
+mod template;
+mod verdict;
+
+use std::collections::HashMap;
+
+use globset::GlobSet;
+
+use crate::event::Event;
+use crate::record::notified::NotificationRecord;
+
+pub use problem::{File, Problem};
+pub use rule::{RenderError, Rule};
+pub use shipped::{shipped, shipped_schemas};
+pub use template::{Limits, TemplateError};
+pub use verdict::{Burial, IgnoreReason, Verdict, decide};
+
+/// All rules, ready to be matched and rendered.
+///
+/// Share it between threads or give each a clone: clones share the compiled templates and differ in that they do not
+/// contend for the short lock that the template engine takes to look one up.
+#[derive(Debug, Clone)]
+pub struct RuleSet {
+    rules: Vec<Rule>,
+    /// The rules whose `event` is a type, by it.
+    exact: HashMap<String, Vec<usize>>,
+    /// The rules whose `event` is a glob, and their patterns in the same order.
+    globbed: Vec<usize>,
+    globs: GlobSet,
+    templates: template::Templates,
+}
+
+impl RuleSet {
+    /// Reads rules from the texts of their files.
+    ///
+    /// # Errors
+    /// All problems of all files, in the order of the files and their lines.
+    pub fn parse(files: &[File<'_>], limits: Limits) -> Result<Self, Vec<Problem>> {
+        let (rules, problems) = parse::parse(files, limits);
+        if problems.is_empty() { Ok(rules) } else { Err(problems) }
+    }
+
+    /// All rules, in the order in which they were written.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rules for events of type `kind`: those that name it, then those whose glob matches it.
+    pub fn select(&self, kind: &str) -> impl Iterator<Item = &Rule> {
+        let exact = self.exact.get(kind).map_or(&[][..], Vec::as_slice);
+        // Nothing is allocated as long as no rule has a glob.
+        let globs = if self.globbed.is_empty() { Vec::new() } else { self.globs.matches(kind) };
+        let globbed = globs.into_iter().filter_map(|glob| self.globbed.get(glob));
+        exact.iter().chain(globbed).filter_map(|index| self.rules.get(*index))
+    }
+
+    /// What all rules for the event make of it; nothing if no rule is for it.
+    ///
+    /// # Errors
+    /// If any of the rules cannot be rendered: there is one verdict for one record.
+    pub fn render(&self, event: &Event) -> Result<Vec<NotificationRecord>, RenderError> {
+        let mut selected = self.select(&event.kind).peekable();
+        if selected.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let pass = rule::Pass::new(&self.templates, event);
+        let mut notifications = Vec::with_capacity(2);
+        for rule in selected {
+            notifications.extend(rule.render(&pass)?);
+        }
+        Ok(notifications)
+    }
+}

@@ -1,0 +1,286 @@
+//! Parsing: from the text of rule files to rules, or to all that is wrong with them.
+//!
+//! Owns: the keys of a rule and what each may hold. A rule with a problem is left out, and the rest is still read, so that
+//! one run names everything.
+
+use std::collections::HashMap;
+
+use globset::{Glob, GlobSetBuilder};
+
+use super::RuleSet;
+use super::path::Path;
+use super::problem::{File, Place, Problem};
+use super::rule::{Audience, Body, Rule, Text};
+use super::table::{self, Table, Written};
+use super::template::{Limits, Templates};
+use crate::channel::Channel;
+use crate::event;
+use crate::ids::{self, UserId};
+use crate::notification::Priority;
+use crate::time::Delay;
+
+const KEYS: [&str; 12] = [
+    "name",
+    "event",
+    "user",
+    "channel",
+    "type",
+    "title",
+    "message",
+    "data",
+    "priority",
+    "action_url",
+    "category",
+    "expires_after",
+];
+const PRIORITIES: [(&str, Priority); 4] =
+    [("low", Priority::Low), ("medium", Priority::Medium), ("high", Priority::High), ("urgent", Priority::Urgent)];
+const LIMIT_NAME_BYTES: usize = 100;
+
+/// Reads all files: the rules without problems, and all problems in the order of the files and their lines.
+pub(super) fn parse(files: &[File<'_>], limits: Limits) -> (RuleSet, Vec<Problem>) {
+    let mut parser = Parser {
+        templates: Templates::new(limits),
+        rules: Vec::new(),
+        names: HashMap::new(),
+        globs: Vec::new(),
+        problems: Vec::new(),
+    };
+    let mut problems = Vec::new();
+    for file in files {
+        for table in table::rules(*file, &mut parser.problems) {
+            parser.rule(&table);
+        }
+        parser.problems.sort_by_key(|problem| problem.line);
+        problems.append(&mut parser.problems);
+    }
+    (parser.finish(&mut problems), problems)
+}
+
+struct Parser {
+    templates: Templates,
+    rules: Vec<Rule>,
+    names: HashMap<String, Place>,
+    /// The rules that have a glob, and it.
+    globs: Vec<(usize, Glob)>,
+    problems: Vec<Problem>,
+}
+
+impl Parser {
+    fn rule(&mut self, table: &Table<'_>) {
+        let before = self.problems.len();
+        table.refuse_unknown(&KEYS, &mut self.problems);
+        let name = self.name(table);
+        let owner = name.as_deref().unwrap_or("?");
+        let event = table.required("event", &mut self.problems);
+        let glob = event.as_ref().and_then(|event| self.event(event));
+        let audience = self.audience(table, owner);
+        let kind = table.required("type", &mut self.problems).and_then(|kind| self.literal("type", kind));
+        let [title, message, action_url] = ["title", "message", "action_url"].map(|key| {
+            let written = table.text(key, &mut self.problems)?;
+            self.template(&format!("{owner}/{key}"), key, written)
+        });
+        let data = self.data(table, owner);
+        let priority = self.priority(table);
+        let category = table.text("category", &mut self.problems).and_then(|text| self.literal("category", text));
+        let expires_after = self.expires_after(table);
+        let (Some(name), Some(event), Some(audience), Some(kind)) = (name, event, audience, kind) else { return };
+        if self.problems.len() > before {
+            return;
+        }
+        if let Some(glob) = glob {
+            self.globs.push((self.rules.len(), glob));
+        }
+        let Written { text: event, place } = event;
+        let rule =
+            Rule { name, event, audience, kind, title, message, data, priority, action_url, category, expires_after, place };
+        self.rules.push(rule);
+    }
+
+    fn name(&mut self, table: &Table<'_>) -> Option<String> {
+        let Written { text: name, place } = table.required("name", &mut self.problems)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || name.len() > LIMIT_NAME_BYTES || !name.bytes().all(allowed) {
+            let message =
+                format!("`name` is made of letters, digits, `-`, `_` and `.`, at most {LIMIT_NAME_BYTES}, not {name:?}");
+            self.problems.push(place.problem(message));
+            return None;
+        }
+        if let Some(first) = self.names.get(&name) {
+            let message = format!("the name `{name}` is taken by the rule at {}:{}", first.file, first.line);
+            self.problems.push(place.problem(message));
+            return None;
+        }
+        self.names.insert(name.clone(), place);
+        Some(name)
+    }
+
+    /// The pattern, if the event is one; a problem if it can match nothing.
+    fn event(&mut self, event: &Written) -> Option<Glob> {
+        if let Err(error) = ids::check("type", &event.text, event::LIMIT_TYPE_BYTES) {
+            self.problems.push(event.place.problem(format!("`event`: {error}")));
+            return None;
+        }
+        if !is_glob(&event.text) {
+            return None;
+        }
+        let glob = Glob::new(&event.text);
+        glob.map_err(|error| self.problems.push(event.place.problem(format!("`event` is no pattern: {}", error.kind())))).ok()
+    }
+
+    fn audience(&mut self, table: &Table<'_>, owner: &str) -> Option<Audience> {
+        if table.has("user") == table.has("channel") {
+            self.problems.push(table.place.problem("a rule has exactly one of `user` and `channel`: whom it tells"));
+            return None;
+        }
+        if let Some(user) = table.text("user", &mut self.problems) {
+            let text = self.template(&format!("{owner}/user"), "user", user)?;
+            self.named::<UserId>("user", &text)?;
+            return Some(Audience::User(text));
+        }
+        let channel = table.text("channel", &mut self.problems)?;
+        let text = self.template(&format!("{owner}/channel"), "channel", channel)?;
+        self.named::<Channel>("channel", &text)?;
+        Some(Audience::Channel(text))
+    }
+
+    /// Checks a receiver that is the same for every event.
+    fn named<T: std::str::FromStr<Err = ids::IdError>>(&mut self, key: &str, text: &Text) -> Option<()> {
+        let Body::Literal(name) = &text.body else { return Some(()) };
+        let parsed = name.parse::<T>().map(drop);
+        parsed.map_err(|error| self.problems.push(text.place.problem(format!("`{key}`: {error}")))).ok()
+    }
+
+    fn literal(&mut self, key: &'static str, written: Written) -> Option<String> {
+        let checked = ids::check(key, &written.text, LIMIT_NAME_BYTES);
+        checked.map_err(|error| self.problems.push(written.place.problem(format!("`{key}`: {error}")))).ok()?;
+        Some(written.text)
+    }
+
+    fn template(&mut self, name: &str, key: &str, written: Written) -> Option<Text> {
+        let Written { text, place } = written;
+        if !["{{", "{%", "{#"].iter().any(|opening| text.contains(opening)) {
+            return Some(Text { body: Body::Literal(text), place });
+        }
+        if let Some(path) = Path::of_template(&text) {
+            return Some(Text { body: Body::Path(path), place });
+        }
+        let added = self.templates.add(name, &text);
+        added.map_err(|error| self.problems.push(syntax(key, &place, &error))).ok()?;
+        Some(Text { body: Body::Template(name.to_owned()), place })
+    }
+
+    fn data(&mut self, table: &Table<'_>, owner: &str) -> Vec<(String, Text)> {
+        let written = table.texts("data", &mut self.problems);
+        let expression = |(field, Written { text, place }): (String, Written)| {
+            if let Some(path) = Path::of_expression(&text) {
+                return Some((field, Text { body: Body::Path(path), place }));
+            }
+            let name = format!("{owner}/data.{field}");
+            let added = self.templates.add_expression(&name, &text);
+            added.map_err(|error| self.problems.push(syntax(&format!("data.{field}"), &place, &error))).ok()?;
+            Some((field, Text { body: Body::Template(name), place }))
+        };
+        written.into_iter().filter_map(expression).collect()
+    }
+
+    fn priority(&mut self, table: &Table<'_>) -> Priority {
+        let Some(written) = table.text("priority", &mut self.problems) else { return Priority::default() };
+        let known = PRIORITIES.iter().find(|(name, _)| *name == written.text);
+        if known.is_none() {
+            let names = PRIORITIES.map(|(name, _)| name).join(", ");
+            self.problems.push(written.place.problem(format!("`priority` is one of {names}, not {:?}", written.text)));
+        }
+        known.map(|(_, priority)| *priority).unwrap_or_default()
+    }
+
+    fn expires_after(&mut self, table: &Table<'_>) -> Option<Delay> {
+        let written = table.text("expires_after", &mut self.problems)?;
+        let parsed = written.text.parse();
+        parsed.map_err(|error| self.problems.push(written.place.problem(format!("`expires_after`: {error}")))).ok()
+    }
+
+    fn finish(self, problems: &mut Vec<Problem>) -> RuleSet {
+        let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| !is_glob(&rule.event)) {
+            exact.entry(rule.event.clone()).or_default().push(index);
+        }
+        let mut builder = GlobSetBuilder::new();
+        for (_, glob) in &self.globs {
+            builder.add(glob.clone());
+        }
+        let globs = builder.build().unwrap_or_else(|error| {
+            let places = self.globs.iter().filter_map(|(index, _)| self.rules.get(*index));
+            problems.extend(places.map(|rule| rule.place.problem(format!("`event` is no pattern: {}", error.kind()))));
+            globset::GlobSet::empty()
+        });
+        let globbed = self.globs.into_iter().map(|(index, _)| index).collect();
+        RuleSet { rules: self.rules, exact, globbed, globs, templates: self.templates }
+    }
+}
+
+pub(super) fn is_glob(event: &str) -> bool {
+    event.contains(['*', '?', '[', '{'])
+}
+
+fn syntax(key: &str, place: &Place, error: &minijinja::Error) -> Problem {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+    place.inside(error.line().unwrap_or(1)).problem(format!("`{key}`: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_of_every_file_has_its_line_and_says_what_is_allowed() {
+        let rules = File {
+            name: "rules/a.toml",
+            text: r#"colour = "red"
+[[rule]]
+name = "first"
+event = "a"
+user = "{{ userId }}"
+type = "t"
+titel = "T"
+
+[[rule]]
+name = "first"
+event = "a"
+user = "1"
+channel = "b"
+type = 7
+
+[[rule]]
+name = "a/b"
+event = "a[b"
+user = " 1"
+type = ""
+priority = "loud"
+expires_after = "soon"
+message = """
+Hello
+{{ name | }}"""
+data = { x = "a +", y = 1 }
+
+[[rule]]
+data = "x"
+"#,
+        };
+        let broken = File { name: "rules/b.toml", text: "[[rule]]\nname = \n[[rule]\n" };
+        let empty = File { name: "rules/c.toml", text: "# nothing\n" };
+        let single = File { name: "rules/d.toml", text: "\n[rule]\nname = \"x\"\n" };
+        let problems = RuleSet::parse(&[rules, broken, empty, single], Limits::default()).unwrap_err();
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("rule_problems", lines.join("\n"));
+        });
+    }
+
+    #[test]
+    fn an_expression_cannot_leave_its_brackets() {
+        let text = r#"rule = [{ name = "a", event = "a", user = "1", type = "t", data = { x = "a) }}{{ (b" } }]"#;
+        let problems = RuleSet::parse(&[File { name: "a.toml", text }], Limits::default()).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+}

@@ -1,0 +1,263 @@
+//! The verdict: what becomes of one record. The whole decision of the pipeline, as one pure function.
+
+use super::RuleSet;
+use crate::event::{self, SourceRecord};
+use crate::fate::Cause;
+use crate::record::notified::NotificationRecord;
+
+/// What becomes of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// These go to `notifications`; at least one.
+    Notify(Vec<NotificationRecord>),
+    /// Nothing is to be told.
+    Ignore(IgnoreReason),
+    /// It goes to `dlq`.
+    Bury(Burial),
+}
+
+/// Why a record gives no notification though nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IgnoreReason {
+    /// No rule is for events of this type.
+    NoRule,
+    /// A record without a value, as compacted topics have.
+    Tombstone,
+    /// A value of no bytes.
+    EmptyPayload,
+}
+
+impl IgnoreReason {
+    /// The name in metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::Tombstone => "tombstone",
+            Self::EmptyPayload => "empty_payload",
+        }
+    }
+}
+
+/// Why a record is buried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Burial {
+    /// The step that failed: `decode` or `render`.
+    pub stage: &'static str,
+    /// The kind of failure.
+    pub cause: Cause,
+    /// A short name of the failure, stable across releases.
+    pub class: &'static str,
+    /// What is wrong, in a sentence.
+    pub message: String,
+}
+
+/// Decides what becomes of a record. One verdict for one record: if any rule fails on it, it is buried as a whole.
+#[must_use]
+pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
+    match record.value {
+        None => return Verdict::Ignore(IgnoreReason::Tombstone),
+        Some([]) => return Verdict::Ignore(IgnoreReason::EmptyPayload),
+        Some(_) => {}
+    }
+    let event = match event::decode(record) {
+        Ok(event) => event,
+        Err(error) => {
+            let message = error.to_string();
+            return Verdict::Bury(Burial { stage: "decode", cause: error.cause(), class: error.class(), message });
+        }
+    };
+    match rules.render(&event) {
+        Ok(notifications) if notifications.is_empty() => Verdict::Ignore(IgnoreReason::NoRule),
+        Ok(notifications) => Verdict::Notify(notifications),
+        Err(error) => {
+            let message = error.to_string();
+            Verdict::Bury(Burial { stage: "render", cause: error.cause(), class: error.class(), message })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{File, Limits, check, shipped, shipped_schemas};
+    use super::*;
+    use crate::notification::Priority;
+    use crate::time::Timestamp;
+
+    fn record(value: Option<&[u8]>) -> SourceRecord<'_> {
+        SourceRecord { topic: "bookings", partition: 3, offset: 42, timestamp: Timestamp::from_millis(1_769_860_800_000), value }
+    }
+
+    fn rules(text: &str) -> RuleSet {
+        let limits = Limits { output_bytes: 200, fuel: 20_000 };
+        RuleSet::parse(&[File { name: "rules/test.toml", text }], limits).unwrap()
+    }
+
+    fn shipped_rules() -> RuleSet {
+        RuleSet::parse(shipped(), Limits::default()).unwrap()
+    }
+
+    fn notifications(rules: &RuleSet, value: &str) -> Vec<NotificationRecord> {
+        match decide(rules, &record(Some(value.as_bytes()))) {
+            Verdict::Notify(notifications) => notifications,
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    fn burial(rules: &RuleSet, value: &str) -> Burial {
+        match decide(rules, &record(Some(value.as_bytes()))) {
+            Verdict::Bury(burial) => burial,
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_shipped_event_gives_the_notifications_of_the_design() {
+        let rules = shipped_rules();
+        for kind in ["booking:confirmed", "payment:due", "contract:expiring", "user:logged_in", "balance:updated"] {
+            let sample = String::from_utf8(check::sample(shipped_schemas(), kind).unwrap()).unwrap();
+            let value = sample.replacen('{', r#"{"id":"e-1","#, 1);
+            let name = format!("shipped_{}", kind.replace(':', "_"));
+            insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false, description => &value}, {
+                insta::assert_json_snapshot!(name, notifications(&rules, &value));
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_for_everybody_who_watches_names_nobody() {
+        let value = r#"{"type":"booking:confirmed","data":{"userId":"u-secret","bookingId":"b-1","vehicleName":"a-secret"}}"#;
+        let update = notifications(&shipped_rules(), value).pop().unwrap();
+        assert_eq!(update.channel.as_str(), "booking-updates");
+        assert!(!serde_json::to_string(&update).unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn nothing_to_tell_is_ignored_with_its_reason() {
+        let rules = shipped_rules();
+        assert_eq!(decide(&rules, &record(None)), Verdict::Ignore(IgnoreReason::Tombstone));
+        assert_eq!(decide(&rules, &record(Some(b""))), Verdict::Ignore(IgnoreReason::EmptyPayload));
+        let unknown = br#"{"type":"booking:seen","data":{}}"#;
+        assert_eq!(decide(&rules, &record(Some(unknown))), Verdict::Ignore(IgnoreReason::NoRule));
+    }
+
+    #[test]
+    fn every_field_of_a_rule_reaches_the_notification_and_data_keeps_its_types() {
+        let rules = rules(
+            r#"
+            [[rule]]
+            name = "all"
+            event = "a"
+            channel = "team-{{ team.id }}"
+            type = "t"
+            title = "{{ event.type }} {{ event.id }}"
+            message = "at {{ event.time }}"
+            priority = "urgent"
+            action_url = "/a/{{ team.id }}"
+            category = "c"
+            expires_after = "1h"
+            data = { team = "team", id = "team.id", sum = "team.id + 1", all = "[team.id, flag, nil]", html = "'<&>' | safe" }
+            "#,
+        );
+        let value = r#"{"id":"e","type":"a","data":{"team":{"id":7,"x":1.5},"flag":true,"nil":null}}"#;
+        let [record] = notifications(&rules, value).try_into().unwrap();
+        assert_eq!(record.channel.as_str(), "team-7");
+        let shown = record.notification;
+        assert_eq!((shown.title.as_deref(), shown.action_url.as_deref()), (Some("a e"), Some("/a/7")));
+        assert_eq!(shown.message.as_deref(), Some("at 2026-01-31T12:00:00.000Z"));
+        assert_eq!((shown.priority, shown.category.as_deref()), (Priority::Urgent, Some("c")));
+        assert_eq!(shown.expires_at.unwrap().to_string(), "2026-01-31T13:00:00.000Z");
+        let expected = r#"{"team":{"id":7,"x":1.5},"id":7,"sum":8,"all":[7,true,null],"html":"<&>"}"#;
+        assert_eq!(serde_json::Value::from(shown.data), serde_json::from_str::<serde_json::Value>(expected).unwrap());
+    }
+
+    #[test]
+    fn rules_are_selected_by_type_and_by_glob() {
+        let rules = rules(
+            r#"
+            rule = [
+                { name = "all", event = "*", channel = "audit", type = "t" },
+                { name = "exact", event = "booking:confirmed", channel = "a", type = "t" },
+                { name = "some", event = "booking:{confirmed,seen}", channel = "b", type = "t" },
+            ]
+            "#,
+        );
+        let names = |kind: &str| rules.select(kind).map(|rule| rule.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names("booking:confirmed"), ["exact", "all", "some"]);
+        assert_eq!(names("booking:seen"), ["all", "some"]);
+        assert_eq!(names("payment:due"), ["all"]);
+    }
+
+    #[test]
+    fn a_record_that_one_rule_cannot_render_is_buried_as_a_whole() {
+        let value = r#"{"type":"booking:confirmed","data":{"userId":1,"bookingId":2}}"#;
+        let burial = burial(&shipped_rules(), value);
+        assert_eq!((burial.stage, burial.cause), ("render", Cause::Poison));
+    }
+
+    #[test]
+    fn every_burial_names_rule_field_and_reason() {
+        let rules = rules(
+            r#"
+            rule = [
+                { name = "user", event = "user", user = "{{ id }}", type = "t" },
+                { name = "text", event = "text", user = "1", type = "t", message = """
+Dear {{ a }},
+your {{ b.c }}""" },
+                { name = "loop", event = "loop", user = "1", type = "t", title = "{% for a in range(9999) %}{% if a > 9999 %}{{ a }}{% endif %}{% endfor %}" },
+                { name = "long", event = "long", user = "1", type = "t", title = "{% for a in range(9999) %}{{ a }}{% endfor %}" },
+                { name = "filter", event = "filter", user = "1", type = "t", title = "{{ 'a' | nope }}" },
+                { name = "data", event = "data", user = "1", type = "t", data = { x = "a.b" } },
+            ]
+            "#,
+        );
+        let values = [
+            r#"{"type":"user","data":{}}"#,
+            r#"{"type":"user","data":{"id":null}}"#,
+            r#"{"type":"user","data":{"id":{"a":1}}}"#,
+            r#"{"type":"user","data":{"id":["a"]}}"#,
+            r#"{"type":"user","data":{"id":1.5}}"#,
+            r#"{"type":"user","data":{"id":true}}"#,
+            r#"{"type":"user","data":{"id":""}}"#,
+            r#"{"type":"user","data":{"id":" a"}}"#,
+            r#"{"type":"text","data":{"a":1,"b":{}}}"#,
+            r#"{"type":"text","data":{"a":1,"b":2}}"#,
+            r#"{"type":"text","data":{"a":1}}"#,
+            r#"{"type":"text","data":{"a":null}}"#,
+            r#"{"type":"text","data":{"a":[],"b":{"c":1}}}"#,
+            r#"{"type":"loop","data":{}}"#,
+            r#"{"type":"long","data":{}}"#,
+            r#"{"type":"filter","data":{}}"#,
+            r#"{"type":"data","data":{"a":{}}}"#,
+        ];
+        let lines = values.map(|value| {
+            let burial = burial(&rules, value);
+            format!("{value}\n  {}: {}", burial.class, burial.message)
+        });
+        insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("burials", lines.join("\n"));
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_event_gives_the_same_ids_wherever_it_lies(id in "[a-z0-9-]{1,20}", offset in 0..i64::MAX, partition in 0..99_i32) {
+            let rules = shipped_rules();
+            let value = format!(r#"{{"id":"{id}","type":"user:logged_in","data":{{"userId":"{id}","name":"Ada"}}}}"#);
+            let again = SourceRecord { offset, partition, ..record(Some(value.as_bytes())) };
+            let Verdict::Notify(again) = decide(&rules, &again) else { panic!() };
+            prop_assert_eq!(again[0].notification.id, notifications(&rules, &value)[0].notification.id);
+        }
+
+        #[test]
+        fn no_data_makes_a_shipped_rule_panic(user in any::<Option<f64>>(), name: String) {
+            let data = serde_json::json!({ "userId": user, "name": name, "vehicleName": name, "bookingId": user });
+            for kind in ["booking:confirmed", "user:logged_in", "balance:updated"] {
+                let value = serde_json::json!({ "type": kind, "data": data }).to_string();
+                let _ = decide(&shipped_rules(), &record(Some(value.as_bytes())));
+            }
+        }
+    }
+}
