@@ -3,10 +3,13 @@
 //! Owns: arguments, help, and one file for each command that is not a server. `main` maps `serve` and `demo` onto the
 //! assembly. Refuses to hold logic that a room owns.
 
+pub mod check;
 pub mod config;
+pub mod folder;
 pub mod produce;
 pub mod tail;
 pub mod token;
+pub mod render;
 pub mod topics;
 
 use std::path::PathBuf;
