@@ -10,6 +10,8 @@ pub mod clock;
 pub mod config;
 pub mod gateway;
 pub mod http;
+pub mod courier;
+pub mod inbox;
 pub mod kafka;
 pub mod store;
 pub mod telemetry;

@@ -54,6 +54,27 @@ pub enum RecordError {
     },
 }
 
+impl RecordError {
+    /// A short name that does not change between releases, for `dlq` and metrics.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unversioned { .. } => "unversioned",
+            Self::Newer { .. } => "newer_version",
+            Self::Malformed { .. } => "malformed",
+        }
+    }
+
+    /// What is wrong, with where in the JSON, in one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        match self {
+            Self::Malformed { source, .. } => format!("{self}: {source}"),
+            Self::Unversioned { .. } | Self::Newer { .. } => self.to_string(),
+        }
+    }
+}
+
 /// The value's bytes.
 ///
 /// # Errors

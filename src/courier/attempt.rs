@@ -1,0 +1,188 @@
+//! Attempts: the records that carry a decision out.
+//!
+//! Owns: what is written for an attempt (the word to the gateways and the next rung, which belong together), for an end without
+//! success, and for a burial. Refuses to decide. Neighbours: `round` asks for them, one transaction writes them.
+
+use tidings_core::delivery::decide::Decision;
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::record::dead_letter::{DeadLetter, Header};
+use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::{Record, RecordError, encode};
+use tidings_core::time::Timestamp;
+
+use super::line::{Held, Remains, Work};
+use super::rung::Rungs;
+use crate::kafka::consumer::Partition;
+use crate::kafka::producer::{Outgoing, version_header};
+
+/// What a record that no topic takes keeps of its value in `dlq`.
+const STUB_BYTES: usize = 64 * 1024;
+
+/// A record to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Made {
+    pub(super) topic: String,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<Header>,
+}
+
+impl Made {
+    pub(super) fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            topic: &self.topic,
+            partition: None,
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            headers: &self.headers,
+        }
+    }
+
+    fn of<R: Record>(topic: &str, delivery: &Delivery, record: &R) -> Result<Self, RecordError> {
+        Ok(Self {
+            topic: topic.to_owned(),
+            key: Some(delivery.channel.as_str().as_bytes().to_vec()),
+            value: Some(encode(record)?),
+            headers: vec![version_header::<R>()],
+        })
+    }
+}
+
+/// Whoever carries decisions out.
+#[derive(Debug)]
+pub(super) struct Hand {
+    pub(super) node: NodeId,
+    pub(super) signals: String,
+    pub(super) undelivered: String,
+    pub(super) dlq: String,
+}
+
+impl Hand {
+    /// The records that carry out `decision` about `delivery` at `now`.
+    pub(super) fn carry_out(
+        &self,
+        rungs: &Rungs,
+        delivery: &Delivery,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<Vec<Made>, RecordError> {
+        match *decision {
+            Decision::Drop(_) => Ok(Vec::new()),
+            Decision::Attempt { redelivery, next, outcome } => {
+                let mut delivery = delivery.clone();
+                delivery.attempts.push(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome });
+                let signal = SignalRecord::Redeliver { delivery: delivery.clone(), redelivery };
+                let signal = Made::of(&self.signals, &delivery, &signal)?;
+                let retry = RetryRecord(delivery);
+                Ok(vec![signal, Made::of(rungs.topic(next), &retry.0, &retry)?])
+            }
+            Decision::Undelivered { reason } => {
+                let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
+                Ok(vec![Made::of(&self.undelivered, delivery, &end)?])
+            }
+        }
+    }
+
+    /// The record that buries `remains`.
+    pub(super) fn bury(&self, remains: &Remains) -> Made {
+        Made { topic: self.dlq.clone(), key: remains.key.clone(), value: remains.value.clone(), headers: remains.headers.clone() }
+    }
+
+    /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its value.
+    pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
+        let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
+        tracing::error!(%partition, offset = held.offset, dlq = self.dlq, "{message}; buried as a stub");
+        let stub = |mut value: Vec<u8>| {
+            value.truncate(STUB_BYTES);
+            value
+        };
+        let remains = match &mut held.work {
+            Work::Decide(pending) => {
+                let letter = DeadLetter {
+                    topic: &partition.topic,
+                    partition: partition.number,
+                    offset: held.offset,
+                    timestamp: None,
+                    stage: "courier",
+                    cause: Cause::Refused,
+                    class: "too_large",
+                    message,
+                    node: &self.node,
+                };
+                Remains {
+                    key: Some(pending.delivery.channel.as_str().as_bytes().to_vec()),
+                    value: serde_json::to_vec(&pending.delivery.notification).ok().map(stub),
+                    headers: letter.headers(),
+                }
+            }
+            // Not even its bytes and headers as they were: then without what a stranger put into them.
+            Work::Bury(remains) => Remains {
+                key: None,
+                value: remains.value.take().map(stub),
+                headers: remains.headers.iter().filter(|(name, _)| name.starts_with("tidings-")).cloned().collect(),
+            },
+        };
+        held.work = Work::Bury(Box::new(remains));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidings_core::delivery::ladder::{Ladder, Rung};
+    use tidings_core::position::Epoch;
+    use tidings_core::record::decode;
+    use tidings_core::record::meta::EpochRecord;
+    use tidings_core::record::retry::Outcome;
+    use tidings_core::time::Delay;
+
+    use super::*;
+    use crate::kafka::topic::TopicNames;
+
+    fn rungs() -> Rungs {
+        let delays = [30, 120].map(|seconds| Delay(Duration::from_secs(seconds))).to_vec();
+        let epoch = EpochRecord { epoch: Epoch(1), partitions: 4, created_at: Timestamp::from_millis(0) };
+        Rungs::new(Ladder::new(Duration::from_secs(30), delays, 20), epoch, &TopicNames::new("t."))
+    }
+
+    fn hand() -> Hand {
+        let node = "node-1".parse().unwrap();
+        Hand { node, signals: "t.signals".into(), undelivered: "t.undelivered".into(), dlq: "t.dlq".into() }
+    }
+
+    fn delivery() -> Delivery {
+        let value = serde_json::json!({
+            "channel": "user-1", "epoch": 1, "offset": 7, "attempts": [],
+            "notification": {"id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e", "type": "t",
+                             "createdAt": "2026-01-31T12:00:00.000Z"},
+        });
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_is_a_word_to_the_gateways_and_the_next_rung_with_one_attempt_more() {
+        let decision = Decision::Attempt { redelivery: 1, next: Rung(1), outcome: Outcome::Offline };
+        let made = hand().carry_out(&rungs(), &delivery(), &decision, Timestamp::from_millis(5)).unwrap();
+        assert_eq!(made.iter().map(|made| made.topic.as_str()).collect::<Vec<_>>(), ["t.signals", "t.retry.30s"]);
+        assert!(made.iter().all(|made| made.key.as_deref() == Some(b"user-1")));
+        let RetryRecord(retry) = decode(Some(b"1"), made[1].value.as_deref().unwrap()).unwrap();
+        let attempt = &retry.attempts[0];
+        assert_eq!((attempt.at, attempt.node.as_str(), attempt.outcome), (Timestamp::from_millis(5), "node-1", Outcome::Offline));
+        let SignalRecord::Redeliver { delivery, redelivery } = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
+        assert_eq!((delivery, redelivery), (retry, 1));
+    }
+
+    #[test]
+    fn the_end_is_one_record_and_a_dropped_delivery_none() {
+        let end = Decision::Undelivered { reason: Outcome::Unacknowledged };
+        let made = hand().carry_out(&rungs(), &delivery(), &end, Timestamp::from_millis(5)).unwrap();
+        assert_eq!(made.len(), 1);
+        let record: UndeliveredRecord = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
+        assert_eq!((record.reason, record.delivery), (Outcome::Unacknowledged, delivery()));
+        let dropped = Decision::Drop(tidings_core::delivery::decide::Dropped::Delivered);
+        assert!(hand().carry_out(&rungs(), &delivery(), &dropped, Timestamp::from_millis(5)).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,223 @@
+//! A line: what waits in one partition of a rung, in order.
+//!
+//! Owns: a bounded look ahead of the log, so that heads need not be fetched one by one, and the offset that may be committed.
+//! Refuses more than its bound: the partition is paused then, and everything behind waits on the log.
+
+use std::collections::VecDeque;
+
+use tidings_core::delivery::ladder::{Rung, behind};
+use tidings_core::record::dead_letter::Header;
+use tidings_core::record::retry::Delivery;
+use tidings_core::time::Timestamp;
+
+/// The most records that a line holds.
+pub(super) const LIMIT_RECORDS: usize = 256;
+
+/// The most that all lines hold together, in bytes of values; each has its share, and always room for one record.
+pub(super) const LIMIT_BYTES: usize = 32 * 1024 * 1024;
+
+/// A record that waits.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    /// Its offset in its partition.
+    pub(super) offset: i64,
+    /// The size of its value.
+    pub(super) bytes: usize,
+    /// When it is to be decided.
+    pub(super) due: Timestamp,
+    /// What is to be done then.
+    pub(super) work: Work,
+}
+
+/// What is to be done with a record when it is due.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Work {
+    /// Decide about a delivery.
+    Decide(Box<Pending>),
+    /// Bury it: it does not read, or no topic takes it.
+    Bury(Box<Remains>),
+}
+
+/// A delivery that nobody has decided about.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Pending {
+    /// The delivery with its attempts so far.
+    pub(super) delivery: Delivery,
+    /// Where its notification lies.
+    pub(super) partition: i32,
+    /// The end of its cursors' partition, sampled after it was due.
+    pub(super) cursors_end: Option<i64>,
+}
+
+/// What goes to `dlq`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Remains {
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<Header>,
+}
+
+/// What waits in one partition.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The partition's rung.
+    pub(super) rung: Rung,
+    /// Whether the partition is paused.
+    pub(super) paused: bool,
+    /// Why nothing behind what is held is read, if so.
+    pub(super) stuck: Option<String>,
+    /// The next offset to read, as the group has it committed.
+    pub(super) committed: Option<i64>,
+    held: VecDeque<Held>,
+    bytes: usize,
+    read: i64,
+    last_due: Option<Timestamp>,
+}
+
+impl Line {
+    /// A line that begins to read at `start`.
+    pub(super) fn begin(rung: Rung, start: i64, committed: Option<i64>) -> Self {
+        Self { rung, paused: false, stuck: None, committed, held: VecDeque::new(), bytes: 0, read: start, last_due: None }
+    }
+
+    /// The next offset to read.
+    pub(super) fn read(&self) -> i64 {
+        self.read
+    }
+
+    /// A record was read and needs nothing.
+    pub(super) fn pass(&mut self, offset: i64) {
+        self.read = self.read.max(offset + 1);
+    }
+
+    /// A record was read and waits. It is never due before the one in front of it.
+    pub(super) fn push(&mut self, mut held: Held) {
+        held.due = behind(held.due, self.last_due);
+        self.last_due = Some(held.due);
+        self.bytes += held.bytes;
+        self.pass(held.offset);
+        self.held.push_back(held);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing more may be read into it, given its share of [`LIMIT_BYTES`].
+    pub(super) fn is_full(&self, share_bytes: usize) -> bool {
+        self.held.len() >= LIMIT_RECORDS || self.bytes >= share_bytes
+    }
+
+    /// Whether it is worth fetching more.
+    pub(super) fn is_low(&self, share_bytes: usize) -> bool {
+        self.held.len() <= LIMIT_RECORDS / 2 && self.bytes <= share_bytes / 2
+    }
+
+    /// What is due at `now`, in order.
+    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = &Held> {
+        self.held.iter().take_while(move |held| held.due <= now)
+    }
+
+    /// What is due at `now`, in order.
+    pub(super) fn due_mut(&mut self, now: Timestamp) -> impl Iterator<Item = &mut Held> {
+        self.held.iter_mut().take_while(move |held| held.due <= now)
+    }
+
+    /// What waits at `offset`.
+    pub(super) fn find_mut(&mut self, offset: i64) -> Option<&mut Held> {
+        let index = self.held.binary_search_by_key(&offset, |held| held.offset).ok()?;
+        self.held.get_mut(index)
+    }
+
+    /// The next offset to read for whoever comes next, once the first `count` are done.
+    pub(super) fn next_after(&self, count: usize) -> i64 {
+        self.held.get(count).map_or(self.read, |held| held.offset)
+    }
+
+    /// The group has `next` committed: whatever lies before it is done.
+    pub(super) fn done_below(&mut self, next: i64) {
+        self.committed = self.committed.max(Some(next));
+        while self.held.front().is_some_and(|held| held.offset < next) {
+            self.bytes -= self.held.pop_front().map_or(0, |held| held.bytes);
+        }
+    }
+
+    /// The log no longer has what comes next: reading goes on at `start`. What is held is still decided.
+    pub(super) fn restart(&mut self, start: i64) {
+        self.read = start;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn held(offset: i64, due_ms: i64) -> Held {
+        let work = Work::Bury(Box::new(Remains { key: None, value: None, headers: Vec::new() }));
+        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work }
+    }
+
+    #[test]
+    fn what_was_passed_over_is_committed_with_what_lies_before_it() {
+        let mut line = Line::begin(Rung::FIRST, 3, None);
+        assert_eq!(line.next_after(0), 3);
+        line.pass(3);
+        assert_eq!(line.next_after(0), 4, "nothing waits");
+        line.push(held(5, 0));
+        line.pass(6);
+        line.push(held(8, 0));
+        line.pass(9);
+        assert_eq!((line.next_after(0), line.next_after(1), line.next_after(2)), (5, 8, 10));
+    }
+
+    #[test]
+    fn a_record_is_not_due_before_the_one_in_front_of_it() {
+        let mut line = Line::begin(Rung(1), 0, None);
+        line.push(held(0, 100));
+        line.push(held(1, 50));
+        assert_eq!(line.due(Timestamp::from_millis(99)).count(), 0);
+        assert_eq!(line.due(Timestamp::from_millis(100)).count(), 2);
+    }
+
+    #[test]
+    fn a_line_is_full_by_records_and_by_bytes_and_has_room_for_one() {
+        let mut line = Line::begin(Rung(1), 0, None);
+        assert!(!line.is_full(5));
+        line.push(held(0, 0));
+        assert!(line.is_full(5));
+        assert!(!line.is_full(LIMIT_BYTES));
+        (1..LIMIT_RECORDS as i64).for_each(|offset| line.push(held(offset, 0)));
+        assert!(line.is_full(LIMIT_BYTES));
+        line.done_below(LIMIT_RECORDS as i64 / 2);
+        assert!(line.is_low(LIMIT_BYTES));
+    }
+
+    proptest! {
+        #[test]
+        fn the_committed_offset_never_covers_what_still_waits(
+            gaps in prop::collection::vec((1..4_i64, any::<bool>()), 1..40),
+            done in 0..50_usize,
+        ) {
+            let mut line = Line::begin(Rung::FIRST, 0, None);
+            let (mut offset, mut waiting) = (0, Vec::new());
+            for (gap, waits) in gaps {
+                offset += gap;
+                if waits {
+                    line.push(held(offset, 0));
+                    waiting.push(offset);
+                } else {
+                    line.pass(offset);
+                }
+            }
+            let done = done.min(waiting.len());
+            let next = line.next_after(done);
+            prop_assert!(waiting[done..].iter().all(|offset| *offset >= next));
+            prop_assert!(waiting[..done].iter().all(|offset| *offset < next));
+            line.done_below(next);
+            prop_assert_eq!(line.len(), waiting.len() - done);
+            prop_assert_eq!(line.bytes, 10 * line.len());
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The member: the courier's thread, which reads, holds and lets go of partitions.
+//!
+//! Owns: the loop, the lines and the transactional producer's life. What is held in memory is only a copy of what lies behind
+//! the committed offset: it is dropped with its partition and never seeked for after an abort. Neighbours: `round` moves on what is due.
+
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::message::{BorrowedMessage, Message};
+use tidings_core::delivery::ladder::Ladder;
+use tidings_core::fate::Fate;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::Hand;
+use super::line::{LIMIT_BYTES, Line};
+use super::metrics::CourierMetrics;
+use super::round::Plan;
+use super::rung::{Read, Rungs};
+use super::{CourierError, Parts};
+use crate::clock::Clock;
+use crate::clock::backoff::Backoff;
+use crate::config::CourierConfig;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::consumer::{Consumer, Partition, Step};
+use crate::kafka::transaction::{TransactionError, Transactions};
+use crate::store::{Store, StoreError};
+use crate::telemetry::health::Role;
+
+pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of the last transaction is waited for when the service stops.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+/// How long the projection may lag behind what is due before it shows in `/ready`.
+const BLOCKED_LIMIT: Duration = Duration::from_secs(5);
+
+/// How far the transactional producer is on its way to its first transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// The brokers do not know it yet.
+    New,
+    /// The brokers know it, so whatever an earlier one left open has ended; which offsets that committed is to be asked.
+    Announced,
+    /// It may begin transactions.
+    Ready,
+}
+
+/// The courier's thread and its state.
+pub(super) struct Member {
+    pub(super) store: Store,
+    pub(super) runtime: Handle,
+    pub(super) clock: Clock,
+    pub(super) metrics: CourierMetrics,
+    pub(super) rungs: Rungs,
+    pub(super) hand: Hand,
+    /// The topic of cursors.
+    pub(super) cursors: Arc<str>,
+    pub(super) lines: BTreeMap<Partition, Line>,
+    pub(super) transactions: Transactions,
+    /// What the running transaction carries out, until its end is known.
+    pub(super) in_flight: Option<Plan>,
+    pub(super) store_backoff: Backoff,
+    pub(super) broker_backoff: Backoff,
+    /// Since when something is due and nothing can be decided.
+    pub(super) blocked_since: Option<Duration>,
+    pub(super) committed_at: Duration,
+    config: CourierConfig,
+    cluster: Cluster,
+    role: Role,
+    writer: Writer,
+    /// When the producer was last replaced.
+    fenced_at: Option<Duration>,
+    unanswered: Option<Vec<Partition>>,
+    astray: bool,
+    joined: bool,
+    round_at: Duration,
+}
+
+impl Member {
+    /// Makes the thread's state and joins the group.
+    pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), CourierError> {
+        let config = parts.config;
+        let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
+        let names = parts.cluster.names().clone();
+        let rungs = Rungs::new(ladder, parts.epoch, &names);
+        // What is fetched beyond a full line is thrown away when the partition is paused.
+        let cluster = parts.cluster;
+        let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");
+        let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
+        let this = Self {
+            transactions: transactions(&cluster, &config, &parts.node)?,
+            hand: Hand { node: parts.node, signals: names.signals(), undelivered: names.undelivered(), dlq: names.dlq() },
+            cursors: names.cursors().into(),
+            store: parts.store,
+            runtime,
+            clock: parts.clock,
+            metrics: CourierMetrics::register(&parts.metrics),
+            rungs,
+            lines: BTreeMap::new(),
+            in_flight: None,
+            store_backoff: Backoff::new(parts.clock),
+            broker_backoff: Backoff::new(parts.clock),
+            blocked_since: None,
+            committed_at: Duration::ZERO,
+            config,
+            cluster,
+            role: parts.role,
+            writer: Writer::New,
+            fenced_at: None,
+            unanswered: None,
+            astray: false,
+            joined: false,
+            round_at: Duration::ZERO,
+        };
+        Ok((this, consumer))
+    }
+
+    /// Moves on what is due until `stop` is cancelled.
+    pub(super) fn run(mut self, consumer: &Consumer, stop: &CancellationToken) -> Result<(), CourierError> {
+        while !stop.is_cancelled() {
+            self.step(consumer)?;
+            self.begin_assigned(consumer)?;
+            if self.astray {
+                self.put_back(consumer)?;
+            }
+            if self.clock.elapsed() >= self.round_at {
+                if self.can_write(consumer)? {
+                    self.round(consumer)?;
+                }
+                self.refill(consumer)?;
+                self.tell();
+                self.round_at = self.clock.elapsed() + self.config.poll_interval.0;
+            }
+        }
+        let deadline = self.clock.elapsed() + LAST_WAIT;
+        while self.in_flight.is_some() && self.clock.elapsed() < deadline {
+            let end = self.transactions.settle(BROKER_WAIT);
+            self.ended(end)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, consumer: &Consumer) -> Result<(), CourierError> {
+        let wait = self.round_at.saturating_sub(self.clock.elapsed());
+        match consumer.poll(wait)? {
+            Step::Nothing => {}
+            Step::Record(record) => self.take(consumer, &record)?,
+            Step::Assigned(given) => {
+                self.joined = true;
+                self.unanswered = Some(given);
+            }
+            Step::Revoked(gone) | Step::Lost(gone) => {
+                self.lines.retain(|partition, _| !gone.contains(partition));
+                self.unanswered = None;
+                consumer.stop_reading(&gone)?;
+            }
+            Step::OutOfRange => self.astray = true,
+            Step::Trouble(code) => tracing::debug!(%code, "the brokers"),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), CourierError> {
+        let partition = Partition { topic: record.topic().into(), number: record.partition() };
+        let share = self.share_bytes();
+        let Some(line) = self.lines.get_mut(&partition).filter(|line| line.stuck.is_none()) else {
+            return Ok(());
+        };
+        if record.offset() < line.read() {
+            return Ok(());
+        }
+        match self.rungs.read(record, self.clock.now(), &self.hand.node) {
+            Read::Passes => line.pass(record.offset()),
+            Read::Waits(held) => line.push(held),
+            Read::Stops(why) => {
+                let reason = format!("{partition} at offset {}: {why}", record.offset());
+                tracing::error!(reason, "a partition is not read any further");
+                line.stuck = Some(reason);
+            }
+        }
+        if line.stuck.is_some() || line.is_full(share) {
+            line.paused = true;
+            consumer.pause(&[partition])?;
+        }
+        Ok(())
+    }
+
+    /// Goes on reading where there is room again.
+    fn refill(&mut self, consumer: &Consumer) -> Result<(), CourierError> {
+        let share = self.share_bytes();
+        let low = self.lines.iter_mut().filter(|(_, line)| line.paused && line.stuck.is_none() && line.is_low(share));
+        let mut freed = Vec::new();
+        for (partition, line) in low {
+            line.paused = false;
+            freed.push(partition.clone());
+        }
+        Ok(consumer.resume(&freed)?)
+    }
+
+    fn share_bytes(&self) -> usize {
+        LIMIT_BYTES / self.lines.len().max(1)
+    }
+
+    /// Brings the producer as far as its first transaction.
+    fn can_write(&mut self, consumer: &Consumer) -> Result<bool, CourierError> {
+        if self.writer == Writer::Ready {
+            return Ok(true);
+        }
+        if !self.broker_backoff.is_over() {
+            return Ok(false);
+        }
+        if self.writer == Writer::New {
+            match self.transactions.begin_service(BROKER_WAIT) {
+                Ok(None) => self.writer = Writer::Announced,
+                Ok(Some(error)) => self.brokers_failed("the brokers do not take transactions yet", &error),
+                Err(error) => self.replace_writer(error)?,
+            }
+        }
+        if self.writer == Writer::Announced {
+            match consumer.committed(&self.lines.keys().cloned().collect::<Vec<_>>(), BROKER_WAIT) {
+                Ok(committed) => self.catch_up(committed),
+                Err(error) => self.brokers_failed("the brokers do not say what is committed", &error),
+            }
+        }
+        Ok(self.writer == Writer::Ready)
+    }
+
+    /// What an earlier producer's last transaction committed is done.
+    fn catch_up(&mut self, committed: Vec<(Partition, Option<i64>)>) {
+        for (partition, next) in committed {
+            if let (Some(line), Some(next)) = (self.lines.get_mut(&partition), next) {
+                line.done_below(next);
+            }
+        }
+        self.writer = Writer::Ready;
+        self.brokers_answer();
+    }
+
+    /// The brokers no longer take transactions of this producer. A transaction that ran out of time while they were away does
+    /// that, and a new producer goes on; if it happens again sooner than a transaction can run out, somebody else does it.
+    pub(super) fn replace_writer(&mut self, error: TransactionError) -> Result<(), CourierError> {
+        let now = self.clock.elapsed();
+        if self.fenced_at.is_some_and(|at| now - at < self.config.transaction_timeout.0) {
+            return Err(CourierError::Contested(error));
+        }
+        tracing::warn!(%error, source = std::error::Error::source(&error), "going on with a new transactional producer");
+        self.fenced_at = Some(now);
+        self.in_flight = None;
+        self.transactions = transactions(&self.cluster, &self.config, &self.hand.node)?;
+        self.writer = Writer::New;
+        Ok(())
+    }
+
+    pub(super) fn brokers_failed(&mut self, what: &str, error: &rdkafka::error::KafkaError) {
+        if self.broker_backoff.failed() {
+            tracing::warn!(%error, "{what}; trying again, nothing is lost");
+        }
+    }
+
+    pub(super) fn brokers_answer(&mut self) {
+        if self.broker_backoff.succeeded() {
+            tracing::info!("the courier's brokers answer again");
+        }
+    }
+
+    pub(super) fn store_failed(&mut self, error: StoreError) -> Result<(), CourierError> {
+        if error.cause().fate() != Fate::RetryInPlace {
+            return Err(error.into());
+        }
+        if self.store_backoff.failed() {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "what is due waits until the store answers");
+        }
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.metrics.held.set(self.lines.values().map(|line| i64::try_from(line.len()).unwrap_or(i64::MAX)).sum());
+        let blocked = self.blocked_since.is_some_and(|since| self.clock.elapsed() - since > BLOCKED_LIMIT);
+        if let Some(reason) = self.lines.values().find_map(|line| line.stuck.as_deref()) {
+            self.role.waiting(reason);
+        } else if self.store_backoff.is_failing() {
+            self.role.waiting("the store does not answer");
+        } else if !self.joined {
+            self.role.waiting("joining its group");
+        } else if self.writer != Writer::Ready || self.broker_backoff.is_failing() {
+            self.role.waiting("the brokers do not take transactions");
+        } else if self.unanswered.is_some() || self.astray {
+            self.role.waiting("finding out where its partitions begin");
+        } else if blocked {
+            self.role.waiting("what is due waits until the projection has passed");
+        } else {
+            self.role.ready();
+        }
+    }
+}
+
+fn transactions(
+    cluster: &Cluster,
+    config: &CourierConfig,
+    node: &tidings_core::ids::NodeId,
+) -> Result<Transactions, TransactionError> {
+    Transactions::new(cluster, &format!("{}-{node}", cluster.group("courier")), config.transaction_timeout.0)
+}

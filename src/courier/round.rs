@@ -1,0 +1,254 @@
+//! A round: what is due is decided, and one transaction carries it out.
+//!
+//! Owns: the order of proof. The ends of `cursors` are sampled after a delivery is due; only once the projection has passed them,
+//! and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tidings_core::delivery::decide::{Case, Decision, Standing, decide};
+use tidings_core::delivery::ladder::Rung;
+use tidings_core::record::RecordError;
+use tidings_core::time::Timestamp;
+
+use super::CourierError;
+use super::attempt::Made;
+use super::line::{Held, Line, Pending, Work};
+use super::member::{BROKER_WAIT, Member};
+use crate::kafka::consumer::{Consumer, Partition};
+use crate::kafka::transaction::{End, TransactionError};
+use crate::store::{Asked, Evidence, StoreError};
+
+/// The most that one transaction decides, shared by all lines.
+const ROUND_RECORDS: usize = 2048;
+const LINE_RECORDS_MIN: usize = 16;
+
+/// How often offsets are committed when nothing is due: of records that were passed over.
+const PASSED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What one transaction carries out.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    done: Vec<(Partition, i64)>,
+    made: Vec<Made>,
+    /// For each of `made`, the record that asked for it.
+    origins: Vec<(Partition, i64)>,
+    decisions: Vec<Decision>,
+    buried: u64,
+}
+
+/// How far the projection is: the next offset to fold, by topic and partition.
+type Passed = BTreeMap<(String, i32), i64>;
+
+impl Member {
+    /// Decides what is due and carries it out, or waits for the end of the round before.
+    pub(super) fn round(&mut self, consumer: &Consumer) -> Result<(), CourierError> {
+        if self.in_flight.is_some() {
+            let end = self.transactions.settle(BROKER_WAIT);
+            return self.ended(end);
+        }
+        if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        if let Err(error) = self.sample_ends(consumer, now) {
+            self.brokers_failed("the brokers do not say where cursors end", &error);
+            return Ok(());
+        }
+        match self.plan(now) {
+            Ok(plan) => {
+                if self.store_backoff.succeeded() {
+                    tracing::info!("the store answers the courier again");
+                }
+                self.carry_out(consumer, plan)
+            }
+            Err(CourierError::Store(error)) => self.store_failed(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes for everything newly due where its cursors end now.
+    fn sample_ends(&mut self, consumer: &Consumer, now: Timestamp) -> Result<(), rdkafka::error::KafkaError> {
+        let partitions = self.rungs.epoch.partitions;
+        let due = self.lines.values().flat_map(|line| line.due(now)).filter_map(pending);
+        let wanted = due.filter(|pending| pending.cursors_end.is_none()).map(|pending| owner(pending, partitions));
+        let wanted = wanted.collect::<BTreeSet<_>>().into_iter();
+        let wanted = wanted.map(|number| Partition { topic: self.cursors.clone(), number });
+        let ends = consumer.ends(&wanted.collect::<Vec<_>>(), BROKER_WAIT)?;
+        let ends = ends.into_iter().map(|(partition, end)| (partition.number, end)).collect::<BTreeMap<_, _>>();
+        for held in self.lines.values_mut().flat_map(|line| line.due_mut(now)) {
+            if let Work::Decide(pending) = &mut held.work
+                && pending.cursors_end.is_none()
+            {
+                pending.cursors_end = ends.get(&owner(pending, partitions)).copied();
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides all that can be decided at `now`.
+    fn plan(&mut self, now: Timestamp) -> Result<Plan, CourierError> {
+        let due = self.lines.values().map(|line| line.due(now).count()).sum::<usize>();
+        let ready = if due == 0 { BTreeMap::new() } else { self.ready(now)? };
+        let count = ready.values().sum::<usize>();
+        self.metrics.due.set(i64::try_from(due - count).unwrap_or(i64::MAX));
+        self.blocked_since = (due > 0 && count == 0).then(|| self.blocked_since.unwrap_or_else(|| self.clock.elapsed()));
+        let heads = self.lines.iter().flat_map(|(partition, line)| {
+            let count = ready.get(partition).copied().unwrap_or(0);
+            line.due(now).take(count).map(move |held| (partition, line.rung, held))
+        });
+        let heads = heads.collect::<Vec<_>>();
+        let asked = heads.iter().filter_map(|(_, _, held)| pending(held)).map(asked).collect::<Vec<_>>();
+        let evidence = if asked.is_empty() { Vec::new() } else { self.runtime.block_on(self.store.evidence(&asked))? };
+        let mut plan = Plan::default();
+        let mut evidence = evidence.into_iter();
+        for (partition, rung, held) in heads {
+            self.decide(&mut plan, (partition, rung, held), &mut evidence, now)?;
+        }
+        let next = |(partition, line): (&Partition, &Line)| {
+            let next = line.next_after(ready.get(partition).copied().unwrap_or(0));
+            (line.committed != Some(next)).then(|| (partition.clone(), next))
+        };
+        plan.done = self.lines.iter().filter_map(next).collect();
+        Ok(plan)
+    }
+
+    fn decide(
+        &self,
+        plan: &mut Plan,
+        (partition, rung, held): (&Partition, Rung, &Held),
+        evidence: &mut impl Iterator<Item = Evidence>,
+        now: Timestamp,
+    ) -> Result<(), RecordError> {
+        let made = match &held.work {
+            Work::Bury(remains) => {
+                plan.buried += 1;
+                vec![self.hand.bury(remains)]
+            }
+            Work::Decide(pending) => {
+                let known = evidence.next().unwrap_or_default();
+                let case = Case { rung, reach: known.reach(), standing: standing(rung, pending, &known, now) };
+                let decision = decide(case, &self.rungs.ladder);
+                let made = self.hand.carry_out(&self.rungs, &pending.delivery, &decision, now)?;
+                plan.decisions.push(decision);
+                made
+            }
+        };
+        plan.origins.extend(made.iter().map(|_| (partition.clone(), held.offset)));
+        plan.made.extend(made);
+        Ok(())
+    }
+
+    /// How many of each line's due records can be decided: those in front, as far as the projection has passed them.
+    fn ready(&self, now: Timestamp) -> Result<BTreeMap<Partition, usize>, StoreError> {
+        let standings = self.runtime.block_on(self.store.positions(self.rungs.epoch.epoch))?;
+        let passed: Passed =
+            standings.into_iter().map(|standing| ((standing.topic.to_string(), standing.partition), standing.next)).collect();
+        let share = (ROUND_RECORDS / self.lines.len().max(1)).max(LINE_RECORDS_MIN);
+        let count = |line: &Line| line.due(now).take(share).take_while(|held| self.has_passed(held, &passed)).count();
+        Ok(self.lines.iter().map(|(partition, line)| (partition.clone(), count(line))).collect())
+    }
+
+    /// Whether the store knows everything that was said of a delivery before it was due.
+    fn has_passed(&self, held: &Held, passed: &Passed) -> bool {
+        let Some(pending) = pending(held) else {
+            return true;
+        };
+        let next = |topic: &str, partition: i32| passed.get(&(topic.to_owned(), partition)).copied();
+        let cursors = next(&self.cursors, owner(pending, self.rungs.epoch.partitions));
+        let notified = next(self.rungs.topic(Rung::FIRST), pending.partition);
+        // Nothing of an earlier epoch is folded any more.
+        let past = pending.delivery.epoch != self.rungs.epoch.epoch;
+        pending.cursors_end.is_some_and(|end| cursors.is_some_and(|next| next >= end))
+            && (past || notified.is_some_and(|next| next > pending.delivery.offset))
+    }
+
+    fn carry_out(&mut self, consumer: &Consumer, plan: Plan) -> Result<(), CourierError> {
+        let nothing_decided = plan.made.is_empty() && plan.decisions.is_empty();
+        let recently = self.clock.elapsed() < self.committed_at + PASSED_INTERVAL;
+        if plan.done.is_empty() || (nothing_decided && recently) {
+            return Ok(());
+        }
+        let Some(group) = consumer.group_metadata() else {
+            return Ok(());
+        };
+        let records = plan.made.iter().map(Made::outgoing).collect::<Vec<_>>();
+        let end = self.transactions.run(&records, &plan.done, &group, BROKER_WAIT);
+        self.in_flight = Some(plan);
+        self.ended(end)
+    }
+
+    /// Draws the consequences of a transaction's end. After an abort everything is still held and is decided again.
+    pub(super) fn ended(&mut self, end: Result<End, TransactionError>) -> Result<(), CourierError> {
+        match end {
+            Ok(End::Unknown) => {
+                if self.broker_backoff.failed() {
+                    tracing::warn!("the brokers do not say how a transaction ended; asking again");
+                }
+            }
+            Ok(End::Committed) => self.committed(),
+            Ok(End::Aborted { error, refused }) => self.aborted(&error, &refused),
+            Err(error) => self.replace_writer(error)?,
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.brokers_answer();
+        self.metrics.committed.inc();
+        self.committed_at = self.clock.elapsed();
+        let plan = self.in_flight.take().unwrap_or_default();
+        for (partition, next) in plan.done {
+            if let Some(line) = self.lines.get_mut(&partition) {
+                line.done_below(next);
+            }
+        }
+        plan.decisions.iter().for_each(|decision| self.metrics.count(decision));
+        self.metrics.buried.inc_by(plan.buried);
+    }
+
+    fn aborted(&mut self, error: &rdkafka::error::KafkaError, refused: &[usize]) {
+        self.metrics.aborted.inc();
+        let plan = self.in_flight.take().unwrap_or_default();
+        if refused.is_empty() {
+            self.brokers_failed("a transaction was aborted", error);
+        }
+        for (partition, offset) in refused.iter().filter_map(|index| plan.origins.get(*index)) {
+            if let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset)) {
+                self.hand.give_up(held, partition);
+            }
+        }
+    }
+}
+
+fn pending(held: &Held) -> Option<&Pending> {
+    match &held.work {
+        Work::Decide(pending) => Some(pending),
+        Work::Bury(_) => None,
+    }
+}
+
+/// The partition of `cursors` that the mailbox's owner writes to: the one of the mailbox.
+fn owner(pending: &Pending, partitions: i32) -> i32 {
+    pending.delivery.channel.partition(partitions)
+}
+
+fn asked(pending: &Pending) -> Asked {
+    Asked {
+        channel: pending.delivery.channel.clone(),
+        id: pending.delivery.notification.id,
+        epoch: pending.delivery.epoch,
+        offset: pending.delivery.offset,
+    }
+}
+
+fn standing(rung: Rung, pending: &Pending, known: &Evidence, now: Timestamp) -> Standing {
+    let earlier = known.first_offset.is_some_and(|first| first < pending.delivery.offset);
+    if rung == Rung::FIRST && earlier {
+        Standing::Duplicate
+    } else if pending.delivery.notification.is_expired(now) {
+        Standing::Expired
+    } else {
+        Standing::Current
+    }
+}

@@ -1,0 +1,117 @@
+//! Rungs: what a record on each topic means, and when it is due.
+//!
+//! Owns: which topic is which rung, and reading a record of it. Refuses what headers say of time and attempts: due times follow
+//! from topic and append time. Neighbours: `line` holds what is read here.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::{BorrowedMessage, Message};
+use tidings_core::delivery::ladder::{Ladder, Rung};
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::record::dead_letter::DeadLetter;
+use tidings_core::record::meta::EpochRecord;
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::retry::{Delivery, RetryRecord};
+use tidings_core::record::{RecordError, VERSION_HEADER, decode};
+use tidings_core::time::Timestamp;
+
+use super::line::{Held, Pending, Remains, Work};
+use crate::kafka::consumer::{header, headers_of};
+use crate::kafka::topic::TopicNames;
+
+/// The topics of the ladder.
+#[derive(Debug)]
+pub(super) struct Rungs {
+    pub(super) ladder: Ladder,
+    pub(super) epoch: EpochRecord,
+    topics: BTreeMap<String, Rung>,
+    names: BTreeMap<Rung, String>,
+}
+
+/// What a record asks for.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// To wait.
+    Waits(Held),
+    /// Nothing: it is for no mailbox, or the inbox buries it.
+    Passes,
+    /// To stop here: a newer release wrote it.
+    Stops(RecordError),
+}
+
+impl Rungs {
+    pub(super) fn new(ladder: Ladder, epoch: EpochRecord, topics: &TopicNames) -> Self {
+        let mut names = BTreeMap::from([(Rung::FIRST, topics.notifications())]);
+        names.extend(ladder.rungs().map(|(rung, delay)| (rung, topics.retry(delay))));
+        let topics = names.iter().map(|(rung, name)| (name.clone(), *rung)).collect();
+        Self { ladder, epoch, topics, names }
+    }
+
+    pub(super) fn topics(&self) -> Vec<&str> {
+        self.names.values().map(String::as_str).collect()
+    }
+
+    pub(super) fn of(&self, topic: &str) -> Rung {
+        self.topics.get(topic).copied().unwrap_or(Rung::FIRST)
+    }
+
+    pub(super) fn topic(&self, rung: Rung) -> &str {
+        self.names.get(&rung).map_or("", String::as_str)
+    }
+
+    /// Reads a record. `now` stands in for a time of appending where a broker gives none.
+    pub(super) fn read(&self, record: &BorrowedMessage<'_>, now: Timestamp, node: &NodeId) -> Read {
+        let Some(value) = record.payload() else {
+            return Read::Passes;
+        };
+        let rung = self.of(record.topic());
+        let appended = record.timestamp().to_millis().map_or(now, Timestamp::from_millis);
+        let held = |due, work| Held { offset: record.offset(), bytes: value.len(), due, work };
+        match self.delivery(rung, record, value) {
+            Ok(Some((delivery, partition))) => {
+                let due = self.ladder.due(rung, appended, delivery.notification.id);
+                Read::Waits(held(due, Work::Decide(Box::new(Pending { delivery, partition, cursors_end: None }))))
+            }
+            Ok(None) => Read::Passes,
+            Err(newer @ RecordError::Newer { .. }) => Read::Stops(newer),
+            // The inbox reads the same topic and buries it.
+            Err(_) if rung == Rung::FIRST => Read::Passes,
+            Err(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, &why, node))))),
+        }
+    }
+
+    /// The delivery in a record and the partition of its notification; none if the record is for no mailbox.
+    fn delivery(&self, rung: Rung, record: &BorrowedMessage<'_>, value: &[u8]) -> Result<Option<(Delivery, i32)>, RecordError> {
+        let version = header(record, VERSION_HEADER);
+        let (delivery, partition) = if rung == Rung::FIRST {
+            let NotificationRecord { channel, notification, .. } = decode(version, value)?;
+            let (epoch, offset) = (self.epoch.epoch, record.offset());
+            (Delivery { channel, notification, epoch, offset, attempts: Vec::new() }, record.partition())
+        } else {
+            let RetryRecord(delivery) = decode(version, value)?;
+            let partition = delivery.channel.partition(self.epoch.partitions);
+            (delivery, partition)
+        };
+        Ok(delivery.channel.mailbox_user().is_some().then_some((delivery, partition)))
+    }
+}
+
+fn remains(record: &BorrowedMessage<'_>, why: &RecordError, node: &NodeId) -> Remains {
+    let message = why.in_full();
+    let letter = DeadLetter {
+        topic: record.topic(),
+        partition: record.partition(),
+        offset: record.offset(),
+        timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
+        stage: "courier",
+        cause: Cause::Poison,
+        class: why.class(),
+        message: &message,
+        node,
+    };
+    tracing::error!(place = %format_args!("{}[{}]@{}", record.topic(), record.partition(), record.offset()), error = message, "a record of our own does not read; it goes to dlq");
+    let mut headers = headers_of(record);
+    headers.extend(letter.headers());
+    Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers }
+}

@@ -1,0 +1,91 @@
+//! The inbox: folds the log into SQL.
+//!
+//! Owns: the projector, one thread that reads `notifications` and `cursors` as a member of a group, and is the store's only
+//! writer. Where it reads on stands in the store, beside the rows, not in the group's offsets. Refuses to let a record it
+//! cannot read block a partition: that is buried in `dlq`. Neighbours: `store` below; courier waits for it through the store.
+
+mod batch;
+mod burial;
+mod metrics;
+mod progress;
+mod projector;
+
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::record::meta::EpochRecord;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::InboxConfig;
+use crate::kafka::cluster::Cluster;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Role;
+
+/// What the inbox needs.
+pub struct Parts {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Its section.
+    pub config: InboxConfig,
+    /// The generation of the topics.
+    pub epoch: EpochRecord,
+    /// Who buries.
+    pub node: NodeId,
+    /// The clock.
+    pub clock: Clock,
+    /// The store it writes.
+    pub store: Store,
+    /// Where its metrics are registered.
+    pub metrics: Metrics,
+    /// Its health.
+    pub role: Role,
+}
+
+/// Why the inbox ended.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// librdkafka gave up or refused.
+    #[error("the inbox can no longer read the log")]
+    Kafka(#[from] rdkafka::error::KafkaError),
+    /// The store says no for good.
+    #[error("the inbox can no longer write the store")]
+    Store(#[from] StoreError),
+    /// The thread was not started.
+    #[error("the inbox's thread did not start")]
+    Thread(#[source] std::io::Error),
+    /// The thread panicked.
+    #[error("the inbox's thread panicked; its message stands above on standard error")]
+    Panicked,
+}
+
+impl InboxError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Kafka(_) | Self::Thread(_) => Cause::Dependency,
+            Self::Store(error) => error.cause(),
+            Self::Panicked => Cause::Bug,
+        }
+    }
+}
+
+/// Folds until `stop` is cancelled; what was read by then is folded if the store takes it at once, and read again if not.
+///
+/// # Errors
+/// If it cannot go on; waiting would not help.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), InboxError> {
+    let runtime = tokio::runtime::Handle::current();
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let body = move || {
+        // Dropped when the thread ends, however it ends.
+        let _ended = ended;
+        let (projector, consumer) = projector::Projector::new(parts, runtime)?;
+        projector.run(&consumer, &stop)
+    };
+    let thread = std::thread::Builder::new().name("inbox".into()).spawn(body).map_err(InboxError::Thread)?;
+    // Nothing is ever sent: only the thread's end is awaited.
+    let _ = end.await;
+    thread.join().unwrap_or(Err(InboxError::Panicked))
+}

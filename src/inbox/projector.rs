@@ -1,0 +1,294 @@
+//! The projector: reads, folds, and stands where the store says.
+//!
+//! Owns: the loop of the inbox's thread and the moments at which a batch is folded. The thread never stops polling for long:
+//! while the database is away partitions are paused, the batch is kept and tried again. Neighbours: `batch` decodes, `start`
+//! finds out where partitions begin, `progress` counts.
+
+mod start;
+
+use std::time::Duration;
+
+use rdkafka::consumer::CommitMode;
+use rdkafka::message::{BorrowedMessage, Message};
+use tidings_core::fate::Fate;
+use tidings_core::position::Epoch;
+use tidings_core::record::RecordError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, Topics, read};
+use super::burial::Graveyard;
+use super::metrics::InboxMetrics;
+use super::progress::Progress;
+use super::{InboxError, Parts};
+use crate::clock::Clock;
+use crate::clock::backoff::Backoff;
+use crate::config::InboxConfig;
+use crate::kafka::consumer::{Consumer, Partition, Step};
+use crate::store::{Folded, Store, StoreError};
+use crate::telemetry::health::Role;
+
+/// How often partitions without records are looked at: markers of transactions move them too.
+const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
+const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often lag is measured and the group's offsets are committed, which only monitoring reads.
+const LAG_INTERVAL: Duration = Duration::from_secs(2);
+const BROKER_WAIT: Duration = Duration::from_secs(2);
+
+/// The inbox's thread and its state.
+pub(super) struct Projector {
+    store: Store,
+    runtime: Handle,
+    epoch: Epoch,
+    config: InboxConfig,
+    clock: Clock,
+    role: Role,
+    metrics: InboxMetrics,
+    topics: Topics,
+    graveyard: Graveyard,
+    progress: Progress,
+    batch: Batch,
+    /// Partitions that the group gave and that do not begin yet: store or brokers have not said where.
+    unanswered: Option<Vec<Partition>>,
+    /// The store stands elsewhere than we thought, or the log no longer has what comes next: all partitions begin anew.
+    astray: bool,
+    paused: bool,
+    /// Whether the group has given us anything yet, be it nothing.
+    joined: bool,
+    store_backoff: Backoff,
+    broker_backoff: Backoff,
+    batch_since: Duration,
+    folded_at: Duration,
+    health_at: Duration,
+    lag_at: Duration,
+}
+
+impl Projector {
+    /// Makes the thread's state and joins the group.
+    pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), InboxError> {
+        let names = parts.cluster.names();
+        let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into() };
+        let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
+        let this = Self {
+            graveyard: Graveyard::new(&parts.cluster, parts.node)?,
+            store: parts.store,
+            runtime,
+            epoch: parts.epoch.epoch,
+            config: parts.config,
+            clock: parts.clock,
+            role: parts.role,
+            metrics: InboxMetrics::register(&parts.metrics),
+            topics,
+            progress: Progress::default(),
+            batch: Batch::default(),
+            unanswered: None,
+            astray: false,
+            paused: false,
+            joined: false,
+            store_backoff: Backoff::new(parts.clock),
+            broker_backoff: Backoff::new(parts.clock),
+            batch_since: Duration::ZERO,
+            folded_at: Duration::ZERO,
+            health_at: Duration::ZERO,
+            lag_at: Duration::ZERO,
+        };
+        Ok((this, consumer))
+    }
+
+    /// Folds until `stop` is cancelled.
+    pub(super) fn run(mut self, consumer: &Consumer, stop: &CancellationToken) -> Result<(), InboxError> {
+        while !stop.is_cancelled() {
+            self.step(consumer)?;
+            self.begin_assigned(consumer)?;
+            if self.astray {
+                self.begin_anew(consumer)?;
+            }
+            if self.is_due() {
+                self.fold(consumer)?;
+                self.hold_back(consumer)?;
+            }
+            self.measure(consumer);
+            self.tell();
+        }
+        self.graveyard.flush(BROKER_WAIT);
+        self.fold(consumer)
+    }
+
+    fn step(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        match consumer.poll(self.config.batch_interval.0.min(TRAIL_INTERVAL))? {
+            Step::Nothing => {}
+            Step::Record(record) => self.take(consumer, &record)?,
+            Step::Assigned(given) => {
+                self.joined = true;
+                self.unanswered = Some(given);
+            }
+            Step::Revoked(gone) => {
+                self.graveyard.flush(BROKER_WAIT);
+                self.fold(consumer)?;
+                self.release(consumer, &gone)?;
+            }
+            Step::Lost(gone) => self.release(consumer, &gone)?,
+            Step::OutOfRange => {
+                self.fold(consumer)?;
+                self.astray = true;
+            }
+            Step::Trouble(code) => tracing::debug!(%code, "the brokers"),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), InboxError> {
+        let of_cursors = record.topic() == &*self.topics.cursors;
+        let topic = if of_cursors { &self.topics.cursors } else { &self.topics.notifications };
+        let partition = Partition { topic: topic.clone(), number: record.partition() };
+        let Some(place) = self.progress.get_mut(&partition).filter(|place| place.held.is_none()) else {
+            return Ok(());
+        };
+        // Read before the partition was put back: it comes again.
+        if self.astray || record.offset() < place.read {
+            return Ok(());
+        }
+        match read(&self.topics, record) {
+            Ok(content) => {
+                if self.batch.is_empty() {
+                    self.batch_since = self.clock.elapsed();
+                }
+                self.batch.push(partition.number, content, record.payload().map_or(0, <[u8]>::len));
+            }
+            Err(why @ RecordError::Newer { .. }) => {
+                let reason = format!("{partition} at offset {}: {why}", record.offset());
+                tracing::error!(reason, "a partition is not folded any further");
+                place.held = Some(reason);
+                return Ok(consumer.pause(&[partition])?);
+            }
+            Err(why) => {
+                self.metrics.buried.inc();
+                self.graveyard.bury(record, &why);
+            }
+        }
+        self.progress.read_to(&partition, record.offset() + 1);
+        Ok(())
+    }
+
+    /// Lets partitions go. What was not folded is folded by whoever has them next.
+    fn release(&mut self, consumer: &Consumer, gone: &[Partition]) -> Result<(), InboxError> {
+        self.batch.forget(&self.topics, gone);
+        self.progress.forget(gone);
+        self.unanswered = None;
+        Ok(consumer.stop_reading(gone)?)
+    }
+
+    fn is_due(&self) -> bool {
+        let now = self.clock.elapsed();
+        let full = self.batch.is_full(self.config.batch_records.get());
+        let old = !self.batch.is_empty() && now >= self.batch_since + self.config.batch_interval.0;
+        full || old || now >= self.folded_at + TRAIL_INTERVAL
+    }
+
+    fn fold(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        self.folded_at = self.clock.elapsed();
+        if self.astray || !self.store_backoff.is_over() || !self.graveyard.is_quiet() {
+            return Ok(());
+        }
+        for (partition, next) in consumer.positions()? {
+            self.progress.read_to(&partition, next);
+        }
+        let moves = self.progress.moves();
+        if moves.is_empty() {
+            return Ok(());
+        }
+        match self.runtime.block_on(self.store.fold(self.epoch, self.batch.with(moves.clone()))) {
+            Ok(Folded::Committed) => {
+                self.store_answers();
+                self.progress.moved(&moves);
+                self.metrics.batches.inc();
+                self.metrics.notifications.inc_by(self.batch.notifications() as u64);
+                self.metrics.cursors.inc_by(self.batch.cursors() as u64);
+                self.batch.clear();
+            }
+            Ok(Folded::Moved) => {
+                self.metrics.conflicts.inc();
+                tracing::warn!("somebody else has folded what we were about to: partitions begin again where the store stands");
+                self.astray = true;
+            }
+            Err(error) => self.store_failed(error)?,
+        }
+        Ok(())
+    }
+
+    /// Stops reading while the batch is full, goes on once it is not.
+    fn hold_back(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        let full = self.batch.is_full(self.config.batch_records.get());
+        if full && !self.paused {
+            consumer.pause(&self.progress.partitions())?;
+        } else if !full && self.paused {
+            let free = self.progress.iter().filter(|(_, place)| place.held.is_none());
+            consumer.resume(&free.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())?;
+        }
+        self.paused = full;
+        Ok(())
+    }
+
+    fn store_failed(&mut self, error: StoreError) -> Result<(), InboxError> {
+        if error.cause().fate() != Fate::RetryInPlace {
+            return Err(error.into());
+        }
+        if self.store_backoff.failed() {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "the store does not take what was read; it is kept and tried again");
+        }
+        Ok(())
+    }
+
+    fn store_answers(&mut self) {
+        if self.store_backoff.succeeded() {
+            tracing::info!("the store takes what is read again");
+        }
+    }
+
+    fn measure(&mut self, consumer: &Consumer) {
+        let now = self.clock.elapsed();
+        if now < self.lag_at || self.progress.iter().next().is_none() {
+            return;
+        }
+        self.lag_at = now + LAG_INTERVAL;
+        // Brokers that do not answer are told of by `kafka`'s own role.
+        if let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) {
+            let mut lag = 0;
+            for (partition, end) in ends {
+                if let Some(place) = self.progress.get_mut(&partition) {
+                    place.goal.get_or_insert(end);
+                    lag += (end - place.stored).max(0);
+                }
+            }
+            self.metrics.lag.set(lag);
+        }
+        let done = self.progress.iter().map(|(partition, place)| (partition.clone(), place.stored)).collect::<Vec<_>>();
+        if let Err(error) = consumer.commit(&done, CommitMode::Async) {
+            tracing::debug!(%error, "offsets for monitoring were not committed");
+        }
+    }
+
+    fn tell(&mut self) {
+        if self.clock.elapsed() < self.health_at {
+            return;
+        }
+        self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
+        self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
+        if let Some((_, reason)) = self.progress.held().next() {
+            self.role.waiting(reason);
+        } else if self.store_backoff.is_failing() {
+            self.role.waiting("the database does not answer or has no room");
+        } else if !self.joined {
+            self.role.waiting("joining its group");
+        } else if self.unanswered.is_some() || self.astray {
+            self.role.waiting("finding out where its partitions begin");
+        } else {
+            match self.progress.missing() {
+                None => self.role.waiting("finding out how far the log reaches"),
+                Some(0) => self.role.ready(),
+                Some(missing) => self.role.waiting(format!("catching up, {missing} offsets behind")),
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Where partitions begin: at the store's position, as far as the log still has it.
+//!
+//! Owns: what is said about offsets that retention took, and about a log that ends before our position.
+
+use super::{BROKER_WAIT, Projector};
+use crate::inbox::InboxError;
+use crate::kafka::consumer::{Consumer, Partition};
+use crate::store::{Fold, Folded, Move, Standing, StoreError};
+
+/// Where a partition begins, and why nothing is folded from it, if so.
+type Start = (Partition, i64, Option<String>);
+
+/// What keeps partitions from beginning. All of it may pass.
+enum NotYet {
+    Brokers(rdkafka::error::KafkaError),
+    Store(StoreError),
+    /// Somebody else moved a partition just now.
+    Moved,
+}
+
+impl From<StoreError> for NotYet {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Projector {
+    /// Answers the group: partitions that were assigned begin.
+    pub(super) fn begin_assigned(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        let Some(given) = self.unanswered.clone() else {
+            return Ok(());
+        };
+        let Some(starts) = self.starts(consumer, &given)? else {
+            return Ok(());
+        };
+        let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
+        consumer.start_reading(&offsets)?;
+        self.unanswered = None;
+        self.begin(consumer, starts)?;
+        if self.paused {
+            consumer.pause(&given)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all partitions back to where the store stands.
+    pub(super) fn begin_anew(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        let Some(starts) = self.starts(consumer, &self.progress.partitions())? else {
+            return Ok(());
+        };
+        if starts.is_empty() {
+            self.astray = false;
+            return Ok(());
+        }
+        let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
+        match consumer.seek(&offsets, BROKER_WAIT) {
+            Ok(()) => {
+                self.batch.clear();
+                self.astray = false;
+                self.begin(consumer, starts)
+            }
+            Err(error) => {
+                if self.broker_backoff.failed() {
+                    tracing::warn!(%error, "partitions are not back where the store stands yet");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, consumer: &Consumer, starts: Vec<Start>) -> Result<(), InboxError> {
+        for (partition, start, held) in starts {
+            self.progress.begin(partition.clone(), start);
+            if let Some(place) = self.progress.get_mut(&partition).filter(|_| held.is_some()) {
+                place.held = held;
+                consumer.pause(&[partition])?;
+            }
+        }
+        self.lag_at = self.clock.elapsed();
+        Ok(())
+    }
+
+    /// Where `partitions` begin, or nothing if brokers or store do not answer now.
+    fn starts(&mut self, consumer: &Consumer, partitions: &[Partition]) -> Result<Option<Vec<Start>>, InboxError> {
+        if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
+            return Ok(None);
+        }
+        match self.find_starts(consumer, partitions) {
+            Ok(starts) => {
+                self.broker_backoff.succeeded();
+                self.store_answers();
+                return Ok(Some(starts));
+            }
+            Err(NotYet::Store(error)) => self.store_failed(error)?,
+            Err(NotYet::Brokers(error)) => {
+                if self.broker_backoff.failed() {
+                    tracing::warn!(%error, "the brokers do not say where the log begins and ends; asking again");
+                }
+            }
+            Err(NotYet::Moved) => {
+                self.broker_backoff.failed();
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_starts(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Vec<Start>, NotYet> {
+        let mut logs = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            logs.push(consumer.watermarks(partition, BROKER_WAIT).map_err(NotYet::Brokers)?);
+        }
+        let claims = partitions.iter().zip(&logs).map(|(partition, (low, _))| Standing {
+            topic: partition.topic.clone(),
+            partition: partition.number,
+            next: *low,
+        });
+        let claimed = self.runtime.block_on(self.store.claim(self.epoch, &claims.collect::<Vec<_>>()))?;
+        let placed = partitions.iter().zip(logs).zip(claimed);
+        placed.map(|((partition, log), standing)| self.start(partition, log, standing.next)).collect()
+    }
+
+    fn start(&self, partition: &Partition, (low, high): (i64, i64), stored: i64) -> Result<Start, NotYet> {
+        if stored > high {
+            let reason = format!(
+                "{partition} ends at offset {high}, but is folded up to {stored} in epoch {}: the topic was made anew without a new epoch",
+                self.epoch
+            );
+            tracing::error!(reason, "a partition is not folded");
+            return Ok((partition.clone(), high, Some(reason)));
+        }
+        if stored < low {
+            let lost = Move { topic: partition.topic.clone(), partition: partition.number, from: stored, to: low };
+            let fold = Fold { moves: vec![lost], ..Fold::default() };
+            if self.runtime.block_on(self.store.fold(self.epoch, &fold))? == Folded::Moved {
+                return Err(NotYet::Moved);
+            }
+            self.metrics.skipped.inc_by(u64::try_from(low - stored).unwrap_or(0));
+            tracing::error!(%partition, from = stored, to = low, "retention took offsets before they were folded; going on behind them");
+        }
+        Ok((partition.clone(), stored.max(low), None))
+    }
+}
