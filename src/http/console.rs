@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn the_page_connects_to_the_configured_path_and_loads_nothing_from_elsewhere() {
         let page = PAGE.replace(PATH_MARK, "/live");
-        assert!(page.contains("\"/live\"") && !page.contains(PATH_MARK));
+        assert!(page.contains("const PATH = \"/live\";") && !page.contains(PATH_MARK));
         assert!(!page.contains("http://") && !page.contains("https://"));
     }
 }
