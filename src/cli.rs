@@ -35,6 +35,18 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run everything embedded, with sample events flowing, to try things out.
     Demo(DemoArgs),
+    /// Check rules and schemas, and say every problem with its file and line.
+    Check(check::Args),
+    /// Show what the rules make of a record.
+    Render(render::Args),
+    /// Make a token to try things with.
+    Token(token::Args),
+    /// Be a device in a terminal: print notifications as they arrive, and acknowledge them.
+    Tail(tail::Args),
+    /// Produce an event.
+    Produce(produce::Args),
+    /// Make or check tidings' own topics.
+    Topics(topics::Args),
     /// Print the commented default configuration, or the one in force.
     Config(config::Args),
 }
