@@ -1,7 +1,7 @@
 //! The pure part of tidings: everything that is *decided*, with no runtime, broker, database, clock, environment or file
 //! system. Bytes and the time come in as arguments; decisions go out as values.
 //!
-//! Rooms, each may use those above it: `ids` `channel` `position` `time` `fate` `offsets`, then `notification`, then
+//! Rooms, each may use those above it: `ids` `channel` `position` `time` `fate` `offsets` `stretch`, then `notification`, then
 //! `record` and `event`, then `rules` and `delivery`, then `protocol`. ARCHITECTURE.md has the table.
 
 pub mod channel;
@@ -15,4 +15,5 @@ pub mod position;
 pub mod protocol;
 pub mod record;
 pub mod rules;
+pub mod stretch;
 pub mod time;

@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::stretch::{Stretch, Stretches};
 use crate::ids::NotificationId;
+use crate::stretch::{Stretch, Stretches};
 
 /// The most redelivered notifications that can be named at a time; the oldest go first.
 const AGAIN_LIMIT: usize = 128;

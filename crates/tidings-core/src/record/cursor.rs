@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use crate::channel::Channel;
-use crate::delivery::stretch::Stretches;
 use crate::ids::{DeviceId, UserId};
 use crate::position::Epoch;
+use crate::stretch::Stretches;
 
 /// The state of one device in one channel. Later records of the same key say more, never less, within an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
