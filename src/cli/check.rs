@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_is_right_takes_one_line() {
-        let report = check(shipped(), shipped_schemas(), Limits::default());
+        let report = Report { rules: 6, schemas: 5, problems: Vec::new() };
         insta::assert_snapshot!(printed(&report), @"6 rules, 5 schemas: no problems");
     }
 
@@ -73,10 +73,11 @@ mod tests {
     fn each_problem_takes_a_line_that_editors_can_follow() {
         let text = "[[rule]]\nname = \"a\"\nevent = \"payment:due\"\nuser = \"{{ user }}\"\ntype = \"t\"\n";
         let rules = [tidings_core::rules::File { name: "rules/a.toml", text }];
-        let report = check(&rules, shipped_schemas(), Limits::default());
+        let schemas: Vec<_> = shipped_schemas().iter().filter(|file| file.text.contains("payment:due")).copied().collect();
+        let report = check(&rules, &schemas, Limits::default());
         insta::assert_snapshot!(printed(&report), @r"
         rules/a.toml:4: `user` reads `user`, which schemas/events/payment.due.json does not have
-        1 rule, 5 schemas: 1 problem
+        1 rule, 1 schema: 1 problem
         ");
     }
 }

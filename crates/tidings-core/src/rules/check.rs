@@ -193,7 +193,8 @@ type = "t"
     #[test]
     fn what_is_shipped_has_no_problem() {
         let report = check(shipped(), shipped_schemas(), Limits::default());
-        assert_eq!(report, Report { rules: 6, schemas: 5, problems: Vec::new() });
+        assert_eq!(report.problems, []);
+        assert_eq!((report.rules > 0, report.schemas), (true, shipped_schemas().len()));
     }
 
     #[test]
