@@ -69,8 +69,6 @@ struct Owed {
 struct Context {
     /// Shared with librdkafka's callback, which runs inside `poll` on the same thread.
     owed: Mutex<Option<Owed>>,
-    /// The answer to the last asynchronous commit; shared likewise.
-    commit_answer: Mutex<Option<Result<(), KafkaError>>>,
     closing: AtomicBool,
 }
 
@@ -91,11 +89,6 @@ impl ConsumerContext for Context {
         };
         *self.owed.lock() = Some(Owed { decision, told: false });
     }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, offsets: &TopicPartitionList) {
-        let refused = offsets.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error);
-        *self.commit_answer.lock() = Some(result.and(refused));
-    }
 }
 
 /// A member of a consumer group. Dropping it leaves the group without committing.
@@ -109,7 +102,7 @@ impl Consumer {
     /// # Errors
     /// If a property is wrong.
     pub fn join(cluster: &Cluster, service: &str, topics: &[&str]) -> Result<Self, KafkaError> {
-        let context = Context { owed: Mutex::new(None), commit_answer: Mutex::new(None), closing: AtomicBool::new(false) };
+        let context = Context { owed: Mutex::new(None), closing: AtomicBool::new(false) };
         let inner: BaseConsumer<Context> = cluster.consumer(service).create_with_context(context)?;
         inner.subscribe(topics)?;
         Ok(Self { inner })
@@ -232,17 +225,23 @@ impl Consumer {
     ///
     /// # Errors
     /// With [`CommitMode::Sync`], if the brokers did not take them; with [`CommitMode::Async`], only if nothing was sent:
-    /// [`Consumer::commit_answer`] has the brokers' answer.
+    /// the brokers' answer is not told.
     pub fn commit(&self, done: &[(Partition, i64)], mode: CommitMode) -> Result<(), KafkaError> {
         if done.is_empty() { Ok(()) } else { self.inner.commit(&offsets(done)?, mode) }
     }
 
-    /// The answer to the last asynchronous commit, once, after the `poll` that brought it.
+    /// Notes how far partitions that are being read are done, and commits what is noted and not committed yet, without waiting.
+    /// What the brokers do not take is sent again by the next call. Partitions that are given back, and a consumer that is
+    /// dropped, wait for commits under way.
     ///
     /// # Errors
-    /// The inner one, if the brokers did not take one of the offsets.
-    pub fn commit_answer(&self) -> Option<Result<(), KafkaError>> {
-        self.inner.context().commit_answer.lock().take()
+    /// If librdkafka refuses the list: none of these is being read.
+    pub fn commit_progress(&self, done: &[(Partition, i64)]) -> Result<(), KafkaError> {
+        if !done.is_empty() {
+            self.inner.store_offsets(&offsets(done)?)?;
+        }
+        // An answer of an asynchronous commit cannot be had from this binding; librdkafka itself keeps the books here.
+        self.inner.commit_consumer_state(CommitMode::Async)
     }
 
     /// Those of `topics` that the brokers do not have, or do not show us.
@@ -278,6 +277,8 @@ impl Drop for Consumer {
             Some(Decision::Revoke(gone) | Decision::Lose(gone)) => self.stop_reading(&gone),
         };
         answered.unwrap_or_else(|error| tracing::debug!(%error, "the group's last decision was not answered"));
+        // Closing alone does not leave the group if nothing is assigned, and the others would wait for our session to end.
+        self.inner.unsubscribe();
     }
 }
 

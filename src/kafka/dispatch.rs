@@ -4,7 +4,6 @@
 //! workers do: they answer each record once. Full queue of a worker: polling waits a moment, then its partitions are paused
 //! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
 
-mod commits;
 mod handover;
 mod holdings;
 mod lanes;
@@ -30,7 +29,6 @@ use crate::clock::Clock;
 use crate::config::Start;
 use crate::telemetry::health::Role;
 
-use commits::Commits;
 use handover::Arriving;
 pub use holdings::Lease;
 use holdings::{Holdings, Spot};
@@ -170,7 +168,7 @@ pub struct Dispatch<A> {
     holdings: Holdings,
     lanes: Lanes<A>,
     answers: Receiver<Answer<A>>,
-    commits: Commits,
+    commit_due: Duration,
     standing: Standing,
     /// Partitions that the group gave us and that we do not read yet, and when to ask the brokers for their offsets.
     arriving: Option<Arriving>,
@@ -188,7 +186,7 @@ impl<A> Dispatch<A> {
             holdings: Holdings::default(),
             lanes: Lanes::new(queues),
             answers,
-            commits: Commits::new(plan.commit_interval),
+            commit_due: plan.commit_interval,
             standing: Standing::new(tell.role, plan.topics.clone()),
             arriving: None,
             range_check_due: None,

@@ -5,18 +5,12 @@
 
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
-
-use super::commits::Ended;
 use super::start::{self, Beginning};
 use super::{Dispatch, DispatchError};
-use crate::kafka::consumer::{Consumer, Partition, Step};
+use crate::kafka::consumer::{Consumer, Partition};
 
-/// How long the brokers may take for the last commit of partitions that go.
-const COMMIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long to wait before the brokers are asked again.
 const BACKOFF: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(10);
 
 const GONE: &str = "are gone from the topic (its retention removed them before they were read). To go on behind them, stop \
                     tidings, move the group with `kafka-consumer-groups --reset-offsets --to-earliest`, and start it again";
@@ -76,12 +70,12 @@ impl<A> Dispatch<A> {
         Ok(())
     }
 
-    /// Finishes, fences, commits and gives back.
+    /// Finishes, fences, commits and gives back. librdkafka keeps the group waiting until the commit is answered.
     pub(super) fn hand_back(&mut self, consumer: &Consumer, gone: &[Partition]) -> Result<(), DispatchError> {
         self.standing.left();
         self.finish(gone)?;
         self.fence(gone);
-        self.commit_now(consumer)?;
+        self.commit(consumer);
         self.give_up(consumer, gone)
     }
 
@@ -135,40 +129,13 @@ impl<A> Dispatch<A> {
         }
     }
 
-    /// Commits all that is done, and waits for the brokers' answer, within a limit.
-    fn commit_now(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
-        let deadline = self.clock.elapsed() + COMMIT_LIMIT;
-        self.await_commit(consumer, deadline)?;
-        self.commits.send(consumer, &self.holdings, self.clock.elapsed());
-        self.await_commit(consumer, deadline)
-    }
-
-    fn await_commit(&mut self, consumer: &Consumer, deadline: Duration) -> Result<(), DispatchError> {
-        while self.commits.is_under_way() {
-            if self.clock.elapsed() >= deadline {
-                tracing::warn!("the brokers did not answer a commit in time; some records may be read again");
-                return Ok(());
-            }
-            match consumer.poll(POLL)? {
-                Step::Record(record) => self.hand_out(consumer, &record)?,
-                Step::OutOfRange => self.range_check_due = Some(Duration::ZERO),
-                // The group's decisions wait for this one's answer, or for the end.
-                _ => {}
-            }
-            if self.commits.take_answer(consumer, &mut self.holdings) == Ended::Taken {
-                self.meters.commits.inc();
-            }
-        }
-        Ok(())
-    }
-
-    /// The end: finish, fence, commit. Dropping the consumer leaves the group.
+    /// The end: finish, fence, commit. Dropping the consumer waits for that commit and leaves the group.
     pub(super) fn drain(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
         let all = self.holdings.partitions();
         consumer.pause(&all)?;
         self.finish(&all)?;
         self.fence(&all);
-        self.commit_now(consumer)?;
+        self.commit(consumer);
         self.measure();
         Ok(())
     }
@@ -201,9 +168,13 @@ impl<A> Dispatch<A> {
             }
         }
         self.range_check_due = None;
-        if found.is_empty() {
+        if found.is_empty() && !fine.is_empty() {
             // librdkafka stopped one of these; a seek sets it going.
-            return Ok(consumer.seek(&fine, BACKOFF).or_else(again)?);
+            if let Err(error) = consumer.seek(&fine, BACKOFF) {
+                tracing::warn!(%error, "a partition could not be set going; it is tried again");
+                self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
+            }
+            return Ok(());
         }
         for (partition, why) in found {
             consumer.pause(std::slice::from_ref(&partition))?;
@@ -215,9 +186,4 @@ impl<A> Dispatch<A> {
         self.measure();
         Ok(())
     }
-}
-
-fn again(error: KafkaError) -> Result<(), KafkaError> {
-    tracing::warn!(%error, "a partition could not be set going; it is tried again when librdkafka reports it");
-    Ok(())
 }

@@ -53,16 +53,17 @@ pub(super) struct Spot {
 pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     pub(super) tracker: Tracker,
-    /// What the group has committed, as far as the brokers have told us.
-    pub(super) committed: Option<i64>,
+    /// What was last sent to be committed.
+    sent: Option<i64>,
     /// Why it is not read, if it is not.
     pub(super) unreadable: Option<String>,
 }
 
 impl Held {
-    /// The offset to commit, if there is news.
-    pub(super) fn news(&self) -> Option<(Partition, i64)> {
-        let offset = self.tracker.committable().filter(|offset| Some(*offset) != self.committed)?;
+    /// The offset to commit, if there is news, once.
+    fn news(&mut self) -> Option<(Partition, i64)> {
+        let offset = self.tracker.committable().filter(|offset| Some(*offset) != self.sent)?;
+        self.sent = Some(offset);
         Some((self.lease.partition.clone(), offset))
     }
 
@@ -93,7 +94,7 @@ impl Holdings {
         self.index.entry(Arc::clone(&partition.topic)).or_default().insert(partition.number, place);
         let tracker = Tracker::new(Generation(self.generation), start);
         let lease = Arc::new(Lease { partition, place, lane, over: AtomicBool::new(false) });
-        self.places[place].insert(Held { lease, tracker, committed: None, unreadable: None })
+        self.places[place].insert(Held { lease, tracker, sent: None, unreadable: None })
     }
 
     /// Ends a partition's stay: what comes late of it is ignored.
@@ -119,6 +120,11 @@ impl Holdings {
     pub(super) fn done(&mut self, spot: Spot) -> Shown {
         let held = self.places.get_mut(spot.place).and_then(Option::as_mut);
         held.map_or(Shown::Ignored, |held| held.tracker.done(spot.claim))
+    }
+
+    /// What is done since the last time of asking: the offset to commit of each partition.
+    pub(super) fn news(&mut self) -> Vec<(Partition, i64)> {
+        self.places.iter_mut().flatten().filter_map(Held::news).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {

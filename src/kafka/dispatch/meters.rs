@@ -11,7 +11,6 @@ pub struct Meters {
     pub(super) paused: Gauge,
     pub(super) unreadable: Gauge,
     pub(super) commits: Counter,
-    pub(super) failed_commits: Counter,
 }
 
 impl Meters {
@@ -20,7 +19,6 @@ impl Meters {
         registry.register("in_flight", "Records handed to workers and not done yet", self.in_flight.clone());
         registry.register("paused", "Partitions paused because their worker has no room", self.paused.clone());
         registry.register("unreadable", "Partitions not read because records of them are gone", self.unreadable.clone());
-        registry.register("commits", "Commits that the brokers took", self.commits.clone());
-        registry.register("failed_commits", "Commits that the brokers did not take", self.failed_commits.clone());
+        registry.register("commits", "Commits sent with news", self.commits.clone());
     }
 }

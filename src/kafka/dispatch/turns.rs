@@ -9,7 +9,6 @@ use crossbeam_channel::RecvTimeoutError;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
-use super::commits::Ended;
 use super::{Answer, Arriving, Dispatch, DispatchError, Source, Task};
 use crate::kafka::consumer::{Consumer, Step};
 
@@ -33,18 +32,9 @@ impl<A> Dispatch<A> {
             self.resume(consumer)?;
         }
         let now = self.clock.elapsed();
-        match self.commits.take_answer(consumer, &mut self.holdings) {
-            Ended::Nothing => {}
-            Ended::Taken => {
-                self.meters.commits.inc();
-                self.standing.well();
-            }
-            Ended::Failed => {
-                self.meters.failed_commits.inc();
-            }
-        }
-        if self.commits.is_due(now) {
-            self.commits.send(consumer, &self.holdings, now);
+        if now >= self.commit_due {
+            self.commit_due = now + self.plan.commit_interval;
+            self.commit(consumer);
             self.measure();
         }
         if self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
@@ -55,6 +45,18 @@ impl<A> Dispatch<A> {
         }
         self.standing.probe(consumer, now);
         Ok(())
+    }
+
+    /// Commits what is done. What the brokers do not take is sent again with the next.
+    pub(super) fn commit(&mut self, consumer: &Consumer) {
+        let news = self.holdings.news();
+        match consumer.commit_progress(&news) {
+            Ok(()) if news.is_empty() => {}
+            Ok(()) => {
+                self.meters.commits.inc();
+            }
+            Err(error) => tracing::warn!(%error, "offsets were not committed; these records may be read again"),
+        }
     }
 
     /// One step of the group.
