@@ -11,6 +11,7 @@ pub mod tail;
 pub mod token;
 pub mod render;
 pub mod topics;
+pub mod store;
 
 use std::path::PathBuf;
 
