@@ -13,5 +13,6 @@ pub mod http;
 pub mod courier;
 pub mod inbox;
 pub mod kafka;
+pub mod pipeline;
 pub mod store;
 pub mod telemetry;

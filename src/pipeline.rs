@@ -1,0 +1,167 @@
+//! The pipeline: records of domain topics become notifications, or are ignored, or are buried in `dlq`. One record, one verdict.
+//!
+//! Owns: its threads, from their start to their joining. Refuses to mark a record done before the brokers have all that follows
+//! from it. Neighbours: core `rules` decides, `kafka::dispatch` reads and commits; gateway, inbox and courier read what is written.
+
+mod flight;
+mod meters;
+mod publish;
+mod worker;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use rdkafka::error::KafkaError;
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::rules::RuleSet;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::PipelineConfig;
+use crate::kafka::cluster::Cluster;
+use crate::kafka::consumer::Consumer;
+use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Task, Tell};
+use crate::kafka::producer::Producer;
+use crate::telemetry::Metrics;
+use crate::telemetry::health::Role;
+
+use flight::{Again, Way};
+use meters::Meters;
+use publish::Publisher;
+use worker::Worker;
+
+const SERVICE: &str = "pipeline";
+
+/// What the pipeline needs.
+pub struct Parts {
+    /// Where records come from and go to.
+    pub cluster: Cluster,
+    /// Its section.
+    pub config: PipelineConfig,
+    /// What was read is finished within this time when partitions go, and at the end.
+    pub drain_timeout: Duration,
+    /// The rules.
+    pub rules: RuleSet,
+    /// This process, for dead letters.
+    pub node: NodeId,
+    /// Monotonic time.
+    pub clock: Clock,
+    /// Where its numbers are shown.
+    pub metrics: Metrics,
+    /// Where it tells how it stands.
+    pub role: Role,
+}
+
+/// Why the pipeline ended though nobody asked for it.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// A client could not be made: a property is wrong.
+    #[error("the pipeline's Kafka client could not be made")]
+    Client(#[source] KafkaError),
+    /// A thread could not be started.
+    #[error("the thread {name} could not be started")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread panicked.
+    #[error("the thread {name} panicked, which is a bug")]
+    Panicked {
+        /// Its name.
+        name: String,
+    },
+    /// Reading or writing failed for good.
+    #[error("the pipeline cannot go on")]
+    Dispatch(#[from] DispatchError),
+}
+
+impl PipelineError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Client(_) => Cause::Refused,
+            Self::Thread { .. } | Self::Dispatch(DispatchError::Consumer(_)) => Cause::Dependency,
+            Self::Dispatch(DispatchError::Produce(error)) => error.cause(),
+            Self::Panicked { .. } | Self::Dispatch(DispatchError::WorkerGone) => Cause::Bug,
+        }
+    }
+}
+
+/// Runs until `stop`, then finishes what was read, commits it and leaves the group.
+///
+/// # Errors
+/// If it has to end before that. What was not written is not committed, and read again at the next start.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineError> {
+    let stop = stop.child_token();
+    // Whoever drops this future stops the threads.
+    let _guard = stop.clone().drop_guard();
+    let (tell, told) = oneshot::channel();
+    let thread = spawn(SERVICE.to_owned(), move || {
+        // The receiver is gone only when the future was dropped.
+        let _ = tell.send(serve(parts, &stop));
+    })?;
+    let outcome = told.await;
+    match (thread.join(), outcome) {
+        (Ok(()), Ok(outcome)) => outcome,
+        _ => Err(PipelineError::Panicked { name: SERVICE.to_owned() }),
+    }
+}
+
+/// The polling thread, from its first line to its last. Workers end when their queues do.
+fn serve(parts: Parts, stop: &CancellationToken) -> Result<(), PipelineError> {
+    let numbers = dispatch::Meters::default();
+    let meters = Meters::default();
+    parts.metrics.register(SERVICE, |registry| {
+        numbers.register(registry);
+        meters.register(registry);
+    });
+    let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
+    let topics = parts.config.topics.iter().map(String::as_str).collect::<Vec<_>>();
+    let consumer = Consumer::join(&parts.cluster, SERVICE, &topics).map_err(PipelineError::Client)?;
+
+    let Answers { sender, receiver } = dispatch::answers();
+    let way = Arc::new(Way::new(sender, meters.notifications.clone()));
+    let (mut queues, mut workers) = (Vec::new(), Vec::new());
+    for number in 0..parts.config.workers.get() {
+        let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
+        let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
+        let worker = Worker::new(parts.rules.clone(), publisher, meters.clone());
+        queues.push(sender);
+        workers.push(start(worker, number, receiver)?);
+    }
+    drop(way);
+
+    let plan = Plan {
+        topics: parts.config.topics.clone(),
+        start: parts.config.start,
+        commit_interval: parts.config.commit_interval.0,
+        drain_timeout: parts.drain_timeout,
+    };
+    let tell = Tell { clock: parts.clock, meters: numbers, role: parts.role };
+    let outcome = Dispatch::new(plan, queues, receiver, tell).run(consumer, stop);
+
+    let mut panicked = None;
+    for (name, worker) in workers {
+        if worker.join().is_err() {
+            panicked = Some(PipelineError::Panicked { name });
+        }
+    }
+    panicked.map_or(outcome.map_err(PipelineError::Dispatch), Err)
+}
+
+fn start(worker: Worker, number: usize, queue: Receiver<Task<Again>>) -> Result<(String, JoinHandle<()>), PipelineError> {
+    let name = format!("{SERVICE}-{number}");
+    Ok((name.clone(), spawn(name, move || worker.run(&queue))?))
+}
+
+fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, PipelineError> {
+    std::thread::Builder::new().name(name.clone()).spawn(body).map_err(|source| PipelineError::Thread { name, source })
+}

@@ -1,0 +1,120 @@
+//! A flight: a record whose notifications or dead letter are on their way to the brokers.
+//!
+//! Owns: the count of what is not acknowledged yet, shared by the tickets of all that follows from one record. The last one
+//! settled tells the polling thread: done, or what was refused. Neighbours: `publish` sends, `kafka::dispatch` is told.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::Sender;
+use prometheus_client::metrics::counter::Counter;
+use tidings_core::rules::Burial;
+
+use crate::kafka::dispatch::{Answer, Source};
+use crate::kafka::producer::{ProduceError, Ticket, Written};
+
+/// The way back to the polling thread.
+pub(super) struct Way {
+    answers: Sender<Answer<Again>>,
+    notifications: Counter,
+}
+
+impl Way {
+    pub(super) fn new(answers: Sender<Answer<Again>>, notifications: Counter) -> Self {
+        Self { answers, notifications }
+    }
+
+    /// Tells the polling thread; waits if its queue is full. Once it has ended, nobody needs to know.
+    pub(super) fn tell(&self, answer: Answer<Again>) {
+        let _ = self.answers.send(answer);
+    }
+}
+
+/// What is written for a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Notification,
+    DeadLetter,
+    Stub,
+}
+
+/// A record of which something was too large for its topic, on its way back to its worker.
+pub(super) struct Again {
+    pub(super) flight: Arc<Flight>,
+    pub(super) refused: What,
+}
+
+/// A record and what is on its way because of it.
+pub(super) struct Flight {
+    pub(super) source: Source,
+    /// Why it is buried, once it is.
+    pub(super) burial: OnceLock<Burial>,
+    way: Arc<Way>,
+    /// Shared by the tickets, which the producer's thread settles, and the worker, which holds one until it has sent all.
+    outstanding: AtomicU32,
+    /// What was too large, as `What`; 0 for nothing. Shared likewise.
+    refused: AtomicU8,
+}
+
+impl Flight {
+    /// A record for which its worker is about to send something. [`Flight::settle`] ends that.
+    pub(super) fn new(source: Source, way: &Arc<Way>) -> Arc<Self> {
+        let (outstanding, refused) = (AtomicU32::new(1), AtomicU8::new(0));
+        Arc::new(Self { source, burial: OnceLock::new(), way: Arc::clone(way), outstanding, refused })
+    }
+
+    /// The same for a record whose first flight has ended with something refused.
+    pub(super) fn renew(&self) {
+        self.refused.store(0, Ordering::Relaxed);
+        self.outstanding.store(1, Ordering::Release);
+    }
+
+    /// A ticket for something that is about to be sent.
+    pub(super) fn ticket(self: &Arc<Self>, what: What) -> Box<Passage> {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        Box::new(Passage { flight: Arc::clone(self), what })
+    }
+
+    /// One thing less is outstanding. The last one tells the polling thread.
+    pub(super) fn settle(self: &Arc<Self>) {
+        if self.outstanding.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let refused = match self.refused.load(Ordering::Relaxed) {
+            0 => return self.way.tell(Answer::Done(self.source.done())),
+            1 => What::Notification,
+            2 => What::DeadLetter,
+            _ => What::Stub,
+        };
+        let task = Again { flight: Arc::clone(self), refused };
+        self.way.tell(Answer::Again { lane: self.source.lease.lane(), task });
+    }
+}
+
+/// The ticket of one written record.
+pub(super) struct Passage {
+    flight: Arc<Flight>,
+    what: What,
+}
+
+impl Ticket for Passage {
+    fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
+        match outcome {
+            Ok(_) if self.what == What::Notification => {
+                self.flight.way.notifications.inc();
+            }
+            Ok(_) => {}
+            Err(ProduceError::TooLarge { .. }) => {
+                let code = match self.what {
+                    What::Notification => 1,
+                    What::DeadLetter => 2,
+                    What::Stub => 3,
+                };
+                self.flight.refused.store(code, Ordering::Relaxed);
+            }
+            // Never settled, so never committed.
+            Err(error) => return self.flight.way.tell(Answer::Failed(error)),
+        }
+        self.flight.settle();
+    }
+}

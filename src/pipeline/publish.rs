@@ -1,0 +1,186 @@
+//! Publishing: carries out a verdict, by producing notifications or a dead letter.
+//!
+//! Owns: what the records on `notifications` and `dlq` look like as a whole, and what happens when one is too large. Refuses to
+//! give up: while the producer's queue is full it waits, and nothing is burnt. Neighbours: `worker` decides, `flight` counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::message::OwnedHeaders;
+use sha2::{Digest as _, Sha256};
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::record::dead_letter::{DeadLetter, Header};
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::{RecordError, encode_into};
+use tidings_core::rules::Burial;
+
+use crate::kafka::dispatch::{Answer, Source};
+use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket as _, version_header};
+use crate::kafka::topic::TopicNames;
+
+use super::flight::{Again, Flight, Passage, Way, What};
+
+/// How much of a record's value a stub keeps, and the most that its key may have.
+const STUB_BYTES: usize = 64 * 1024;
+/// The longest wait between two looks at a full queue.
+const BACKOFF_LIMIT: Duration = Duration::from_millis(50);
+
+/// Writes what follows from records.
+pub(super) struct Publisher {
+    producer: Arc<Producer<Passage>>,
+    way: Arc<Way>,
+    notifications: String,
+    dlq: String,
+    node: NodeId,
+    version: [Header; 1],
+    /// Used again for each value.
+    buffer: Vec<u8>,
+}
+
+impl Publisher {
+    pub(super) fn new(producer: Arc<Producer<Passage>>, way: Arc<Way>, names: &TopicNames, node: NodeId) -> Self {
+        Self {
+            producer,
+            way,
+            notifications: names.notifications(),
+            dlq: names.dlq(),
+            node,
+            version: [version_header::<NotificationRecord>()],
+            buffer: Vec::with_capacity(1024),
+        }
+    }
+
+    /// Nothing follows from this record.
+    pub(super) fn done(&self, source: &Source) {
+        self.way.tell(Answer::Done(source.done()));
+    }
+
+    /// This thread is panicking.
+    pub(super) fn died(&self) {
+        self.way.tell(Answer::Died);
+    }
+
+    /// Writes the notifications of a record.
+    ///
+    /// # Errors
+    /// If one cannot be written as JSON; then none was sent.
+    pub(super) fn notify(&mut self, source: Source, notifications: &[NotificationRecord]) -> Result<(), (Source, RecordError)> {
+        self.buffer.clear();
+        let mut ends = Vec::with_capacity(notifications.len());
+        for notification in notifications {
+            if let Err(error) = encode_into(notification, &mut self.buffer) {
+                return Err((source, error));
+            }
+            ends.push(self.buffer.len());
+        }
+        let flight = Flight::new(source, &self.way);
+        let mut from = 0;
+        for (notification, to) in notifications.iter().zip(ends) {
+            let record = Outgoing {
+                topic: &self.notifications,
+                partition: None,
+                key: Some(notification.channel.as_str().as_bytes()),
+                value: self.buffer.get(from..to),
+                headers: &self.version,
+            };
+            self.send(&flight, What::Notification, record, None);
+            from = to;
+        }
+        flight.settle();
+        Ok(())
+    }
+
+    /// Writes a record to `dlq`, as it came, with the reason.
+    pub(super) fn bury(&self, source: Source, burial: Burial) {
+        self.bury_flight(&Flight::new(source, &self.way), burial);
+    }
+
+    /// Goes on with a record of which something was refused as too large. Gives the reason if it is buried for it now.
+    pub(super) fn again(&self, again: &Again) -> Option<&'static str> {
+        let Again { flight, refused } = again;
+        flight.renew();
+        match refused {
+            What::Notification => {
+                let burial = Burial {
+                    stage: "publish",
+                    cause: Cause::Refused,
+                    class: "notification_too_large",
+                    message: format!("a notification of it is larger than `max.message.bytes` of {} allows", self.notifications),
+                };
+                let class = burial.class;
+                self.bury_flight(flight, burial);
+                return Some(class);
+            }
+            What::DeadLetter => self.bury_stub(flight),
+            What::Stub => {
+                self.way.tell(Answer::Failed(ProduceError::TooLarge { topic: self.dlq.clone() }));
+            }
+        }
+        None
+    }
+
+    fn bury_flight(&self, flight: &Arc<Flight>, burial: Burial) {
+        let burial = flight.burial.get_or_init(|| burial);
+        let source = &flight.source;
+        let context = self.context(source, burial);
+        let record = Outgoing {
+            topic: &self.dlq,
+            partition: None,
+            key: source.key.as_deref(),
+            value: source.value.as_deref(),
+            headers: &context,
+        };
+        self.send(flight, What::DeadLetter, record, source.headers.as_ref());
+        flight.settle();
+    }
+
+    /// What remains of a record that not even `dlq` takes: where it was, a hash, and its beginning.
+    fn bury_stub(&self, flight: &Arc<Flight>) {
+        let source = &flight.source;
+        let value = source.value.as_deref().unwrap_or_default();
+        let kept = value.get(..value.len().min(STUB_BYTES));
+        let mut context = flight.burial.get().map(|burial| self.context(source, burial)).unwrap_or_default();
+        let digest = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        context.push(("tidings-truncated".to_owned(), Some(b"true".to_vec())));
+        context.push(("tidings-original-bytes".to_owned(), Some(value.len().to_string().into_bytes())));
+        context.push(("tidings-original-sha256".to_owned(), Some(digest.into_bytes())));
+        let key = source.key.as_deref().filter(|key| key.len() <= STUB_BYTES);
+        let record = Outgoing { topic: &self.dlq, partition: None, key, value: kept, headers: &context };
+        self.send(flight, What::Stub, record, None);
+        flight.settle();
+    }
+
+    fn context(&self, source: &Source, burial: &Burial) -> Vec<Header> {
+        let partition = source.lease.partition();
+        DeadLetter {
+            topic: &partition.topic,
+            partition: partition.number,
+            offset: source.offset,
+            timestamp: Some(source.timestamp),
+            stage: burial.stage,
+            cause: burial.cause,
+            class: burial.class,
+            message: &burial.message,
+            node: &self.node,
+        }
+        .headers()
+    }
+
+    /// Hands a record to the producer. While its queue is full this waits, unless the partition is no longer ours.
+    fn send(&self, flight: &Arc<Flight>, what: What, record: Outgoing<'_>, carried: Option<&OwnedHeaders>) {
+        let mut ticket = flight.ticket(what);
+        let mut wait = Duration::from_millis(1);
+        loop {
+            match self.producer.send_carrying(record, carried, ticket) {
+                Ok(()) => return,
+                // The record is read again by whoever has the partition next; showing it as done is ignored by now.
+                Err((ProduceError::QueueFull, _)) if flight.source.lease.is_over() => return flight.settle(),
+                Err((ProduceError::QueueFull, returned)) => ticket = returned,
+                Err((error, ticket)) => return ticket.settled(Err(error)),
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(BACKOFF_LIMIT);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A worker: decides on the records of its partitions, in their order.
+//!
+//! Owns: one thread's part of the work. Refuses records of partitions that are no longer ours. Neighbours: core `rules`
+//! decides, `publish` carries it out.
+
+use crossbeam_channel::Receiver;
+use tidings_core::event::SourceRecord;
+use tidings_core::fate::Cause;
+use tidings_core::rules::{Burial, RuleSet, Verdict, decide};
+
+use crate::kafka::dispatch::{Source, Task};
+
+use super::flight::Again;
+use super::meters::{Meters, Tally};
+use super::publish::Publisher;
+
+/// What one thread needs.
+pub(super) struct Worker {
+    rules: RuleSet,
+    publisher: Publisher,
+    tally: Tally,
+}
+
+impl Worker {
+    pub(super) fn new(rules: RuleSet, publisher: Publisher, meters: Meters) -> Self {
+        Self { rules, publisher, tally: Tally::new(meters) }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self, queue: &Receiver<Task<Again>>) {
+        for task in queue {
+            match task {
+                Task::New(source) => self.decide(source),
+                Task::Again(again) => {
+                    if let Some(class) = self.publisher.again(&again) {
+                        self.buried(&again.flight.source, class);
+                    }
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, source: Source) {
+        if source.lease.is_over() {
+            return self.publisher.done(&source);
+        }
+        let partition = source.lease.partition().clone();
+        let _span =
+            tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
+                .entered();
+        let verdict = decide(
+            &self.rules,
+            &SourceRecord {
+                topic: &partition.topic,
+                partition: partition.number,
+                offset: source.offset,
+                timestamp: source.timestamp,
+                value: source.value.as_deref(),
+            },
+        );
+        self.tally.verdict(&partition.topic, &verdict);
+        match verdict {
+            Verdict::Ignore(reason) => {
+                tracing::debug!(reason = reason.name(), "ignored");
+                self.publisher.done(&source);
+            }
+            Verdict::Notify(notifications) => {
+                tracing::debug!(notifications = notifications.len(), "notified");
+                if let Err((source, error)) = self.publisher.notify(source, &notifications) {
+                    let message = error.to_string();
+                    self.bury(
+                        source,
+                        Burial { stage: "publish", cause: Cause::Refused, class: "notification_unwritable", message },
+                    );
+                }
+            }
+            Verdict::Bury(burial) => self.bury(source, burial),
+        }
+    }
+
+    fn bury(&mut self, source: Source, burial: Burial) {
+        self.buried(&source, burial.class);
+        self.publisher.bury(source, burial);
+    }
+
+    /// Said loudly once for each class, so that a flood of bad records is no flood of lines. The message stays out of the log,
+    /// since it may quote the record; it is in the headers on `dlq`.
+    fn buried(&mut self, source: &Source, class: &'static str) {
+        let (partition, offset) = (source.lease.partition(), source.offset);
+        if self.tally.buried(class) == 1 {
+            tracing::warn!(%partition, offset, class, "a record was buried in dlq; later ones of this class are only counted");
+        } else {
+            tracing::debug!(%partition, offset, class, "buried");
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.publisher.died();
+        }
+    }
+}
