@@ -96,6 +96,15 @@ impl Tracker {
         self.committable
     }
 
+    /// Notes that the log holds no record below `offset` that was not handed out: what lies there are markers of transactions
+    /// and gaps of compaction. Does nothing while a record is in flight, or if `offset` is not news.
+    pub fn passed(&mut self, offset: i64) {
+        if self.open.is_empty() && offset > self.position {
+            self.position = offset;
+            self.committable = Some(offset);
+        }
+    }
+
     /// The next offset that may be handed out.
     #[must_use]
     pub fn position(&self) -> i64 {
@@ -143,7 +152,8 @@ mod tests {
             }
             let mine = self.records.iter().filter(|(claim, ..)| claim.generation == current);
             let prefix = mine.take_while(|(_, _, done)| *done).last();
-            self.committable = prefix.map(|(_, offset, _)| offset + 1).or(self.committable);
+            // What was passed lies behind everything done before it.
+            self.committable = prefix.map(|(_, offset, _)| offset + 1).max(self.committable);
         }
 
         fn in_flight(&self) -> usize {
@@ -157,6 +167,8 @@ mod tests {
         HandOut(i64),
         /// Show one of the claims given so far, of any generation, perhaps again.
         Done(prop::sample::Index),
+        /// Nothing lies in the next so many offsets.
+        Passed(i64),
         /// The partition goes and comes back at what was committable.
         Revoke,
     }
@@ -165,6 +177,7 @@ mod tests {
         let act = prop_oneof![
             6 => (1..5_i64).prop_map(Act::HandOut),
             8 => any::<prop::sample::Index>().prop_map(Act::Done),
+            2 => (0..4_i64).prop_map(Act::Passed),
             1 => Just(Act::Revoke),
         ];
         prop::collection::vec(act, 1..200)
@@ -191,6 +204,13 @@ mod tests {
                         naive.done(claim);
                     }
                     Act::Done(_) => {}
+                    Act::Passed(step) => {
+                        let offset = tracker.position() + step;
+                        if naive.in_flight() == 0 && step > 0 {
+                            naive.committable = Some(offset);
+                        }
+                        tracker.passed(offset);
+                    }
                     Act::Revoke => {
                         naive.generation += 1;
                         tracker.fence(Generation(naive.generation), tracker.committable().unwrap_or(start));
@@ -229,6 +249,19 @@ mod tests {
         assert_eq!(tracker.committable(), None);
         assert_eq!(tracker.done(first), Shown::Done);
         assert_eq!(tracker.committable(), Some(10));
+    }
+
+    #[test]
+    fn markers_behind_the_last_record_are_passed_once_it_is_done() {
+        let mut tracker = Tracker::new(Generation(1), 5);
+        let claim = tracker.handed_out(5).unwrap();
+        tracker.passed(8);
+        assert_eq!((tracker.committable(), tracker.position()), (None, 6), "a record is in flight");
+        tracker.done(claim);
+        tracker.passed(8);
+        assert_eq!((tracker.committable(), tracker.position()), (Some(8), 8));
+        tracker.passed(7);
+        assert_eq!(tracker.committable(), Some(8), "never backwards");
     }
 
     #[test]

@@ -122,6 +122,16 @@ impl Holdings {
         held.map_or(Shown::Ignored, |held| held.tracker.done(spot.claim))
     }
 
+    /// Notes how far the consumer has come: what lies before it and was not handed out is no record.
+    pub(super) fn passed(&mut self, positions: &[(Partition, i64)]) {
+        for (partition, position) in positions {
+            let held = self.find(&partition.topic, partition.number);
+            if let Some(held) = held.filter(|held| held.unreadable.is_none() && !held.lease.is_over()) {
+                held.tracker.passed(*position);
+            }
+        }
+    }
+
     /// What is done since the last time of asking: the offset to commit of each partition.
     pub(super) fn news(&mut self) -> Vec<(Partition, i64)> {
         self.places.iter_mut().flatten().filter_map(Held::news).collect()

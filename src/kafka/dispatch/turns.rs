@@ -34,6 +34,7 @@ impl<A> Dispatch<A> {
         let now = self.clock.elapsed();
         if now >= self.commit_due {
             self.commit_due = now + self.plan.commit_interval;
+            self.holdings.passed(&consumer.positions()?);
             self.commit(consumer);
             self.measure();
         }
