@@ -252,17 +252,18 @@ impl Projector {
             return;
         }
         self.lag_at = now + LAG_INTERVAL;
-        // Brokers that do not answer are told of by `kafka`'s own role.
-        if let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) {
-            let mut lag = 0;
-            for (partition, end) in ends {
-                if let Some(place) = self.progress.get_mut(&partition) {
-                    place.goal.get_or_insert(end);
-                    lag += (end - place.stored).max(0);
-                }
+        // Brokers that do not answer are told of by `kafka`'s own role; commits would only pile up.
+        let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) else {
+            return;
+        };
+        let mut lag = 0;
+        for (partition, end) in ends {
+            if let Some(place) = self.progress.get_mut(&partition) {
+                place.goal.get_or_insert(end);
+                lag += (end - place.stored).max(0);
             }
-            self.metrics.lag.set(lag);
         }
+        self.metrics.lag.set(lag);
         let done = self.progress.iter().map(|(partition, place)| (partition.clone(), place.stored)).collect::<Vec<_>>();
         if let Err(error) = consumer.commit(&done, CommitMode::Async) {
             tracing::debug!(%error, "offsets for monitoring were not committed");

@@ -71,7 +71,12 @@ struct Context {
     refused: Arc<Mutex<Vec<usize>>>,
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    // Every call of ours ends with its own error, and brokers that are away are told of once, by the courier.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+    }
+}
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
