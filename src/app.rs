@@ -112,6 +112,10 @@ impl App {
         let listener = Listener::bind(&config.gateway).await?;
         let (roles, clock) = (roles.to_vec(), Clock::start());
         let (health, metrics) = (Health::default(), Metrics::new());
+        // From the first answer on, a process is only ready with everything it is going to do.
+        for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {
+            let _ = health.role(name);
+        }
         Ok(Self { assembly: Assembly { config, roles, node, clock, cluster, health, metrics }, listener, embedded })
     }
 

@@ -7,11 +7,11 @@ pub mod check;
 pub mod config;
 pub mod folder;
 pub mod produce;
+pub mod render;
+pub mod store;
 pub mod tail;
 pub mod token;
-pub mod render;
 pub mod topics;
-pub mod store;
 
 use std::path::PathBuf;
 
@@ -48,6 +48,8 @@ pub enum Command {
     Produce(produce::Args),
     /// Make or check tidings' own topics.
     Topics(topics::Args),
+    /// Bring the database's schema up to date.
+    Store(store::Args),
     /// Print the commented default configuration, or the one in force.
     Config(config::Args),
 }
@@ -74,6 +76,19 @@ pub enum Role {
     Inbox,
     /// The retry ladder.
     Courier,
+}
+
+impl Role {
+    /// Its name in `/ready` and in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pipeline => "pipeline",
+            Self::Gateway => "gateway",
+            Self::Inbox => "inbox",
+            Self::Courier => "courier",
+        }
+    }
 }
 
 /// Arguments of `demo`.

@@ -40,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Produce(args) => cli::produce::run(args, &config).await,
             Command::Token(args) => cli::token::run(args, &config).await,
             Command::Tail(args) => cli::tail::run(args, &config).await,
+            Command::Store(args) => cli::store::run(&args, &config.store).await,
             Command::Check(args) => cli::check::run(args),
             Command::Render(args) => cli::render::run(args),
         }
@@ -50,6 +51,7 @@ fn load(cli: &Cli) -> anyhow::Result<Config> {
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment = environment.collect::<Vec<_>>();
     let Some(path) = &cli.config else { return Ok(config::load(None, &environment)?) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("the configuration {} could not be read", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("the configuration {} could not be read", path.display()))?;
     Ok(config::load(Some((&path.display().to_string(), &text)), &environment)?)
 }

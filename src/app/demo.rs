@@ -103,8 +103,7 @@ An event of your own:
 }
 
 async fn until_ready(health: &Health) {
-    // Before its services are made, a process has roles that are ready already.
-    while !(health.is_ready() && health.states().contains_key("gateway")) {
+    while !health.is_ready() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -127,7 +126,8 @@ async fn produce_samples(cluster: Cluster, topics: &[String], args: &DemoArgs) -
     anyhow::ensure!(!samples.is_empty(), "`pipeline.topics` names none of the samples' topics");
     for (number, (topic, kind)) in samples.into_iter().cycle().enumerate() {
         let value = sample(kind, &args.user, number)?;
-        let record = Outgoing { topic, partition: None, key: Some(args.user.as_str().as_bytes()), value: Some(&value), headers: &[] };
+        let record =
+            Outgoing { topic, partition: None, key: Some(args.user.as_str().as_bytes()), value: Some(&value), headers: &[] };
         producer.send(record, Box::new(Told(told.clone()))).map_err(|(error, _)| error)?;
         tokio::time::sleep(args.every.0).await;
         for outcome in answers.try_iter() {

@@ -45,7 +45,7 @@ impl Assembly {
             clock: self.clock,
             store,
             metrics: self.metrics.clone(),
-            role: self.health.role("inbox"),
+            role: self.health.role(Role::Inbox.name()),
         };
         services.start("inbox", Stage::Fold, |stop| inbox::run(parts, stop));
     }
@@ -59,7 +59,7 @@ impl Assembly {
             clock: self.clock,
             store,
             metrics: self.metrics.clone(),
-            role: self.health.role("courier"),
+            role: self.health.role(Role::Courier.name()),
         };
         services.start("courier", Stage::Intake, |stop| courier::run(parts, stop));
     }
@@ -73,7 +73,7 @@ impl Assembly {
             node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
-            role: self.health.role("pipeline"),
+            role: self.health.role(Role::Pipeline.name()),
         };
         services.start("pipeline", Stage::Intake, |stop| pipeline::run(parts, stop));
         Ok(())
@@ -99,7 +99,7 @@ impl Assembly {
             epoch: epoch.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
-            role: self.health.role("gateway"),
+            role: self.health.role(Role::Gateway.name()),
         })
         .context("the gateway does not start")?;
         door.send_replace(self.routes(Door::Open(gateway.routes())));

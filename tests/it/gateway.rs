@@ -180,7 +180,7 @@ async fn a_slow_reader_is_closed_while_a_hundred_others_receive_everything_in_or
     for number in 0..100 {
         let mut client = running.connect(&format!("user-{number}")).await;
         client.subscribe("booking-updates").await;
-        others.push(client);
+        others.push(tokio::spawn(read_in_order(client, EVENTS)));
     }
     let mut slow = silent(running.address, "slow", &masked(&json!({"type": "subscribe", "channel": "booking-updates"}))).await;
     eventually("the slow one is open", async || (running.metric("tidings_gateway_connections").await >= 101.0).then_some(()))
@@ -189,15 +189,8 @@ async fn a_slow_reader_is_closed_while_a_hundred_others_receive_everything_in_or
         let value = crate::harness::world::booking(&number.to_string(), "nobody").to_string();
         world.log.produce(&world.topic, Some("k"), value.as_bytes()).await;
     }
-    for client in &mut others {
-        let mut last = None;
-        for number in 0..EVENTS {
-            let frame = client.frame("notification:new").await;
-            assert_eq!(frame["notification"]["data"]["booking_id"], format!("b-{number}"));
-            let position = frame["position"].as_str().unwrap().split_once(':').unwrap().1.parse::<i64>().unwrap();
-            assert!(last.is_none_or(|last| last < position), "positions grow");
-            last = Some(position);
-        }
+    for reading in others {
+        reading.await.unwrap();
     }
     let mut bytes = Vec::new();
     // The server closes after its linger, so reading ends.
@@ -206,6 +199,18 @@ async fn a_slow_reader_is_closed_while_a_hundred_others_receive_everything_in_or
     let at = bytes.windows(2).rposition(|pair| pair == close).expect("4008 was sent");
     assert_eq!(bytes[at - 2], 0x88, "as a close frame");
     running.stop().await;
+}
+
+/// Reads the bookings `0..events`, each behind the one before it.
+async fn read_in_order(mut client: Client, events: usize) {
+    let mut last = None;
+    for number in 0..events {
+        let frame = client.frame("notification:new").await;
+        assert_eq!(frame["notification"]["data"]["booking_id"], format!("b-{number}"));
+        let position = frame["position"].as_str().unwrap().split_once(':').unwrap().1.parse::<i64>().unwrap();
+        assert!(last.is_none_or(|last| last < position), "positions grow");
+        last = Some(position);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tidings::cli::Role;
 use tidings::config::Start;
 
@@ -42,7 +42,7 @@ async fn a_transactional_topic_is_read_over_its_markers_and_what_was_aborted_is_
     let running = world.start_roles(&[Role::Pipeline]).await;
     let (brokers, topic) = (world.log.brokers.clone(), world.topic.clone());
     tokio::task::spawn_blocking(move || {
-        let producer: BaseProducer =
+        let producer: ThreadedProducer<DefaultProducerContext> =
             ClientConfig::new().set("bootstrap.servers", brokers).set("transactional.id", &topic).create().unwrap();
         producer.init_transactions(HANG).unwrap();
         for transaction in 0..6 {

@@ -41,7 +41,8 @@ async fn buried_between_good_ones(world: &World, poison: &[u8]) -> Seen {
 #[tokio::test]
 async fn a_missing_field_is_buried_with_its_reason_between_good_ones() {
     let world = World::new().await;
-    let poison = json!({"type": "payment:due", "id": "x", "data": {"userId": "alice", "amount": 1}}).to_string();
+    let poison =
+        json!({"type": "payment:due", "id": "x", "data": {"userId": "alice", "paymentId": "1", "amount": 1}}).to_string();
     let dead = buried_between_good_ones(&world, poison.as_bytes()).await;
     assert_eq!(dead.value.as_deref(), Some(poison.as_bytes()));
     assert_eq!(dead.key.as_deref(), Some(KEY.as_bytes()));

@@ -52,11 +52,10 @@ fn dev_kafka(verb: &str, dir: &Path) -> String {
 }
 
 /// Nothing runs at the end of a test binary, so a shell waits for its process id and stops the broker then.
+#[expect(clippy::zombie_processes, reason = "the shell outlives this process")]
 fn start_until_this_process_ends() -> String {
     let dir = tempfile::tempdir().unwrap().keep();
     let brokers = dev_kafka("start", &dir);
-    // It outlives this process, which therefore never waits for it.
-    #[expect(clippy::zombie_processes)]
     let watch = "while kill -0 \"$1\" 2>/dev/null; do sleep 1; done; \"$2\" stop \"$3\"; rm -rf \"$3\"";
     Command::new("setsid")
         .args(["sh", "-c", watch, "watch", &std::process::id().to_string()])

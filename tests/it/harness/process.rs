@@ -51,9 +51,14 @@ impl Process {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
-        eventually(&format!("the process ends within {HANG:?}"), async || self.child.try_wait().unwrap()).await
+        eventually(&format!("the process ends within {HANG:?}"), async || self.try_ended()).await
     }
 
     pub(crate) fn logged(&self) -> String {
