@@ -16,6 +16,8 @@ use crate::harness::world::{PARTITIONS, World, ms, payment};
 use crate::harness::{eventually, seed};
 
 const KILLS: u32 = 5;
+/// Between two events: a few hundred a second.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What the device has been shown, by the event's id.
 type Shown = Arc<Mutex<BTreeSet<String>>>;
@@ -69,13 +71,22 @@ async fn produce(world: Arc<World>, produced: Arc<AtomicU64>, stop: Cancellation
         let number = produced.load(Ordering::Relaxed);
         world.emit(&payment(&number.to_string(), "alice")).await;
         produced.store(number + 1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Comes back whenever the line breaks, as any client does, for as long as the process lives.
+async fn listen(address: SocketAddr, shown: Shown) {
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        let query = format!("token={}&deviceId=d1&ack=client", World::token("alice"));
+        if let Some(alice) = Client::try_open(address, &query).await {
+            acknowledge(alice, &shown).await;
+        }
     }
 }
 
 /// Reads and acknowledges until the line breaks.
-async fn listen(address: SocketAddr, shown: Shown) {
-    let query = format!("token={}&deviceId=d1&ack=client", World::token("alice"));
-    let mut alice = Client::open(address, &query).await;
+async fn acknowledge(mut alice: Client, shown: &Shown) {
     while let Heard::Frame(frame) = alice.hear().await {
         if frame["type"] != "notification:new" {
             continue;

@@ -29,10 +29,15 @@ pub(crate) struct Client {
 impl Client {
     /// Opens a connection with any query.
     pub(crate) async fn open(address: SocketAddr, query: &str) -> Self {
+        Self::try_open(address, query).await.expect("the connection was refused")
+    }
+
+    /// Opens a connection, if the server is there.
+    pub(crate) async fn try_open(address: SocketAddr, query: &str) -> Option<Self> {
         let uri = format!("ws://{address}/ws?{query}").parse().unwrap();
         let builder = ClientBuilder::from_uri(uri);
-        let (socket, _) = tokio::time::timeout(HANG, builder.connect()).await.unwrap().unwrap();
-        Self { socket, waiting: VecDeque::new() }
+        let (socket, _) = tokio::time::timeout(HANG, builder.connect()).await.unwrap().ok()?;
+        Some(Self { socket, waiting: VecDeque::new() })
     }
 
     /// Opens a connection and reads its greeting.

@@ -207,9 +207,15 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 pub(crate) async fn await_ready(address: SocketAddr) {
-    eventually("the services are ready", async || {
+    let mut last = String::new();
+    eventually("the services are ready; what they wait for is printed above", async || {
         let answer = reqwest::get(format!("http://{address}/ready")).await.ok()?;
-        answer.status().is_success().then_some(())
+        let (ready, body) = (answer.status().is_success(), answer.text().await.ok()?);
+        if body != last {
+            println!("{address}: {body}");
+            last = body;
+        }
+        ready.then_some(())
     })
     .await;
 }

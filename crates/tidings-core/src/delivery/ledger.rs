@@ -9,7 +9,7 @@ use crate::ids::NotificationId;
 use crate::stretch::{Stretch, Stretches};
 
 /// The most redelivered notifications that can be named at a time; the oldest go first.
-const AGAIN_LIMIT: usize = 128;
+const AGAIN_LIMIT: usize = 1024;
 
 /// What one connection was sent of one channel. Small while nothing was.
 #[derive(Debug, Clone)]
