@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Hand;
 use super::line::{LIMIT_BYTES, Line};
 use super::metrics::CourierMetrics;
-use super::round::Plan;
+use super::round::{Plan, ROUND_RECORDS};
 use super::rung::{Read, Rungs};
 use super::{CourierError, Parts};
 use crate::clock::Clock;
@@ -66,6 +66,8 @@ pub(super) struct Member {
     /// Since when something is due and nothing can be decided.
     pub(super) blocked_since: Option<Duration>,
     pub(super) committed_at: Duration,
+    /// The most that the next transaction decides; less after the brokers refused one for its size.
+    pub(super) round_records: usize,
     config: CourierConfig,
     cluster: Cluster,
     role: Role,
@@ -104,6 +106,7 @@ impl Member {
             broker_backoff: Backoff::new(parts.clock),
             blocked_since: None,
             committed_at: Duration::ZERO,
+            round_records: ROUND_RECORDS,
             config,
             cluster,
             role: parts.role,

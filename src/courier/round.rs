@@ -20,8 +20,7 @@ use crate::kafka::transaction::{End, TransactionError};
 use crate::store::{Asked, Evidence, StoreError};
 
 /// The most that one transaction decides, shared by all lines.
-const ROUND_RECORDS: usize = 2048;
-const LINE_RECORDS_MIN: usize = 16;
+pub(super) const ROUND_RECORDS: usize = 2048;
 
 /// How often offsets are committed when nothing is due: of records that were passed over.
 const PASSED_INTERVAL: Duration = Duration::from_secs(5);
@@ -144,8 +143,13 @@ impl Member {
         let standings = self.runtime.block_on(self.store.positions(self.rungs.epoch.epoch))?;
         let passed: Passed =
             standings.into_iter().map(|standing| ((standing.topic.to_string(), standing.partition), standing.next)).collect();
-        let share = (ROUND_RECORDS / self.lines.len().max(1)).max(LINE_RECORDS_MIN);
-        let count = |line: &Line| line.due(now).take(share).take_while(|held| self.has_passed(held, &passed)).count();
+        let share = (self.round_records / self.lines.len().max(1)).max(1);
+        let mut left = self.round_records;
+        let mut count = |line: &Line| {
+            let records = line.due(now).take(share.min(left)).take_while(|held| self.has_passed(held, &passed)).count();
+            left -= records;
+            records
+        };
         Ok(self.lines.iter().map(|(partition, line)| (partition.clone(), count(line))).collect())
     }
 
@@ -197,6 +201,7 @@ impl Member {
         self.brokers_answer();
         self.metrics.committed.inc();
         self.committed_at = self.clock.elapsed();
+        self.round_records = (self.round_records * 2).min(ROUND_RECORDS);
         let plan = self.in_flight.take().unwrap_or_default();
         for (partition, next) in plan.done {
             if let Some(line) = self.lines.get_mut(&partition) {
@@ -212,11 +217,16 @@ impl Member {
         let plan = self.in_flight.take().unwrap_or_default();
         if refused.is_empty() {
             self.brokers_failed("a transaction was aborted", error);
+            return;
         }
-        for (partition, offset) in refused.iter().filter_map(|index| plan.origins.get(*index)) {
-            if let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset)) {
-                self.hand.give_up(held, partition);
-            }
+        // A broker refuses all records that travelled together: which one is too large shows once it travels alone.
+        let together = plan.decisions.len() + usize::try_from(plan.buried).unwrap_or(0);
+        self.round_records = (together / 2).max(1);
+        if together == 1
+            && let Some((partition, offset)) = refused.first().and_then(|index| plan.origins.get(*index))
+            && let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset))
+        {
+            self.hand.give_up(held, partition);
         }
     }
 }

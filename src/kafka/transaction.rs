@@ -53,12 +53,12 @@ impl TransactionError {
 pub enum End {
     /// Records and offsets are on the log.
     Committed,
-    /// Nothing is on the log. `refused` names the records, by their index, that are too large for their topic; without any,
-    /// trying again later may help.
+    /// Nothing is on the log. `refused` names the records, by their index, that were too large for their topic, or travelled
+    /// with one that was; without any, trying again later may help.
     Aborted {
         /// What went wrong.
         error: KafkaError,
-        /// Indices of records that can never be written.
+        /// Indices of records that were refused for their size, in no order.
         refused: Vec<usize>,
     },
     /// The brokers have not said yet: call [`Transactions::settle`].
