@@ -49,6 +49,7 @@ impl Member {
         if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
             return Ok(());
         }
+        self.pass_markers(consumer)?;
         let now = self.clock.now();
         if let Err(error) = self.sample_ends(consumer, now) {
             self.brokers_failed("the brokers do not say where cursors end", &error);
@@ -64,6 +65,16 @@ impl Member {
             Err(CourierError::Store(error)) => self.store_failed(error),
             Err(error) => Err(error),
         }
+    }
+
+    /// Markers of transactions need nothing, and are committed too: else retention of an idle rung would look like a loss.
+    fn pass_markers(&mut self, consumer: &Consumer) -> Result<(), CourierError> {
+        for (partition, next) in consumer.positions()? {
+            if let Some(line) = self.lines.get_mut(&partition).filter(|line| line.stuck.is_none()) {
+                line.pass(next - 1);
+            }
+        }
+        Ok(())
     }
 
     /// Notes for everything newly due where its cursors end now.
