@@ -14,7 +14,7 @@ use std::task::Poll;
 use futures_util::{FutureExt, Stream};
 use socket2::SockRef;
 use tidings_core::channel::{Channel, Verdict};
-use tidings_core::ids::{ConnectionId, DeviceId};
+use tidings_core::ids::{ConnectionId, DeviceId, UserId};
 use tidings_core::protocol::client::{self, ClientFrame, Said};
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
@@ -60,9 +60,7 @@ struct Connection {
     shared: Arc<Shared>,
     outbox: Arc<Outbox>,
     identity: Identity,
-    inlet: Arc<Inlet>,
-    /// Its number within the shard.
-    member: u32,
+    seat: Seat,
 }
 
 /// What happened on the connection.
@@ -82,39 +80,74 @@ impl Line {
         Self { shared, caller, outbox }
     }
 
-    /// Serves the connection to its end, including its log lines.
-    pub(super) async fn run(self, admitted: Result<Admitted, CloseCode>, early: Vec<u8>) {
-        let Self { shared, caller, outbox } = self;
-        let since_ms = millis(shared.clock);
+    /// Serves the connection to its end, including its log lines. What happens once is boxed, so that an idle connection's task
+    /// holds only what it needs while idle.
+    pub(super) async fn run(self, admitted: Result<Box<Admitted>, CloseCode>, early: Box<[u8]>) {
         match admitted {
-            Err(code) => {
-                outbox.close(code, since_ms);
-                let code = finish(&shared, &outbox, code.code()).await;
-                tracing::info!(address = %caller.address, code, reason = reason(code), "connection refused");
-                count_closed(&shared.metrics, code);
-            }
-            Ok(Admitted { identity, device, mode }) => {
-                let (user, shown) = (identity.user.clone(), device.clone());
-                tracing::info!(%user, device = %shown, address = %caller.address, "connection opened");
-                let _open = Open::count(&shared.metrics);
-                let admitted = Admitted { identity, device, mode };
-                let served = AssertUnwindSafe(serve(shared.clone(), outbox.clone(), admitted, early)).catch_unwind().await;
+            Err(code) => Box::pin(self.refuse(code)).await,
+            Ok(admitted) => {
+                let who =
+                    Who { user: admitted.identity.user.clone(), device: admitted.device.clone(), address: self.caller.address };
+                let _open = Open::count(&self.shared.metrics, &who);
+                let since_ms = millis(self.shared.clock);
+                let served = AssertUnwindSafe(self.serve(admitted, early)).catch_unwind().await;
                 let code = served.unwrap_or_else(|_| {
-                    outbox.close(CloseCode::Internal, millis(shared.clock));
+                    self.outbox.close(CloseCode::Internal, millis(self.shared.clock));
                     CloseCode::Internal.code()
                 });
-                let code = finish(&shared, &outbox, code).await;
-                log_closed(&shared, (&user, &shown, caller.address), code, since_ms);
+                let code = Box::pin(finish(&self.shared, &self.outbox, code)).await;
+                let duration_ms = millis(self.shared.clock).saturating_sub(since_ms);
+                let Who { user, device, address } = who;
+                tracing::info!(%user, %device, %address, code, reason = reason(code), duration_ms, "connection closed");
+                count_closed(&self.shared.metrics, code);
             }
         }
     }
+
+    async fn refuse(&self, code: CloseCode) {
+        self.outbox.close(code, millis(self.shared.clock));
+        let code = finish(&self.shared, &self.outbox, code.code()).await;
+        tracing::info!(address = %self.caller.address, code, reason = reason(code), "connection refused");
+        count_closed(&self.shared.metrics, code);
+    }
+
+    /// Joins the shard, reads until the connection ends, and leaves. Gives the code it ended with.
+    async fn serve(&self, admitted: Box<Admitted>, early: Box<[u8]>) -> u16 {
+        let Some(connection) = Box::pin(self.join(admitted)).await else {
+            self.outbox.close(CloseCode::Internal, millis(self.shared.clock));
+            return CloseCode::Internal.code();
+        };
+        let code = connection.read(early).await;
+        connection.seat.leave().await;
+        code
+    }
+
+    async fn join(&self, admitted: Box<Admitted>) -> Option<Connection> {
+        let Admitted { identity, device, mode } = *admitted;
+        let inlet = self.shared.inlets[self.shared.shard(&identity.user)].clone();
+        let (joined, answer) = oneshot::channel();
+        let join = Join {
+            outbox: self.outbox.clone(),
+            connection: ConnectionId(Uuid::new_v4()),
+            user: identity.user.clone(),
+            device,
+            mode,
+            channels: own_channels(&identity),
+            ends_at: identity.ends_at,
+            joined,
+        };
+        inlet.say(Control::Join(Box::new(join))).await.ok()?;
+        let member = answer.await.ok()?;
+        let seat = Seat { inlet, member, left: false };
+        Some(Connection { shared: self.shared.clone(), outbox: self.outbox.clone(), identity, seat })
+    }
 }
 
-fn log_closed(shared: &Shared, who: (&tidings_core::ids::UserId, &DeviceId, SocketAddr), code: u16, since_ms: u64) {
-    let duration_ms = millis(shared.clock).saturating_sub(since_ms);
-    let (user, device, address) = who;
-    tracing::info!(%user, %device, %address, code, reason = reason(code), duration_ms, "connection closed");
-    count_closed(&shared.metrics, code);
+/// Whom the log names.
+struct Who {
+    user: UserId,
+    device: DeviceId,
+    address: SocketAddr,
 }
 
 fn count_closed(metrics: &GatewayMetrics, code: u16) {
@@ -136,7 +169,9 @@ fn reason(code: u16) -> &'static str {
 struct Open(prometheus_client::metrics::gauge::Gauge);
 
 impl Open {
-    fn count(metrics: &GatewayMetrics) -> Self {
+    fn count(metrics: &GatewayMetrics, who: &Who) -> Self {
+        let Who { user, device, address } = who;
+        tracing::info!(%user, %device, %address, "connection opened");
         metrics.opened.inc();
         metrics.connections.inc();
         Self(metrics.connections.clone())
@@ -149,9 +184,10 @@ impl Drop for Open {
     }
 }
 
-/// The last word to the shard, whatever ends the connection.
+/// The connection's place in its shard, given back with the last word, whatever ends the connection.
 struct Seat {
     inlet: Arc<Inlet>,
+    /// Its number within the shard.
     member: u32,
     left: bool,
 }
@@ -171,36 +207,6 @@ impl Drop for Seat {
     }
 }
 
-/// Joins the shard, reads until the connection ends, and leaves. Gives the code it ended with.
-async fn serve(shared: Arc<Shared>, outbox: Arc<Outbox>, admitted: Admitted, early: Vec<u8>) -> u16 {
-    let Admitted { identity, device, mode } = admitted;
-    let inlet = shared.inlets[shared.shard(&identity.user)].clone();
-    let (joined, answer) = oneshot::channel();
-    let join = Join {
-        outbox: outbox.clone(),
-        connection: ConnectionId(Uuid::new_v4()),
-        user: identity.user.clone(),
-        device,
-        mode,
-        channels: own_channels(&identity),
-        ends_at: identity.ends_at,
-        joined,
-    };
-    let member = match inlet.say(Control::Join(Box::new(join))).await {
-        Ok(()) => answer.await.ok(),
-        Err(_) => None,
-    };
-    let Some(member) = member else {
-        outbox.close(CloseCode::Internal, millis(shared.clock));
-        return CloseCode::Internal.code();
-    };
-    let seat = Seat { inlet: inlet.clone(), member, left: false };
-    let connection = Connection { shared, outbox, identity, inlet, member };
-    let code = connection.read(early).await;
-    seat.leave().await;
-    code
-}
-
 /// What every connection is subscribed to from the start.
 fn own_channels(identity: &Identity) -> Vec<Channel> {
     let roles = identity.roles.iter().filter_map(|role| Channel::role(role).ok());
@@ -214,7 +220,7 @@ fn own_channels(identity: &Identity) -> Vec<Channel> {
 }
 
 impl Connection {
-    async fn read(&self, early: Vec<u8>) -> u16 {
+    async fn codec(&self, early: Box<[u8]>) -> WebSocketStream<Socket> {
         let limit = Some(self.shared.config.frame_bytes.get());
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
@@ -222,14 +228,18 @@ impl Connection {
             .max_message_size(limit)
             .max_frame_size(limit);
         let socket = Socket::new(self.outbox.clone(), self.shared.clock);
-        let mut codec = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
+        WebSocketStream::from_partially_read(socket, early.into_vec(), Role::Server, Some(config)).await
+    }
+
+    async fn read(&self, early: Box<[u8]>) -> u16 {
+        let mut codec = Box::pin(self.codec(early)).await;
         let mut goodbye = None;
         loop {
             match self.next(&mut codec).await {
                 Event::Said(Message::Text(text)) => {
                     self.outbox.pulse().unfinished_ms.store(0, Ordering::Relaxed);
                     self.outbox.used(millis(self.shared.clock));
-                    self.hear(&text).await;
+                    Box::pin(self.hear(&text)).await;
                 }
                 Event::Said(Message::Binary(_)) => self.outbox.close(CloseCode::Binary, millis(self.shared.clock)),
                 Event::Said(message) => {
@@ -276,7 +286,7 @@ impl Connection {
             Ok(ClientFrame::Ping { data }) => self.say(ServerFrame::Pong { data: data.as_ref() }, reply_to),
             Ok(ClientFrame::Subscribe(names)) => {
                 let channels = self.judged(names, reply_to);
-                self.pass_on(Control::Subscribe { member: self.member, channels, reply_to: message_id }).await;
+                self.pass_on(Control::Subscribe { member: self.seat.member, channels, reply_to: message_id }).await;
             }
             Ok(ClientFrame::Unsubscribe(names)) => {
                 let (channels, problems): (Vec<_>, Vec<_>) = names.into_iter().partition(Result::is_ok);
@@ -285,15 +295,15 @@ impl Connection {
                     .flat_map(|problem| problem.as_ref().err())
                     .for_each(|problem| self.say(problem.frame(), reply_to));
                 let channels = channels.into_iter().flatten().collect();
-                self.pass_on(Control::Unsubscribe { member: self.member, channels, reply_to: message_id }).await;
+                self.pass_on(Control::Unsubscribe { member: self.seat.member, channels, reply_to: message_id }).await;
             }
             Ok(ClientFrame::AckBelow { channel, position, except }) => {
                 let ack = Ack::Below { channel, position, except };
-                self.pass_on(Control::Ack { member: self.member, ack, reply_to: message_id }).await;
+                self.pass_on(Control::Ack { member: self.seat.member, ack, reply_to: message_id }).await;
             }
             Ok(ClientFrame::AckIds { channel, ids }) => {
                 let ack = Ack::Ids { channel, ids };
-                self.pass_on(Control::Ack { member: self.member, ack, reply_to: message_id }).await;
+                self.pass_on(Control::Ack { member: self.seat.member, ack, reply_to: message_id }).await;
             }
         }
     }
@@ -316,7 +326,7 @@ impl Connection {
     }
 
     async fn pass_on(&self, control: Control) {
-        if self.inlet.say(control).await.is_err() {
+        if self.seat.inlet.say(control).await.is_err() {
             self.outbox.close(CloseCode::Internal, millis(self.shared.clock));
         }
     }
@@ -339,7 +349,7 @@ async fn finish(shared: &Shared, outbox: &Outbox, code: u16) -> u16 {
     let ending = async {
         std::future::poll_fn(|cx| outbox.poll_flush(cx, millis(shared.clock))).await?;
         SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)?;
-        let mut discarded = [0; 512];
+        let mut discarded = [0; 1024];
         loop {
             outbox.stream().readable().await?;
             match outbox.stream().try_read(&mut discarded) {

@@ -133,10 +133,17 @@ pub(super) fn routes(shared: Arc<Shared>) -> BoxedFilter<(Response,)> {
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Caller>())
         .and_then(move |query: String, headers: HeaderMap, upgrade: Option<OnUpgrade>, caller: Option<Caller>| {
+            let address = caller.as_ref().map(|caller| caller.address);
             let outcome = accept(&shared, &query, &headers, upgrade.zip(caller));
             std::future::ready(outcome.map_err(|refused| {
                 shared.metrics.refused.get_or_create(&RefusedLabels { reason: refused.reason() }).inc();
-                tracing::info!(reason = refused.reason(), "connection refused");
+                let code = refused.status().as_u16();
+                tracing::info!(
+                    address = address.map(tracing::field::display),
+                    code,
+                    reason = refused.reason(),
+                    "connection refused"
+                );
                 warp::reject::custom(refused)
             }))
         })
@@ -161,8 +168,9 @@ fn accept(
     let (upgrade, caller) = socket.ok_or(RefusedUpgrade::NotWebSocket)?;
     let admitted = admit(shared, parameters, headers);
     let line = shared.clone();
+    // What happens once is boxed, so that an idle connection's task holds only what it needs while idle.
     shared.connections.spawn(async move {
-        let Some((stream, early)) = take_over(upgrade).await else { return };
+        let Some((stream, early)) = Box::pin(take_over(upgrade)).await else { return };
         Line::new(line, caller, stream).run(admitted, early).await;
     });
     let mut response = Response::default();
@@ -229,7 +237,7 @@ fn read_parameters(query: &str) -> Result<Parameters, RefusedUpgrade> {
 }
 
 /// Who comes in, or the code that the connection is closed with.
-fn admit(shared: &Shared, parameters: Parameters, headers: &HeaderMap) -> Result<Admitted, CloseCode> {
+fn admit(shared: &Shared, parameters: Parameters, headers: &HeaderMap) -> Result<Box<Admitted>, CloseCode> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
@@ -244,17 +252,17 @@ fn admit(shared: &Shared, parameters: Parameters, headers: &HeaderMap) -> Result
         // A UUID is always a device id.
         None => Uuid::new_v4().to_string().parse().map_err(|_| CloseCode::Internal)?,
     };
-    Ok(Admitted { identity, device, mode: parameters.mode.unwrap_or(AckMode::Written) })
+    Ok(Box::new(Admitted { identity, device, mode: parameters.mode.unwrap_or(AckMode::Written) }))
 }
 
 /// The bare socket, and what hyper had read beyond the request. Hyper's own buffers are given back at once.
-async fn take_over(upgrade: OnUpgrade) -> Option<(TcpStream, Vec<u8>)> {
+async fn take_over(upgrade: OnUpgrade) -> Option<(TcpStream, Box<[u8]>)> {
     let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "a client left during the upgrade")).ok()?;
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection was no TCP stream; this is a bug");
         return None;
     };
-    let early = parts.read_buf.to_vec();
+    let early = Box::from(&*parts.read_buf);
     Some((parts.io.into_inner(), early))
 }
 
