@@ -51,6 +51,8 @@ impl Feed {
         self.begin(&starts);
         while !self.stop.is_cancelled() {
             match reader.poll(POLL)? {
+                // librdkafka says when the last broker goes, not when one comes back.
+                Read::Nothing if self.trouble.is_some() => self.outage(&reader, &starts, "still no answer"),
                 Read::Nothing => {}
                 Read::Record(message) => {
                     self.settled();

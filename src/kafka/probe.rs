@@ -3,9 +3,13 @@
 //! Owns: one small client that asks for metadata every few seconds, the line in the log when brokers go and come back, and
 //! the role `kafka` in `/ready`. Refuses to stop anything: every client waits and tries again by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +19,34 @@ use crate::telemetry::health::Role;
 const INTERVAL: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Keeps what librdkafka last complained about: why a connection or a handshake failed.
+#[derive(Default)]
+struct Complaints {
+    /// Shared with librdkafka's threads.
+    last: Mutex<Option<String>>,
+}
+
+impl ClientContext for Complaints {
+    fn log(&self, level: RDKafkaLogLevel, _: &str, line: &str) {
+        if matches!(level, RDKafkaLogLevel::Error | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Emerg) {
+            *self.last.lock() = Some(line.to_owned());
+        }
+    }
+
+    fn error(&self, _: KafkaError, line: &str) {
+        self.last.lock().get_or_insert_with(|| line.to_owned());
+    }
+}
+
+impl ConsumerContext for Complaints {}
+
 /// Asks until `stop` is cancelled.
 ///
 /// # Errors
 /// If a property is wrong.
 pub async fn run(cluster: Cluster, role: Role, stop: CancellationToken) -> Result<(), KafkaError> {
-    let client: BaseConsumer = cluster.client("probe").create()?;
-    let client = std::sync::Arc::new(client);
+    let client: BaseConsumer<Complaints> = cluster.client("probe").create_with_context(Complaints::default())?;
+    let client = Arc::new(client);
     let topic = cluster.names().meta();
     let mut away = false;
     while !stop.is_cancelled() {
@@ -36,11 +61,12 @@ pub async fn run(cluster: Cluster, role: Role, stop: CancellationToken) -> Resul
                 role.ready();
             }
             Ok(Err(error)) => {
+                let why = client.context().last.lock().take().unwrap_or_else(|| error.to_string());
                 if !away {
-                    tracing::warn!(brokers = cluster.brokers(), %error, "no broker answers; waiting, nothing is lost");
+                    tracing::warn!(brokers = cluster.brokers(), why, "no broker answers; waiting, nothing is lost");
                 }
                 away = true;
-                role.waiting(format!("no broker answers at {}: {error}", cluster.brokers()));
+                role.waiting(format!("no broker answers at {}: {why}", cluster.brokers()));
             }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
