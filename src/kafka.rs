@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod probe;
 pub mod producer;
 pub mod reader;
+pub mod said;
 pub mod topic;
 pub mod topics;
 pub mod transaction;

@@ -50,9 +50,7 @@ impl Default for Metrics {
 
 /// Starts writing log lines to standard error. A second call changes nothing.
 pub fn start_logging(config: &LogConfig) {
-    // Every client of librdkafka repeats itself for as long as brokers are away; the broker probe says it once.
-    let quiet = if config.level.contains("rdkafka") { "" } else { ",rdkafka=off,librdkafka=off" };
-    let filter = tracing_subscriber::EnvFilter::new(format!("{}{quiet}", config.level));
+    let filter = tracing_subscriber::EnvFilter::new(&config.level);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second subscriber is refused; the first goes on.
     let _ = match config.format {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
@@ -14,6 +15,7 @@ use tidings_core::record::dead_letter::Header as RecordHeader;
 use tidings_core::record::{Record, VERSION_HEADER};
 
 use super::cluster::Cluster;
+use super::said;
 
 /// What travels with a record and is told when the brokers have it, on the producer's own thread.
 pub trait Ticket: Send + Sync + 'static {
@@ -109,6 +111,14 @@ struct Context<T>(std::marker::PhantomData<fn(T)>);
 
 impl<T: Ticket> ClientContext for Context<T> {
     fn stats(&self, _: Statistics) {}
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        said::line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        said::error(&error, reason);
+    }
 }
 
 impl<T: Ticket> ProducerContext for Context<T> {

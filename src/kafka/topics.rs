@@ -9,7 +9,6 @@ mod plan;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
@@ -17,6 +16,7 @@ use tidings_core::record::meta::EpochRecord;
 use tidings_core::time::Timestamp;
 
 use super::cluster::{Cluster, Flavour};
+use super::said::Quiet;
 use crate::clock::Clock;
 pub use epoch::write_epoch;
 pub use plan::{Plan, Topic};
@@ -149,7 +149,7 @@ pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, Topics
     Ok(epoch)
 }
 
-async fn check_settings(admin: &AdminClient<DefaultClientContext>, plan: &Plan) -> Result<(), TopicsError> {
+async fn check_settings(admin: &AdminClient<Quiet>, plan: &Plan) -> Result<(), TopicsError> {
     let topics = plan.topics(largest_source_bytes(admin, plan).await?);
     let names = topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>();
     let mut wrong = Vec::new();
@@ -162,7 +162,7 @@ async fn check_settings(admin: &AdminClient<DefaultClientContext>, plan: &Plan) 
 }
 
 /// The largest `max.message.bytes` of the domain topics that are there; what cannot be asked counts as the brokers' default.
-async fn largest_source_bytes(admin: &AdminClient<DefaultClientContext>, plan: &Plan) -> Result<i64, TopicsError> {
+async fn largest_source_bytes(admin: &AdminClient<Quiet>, plan: &Plan) -> Result<i64, TopicsError> {
     let sources = plan.sources().iter().map(String::as_str).collect::<Vec<_>>();
     let limits = settings(admin, &sources).await?.into_iter().flatten().filter_map(|found| {
         let entry = found.into_iter().find(|entry| entry.name == "max.message.bytes")?;
@@ -173,7 +173,7 @@ async fn largest_source_bytes(admin: &AdminClient<DefaultClientContext>, plan: &
 
 /// The settings of each topic; none for one that may not be asked about or is not there.
 async fn settings(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Quiet>,
     topics: &[&str],
 ) -> Result<Vec<Option<Vec<ConfigEntry>>>, TopicsError> {
     let mut all = Vec::with_capacity(topics.len());
@@ -184,8 +184,8 @@ async fn settings(
     Ok(all)
 }
 
-fn admin(cluster: &Cluster) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
-    cluster.client("topics").create()
+fn admin(cluster: &Cluster) -> Result<AdminClient<Quiet>, KafkaError> {
+    cluster.client("topics").create_with_context(Quiet)
 }
 
 fn options() -> AdminOptions {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -17,6 +18,7 @@ use tidings_core::fate::Cause;
 use super::cluster::Cluster;
 use super::consumer::{Partition, offsets};
 use super::producer::{Outgoing, owned_headers};
+use super::said;
 
 /// Why no transaction is possible any more with this producer.
 #[derive(Debug, thiserror::Error)]
@@ -72,9 +74,12 @@ struct Context {
 }
 
 impl ClientContext for Context {
-    // Every call of ours ends with its own error, and brokers that are away are told of once, by the courier.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        said::line(level, facility, text);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "librdkafka");
+        said::error(&error, reason);
     }
 }
 

@@ -15,6 +15,7 @@ use tidings_core::time::Timestamp;
 use super::{PATIENCE, TopicsError};
 use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::said::Quiet;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written, version_header};
 
 struct Answer(mpsc::Sender<Result<Written, ProduceError>>);
@@ -67,7 +68,7 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, Topic
     let cluster = cluster.clone();
     blocking(move || {
         let topic = cluster.names().meta();
-        let consumer: BaseConsumer = cluster.consumer("topics").create()?;
+        let consumer: BaseConsumer<Quiet> = cluster.consumer("topics").create_with_context(Quiet)?;
         let (low, end) = consumer.fetch_watermarks(&topic, 0, PATIENCE)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, 0, Offset::Offset(low))?;
@@ -95,7 +96,7 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, Topic
 pub(super) async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>, TopicsError> {
     let (cluster, topic) = (cluster.clone(), topic.to_owned());
     blocking(move || {
-        let consumer: BaseConsumer = cluster.consumer("topics").create()?;
+        let consumer: BaseConsumer<Quiet> = cluster.consumer("topics").create_with_context(Quiet)?;
         let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
         let found = metadata.topics().first().filter(|topic| topic.error().is_none());
         Ok(found.and_then(|topic| i32::try_from(topic.partitions().len()).ok()).filter(|count| *count > 0))
@@ -103,7 +104,7 @@ pub(super) async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Op
     .await
 }
 
-fn position(consumer: &BaseConsumer) -> Result<Option<i64>, KafkaError> {
+fn position(consumer: &BaseConsumer<Quiet>) -> Result<Option<i64>, KafkaError> {
     let position = consumer.position()?;
     Ok(position.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
