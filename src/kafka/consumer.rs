@@ -269,6 +269,23 @@ impl Consumer {
         Ok(missing)
     }
 
+    /// Leaves the group, after commits under way, within `limit`. Brokers that are away would hold that up for as long as a
+    /// session lasts; then a thread is left behind with it, and the group notices by itself that we are gone.
+    pub fn leave(self, limit: Duration) {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let closing = move || {
+            drop(self);
+            let _ = tell.send(());
+        };
+        match std::thread::Builder::new().name("kafka-leave".to_owned()).spawn(closing) {
+            Ok(thread) if told.recv_timeout(limit).is_ok() => {
+                thread.join().unwrap_or_else(|_| tracing::error!("leaving the group panicked"));
+            }
+            Ok(_) => tracing::warn!("the brokers did not answer our leaving; what was not committed is read again"),
+            Err(error) => tracing::debug!(%error, "left the group without a thread for it"),
+        }
+    }
+
     /// What a transaction needs to commit offsets in this group's name (KIP-447).
     #[must_use]
     pub fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {

@@ -36,6 +36,8 @@ use lanes::Lanes;
 pub use meters::Meters;
 use standing::Standing;
 
+/// How long the brokers may take at the end for the last commit and our leaving.
+const LEAVE_LIMIT: Duration = Duration::from_secs(6);
 /// Answers that may wait for the polling thread.
 const ANSWERS: usize = 8192;
 
@@ -48,8 +50,15 @@ pub struct Plan {
     pub start: Start,
     /// How often what is done is committed.
     pub commit_interval: Duration,
-    /// What was read is finished within this time, when partitions go and at the end.
+    /// What was read is finished within this time when partitions go; at the end, so that the last commit fits in too.
     pub drain_timeout: Duration,
+}
+
+impl Plan {
+    /// The part of the drain's time that is kept for the last commit and our leaving.
+    fn leave_limit(&self) -> Duration {
+        (self.drain_timeout / 4).min(LEAVE_LIMIT)
+    }
 }
 
 /// A record of a topic, as a worker gets it.
@@ -203,6 +212,7 @@ impl<A> Dispatch<A> {
         let outcome = self.serve(&consumer, stop);
         // Workers may still have records in their queues after a failure; they are not ours to write any more.
         self.holdings.end();
+        consumer.leave(self.plan.leave_limit());
         outcome
     }
 

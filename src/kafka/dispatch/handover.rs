@@ -40,7 +40,7 @@ impl<A> Dispatch<A> {
         let beginnings = match start::beginnings(consumer, &arriving.partitions, self.plan.start) {
             Ok(beginnings) => beginnings,
             Err(error) => {
-                self.standing.waiting(&format!("the brokers do not say where to begin ({error}); trying again"), now);
+                self.standing.waiting(format!("the brokers do not say where to begin ({error}); trying again"), now);
                 self.arriving = Some(Arriving { due: self.clock.elapsed() + BACKOFF, ..arriving });
                 return Ok(());
             }
@@ -73,7 +73,7 @@ impl<A> Dispatch<A> {
     /// Finishes, fences, commits and gives back. librdkafka keeps the group waiting until the commit is answered.
     pub(super) fn hand_back(&mut self, consumer: &Consumer, gone: &[Partition]) -> Result<(), DispatchError> {
         self.standing.left();
-        self.finish(gone)?;
+        self.finish(gone, self.plan.drain_timeout)?;
         self.fence(gone);
         self.commit(consumer);
         self.give_up(consumer, gone)
@@ -101,9 +101,9 @@ impl<A> Dispatch<A> {
         Ok(())
     }
 
-    /// Waits until what was handed out of these is done, within the drain's time.
-    fn finish(&mut self, partitions: &[Partition]) -> Result<(), DispatchError> {
-        let deadline = self.clock.elapsed() + self.plan.drain_timeout;
+    /// Waits until what was handed out of these is done.
+    fn finish(&mut self, partitions: &[Partition], limit: Duration) -> Result<(), DispatchError> {
+        let deadline = self.clock.elapsed() + limit;
         loop {
             self.take_answers()?;
             self.lanes.flush()?;
@@ -129,11 +129,12 @@ impl<A> Dispatch<A> {
         }
     }
 
-    /// The end: finish, fence, commit. Dropping the consumer waits for that commit and leaves the group.
+    /// The end: finish, fence, commit. Leaving the group waits for that commit.
     pub(super) fn drain(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
         let all = self.holdings.partitions();
         consumer.pause(&all)?;
-        self.finish(&all)?;
+        self.finish(&all, self.plan.drain_timeout.saturating_sub(self.plan.leave_limit()))?;
+        self.holdings.passed(&consumer.positions()?);
         self.fence(&all);
         self.commit(consumer);
         self.measure();
@@ -161,7 +162,7 @@ impl<A> Dispatch<A> {
                 }
                 Ok(_) => fine.push((partition, position)),
                 Err(error) => {
-                    self.standing.waiting(&format!("the brokers do not say where logs begin ({error}); trying again"), now);
+                    self.standing.waiting(format!("the brokers do not say where logs begin ({error}); trying again"), now);
                     self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
                     return Ok(());
                 }

@@ -4,6 +4,7 @@
 //! to end anything: librdkafka goes on trying by itself. Neighbour: `dispatch`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode;
@@ -17,9 +18,25 @@ const PROBE_WAIT: Duration = Duration::from_secs(1);
 
 /// What keeps records from coming.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Trouble {
-    text: String,
-    probe_due: Duration,
+enum Trouble {
+    /// No broker answers.
+    Away,
+    /// Some topics are not there, or hidden from us.
+    Missing(String),
+    /// Anything else that is tried again.
+    Other(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away => f.write_str("no broker answers; waiting for one"),
+            Self::Missing(topics) => {
+                write!(f, "not there, or hidden from us: topic {topics}; waiting until it is created, or `pipeline.topics` corrected")
+            }
+            Self::Other(text) => f.write_str(text),
+        }
+    }
 }
 
 /// What is known of the reading.
@@ -28,12 +45,13 @@ pub(super) struct Standing {
     topics: Vec<String>,
     joined: bool,
     trouble: Option<Trouble>,
+    probe_due: Option<Duration>,
     unreadable: BTreeMap<Partition, String>,
 }
 
 impl Standing {
     pub(super) fn new(role: Role, topics: Vec<String>) -> Self {
-        let standing = Self { role, topics, joined: false, trouble: None, unreadable: BTreeMap::new() };
+        let standing = Self { role, topics, joined: false, trouble: None, probe_due: None, unreadable: BTreeMap::new() };
         standing.tell();
         standing
     }
@@ -50,30 +68,33 @@ impl Standing {
         self.tell();
     }
 
-    /// librdkafka reported something that it goes on trying.
+    /// librdkafka reported something that it goes on trying. What that means is asked at the next probe.
     pub(super) fn trouble(&mut self, code: RDKafkaErrorCode, now: Duration) {
         match code {
             // One broker of several; if it was the last one, another report says so.
             RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve | RDKafkaErrorCode::OperationTimedOut => {
                 tracing::debug!(?code, "a connection to a broker failed");
             }
-            RDKafkaErrorCode::AllBrokersDown => self.enter("no broker answers; waiting for one".to_owned(), now),
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                self.enter(self.missing(&[]), now);
+            RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition => {
+                self.probe_due.get_or_insert(now);
             }
-            other => self.enter(format!("the brokers refuse: {other}; trying again"), now),
+            other => self.waiting(format!("the brokers refuse: {other}; trying again"), now),
         }
     }
 
     /// Something that is waited for with backoff.
-    pub(super) fn waiting(&mut self, what: &str, now: Duration) {
-        self.enter(what.to_owned(), now);
+    pub(super) fn waiting(&mut self, what: String, now: Duration) {
+        self.enter(Trouble::Other(what), now);
     }
 
-    /// Records flow, or the brokers took a commit.
+    /// Records flow.
     pub(super) fn well(&mut self) {
+        self.probe_due = None;
         if let Some(trouble) = self.trouble.take() {
-            tracing::info!("over: {}", trouble.text);
+            tracing::info!("over: {trouble}");
             self.tell();
         }
     }
@@ -83,17 +104,21 @@ impl Standing {
         self.trouble.is_some()
     }
 
-    /// Looks whether a trouble is over, when it is time to. Blocks for up to a second then.
+    /// Whether no broker answers.
+    pub(super) fn is_away(&self) -> bool {
+        self.trouble == Some(Trouble::Away)
+    }
+
+    /// Looks what keeps records from coming, when it is time to. Blocks for up to a second then.
     pub(super) fn probe(&mut self, consumer: &Consumer, now: Duration) {
-        if self.trouble.as_ref().is_none_or(|trouble| trouble.probe_due > now) {
+        if self.probe_due.is_none_or(|due| due > now) {
             return;
         }
-        let text = match consumer.missing(&self.topics, PROBE_WAIT) {
-            Ok(missing) if missing.is_empty() => return self.well(),
-            Ok(missing) => self.missing(&missing),
-            Err(_) => "no broker answers; waiting for one".to_owned(),
-        };
-        self.enter(text, now);
+        match consumer.missing(&self.topics, PROBE_WAIT) {
+            Ok(missing) if missing.is_empty() => self.well(),
+            Ok(missing) => self.enter(Trouble::Missing(missing.join(", ")), now),
+            Err(_) => self.enter(Trouble::Away, now),
+        }
     }
 
     /// Records of a partition are gone, so that it is not read.
@@ -110,25 +135,18 @@ impl Standing {
         }
     }
 
-    fn missing(&self, missing: &[&str]) -> String {
-        let names = if missing.is_empty() { self.topics.join(", ") } else { missing.join(", ") };
-        format!("not there yet, or hidden from us: topic {names}; create it, or correct `pipeline.topics`")
-    }
-
-    fn enter(&mut self, text: String, now: Duration) {
-        let known = self.trouble.as_ref().is_some_and(|trouble| trouble.text == text);
-        if !known {
-            tracing::warn!("{text}");
-        }
-        self.trouble = Some(Trouble { text, probe_due: now + PROBE_INTERVAL });
-        if !known {
+    fn enter(&mut self, trouble: Trouble, now: Duration) {
+        self.probe_due = Some(now + PROBE_INTERVAL);
+        if self.trouble.as_ref() != Some(&trouble) {
+            tracing::warn!("{trouble}");
+            self.trouble = Some(trouble);
             self.tell();
         }
     }
 
     fn tell(&self) {
         if let Some(trouble) = &self.trouble {
-            self.role.waiting(&trouble.text);
+            self.role.waiting(trouble.to_string());
         } else if !self.joined {
             self.role.waiting("joining the consumer group");
         } else if !self.unreadable.is_empty() {

@@ -34,8 +34,11 @@ impl<A> Dispatch<A> {
         let now = self.clock.elapsed();
         if now >= self.commit_due {
             self.commit_due = now + self.plan.commit_interval;
-            self.holdings.passed(&consumer.positions()?);
-            self.commit(consumer);
+            // Commits would only pile up while nobody takes them; what is done is not forgotten.
+            if !self.standing.is_away() {
+                self.holdings.passed(&consumer.positions()?);
+                self.commit(consumer);
+            }
             self.measure();
         }
         if self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
