@@ -172,10 +172,7 @@ async fn largest_source_bytes(admin: &AdminClient<Quiet>, plan: &Plan) -> Result
 }
 
 /// The settings of each topic; none for one that may not be asked about or is not there.
-async fn settings(
-    admin: &AdminClient<Quiet>,
-    topics: &[&str],
-) -> Result<Vec<Option<Vec<ConfigEntry>>>, TopicsError> {
+async fn settings(admin: &AdminClient<Quiet>, topics: &[&str]) -> Result<Vec<Option<Vec<ConfigEntry>>>, TopicsError> {
     let mut all = Vec::with_capacity(topics.len());
     for topic in topics {
         let answers = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await?;

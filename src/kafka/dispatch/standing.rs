@@ -32,7 +32,10 @@ impl fmt::Display for Trouble {
         match self {
             Self::Away => f.write_str("no broker answers; waiting for one"),
             Self::Missing(topics) => {
-                write!(f, "not there, or hidden from us: topic {topics}; waiting until it is created, or `pipeline.topics` corrected")
+                write!(
+                    f,
+                    "not there, or hidden from us: topic {topics}; waiting until it is created, or `pipeline.topics` corrected"
+                )
             }
             Self::Other(text) => f.write_str(text),
         }

@@ -15,8 +15,8 @@ use tidings_core::time::Timestamp;
 use super::{PATIENCE, TopicsError};
 use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
-use crate::kafka::said::Quiet;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written, version_header};
+use crate::kafka::said::Quiet;
 
 struct Answer(mpsc::Sender<Result<Written, ProduceError>>);
 
