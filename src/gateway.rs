@@ -5,6 +5,7 @@
 
 mod connection;
 mod cursor;
+mod ending;
 mod fed;
 mod feed;
 mod frames;

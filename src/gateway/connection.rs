@@ -1,10 +1,8 @@
 //! One connection: the task that reads what its client says, writes what waits in its outbox, and ends it.
 //!
-//! Owns: the codec, the answers that need no shard, and the log lines of opening and closing. Everything that concerns
-//! subscriptions and acknowledgements is passed on to the user's shard.
+//! Owns: the codec and the answers that need no shard. Everything that concerns subscriptions and acknowledgements is passed on
+//! to the user's shard. Neighbours: `ending` beside says how it ends.
 
-use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +10,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use futures_util::{FutureExt, Stream};
-use socket2::SockRef;
 use tidings_core::channel::{Channel, Verdict};
-use tidings_core::ids::{ConnectionId, DeviceId, UserId};
+use tidings_core::ids::{ConnectionId, DeviceId};
 use tidings_core::protocol::client::{self, ClientFrame, Said};
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
@@ -26,9 +23,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
 use super::Shared;
+use super::ending::{self, NO_CLOSE, NO_CODE, Open, Who, finish};
 use super::frames;
 use super::inlet::{Ack, AckMode, Control, Inlet, Join};
-use super::metrics::{ClosedLabels, GatewayMetrics};
 use super::moment::{Moment, millis};
 use super::outbox::{Outbox, Phase};
 use super::socket::Socket;
@@ -37,9 +34,6 @@ use crate::auth::Identity;
 
 /// The codec's read buffer; small, as idle connections are many.
 const READ_BYTES: usize = 256;
-/// Codes of RFC 6455, section 7.4.1, that are never sent: no code given, and no close frame at all.
-const NO_CODE: u16 = 1005;
-const NO_CLOSE: u16 = 1006;
 
 /// A client whose token was verified.
 pub(super) struct Admitted {
@@ -96,10 +90,7 @@ impl Line {
                     CloseCode::Internal.code()
                 });
                 let code = Box::pin(finish(&self.shared, &self.outbox, code)).await;
-                let duration_ms = millis(self.shared.clock).saturating_sub(since_ms);
-                let Who { user, device, address } = who;
-                tracing::info!(%user, %device, %address, code, reason = reason(code), duration_ms, "connection closed");
-                count_closed(&self.shared.metrics, code);
+                ending::closed(&self.shared, &who, code, since_ms);
             }
         }
     }
@@ -107,8 +98,7 @@ impl Line {
     async fn refuse(&self, code: CloseCode) {
         self.outbox.close(code, millis(self.shared.clock));
         let code = finish(&self.shared, &self.outbox, code.code()).await;
-        tracing::info!(address = %self.caller.address, code, reason = reason(code), "connection refused");
-        count_closed(&self.shared.metrics, code);
+        ending::refused(&self.shared, self.caller.address, code);
     }
 
     /// Joins the shard, reads until the connection ends, and leaves. Gives the code it ended with.
@@ -140,47 +130,6 @@ impl Line {
         let member = answer.await.ok()?;
         let seat = Seat { inlet, member, left: false };
         Some(Connection { shared: self.shared.clone(), outbox: self.outbox.clone(), identity, seat })
-    }
-}
-
-/// Whom the log names.
-struct Who {
-    user: UserId,
-    device: DeviceId,
-    address: SocketAddr,
-}
-
-fn count_closed(metrics: &GatewayMetrics, code: u16) {
-    // A client may send any code; only those that mean something become a label.
-    let known = CloseCode::ALL.iter().any(|known| known.code() == code) || matches!(code, 1001 | NO_CODE | NO_CLOSE);
-    metrics.closed.get_or_create(&ClosedLabels { code: if known { code } else { NO_CODE } }).inc();
-}
-
-fn reason(code: u16) -> &'static str {
-    match code {
-        1001 => "Client going away",
-        NO_CODE => "Goodbye without a code",
-        NO_CLOSE => "Connection lost",
-        _ => CloseCode::ALL.iter().find(|known| known.code() == code).map_or("Client's own code", |known| known.reason()),
-    }
-}
-
-/// Counts a connection for as long as it lives, whatever ends it.
-struct Open(prometheus_client::metrics::gauge::Gauge);
-
-impl Open {
-    fn count(metrics: &GatewayMetrics, who: &Who) -> Self {
-        let Who { user, device, address } = who;
-        tracing::info!(%user, %device, %address, "connection opened");
-        metrics.opened.inc();
-        metrics.connections.inc();
-        Self(metrics.connections.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 
@@ -340,30 +289,5 @@ fn failed(error: &Error) -> Event {
         Error::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => Event::Gone,
         Error::Protocol(_) => Event::Failed(CloseCode::Protocol),
         _ => Event::Gone,
-    }
-}
-
-/// Writes what waits, says that nothing follows, and reads on until the client has gone, all within the linger. Gives the code
-/// that the connection ended with: the gateway's, if it was the one to end it.
-async fn finish(shared: &Shared, outbox: &Outbox, code: u16) -> u16 {
-    let ending = async {
-        std::future::poll_fn(|cx| outbox.poll_flush(cx, millis(shared.clock))).await?;
-        SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)?;
-        let mut discarded = [0; 1024];
-        loop {
-            outbox.stream().readable().await?;
-            match outbox.stream().try_read(&mut discarded) {
-                Ok(0) => return Ok::<(), io::Error>(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    // A client that does not read its last frames, or does not leave, is left.
-    let _ = tokio::time::timeout(shared.config.linger.0, ending).await;
-    match outbox.phase() {
-        Phase::Closing(ours) => ours.code(),
-        Phase::Open | Phase::Answering | Phase::Broken => code,
     }
 }
