@@ -158,3 +158,49 @@ impl Lease {
         Spot { place: self.place, claim }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition { topic: "bookings".into(), number }
+    }
+
+    #[test]
+    fn what_comes_late_of_a_partition_that_went_and_came_back_is_ignored() {
+        let mut holdings = Holdings::default();
+        let held = holdings.take_up(partition(1), 0, 10);
+        let claim = held.tracker.handed_out(10).unwrap();
+        let (lease, spot) = (Arc::clone(&held.lease), held.lease.spot(claim));
+        holdings.give_up(&partition(1));
+        assert!(lease.is_over());
+        holdings.take_up(partition(1), 0, 10).tracker.handed_out(10).unwrap();
+        assert_eq!(holdings.done(spot), Shown::Ignored);
+        assert_eq!(holdings.news(), []);
+    }
+
+    #[test]
+    fn progress_is_news_once() {
+        let mut holdings = Holdings::default();
+        let held = holdings.take_up(partition(1), 0, 10);
+        let claim = held.tracker.handed_out(10).unwrap();
+        let spot = held.lease.spot(claim);
+        assert_eq!(holdings.done(spot), Shown::Done);
+        assert_eq!(holdings.news(), [(partition(1), 11)]);
+        assert_eq!(holdings.news(), []);
+        holdings.passed(&[(partition(1), 13), (partition(2), 5)]);
+        assert_eq!(holdings.news(), [(partition(1), 13)]);
+    }
+
+    #[test]
+    fn what_was_done_before_the_end_of_a_stay_can_still_be_committed() {
+        let mut holdings = Holdings::default();
+        let held = holdings.take_up(partition(1), 0, 10);
+        let spots = [10, 11].map(|offset| held.tracker.handed_out(offset).unwrap()).map(|claim| held.lease.spot(claim));
+        holdings.done(spots[0]);
+        holdings.end();
+        holdings.done(spots[1]);
+        assert_eq!(holdings.news(), [(partition(1), 11)]);
+    }
+}

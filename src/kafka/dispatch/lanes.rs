@@ -122,3 +122,53 @@ impl<A> Lane<A> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(received: &crossbeam_channel::Receiver<Task<u32>>) -> Vec<u32> {
+        let number = |task| match task {
+            Task::Again(number) => number,
+            Task::New(_) => panic!("only numbers were given"),
+        };
+        received.try_iter().map(number).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_in_its_order_and_nothing_is_dropped() {
+        let (sender, receiver) = crossbeam_channel::bounded(2);
+        let mut lanes = Lanes::new(vec![sender]);
+        for number in 0..5 {
+            lanes.give(0, Task::Again(number)).unwrap();
+        }
+        assert!(lanes.is_full(0) && !lanes.has_room(0));
+        let mut seen = Vec::new();
+        while lanes.is_full(0) {
+            seen.extend(numbers(&receiver));
+            lanes.flush().unwrap();
+        }
+        seen.extend(numbers(&receiver));
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
+        assert!(lanes.has_room(0));
+    }
+
+    #[test]
+    fn a_partition_always_has_the_same_worker() {
+        let queues = (0..3).map(|_| crossbeam_channel::bounded::<Task<u32>>(1).0).collect();
+        let lanes = Lanes::new(queues);
+        for number in 0..50 {
+            let partition = Partition { topic: "bookings".into(), number };
+            assert!(lanes.of(&partition) < 3);
+            assert_eq!(lanes.of(&partition), lanes.of(&partition.clone()));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_ends_the_dispatch() {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let mut lanes = Lanes::new(vec![sender]);
+        drop(receiver);
+        assert!(matches!(lanes.give(0, Task::Again(1)), Err(DispatchError::WorkerGone)));
+    }
+}
