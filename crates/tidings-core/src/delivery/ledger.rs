@@ -1,7 +1,8 @@
 //! The ledger of one connection in one channel: what it was sent, and which offsets an acknowledgement covers.
 //!
 //! Owns: the mapping from positions and notification ids to stretches. Refuses acknowledgements of what was never sent.
-//! Refuses to write anything down: the gateway merges its answers into the device's cursor. Half of this file is its tests.
+//! Refuses to write anything down: the gateway merges its answers into the device's cursor. Long because half of it is
+//! its tests.
 
 use std::collections::VecDeque;
 
