@@ -5,6 +5,7 @@
 
 pub mod health;
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -51,7 +52,8 @@ impl Default for Metrics {
 /// Starts writing log lines to standard error. A second call changes nothing.
 pub fn start_logging(config: &LogConfig) {
     let filter = tracing_subscriber::EnvFilter::new(&config.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     // A second subscriber is refused; the first goes on.
     let _ = match config.format {
         LogFormat::Text => lines.try_init(),

@@ -81,6 +81,7 @@ fn for_demo(mut config: Config, database: &str) -> Config {
 
 fn welcome(app: &App, user: &UserId, token: &str) -> String {
     let (address, brokers) = (app.address(), app.brokers());
+    let tidings = std::env::current_exe().map_or_else(|_| "tidings".to_owned(), |path| path.display().to_string());
     format!(
         r#"
 tidings runs, with an embedded Kafka at {brokers}. Sample events arrive for {user}.
@@ -88,17 +89,16 @@ tidings runs, with an embedded Kafka at {brokers}. Sample events arrive for {use
 In a browser:
   http://{address}/console#token={token}
 
-In a terminal:
-  tidings tail --url ws://{address}/ws --channel booking-updates --token {token}
+In another terminal:
+  {tidings} tail --url ws://{address}/ws --channel booking-updates --token {token}
 
 An event of your own:
   echo '{{"type":"booking:confirmed","data":{{"userId":"{user}","bookingId":"b-1","vehicleName":"Tesla Model 3"}}}}' |
-    TIDINGS_KAFKA__BROKERS={brokers} tidings produce --topic bookings
+    TIDINGS_KAFKA__BROKERS={brokers} {tidings} produce --topic bookings
 
-`tidings` is {binary}. What nobody acknowledges is tried again after 10 s and
-10 s more, and ends in the topic tidings.undelivered 30 s later. Ctrl-C ends the demo; nothing is kept.
-"#,
-        binary = std::env::current_exe().map_or_else(|_| "this binary".to_owned(), |path| path.display().to_string()),
+What nobody acknowledges within 10 s is tried again, once more 10 s later, and ends in the topic
+tidings.undelivered another 30 s later. Ctrl-C ends the demo; nothing is kept.
+"#
     )
 }
 
