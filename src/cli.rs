@@ -101,3 +101,26 @@ pub struct DemoArgs {
     #[arg(long, default_value = "3s")]
     pub every: tidings_core::time::Delay,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_help_of_every_command() {
+        let mut top = Cli::command().term_width(100);
+        let mut helps = vec![top.render_long_help().to_string()];
+        for command in top.get_subcommands_mut() {
+            helps.push(command.render_long_help().to_string());
+            helps.extend(command.get_subcommands_mut().map(|inner| inner.render_long_help().to_string()));
+        }
+        insta::assert_snapshot!(helps.join("\n────\n"));
+    }
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+}

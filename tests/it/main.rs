@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod commands;
 mod courier;
 mod delivery;
 mod gateway;

@@ -110,6 +110,88 @@ pub fn decode<R: Record>(version: Option<&[u8]>, value: &[u8]) -> Result<R, Reco
 mod tests {
     use super::meta::EpochRecord;
     use super::*;
+    use crate::position::Epoch;
+    use crate::stretch::Stretch;
+    use crate::time::Timestamp;
+
+    fn delivery() -> retry::Delivery {
+        retry::Delivery {
+            channel: "user-42".parse().unwrap(),
+            notification: serde_json::from_value(serde_json::json!({
+                "id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e-1", "type": "payment_due",
+                "createdAt": "2026-01-31T12:00:00Z", "title": "Payment Due", "data": {"payment_id": 7}, "priority": "high"
+            }))
+            .unwrap(),
+            epoch: Epoch(3),
+            offset: 41,
+            attempts: vec![retry::Attempt {
+                at: Timestamp::from_millis(1_769_860_830_000),
+                node: "node-a".parse().unwrap(),
+                sink: retry::Sink::Websocket,
+                outcome: retry::Outcome::Offline,
+            }],
+        }
+    }
+
+    /// The record as it lies on the log, which must read back as what was written.
+    fn shown<R: Record + PartialEq + std::fmt::Debug>(record: &R) -> String {
+        let value = encode(record).unwrap();
+        assert_eq!(decode::<R>(Some(R::VERSION.to_string().as_bytes()), &value).unwrap(), *record);
+        format!("{} {}: {}", R::NAME, R::VERSION, String::from_utf8(value).unwrap())
+    }
+
+    #[test]
+    fn the_values_of_our_own_topics_look_like_this() {
+        let delivery = delivery();
+        let stretches = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect();
+        let notified = notified::NotificationRecord {
+            channel: delivery.channel.clone(),
+            notification: delivery.notification.clone(),
+            rule: "payment-due".into(),
+            origin: notified::Origin { topic: "payments".into(), partition: 2, offset: 17 },
+        };
+        let cursor = cursor::CursorRecord {
+            user_id: "42".parse().unwrap(),
+            device_id: "phone".parse().unwrap(),
+            channel: delivery.channel.clone(),
+            epoch: Epoch(3),
+            offered: stretches(&[(40, 44)]),
+            acknowledged: stretches(&[(40, 41), (42, 44)]),
+        };
+        let undelivered = retry::UndeliveredRecord {
+            delivery: delivery.clone(),
+            reason: retry::Outcome::Unacknowledged,
+            ended_at: Timestamp::from_millis(1_769_861_000_000),
+        };
+        let epoch = EpochRecord { epoch: Epoch(3), partitions: 12, created_at: Timestamp::from_millis(1_769_860_800_000) };
+        let lines = [
+            shown(&notified),
+            shown(&cursor),
+            shown(&retry::RetryRecord(delivery.clone())),
+            shown(&undelivered),
+            shown(&signal::SignalRecord::Redeliver { delivery, redelivery: 1 }),
+            shown(&epoch),
+        ];
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_dead_letters_headers_look_like_this() {
+        let letter = dead_letter::DeadLetter {
+            topic: "payments",
+            partition: 2,
+            offset: 17,
+            timestamp: Some(Timestamp::from_millis(1_769_860_800_000)),
+            stage: "decode",
+            cause: crate::fate::Cause::Poison,
+            class: "not_json",
+            message: "the value is not JSON",
+            node: &"node-a".parse().unwrap(),
+        };
+        let headers = letter.headers().into_iter();
+        let lines = headers.map(|(name, value)| format!("{name}={}", String::from_utf8(value.unwrap()).unwrap()));
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    }
 
     const VALUE: &[u8] = br#"{"epoch":3,"partitions":4,"createdAt":"2026-01-31T12:00:00.000Z","added":"later"}"#;
 
