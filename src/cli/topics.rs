@@ -20,7 +20,12 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make every topic of tidings' own that is not there. Touches none that is.
-    Create,
+    Create {
+        /// Make the domain topics of `pipeline.topics` too, as the brokers' defaults have it. For trying: they belong to the
+        /// services that write them.
+        #[arg(long)]
+        domain: bool,
+    },
     /// Say what is missing or not as it must be.
     Check,
 }
@@ -33,8 +38,11 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::new(&config.kafka)?;
     let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier);
     match args.command {
-        Command::Create => {
-            let report = topics::create(&cluster, &plan, Clock::start().now()).await?;
+        Command::Create { domain } => {
+            let mut report = topics::create(&cluster, &plan, Clock::start().now()).await?;
+            if domain {
+                report.extend(topics::create_domain(&cluster, &plan).await?);
+            }
             let mut out = std::io::stdout().lock();
             for (topic, made) in report {
                 let done = match made {

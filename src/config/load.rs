@@ -45,6 +45,7 @@ pub struct Refusal {
 pub fn load(file: Option<(&str, &str)>, environment: &[(String, String)]) -> Result<Config, ConfigError> {
     let layers = Layers { file, variables: variables(environment) };
     let defaults = parse("default.toml", DEFAULT)?;
+    refuse_single_underscores(environment, &defaults)?;
     let mut merged = defaults.clone();
     if let Some((name, text)) = file {
         merge(&mut merged, parse(name, text)?);
@@ -79,6 +80,10 @@ impl Layers<'_> {
         {
             path.push(unknown.to_owned());
         }
+        // Serde repeats the value, which may be a secret that was written without quotes.
+        let secret = path.iter().any(|part| part.contains("secret") || part.contains("password"));
+        let message =
+            if secret && message.starts_with("invalid type") { "must be a text, in quotes".to_owned() } else { message };
         Refusal { origin: self.origin(&path), key: path.join("."), message }
     }
 
@@ -97,6 +102,23 @@ fn segment(segment: &serde_path_to_error::Segment) -> Option<String> {
         serde_path_to_error::Segment::Map { key } => Some(key.clone()),
         _ => None,
     }
+}
+
+/// `TIDINGS_GATEWAY_PORT` is meant to set something, and would set nothing.
+fn refuse_single_underscores(environment: &[(String, String)], defaults: &Table) -> Result<(), ConfigError> {
+    let meant = |name: &str| {
+        let key = name.strip_prefix(PREFIX)?.to_lowercase();
+        let (section, rest) = key.split_once('_')?;
+        (!rest.starts_with('_') && defaults.contains_key(section)).then(|| (section.to_owned(), rest.to_owned()))
+    };
+    let refusals = environment.iter().filter_map(|(name, _)| {
+        let (section, rest) = meant(name)?;
+        let mended = format!("{PREFIX}{}__{}", section.to_uppercase(), rest.to_uppercase());
+        let message = format!("sets nothing: between section and key stand two underscores, as in {mended}");
+        Some(Refusal { origin: Origin::Environment(name.clone()), key: format!("{section}.{rest}"), message })
+    });
+    let refusals = refusals.collect::<Vec<_>>();
+    if refusals.is_empty() { Ok(()) } else { Err(ConfigError::Refused(refusals)) }
 }
 
 /// Serde's message in words for people who do not write Rust.
@@ -231,6 +253,38 @@ mod tests {
         assert!(!config.shown().unwrap().contains(&secret) && !format!("{config:?}").contains(&secret));
     }
 
+    /// Every key of a table, as a path, with its value.
+    fn keys(table: &Table, above: &[String]) -> Vec<(Vec<String>, Value)> {
+        let below = |(key, value): (&String, &Value)| {
+            let path = [above, std::slice::from_ref(key)].concat();
+            match value {
+                Value::Table(inner) => keys(inner, &path),
+                other => vec![(path, other.clone())],
+            }
+        };
+        table.iter().flat_map(below).collect()
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_environment() {
+        let all = keys(&DEFAULT.parse().unwrap(), &[]);
+        assert!(all.len() > 40, "{} keys", all.len());
+        for (path, value) in all {
+            let name = format!("{PREFIX}{}", path.join("__").to_uppercase());
+            let text = match &value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert!(environment(&name, &text).is_ok(), "{name}={text}");
+            let refused = environment(&name, "\u{0} {").map(|config| config.shown().unwrap());
+            // What takes any text shows it; everything else refuses it and names the variable.
+            match refused {
+                Ok(shown) => assert_ne!(shown, load(None, &[]).unwrap().shown().unwrap(), "{name} changes nothing"),
+                Err(error) => assert!(error.to_string().contains(&name), "{error}"),
+            }
+        }
+    }
+
     #[test]
     fn a_wrong_key_is_refused_with_file_line_and_what_is_allowed() {
         insta::assert_snapshot!("unknown_key", refusal("[gateway]\nport = 1\nprot = 2\n"));
@@ -248,6 +302,9 @@ mod tests {
             )
         );
         insta::assert_snapshot!("by_environment", environment("TIDINGS_GATEWAY__PORT", "http").unwrap_err());
+        insta::assert_snapshot!("single_underscore", environment("TIDINGS_GATEWAY_PORT", "1").unwrap_err());
+        insta::assert_snapshot!("reserved_path", refusal("[gateway]\npath = \"/metrics\"\n"));
+        insta::assert_snapshot!("secret_without_quotes", refusal("[auth]\nsecret = 1234567890\n"));
         insta::assert_snapshot!("unknown_by_environment", environment("TIDINGS_GATEWAY__PROT", "1").unwrap_err());
     }
 }

@@ -14,6 +14,8 @@ pub(super) type Refused = (&'static str, String);
 
 const HIDDEN: &str = "(hidden)";
 const SECRET_BYTES: usize = 32;
+/// What `http` answers itself.
+const RESERVED_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/console"];
 
 /// `[node]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ pub enum LogFormat {
 }
 
 /// `[kafka]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "see default.toml")]
 pub struct KafkaConfig {
@@ -53,6 +55,12 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, Scalar>,
     pub property_files: BTreeMap<String, String>,
     pub topics: TopicsConfig,
+}
+
+impl std::fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaConfig").field("brokers", &self.brokers).field("properties", &HIDDEN).finish_non_exhaustive()
+    }
 }
 
 impl KafkaConfig {
@@ -234,8 +242,9 @@ impl super::Config {
         if !brokers_fine {
             refused.push(("kafka.brokers", "must be a list of `host:port`, separated by commas".into()));
         }
-        if !self.kafka.topic_prefix.bytes().all(is_topic_byte) || self.kafka.topic_prefix.len() > 200 {
-            refused.push(("kafka.topic_prefix", "must be letters, digits, `.`, `_` and `-`, at most 200".into()));
+        let prefix = self.kafka.topic_prefix.as_str();
+        if !(1..=200).contains(&prefix.len()) || !prefix.bytes().all(is_topic_byte) {
+            refused.push(("kafka.topic_prefix", "must be 1 to 200 letters, digits, `.`, `_` and `-`".into()));
         }
         let topic_fine = |topic: &String| !topic.is_empty() && topic.len() <= 249 && topic.bytes().all(is_topic_byte);
         if self.pipeline.topics.is_empty() || !self.pipeline.topics.iter().all(topic_fine) {
@@ -244,7 +253,7 @@ impl super::Config {
                 "must be at least one name of letters, digits, `.`, `_` and `-`, each at most 249".into(),
             ));
         }
-        let own = |topic: &&String| !self.kafka.topic_prefix.is_empty() && topic.starts_with(&self.kafka.topic_prefix);
+        let own = |topic: &&String| !prefix.is_empty() && topic.starts_with(prefix);
         if let Some(topic) = self.pipeline.topics.iter().find(own) {
             refused.push(("pipeline.topics", format!("`{topic}` is a topic of tidings' own; name only domain topics")));
         }
@@ -254,6 +263,9 @@ impl super::Config {
         let segments = self.gateway.path.strip_prefix('/').unwrap_or("");
         if segments.is_empty() || !segments.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
             refused.push(("gateway.path", "must be `/` and one segment of letters, digits, `-` and `_`".into()));
+        }
+        if RESERVED_PATHS.contains(&self.gateway.path.as_str()) {
+            refused.push(("gateway.path", format!("must not be one of {}", RESERVED_PATHS.join(", "))));
         }
     }
 
@@ -286,6 +298,9 @@ impl super::Config {
         if self.courier.jitter_percent > 100 {
             refused.push(("courier.jitter_percent", "must be 0 to 100".into()));
         }
+        if self.gateway.linger >= self.shutdown.drain_timeout {
+            refused.push(("shutdown.drain_timeout", "must be longer than `gateway.linger`, which a drain waits for".into()));
+        }
         let positive = [
             ("pipeline.commit_interval", self.pipeline.commit_interval),
             ("gateway.heartbeat_interval", self.gateway.heartbeat_interval),
@@ -293,6 +308,10 @@ impl super::Config {
             ("gateway.frame_timeout", self.gateway.frame_timeout),
             ("gateway.write_timeout", self.gateway.write_timeout),
             ("gateway.header_timeout", self.gateway.header_timeout),
+            ("gateway.linger", self.gateway.linger),
+            ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
+            ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
+            ("store.busy_timeout", self.store.busy_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),
             ("courier.ack_timeout", self.courier.ack_timeout),
             ("courier.poll_interval", self.courier.poll_interval),

@@ -79,21 +79,7 @@ pub enum Made {
 pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Vec<(Topic, Made)>, TopicsError> {
     let admin = admin(cluster)?;
     let topics = plan.topics(largest_source_bytes(&admin, plan).await?);
-    let wanted = topics.iter().map(|topic| {
-        let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(plan.replication_factor()));
-        topic.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
-    });
-    let wanted = wanted.collect::<Vec<_>>();
-    let answers = admin.create_topics(&wanted, &options()).await?;
-    let mut report = Vec::with_capacity(topics.len());
-    for (topic, answer) in topics.iter().zip(answers) {
-        let made = match answer {
-            Ok(_) => Made::Created,
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Made::Kept,
-            Err((topic, code)) => return Err(TopicsError::Refused { topic, code }),
-        };
-        report.push((topic.clone(), made));
-    }
+    let report = make(&admin, plan, topics).await?;
     // Brokers learn of new topics one after the other, so for a moment the answers may differ.
     let fresh = report.iter().any(|(_, made)| *made == Made::Created);
     let clock = Clock::start();
@@ -104,6 +90,30 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
         tokio::time::sleep(ASK_AGAIN).await;
     }
     Ok(report)
+}
+
+/// Makes the domain topics that are not there, for trying things: with as many partitions as tidings' own.
+///
+/// # Errors
+/// If the brokers do not answer or refuse.
+pub async fn create_domain(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {
+    let topic = |name: &String| Topic { name: name.clone(), partitions: plan.partitions(), settings: Vec::new() };
+    make(&admin(cluster)?, plan, plan.sources().iter().map(topic).collect()).await
+}
+
+async fn make(admin: &AdminClient<Quiet>, plan: &Plan, topics: Vec<Topic>) -> Result<Vec<(Topic, Made)>, TopicsError> {
+    let wanted = topics.iter().map(|topic| {
+        let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(plan.replication_factor()));
+        topic.settings.iter().fold(new, |new, (name, value)| new.set(name, value))
+    });
+    let wanted = wanted.collect::<Vec<_>>();
+    let answers = admin.create_topics(&wanted, &options()).await?;
+    let made = |(topic, answer): (Topic, _)| match answer {
+        Ok(_) => Ok((topic, Made::Created)),
+        Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok((topic, Made::Kept)),
+        Err((topic, code)) => Err(TopicsError::Refused { topic, code }),
+    };
+    topics.iter().cloned().zip(answers).map(made).collect()
 }
 
 async fn settle(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<(), TopicsError> {

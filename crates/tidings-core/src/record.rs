@@ -18,7 +18,7 @@ pub const VERSION_HEADER: &str = "tidings-version";
 
 /// A value on a topic of our own: JSON, with its version in [`VERSION_HEADER`].
 pub trait Record: Serialize + DeserializeOwned {
-    /// What the value is called in messages, and the name of its schema in `schemas/records/`.
+    /// What the value is called in messages.
     const NAME: &'static str;
     /// The version that this release writes, and the newest it reads.
     const VERSION: u32;
