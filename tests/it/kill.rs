@@ -30,7 +30,7 @@ async fn killed_at_five_random_moments_every_event_is_in_the_inbox_once_and_was_
         config.courier.ack_timeout = ms(1000);
         config.courier.transaction_timeout = ms(3000);
         config.courier.ladder = ["1s", "2s", "4s", "8s", "16s", "32s", "64s"].map(|rung| rung.parse().unwrap()).into();
-        config.pipeline.commit_interval = ms(1000);
+        config.pipeline.commit_interval = ms(5000);
     })
     .await;
     let world = Arc::new(world);

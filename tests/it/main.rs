@@ -13,3 +13,4 @@ mod kill;
 mod lifecycle;
 mod pipeline;
 mod poison;
+mod prefix;

@@ -75,7 +75,8 @@ impl World {
         world
     }
 
-    async fn create_topics(&self) {
+    /// Makes the topics of tidings' own that are not there.
+    pub(crate) async fn create_topics(&self) {
         let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
         topics::create(&Cluster::new(&self.config.kafka).unwrap(), &plan, Clock::start().now()).await.unwrap();
     }

@@ -1,0 +1,55 @@
+//! When exactly an offset is committed: once it and everything handed out before it is written.
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use tidings::cli::Role;
+
+use crate::harness::log::config;
+use crate::harness::world::{PARTITIONS, World, payment};
+use crate::harness::{HANG, eventually};
+
+/// Takes `dlq` away. A producer that has never seen it holds what it should write there until it comes back.
+async fn delete(world: &World, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = config(&world.log.brokers).create().unwrap();
+    for deleted in admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap() {
+        deleted.unwrap();
+    }
+    eventually("the topic is gone", async || {
+        let metadata = admin.inner().fetch_metadata(Some(topic), HANG).unwrap();
+        metadata.topics()[0].error().is_some().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn completions_out_of_order_commit_only_the_prefix() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let (dlq, key) = (world.own("dlq"), Some("one-partition"));
+    let good = |number: usize| payment(&number.to_string(), "alice").to_string();
+
+    delete(&world, &dlq).await;
+    let (partition, first) = world.log.produce(&world.topic, key, good(0).as_bytes()).await;
+    let (_, poison) = world.log.produce(&world.topic, key, b"poison").await;
+    let mut last = poison;
+    for number in 1..=20 {
+        last = world.log.produce(&world.topic, key, good(number).as_bytes()).await.1;
+    }
+    world.own_records("notifications", 21).await;
+    eventually("several rounds of commits have passed", async || {
+        (running.metric("tidings_pipeline_commits_total").await >= 1.0).then_some(())
+    })
+    .await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&poison), "of {first}..={last}, only what lies before {poison} is done");
+    assert_eq!(running.metric("tidings_pipeline_in_flight").await, 1.0, "all but one record are written");
+
+    world.create_topics().await;
+    world.own_records("dlq", 1).await;
+    eventually("all is committed", async || {
+        let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+        (committed.get(&partition) == Some(&(last + 1))).then_some(())
+    })
+    .await;
+    running.stop().await;
+}
