@@ -78,7 +78,9 @@ async fn one_run(mut server: Server, load: Load) -> anyhow::Result<Figures> {
 
 fn report(load: Load, ours: &[Figures], bare: &[Figures]) {
     let line = |name: &str, unit: &str, ours: f64, bare: f64| {
-        say(&format!("{name:<34} {ours:>10.2} {unit:<3} bare {bare:>10.2} {unit:<3} ratio {:>6.2}", ours / bare));
+        // A bare socket may need no memory of the process at all.
+        let ratio = if bare < 0.01 { "     -".to_owned() } else { format!("{:>6.2}", ours / bare) };
+        say(&format!("{name:<34} {ours:>10.2} {unit:<3} bare {bare:>10.2} {unit:<3} ratio {ratio}"));
     };
     let pick = |figures: &[Figures], field: fn(&Figures) -> f64| median(figures.iter().map(field).collect());
     say(&format!("{} connections, {RATE} events/s for {} s, medians of {} runs", load.connections, load.seconds, ours.len()));
