@@ -132,10 +132,7 @@ impl Feed {
     fn notification(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
         let version = version(message);
         refuse_newer::<NotificationRecord>(version)?;
-        let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-        let Some(channel) = key.and_then(|key| key.parse::<Channel>().ok()) else {
-            return Err(RecordError::Unversioned { name: NotificationRecord::NAME });
-        };
+        let channel = channel_of(message.key(), message.partition(), self.shared.partitions)?;
         let owner = channel.mailbox_user();
         let fed = Arc::new(Fed {
             channel,
@@ -207,11 +204,38 @@ fn version<'a>(message: &'a BorrowedMessage<'_>) -> Option<&'a [u8]> {
     message.headers()?.iter().find(|header| header.key == VERSION_HEADER)?.value
 }
 
+/// The channel that a record's key names. Offsets of another partition than the channel's mean nothing to its listeners: their
+/// positions would jump, and acknowledgements cover what was never sent.
+fn channel_of(key: Option<&[u8]>, found: i32, partitions: i32) -> Result<Channel, RecordError> {
+    let name = NotificationRecord::NAME;
+    let text = key.and_then(|key| std::str::from_utf8(key).ok());
+    let channel = text.and_then(|text| text.parse::<Channel>().ok()).ok_or(RecordError::Unkeyed { name })?;
+    let expected = channel.partition(partitions);
+    if found == expected { Ok(channel) } else { Err(RecordError::Misplaced { name, found, expected }) }
+}
+
 /// Refuses what a later release wrote, without reading it.
 fn refuse_newer<R: Record>(version: Option<&[u8]>) -> Result<(), RecordError> {
     let found = version.and_then(|version| std::str::from_utf8(version).ok()).and_then(|version| version.parse::<u32>().ok());
     match found {
         Some(found) if found > R::VERSION => Err(RecordError::Newer { name: R::NAME, found, known: R::VERSION }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_of_a_channel_only_in_the_channels_partition() {
+        let channel = "user-alice".parse::<Channel>().unwrap();
+        let own = channel.partition(12);
+        assert_eq!(channel_of(Some(b"user-alice"), own, 12).unwrap(), channel);
+        let other = channel_of(Some(b"user-alice"), (own + 1) % 12, 12).unwrap_err();
+        assert!(matches!(other, RecordError::Misplaced { expected, .. } if expected == own), "{other}");
+        for key in [None, Some(&b""[..]), Some(b"\xff")] {
+            assert!(matches!(channel_of(key, own, 12), Err(RecordError::Unkeyed { .. })));
+        }
     }
 }

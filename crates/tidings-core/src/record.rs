@@ -33,6 +33,22 @@ pub enum RecordError {
         /// The expected type.
         name: &'static str,
     },
+    /// The key says no channel.
+    #[error("{name} record whose key names no channel: it was not written by tidings")]
+    Unkeyed {
+        /// The expected type.
+        name: &'static str,
+    },
+    /// Not in the partition that its key belongs to.
+    #[error("{name} record in partition {found}, its key belongs to {expected}: it was not written by tidings")]
+    Misplaced {
+        /// The expected type.
+        name: &'static str,
+        /// The partition it lies in.
+        found: i32,
+        /// The partition that holds its channel.
+        expected: i32,
+    },
     /// Written by a later release.
     #[error("{name} record of version {found}, this release reads up to {known}: upgrade this process")]
     Newer {
@@ -60,6 +76,8 @@ impl RecordError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Unversioned { .. } => "unversioned",
+            Self::Unkeyed { .. } => "unkeyed",
+            Self::Misplaced { .. } => "misplaced",
             Self::Newer { .. } => "newer_version",
             Self::Malformed { .. } => "malformed",
         }
@@ -70,7 +88,7 @@ impl RecordError {
     pub fn in_full(&self) -> String {
         match self {
             Self::Malformed { source, .. } => format!("{self}: {source}"),
-            Self::Unversioned { .. } | Self::Newer { .. } => self.to_string(),
+            Self::Unversioned { .. } | Self::Unkeyed { .. } | Self::Misplaced { .. } | Self::Newer { .. } => self.to_string(),
         }
     }
 }
