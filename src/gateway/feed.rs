@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use tidings_core::channel::Channel;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::signal::SignalRecord;
@@ -19,7 +19,7 @@ use super::fed::Fed;
 use super::inlet::{Broadcast, Mail};
 use super::{GatewayError, Shared};
 use crate::kafka::cluster::Cluster;
-use crate::kafka::consumer::Partition;
+use crate::kafka::consumer::{Partition, header};
 use crate::kafka::reader::{Read, Reader};
 use crate::telemetry::health::Role;
 
@@ -130,7 +130,7 @@ impl Feed {
     }
 
     fn notification(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
-        let version = version(message);
+        let version = header(message, VERSION_HEADER);
         refuse_newer::<NotificationRecord>(version)?;
         let channel = channel_of(message.key(), message.partition(), self.shared.partitions)?;
         let owner = channel.mailbox_user();
@@ -151,7 +151,7 @@ impl Feed {
 
     fn signal(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
         let SignalRecord::Redeliver { delivery, redelivery } =
-            record::decode(version(message), message.payload().unwrap_or_default())?;
+            record::decode(header(message, VERSION_HEADER), message.payload().unwrap_or_default())?;
         if let Some(user) = delivery.channel.mailbox_user()
             && delivery.epoch == self.shared.epoch
         {
@@ -198,10 +198,6 @@ impl Feed {
         let why = self.trouble.map(str::to_owned).into_iter().chain(paused).collect::<Vec<_>>();
         if why.is_empty() { self.role.ready() } else { self.role.waiting(why.join("; ")) }
     }
-}
-
-fn version<'a>(message: &'a BorrowedMessage<'_>) -> Option<&'a [u8]> {
-    message.headers()?.iter().find(|header| header.key == VERSION_HEADER)?.value
 }
 
 /// The channel that a record's key names. Offsets of another partition than the channel's mean nothing to its listeners: their
