@@ -34,19 +34,21 @@ fn millis(limit: Duration) -> u64 {
 impl Shard {
     /// Sweeps if it is time. Gives the milliseconds until it is next time to do something.
     pub(super) fn sweep_when_due(&mut self) -> u64 {
-        self.write_due_cursors();
+        let written = self.write_due_cursors();
         if self.now.ms >= self.sweep_at_ms {
             self.sweep();
             self.sweep_at_ms = self.now.ms + interval_ms(&self.shared.config);
         }
-        self.sweep_at_ms.saturating_sub(self.now.ms).max(1)
+        wait_ms(written, self.sweep_at_ms.saturating_sub(self.now.ms))
     }
 
-    fn write_due_cursors(&mut self) {
-        for _ in 0..TURN {
-            let Some((device, channel)) = self.devices.pop_due(self.now.ms) else { return };
+    /// Gives how many were written: at most one turn's.
+    fn write_due_cursors(&mut self) -> usize {
+        for written in 0..TURN {
+            let Some((device, channel)) = self.devices.pop_due(self.now.ms) else { return written };
             self.write_cursor(device, channel);
         }
+        TURN
     }
 
     fn sweep(&mut self) {
@@ -70,6 +72,11 @@ impl Shard {
         }
         self.acknowledge_answered(&answered);
     }
+}
+
+/// How long a shard with nothing else to do may sleep: not at all while a whole turn of cursors was due, as more may be.
+fn wait_ms(written: usize, until_sweep_ms: u64) -> u64 {
+    if written >= TURN { 0 } else { until_sweep_ms.max(1) }
 }
 
 /// Why a connection must end, if it must.
@@ -114,4 +121,16 @@ fn heartbeat(member: &mut Member, limits: &Limits, now_ms: u64) {
 fn is_answered(member: &Member) -> bool {
     let answered = member.outbox.pulse().answered.load(Ordering::Relaxed);
     member.heartbeat.probe.is_some_and(|probe| answered >= probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_does_not_sleep_while_cursors_may_be_due() {
+        assert_eq!(wait_ms(TURN, 250), 0);
+        assert_eq!(wait_ms(TURN - 1, 250), 250);
+        assert_eq!(wait_ms(0, 0), 1);
+    }
 }
