@@ -2,6 +2,8 @@
 //!
 //! Owns: judging each acknowledgement against what the connection was sent. The arithmetic is the ledger's, in core.
 
+use std::collections::BTreeSet;
+
 use tidings_core::channel::Channel;
 use tidings_core::delivery::ledger::AckError;
 use tidings_core::ids::NotificationId;
@@ -49,21 +51,16 @@ impl Shard {
     fn acknowledge_ids(&mut self, member: u32, channel: Option<&Channel>, ids: &[NotificationId]) -> Result<(), Problem> {
         let channels = channel.map_or_else(|| self.members.channels(member), |channel| vec![channel.clone()]);
         let Some(device) = self.members.get_mut(member).map(|member| member.device) else { return Ok(()) };
-        let mut unknown = None;
-        for id in ids {
-            let mut found = false;
-            for channel in &channels {
-                let Some(subscription) = self.members.subscription(member, channel) else { continue };
-                if let Some(delivered) = subscription.ledger.acknowledge(*id) {
-                    found = true;
-                    self.devices.acknowledge(device, channel, &delivered, self.now.ms);
-                }
-            }
-            if !found {
-                unknown = unknown.or(Some(id));
-            }
+        let wanted = ids.iter().copied().collect::<BTreeSet<_>>();
+        let mut unknown = wanted.clone();
+        for channel in &channels {
+            let Some(subscription) = self.members.subscription(member, channel) else { continue };
+            // A notification may have been sent in several channels, so every one is asked for all.
+            let (known, delivered) = subscription.ledger.acknowledge(&wanted);
+            unknown.retain(|id| !known.contains(id));
+            self.devices.acknowledge(device, channel, &delivered, self.now.ms);
         }
-        unknown.map_or(Ok(()), |id| {
+        ids.iter().find(|id| unknown.contains(id)).map_or(Ok(()), |id| {
             Err(Problem::new(ErrorCode::NotFound, format!("Notification not found: {id} is not among what is unacknowledged")))
         })
     }

@@ -90,6 +90,9 @@ impl Shard {
             subscription.due = true;
             devices.touch(member.device, channel, now.ms);
         }
+        if names > 0 {
+            members.bound_names(slot, index, names);
+        }
         !repeated
     }
 

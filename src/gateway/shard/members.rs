@@ -137,6 +137,14 @@ impl Members {
         Some((&seats.channel, listener, subscription))
     }
 
+    /// Keeps what the listener at `index` can name within `limit` over all its channels.
+    pub(super) fn bound_names(&mut self, slot: u32, index: usize, limit: usize) {
+        let member = self.slots.get(slot as usize).and_then(|seats| seats.members.get(index)).copied();
+        if let Some(member) = member.and_then(|member| self.members.get_mut(member as usize)) {
+            bound(&mut member.subscriptions, limit);
+        }
+    }
+
     /// The subscription of a member, if it has it.
     pub(super) fn subscription(&mut self, member: u32, channel: &Channel) -> Option<&mut Subscription> {
         let slot = self.slot(channel)?;
@@ -186,7 +194,39 @@ impl Members {
     }
 }
 
+/// The oldest of the channel with the most is forgotten first, so that a busy channel takes no mailbox's room.
+fn bound(subscriptions: &mut [Subscription], limit: usize) {
+    let named = subscriptions.iter().map(|subscription| subscription.ledger.named()).sum::<usize>();
+    for _ in limit..named {
+        if let Some(most) = subscriptions.iter_mut().max_by_key(|subscription| subscription.ledger.named()) {
+            most.ledger.forget_oldest();
+        }
+    }
+}
+
 /// Slab indexes stay far below four thousand million: each stands for an open file.
 pub(super) fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::ids::NotificationId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_connections_names_are_bounded_over_all_its_channels() {
+        let subscription = |slot: u32, sent: i64| {
+            let mut ledger = Ledger::new(0);
+            for offset in 0..sent {
+                ledger.sent(NotificationId(Uuid::from_u128(offset.unsigned_abs().into())), offset, 100);
+            }
+            Subscription { slot, ledger, due: false }
+        };
+        let mut subscriptions = [subscription(0, 2), subscription(1, 20), subscription(2, 0)];
+        bound(&mut subscriptions, 10);
+        assert_eq!(subscriptions.map(|subscription| subscription.ledger.named()), [2, 8, 0]);
+    }
 }

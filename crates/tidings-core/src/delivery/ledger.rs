@@ -4,7 +4,7 @@
 //! Refuses to write anything down: the gateway merges its answers into the device's cursor. Long because half of it is
 //! its tests.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::ids::NotificationId;
 use crate::stretch::{Stretch, Stretches};
@@ -108,12 +108,9 @@ impl Ledger {
             self.forgotten_below = self.next;
             return;
         }
-        let open = self.open.get_or_insert_default();
-        open.names.push_back(name);
-        while open.names.len() > limit {
-            if let Some(gone) = open.names.pop_front() {
-                self.forgotten_below = gone.offset.saturating_add(1);
-            }
+        self.open.get_or_insert_default().names.push_back(name);
+        while self.named() > limit {
+            self.forget_oldest();
         }
     }
 
@@ -159,25 +156,41 @@ impl Ledger {
         Ok(delivered)
     }
 
-    /// Acknowledges one notification by its id. Gives its offsets, or nothing if the id is not among what was sent and is
-    /// unacknowledged.
-    pub fn acknowledge(&mut self, id: NotificationId) -> Option<Stretches> {
-        let open = self.open.as_mut()?;
-        let known = open.names.iter().any(|name| name.id == id && name.shown) || open.again.iter().any(|(known, _)| *known == id);
-        if !known {
-            return None;
+    /// Acknowledges notifications by their ids, in one pass whatever their number. Gives those that are among what was sent and
+    /// unacknowledged, and their offsets.
+    pub fn acknowledge(&mut self, wanted: &BTreeSet<NotificationId>) -> (BTreeSet<NotificationId>, Stretches) {
+        let (mut known, mut delivered) = (BTreeSet::new(), Stretches::new());
+        let Some(open) = self.open.as_mut() else { return (known, delivered) };
+        let named = open.names.iter().filter(|name| name.shown).map(|name| name.id);
+        known.extend(named.chain(open.again.iter().map(|(id, _)| *id)).filter(|id| wanted.contains(id)));
+        if known.is_empty() {
+            return (known, delivered);
         }
-        let mut delivered = Stretches::new();
-        for name in open.names.iter().filter(|name| name.id == id) {
-            delivered.insert(name.offset, name.offset.saturating_add(1));
-        }
-        for (_, offset) in open.again.iter().filter(|(known, _)| *known == id) {
-            delivered.insert(*offset, offset.saturating_add(1));
-        }
-        open.names.retain(|name| name.id != id);
-        open.again.retain(|(known, _)| *known != id);
+        let mut keep = |id: NotificationId, offset: i64| {
+            let kept = !known.contains(&id);
+            if !kept {
+                delivered.insert(offset, offset.saturating_add(1));
+            }
+            kept
+        };
+        open.names.retain(|name| keep(name.id, name.offset));
+        open.again.retain(|(id, offset)| keep(*id, *offset));
         self.tidy();
-        Some(delivered)
+        (known, delivered)
+    }
+
+    /// How many can be named in an acknowledgement, redelivered ones apart.
+    #[must_use]
+    pub fn named(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.names.len())
+    }
+
+    /// Makes room: the oldest that can be named no longer can.
+    pub fn forget_oldest(&mut self) {
+        if let Some(gone) = self.open.as_mut().and_then(|open| open.names.pop_front()) {
+            self.forgotten_below = gone.offset.saturating_add(1);
+        }
+        self.tidy();
     }
 
     /// Remembers what was sent up to now: [`Ledger::answered`] acknowledges it. Says whether anything waits for an answer.
@@ -231,8 +244,6 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -252,6 +263,12 @@ mod tests {
         ledger
     }
 
+    /// The offsets that an acknowledgement of one id delivers, if it is known.
+    fn acknowledge(ledger: &mut Ledger, id: NotificationId) -> Option<Stretches> {
+        let (known, delivered) = ledger.acknowledge(&BTreeSet::from([id]));
+        known.contains(&id).then_some(delivered)
+    }
+
     fn pairs(stretches: &Stretches) -> Vec<(i64, i64)> {
         stretches.as_slice().iter().map(|stretch| (stretch.from, stretch.to)).collect()
     }
@@ -260,7 +277,7 @@ mod tests {
     fn everything_before_a_position_but_the_exceptions_is_acknowledged() {
         let mut ledger = sent(&[11, 14, 17]);
         assert_eq!(pairs(&ledger.acknowledge_below(18, &[id(14)]).unwrap()), [(10, 14), (15, 18)]);
-        assert_eq!(pairs(&ledger.acknowledge(id(14)).unwrap()), [(14, 15)]);
+        assert_eq!(pairs(&acknowledge(&mut ledger, id(14)).unwrap()), [(14, 15)]);
     }
 
     #[test]
@@ -273,7 +290,7 @@ mod tests {
     fn an_unknown_exception_refuses_the_whole_acknowledgement() {
         let mut ledger = sent(&[11, 14]);
         assert_eq!(ledger.acknowledge_below(12, &[id(14)]), Err(AckError::Unknown { id: id(14) }));
-        assert!(ledger.acknowledge(id(11)).is_some());
+        assert!(acknowledge(&mut ledger, id(11)).is_some());
     }
 
     #[test]
@@ -296,8 +313,25 @@ mod tests {
         let mut ledger = sent(&[]);
         ledger.sent_again(id(3), 3);
         assert_eq!(ledger.next(), 10);
-        assert_eq!(pairs(&ledger.acknowledge(id(3)).unwrap()), [(3, 4)]);
-        assert_eq!(ledger.acknowledge(id(3)), None);
+        assert_eq!(pairs(&acknowledge(&mut ledger, id(3)).unwrap()), [(3, 4)]);
+        assert_eq!(acknowledge(&mut ledger, id(3)), None);
+    }
+
+    #[test]
+    fn ids_are_acknowledged_together_and_unknown_ones_left_out() {
+        let mut ledger = sent(&[11, 14, 17]);
+        let (known, delivered) = ledger.acknowledge(&[17, 3, 11].map(id).into());
+        assert_eq!(known, [11, 17].map(id).into());
+        assert_eq!(pairs(&delivered), [(11, 12), (17, 18)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_can_be_acknowledged_by_its_position_only() {
+        let mut ledger = sent(&[11, 14]);
+        ledger.forget_oldest();
+        assert_eq!(ledger.named(), 1);
+        assert_eq!(acknowledge(&mut ledger, id(11)), None);
+        assert_eq!(pairs(&ledger.acknowledge_below(12, &[]).unwrap()), [(10, 14)]);
     }
 
     #[test]
@@ -369,7 +403,7 @@ mod tests {
                     }
                     Step::ById(index) => {
                         let Some(offset) = shown.get(index).copied() else { continue };
-                        if let Some(stretches) = ledger.acknowledge(id(offset)) {
+                        if let Some(stretches) = acknowledge(&mut ledger, id(offset)) {
                             said.insert(offset);
                             delivered.merge(&stretches);
                         }
