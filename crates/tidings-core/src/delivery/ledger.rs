@@ -28,8 +28,9 @@ pub struct Ledger {
 struct Open {
     /// In ascending order of offsets.
     names: VecDeque<Name>,
-    again: Vec<(NotificationId, i64)>,
-    probe: Option<Probe>,
+    again: Vec<Again>,
+    /// Behind what was sent when it was last probed.
+    probe: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +40,13 @@ struct Name {
     shown: bool,
 }
 
+/// A redelivered one.
 #[derive(Debug, Clone, Copy)]
-struct Probe {
-    next: i64,
-    again: usize,
+struct Again {
+    id: NotificationId,
+    offset: i64,
+    /// Whether it was sent before the last probe.
+    probed: bool,
 }
 
 /// An acknowledgement that covers what was never sent, or cannot be told apart any more.
@@ -117,11 +121,13 @@ impl Ledger {
     /// Notes that `id` was sent once more, by redelivery. The position stays where it is.
     pub fn sent_again(&mut self, id: NotificationId, offset: i64) {
         let open = self.open.get_or_insert_default();
-        open.again.retain(|(known, _)| *known != id);
+        // An answer to a probe behind the earlier time says that the client has it.
+        let probed = open.again.iter().any(|again| again.id == id && again.probed);
+        open.again.retain(|again| again.id != id);
         if open.again.len() >= AGAIN_LIMIT {
             open.again.remove(0);
         }
-        open.again.push((id, offset));
+        open.again.push(Again { id, offset, probed });
     }
 
     /// Acknowledges everything before `offset` but for `except`. Gives the offsets that are delivered by this; none if a
@@ -150,7 +156,7 @@ impl Ledger {
         delivered.insert(start, end);
         if let Some(open) = &mut self.open {
             open.names.retain(|name| name.offset >= end || !delivered.contains(name.offset));
-            open.again.retain(|(_, offset)| !delivered.contains(*offset));
+            open.again.retain(|again| !delivered.contains(again.offset));
         }
         self.tidy();
         Ok(delivered)
@@ -162,7 +168,7 @@ impl Ledger {
         let (mut known, mut delivered) = (BTreeSet::new(), Stretches::new());
         let Some(open) = self.open.as_mut() else { return (known, delivered) };
         let named = open.names.iter().filter(|name| name.shown).map(|name| name.id);
-        known.extend(named.chain(open.again.iter().map(|(id, _)| *id)).filter(|id| wanted.contains(id)));
+        known.extend(named.chain(open.again.iter().map(|again| again.id)).filter(|id| wanted.contains(id)));
         if known.is_empty() {
             return (known, delivered);
         }
@@ -174,7 +180,7 @@ impl Ledger {
             kept
         };
         open.names.retain(|name| keep(name.id, name.offset));
-        open.again.retain(|(id, offset)| keep(*id, *offset));
+        open.again.retain(|again| keep(again.id, again.offset));
         self.tidy();
         (known, delivered)
     }
@@ -200,7 +206,8 @@ impl Ledger {
         }
         let next = self.next;
         let open = self.open.get_or_insert_default();
-        open.probe = Some(Probe { next, again: open.again.len() });
+        open.probe = Some(next);
+        open.again.iter_mut().for_each(|again| again.probed = true);
         true
     }
 
@@ -209,12 +216,12 @@ impl Ledger {
         let Some(open) = &mut self.open else { return Stretches::new() };
         let Some(probe) = open.probe.take() else { return Stretches::new() };
         let mut delivered = Stretches::new();
-        delivered.insert(self.from, probe.next);
-        for (_, offset) in open.again.drain(..probe.again.min(open.again.len())) {
-            delivered.insert(offset, offset.saturating_add(1));
+        delivered.insert(self.from, probe);
+        for again in open.again.extract_if(.., |again| again.probed) {
+            delivered.insert(again.offset, again.offset.saturating_add(1));
         }
-        open.names.retain(|name| name.offset >= probe.next);
-        self.handled = self.handled.max(probe.next);
+        open.names.retain(|name| name.offset >= probe);
+        self.handled = self.handled.max(probe);
         self.tidy();
         delivered
     }
@@ -250,6 +257,8 @@ mod tests {
     use super::*;
 
     const NAMES: usize = 8;
+    /// Where the ledger of the property begins.
+    const FROM: i64 = 5;
 
     fn id(number: i64) -> NotificationId {
         NotificationId(Uuid::from_u128(number.unsigned_abs().into()))
@@ -346,6 +355,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_covers_no_redelivery_behind_the_question_whatever_was_acknowledged_meanwhile() {
+        let mut ledger = sent(&[]);
+        ledger.sent_again(id(3), 3);
+        assert!(ledger.probe());
+        assert!(acknowledge(&mut ledger, id(3)).is_some());
+        ledger.sent_again(id(4), 4);
+        assert!(!ledger.answered().contains(4));
+        assert!(ledger.probe());
+        assert_eq!(pairs(&ledger.answered()), [(4, 5)]);
+    }
+
+    #[test]
     fn nothing_is_kept_once_everything_is_acknowledged() {
         let mut ledger = sent(&[11, 14]);
         ledger.acknowledge_below(15, &[]).unwrap();
@@ -357,8 +378,15 @@ mod tests {
     enum Step {
         Send(i64),
         Repeat(i64),
-        Below { back: usize, except: usize },
+        Below {
+            back: usize,
+            except: usize,
+        },
         ById(usize),
+        /// Of what was sent before the connection.
+        Again(i64),
+        Probe,
+        Answer,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -367,6 +395,9 @@ mod tests {
             (1..4_i64).prop_map(Step::Repeat),
             (0..4_usize, 0..9_usize).prop_map(|(back, except)| Step::Below { back, except }),
             (0..9_usize).prop_map(Step::ById),
+            (0..FROM).prop_map(Step::Again),
+            Just(Step::Probe),
+            Just(Step::Answer),
         ];
         prop::collection::vec(step, 0..40)
     }
@@ -375,8 +406,9 @@ mod tests {
         /// What the client was shown is delivered exactly if the client said so.
         #[test]
         fn delivered_is_exactly_what_was_shown_and_acknowledged(steps in steps()) {
-            let mut ledger = Ledger::new(5);
-            let (mut shown, mut said, mut delivered) = (Vec::<i64>::new(), BTreeSet::<i64>::new(), Stretches::new());
+            let mut ledger = Ledger::new(FROM);
+            let (mut shown, mut again) = (Vec::<i64>::new(), BTreeSet::<i64>::new());
+            let (mut asked, mut said, mut delivered) = (None, BTreeSet::<i64>::new(), Stretches::new());
             for step in steps {
                 match step {
                     Step::Send(gap) => {
@@ -402,15 +434,28 @@ mod tests {
                         }
                     }
                     Step::ById(index) => {
-                        let Some(offset) = shown.get(index).copied() else { continue };
+                        let Some(offset) = again.iter().chain(&shown).nth(index).copied() else { continue };
                         if let Some(stretches) = acknowledge(&mut ledger, id(offset)) {
                             said.insert(offset);
                             delivered.merge(&stretches);
                         }
                     }
+                    Step::Again(offset) => {
+                        ledger.sent_again(id(offset), offset);
+                        again.insert(offset);
+                    }
+                    Step::Probe => {
+                        if ledger.probe() {
+                            asked = Some(shown.iter().chain(&again).copied().collect::<Vec<_>>());
+                        }
+                    }
+                    Step::Answer => {
+                        said.extend(asked.take().into_iter().flatten());
+                        delivered.merge(&ledger.answered());
+                    }
                 }
             }
-            for offset in shown {
+            for offset in again.into_iter().chain(shown) {
                 prop_assert_eq!(delivered.contains(offset), said.contains(&offset), "offset {}", offset);
             }
             prop_assert!(delivered.end().is_none_or(|end| end <= ledger.next()));
