@@ -20,6 +20,9 @@ use super::line::{Held, Pending, Remains, Work};
 use crate::kafka::consumer::{header, headers_of};
 use crate::kafka::topic::TopicNames;
 
+/// Says in `dlq` that the original headers are not there, and why.
+const LEFT_OUT_HEADER: &str = "tidings-original-headers-left-out";
+
 /// The topics of the ladder.
 #[derive(Debug)]
 pub(super) struct Rungs {
@@ -111,7 +114,8 @@ fn remains(record: &BorrowedMessage<'_>, why: &RecordError, node: &NodeId) -> Re
         node,
     };
     tracing::error!(place = %format_args!("{}[{}]@{}", record.topic(), record.partition(), record.offset()), error = message, "a record of our own does not read; it goes to dlq");
-    let mut headers = headers_of(record);
+    let mut headers =
+        headers_of(record).unwrap_or_else(|| vec![(LEFT_OUT_HEADER.to_owned(), Some(b"a name is not UTF-8".to_vec()))]);
     headers.extend(letter.headers());
     Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::RecordError;
@@ -15,7 +15,6 @@ use tidings_core::record::dead_letter::DeadLetter;
 use tidings_core::time::Timestamp;
 
 use crate::kafka::cluster::Cluster;
-use crate::kafka::consumer::headers_of;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -76,15 +75,14 @@ impl Graveyard {
             message: &message,
             node: &self.node,
         };
-        let mut headers = headers_of(record);
-        headers.extend(letter.headers());
+        let (carried, headers) = (record.headers().map(BorrowedHeaders::detach), letter.headers());
         let place = format!("{}[{}]@{}", record.topic(), record.partition(), record.offset());
         tracing::error!(place, error = message, dlq = self.dlq, "a record of our own does not read; buried");
         let outgoing =
             Outgoing { topic: &self.dlq, partition: None, key: record.key(), value: record.payload(), headers: &headers };
         self.open.fetch_add(1, Ordering::Relaxed);
         let mut ticket = Box::new(Burial { open: self.open.clone(), place });
-        while let Err((error, returned)) = self.producer.send(outgoing, ticket) {
+        while let Err((error, returned)) = self.producer.send_carrying(outgoing, carried.as_ref(), ticket) {
             if !matches!(error, ProduceError::QueueFull) {
                 returned.settled(Err(error));
                 return;

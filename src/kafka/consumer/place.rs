@@ -3,6 +3,7 @@
 //! Owns: the offsets that tell whether everything written up to some moment has been read. Markers of transactions take
 //! offsets too, so a reader stands behind its last record, not at it. Neighbours: the consumer above.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
@@ -50,15 +51,32 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
     placed.collect()
 }
 
-/// A record's headers in their order.
+/// A record's headers in their order; none if a name among them is not UTF-8. They can still be detached and carried on.
 #[must_use]
-pub fn headers_of(record: &BorrowedMessage<'_>) -> Vec<Header> {
-    let headers = record.headers().into_iter().flat_map(Headers::iter);
-    headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
+    let headers = || record.headers().into_iter().flat_map(Headers::iter);
+    readable(|| headers().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect())
 }
 
-/// The content of a record's header, if it has one of that name.
+/// The content of a record's header, if it has one of that name and no name before it is other than UTF-8.
 #[must_use]
-pub fn header<'a>(record: &'a BorrowedMessage<'_>, name: &str) -> Option<&'a [u8]> {
-    record.headers()?.iter().find(|header| header.key == name)?.value
+pub fn header<'a, M: Message>(record: &'a M, name: &str) -> Option<&'a [u8]> {
+    readable(|| record.headers()?.iter().find(|header| header.key == name)?.value).flatten()
+}
+
+/// What `read` makes of headers. The binding panics at a name that is not UTF-8, which anybody who may write to a topic can
+/// put there: that must not end the process, which would read the same record at its next start.
+fn readable<T>(read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_the_binding_panics_at_count_as_none() {
+        assert_eq!(readable(|| String::from_utf8(vec![0xff]).unwrap()), None);
+        assert_eq!(readable(|| 1), Some(1));
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::position::Epoch;
 use tidings_core::record::meta::{EPOCH_KEY, EpochRecord};
@@ -15,6 +15,7 @@ use tidings_core::time::Timestamp;
 use super::{PATIENCE, TopicsError};
 use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::consumer::header;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written, version_header};
 use crate::kafka::said::Quiet;
 
@@ -82,8 +83,7 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, Topic
             let Some(found) = consumer.poll(Duration::from_millis(100)) else { continue };
             let found = found?;
             if found.key() == Some(EPOCH_KEY.as_bytes()) {
-                let version = found.headers().and_then(|headers| headers.iter().find(|header| header.key == VERSION_HEADER));
-                let epoch = record::decode(version.and_then(|header| header.value), found.payload().unwrap_or_default());
+                let epoch = record::decode(header(&found, VERSION_HEADER), found.payload().unwrap_or_default());
                 last = Some(epoch.map_err(|source| TopicsError::Epoch { topic: topic.clone(), source })?);
             }
         }
