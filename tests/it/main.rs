@@ -9,6 +9,7 @@ mod commands;
 mod courier;
 mod delivery;
 mod gateway;
+mod hostile;
 mod kill;
 mod lifecycle;
 mod pipeline;

@@ -1,0 +1,101 @@
+//! What nobody could write with a common client: header names that are no text, on our own topics.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use tidings::cli::Role;
+
+use crate::harness::eventually;
+use crate::harness::world::{World, ms, payment};
+
+#[tokio::test]
+async fn header_names_that_are_not_utf8_on_our_own_topics_are_buried_and_a_good_event_behind_them_gets_through() {
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec![ms(500)];
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Inbox, Role::Courier]).await;
+    world.emit(&payment("1", "absent")).await;
+    world.own_records("undelivered", 1).await;
+    let partition = world.own_records("retry.500ms", 1).await[0].partition;
+    for topic in ["notifications", "retry.500ms", "cursors"] {
+        produce_raw(&world.log.brokers, &world.own(topic), partition, (b"\xff\xfe", b"\xc0"));
+    }
+    world.emit(&payment("2", "absent")).await;
+    let ended = world.own_records("undelivered", 2).await;
+    assert_eq!(ended.last().unwrap().json()["delivery"]["notification"]["eventId"], "2");
+    eventually("two are buried by the inbox and one by the courier", async || {
+        let buried = (running.metric("tidings_inbox_buried_total").await, running.metric("tidings_courier_buried_total").await);
+        (buried == (2.0, 1.0)).then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
+/// Writes one record with one header as the bytes of Kafka's protocol: clients take header names as text only.
+fn produce_raw(brokers: &str, topic: &str, partition: i32, header: (&[u8], &[u8])) {
+    let batch = batch(&record(b"key", b"{}", header));
+    let mut request = Vec::new();
+    // Produce, version 3, correlation 1, no client id, no transaction, acknowledged by all, within 30 s.
+    request.extend([0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x75, 0x30]);
+    request.extend(1_i32.to_be_bytes());
+    request.extend(i16::try_from(topic.len()).unwrap().to_be_bytes());
+    request.extend(topic.as_bytes());
+    request.extend(1_i32.to_be_bytes());
+    request.extend(partition.to_be_bytes());
+    request.extend(sized(&batch));
+    let mut stream = TcpStream::connect(brokers).unwrap();
+    stream.write_all(&sized(&request)).unwrap();
+    let mut size = [0; 4];
+    stream.read_exact(&mut size).unwrap();
+    let mut answer = vec![0; usize::try_from(u32::from_be_bytes(size)).unwrap()];
+    stream.read_exact(&mut answer).unwrap();
+    // Correlation, one topic with its name, one partition with its number.
+    let error = 4 + 4 + 2 + topic.len() + 4 + 4;
+    assert_eq!(answer[error..error + 2], [0, 0], "the broker took the record");
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    [&i32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+}
+
+/// A batch of one record, of no producer.
+fn batch(record: &[u8]) -> Vec<u8> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = i64::try_from(now.as_millis()).unwrap().to_be_bytes();
+    let mut checked = Vec::new();
+    // No attributes; the last offset is the first.
+    checked.extend([0; 6]);
+    checked.extend([now, now].concat());
+    // No producer's id, epoch and sequence.
+    checked.extend([0xff; 14]);
+    checked.extend(1_i32.to_be_bytes());
+    checked.extend(record);
+    let mut behind = Vec::new();
+    behind.extend((-1_i32).to_be_bytes());
+    behind.push(2);
+    behind.extend(crc32c(&checked).to_be_bytes());
+    behind.extend(checked);
+    [[0; 8].to_vec(), sized(&behind)].concat()
+}
+
+fn record(key: &[u8], value: &[u8], (name, content): (&[u8], &[u8])) -> Vec<u8> {
+    // No attributes, and neither time nor offset differ from the batch's.
+    let mut body = vec![0, 0, 0];
+    body.extend([short(key), short(value)].concat());
+    body.extend([vec![2], short(name), short(content)].concat());
+    short(&body)
+}
+
+/// Bytes behind their length as a zigzag number of one byte.
+fn short(bytes: &[u8]) -> Vec<u8> {
+    assert!(bytes.len() < 64);
+    [&[u8::try_from(bytes.len() * 2).unwrap()], bytes].concat()
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 })
+    })
+}
