@@ -12,8 +12,8 @@ use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{Record, RecordError, encode};
 use tidings_core::time::Timestamp;
 
-use super::line::{Held, Remains, Work};
-use super::rung::Rungs;
+use super::line::{Held, Pending, Remains, Work};
+use super::rung::{FORGED, Rungs};
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, version_header};
 
@@ -90,6 +90,18 @@ impl Hand {
         Made { topic: self.dlq.clone(), key: remains.key.clone(), value: remains.value.clone(), headers: remains.headers.clone() }
     }
 
+    /// `held` is a retry of a notification that is not there: no projection ever passes it, and it would hold up all behind it.
+    pub(super) fn refuse(&self, held: &mut Held, partition: &Partition) {
+        let Work::Decide(pending) = &held.work else {
+            return;
+        };
+        let message = format!("`notifications` does not reach to offset {}", pending.delivery.offset);
+        tracing::error!(%partition, offset = held.offset, dlq = self.dlq, "a retry of what is not there: {message}; buried");
+        let headers = self.letter(partition, held.offset, (Cause::Poison, FORGED, &message));
+        let value = serde_json::to_vec(&pending.delivery).ok();
+        held.work = Work::Bury(Box::new(Remains { key: Some(key(pending)), value, headers }));
+    }
+
     /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its value.
     pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
@@ -99,24 +111,11 @@ impl Hand {
             value
         };
         let remains = match &mut held.work {
-            Work::Decide(pending) => {
-                let letter = DeadLetter {
-                    topic: &partition.topic,
-                    partition: partition.number,
-                    offset: held.offset,
-                    timestamp: None,
-                    stage: "courier",
-                    cause: Cause::Refused,
-                    class: "too_large",
-                    message,
-                    node: &self.node,
-                };
-                Remains {
-                    key: Some(pending.delivery.channel.as_str().as_bytes().to_vec()),
-                    value: serde_json::to_vec(&pending.delivery.notification).ok().map(stub),
-                    headers: letter.headers(),
-                }
-            }
+            Work::Decide(pending) => Remains {
+                key: Some(key(pending)),
+                value: serde_json::to_vec(&pending.delivery.notification).ok().map(stub),
+                headers: self.letter(partition, held.offset, (Cause::Refused, "too_large", message)),
+            },
             // Not even its bytes and headers as they were: then without what a stranger put into them.
             Work::Bury(remains) => Remains {
                 key: None,
@@ -126,6 +125,25 @@ impl Hand {
         };
         held.work = Work::Bury(Box::new(remains));
     }
+
+    fn letter(&self, partition: &Partition, offset: i64, (cause, class, message): (Cause, &'static str, &str)) -> Vec<Header> {
+        DeadLetter {
+            topic: &partition.topic,
+            partition: partition.number,
+            offset,
+            timestamp: None,
+            stage: "courier",
+            cause,
+            class,
+            message,
+            node: &self.node,
+        }
+        .headers()
+    }
+}
+
+fn key(pending: &Pending) -> Vec<u8> {
+    pending.delivery.channel.as_str().as_bytes().to_vec()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::delivery::decide::{Case, Decision, Standing, decide};
@@ -77,20 +78,38 @@ impl Member {
         Ok(())
     }
 
-    /// Notes for everything newly due where its cursors end now.
+    /// Notes for everything newly due where its cursors end now, and refuses retries of what lies behind the notifications' end.
     fn sample_ends(&mut self, consumer: &Consumer, now: Timestamp) -> Result<(), rdkafka::error::KafkaError> {
-        let partitions = self.rungs.epoch.partitions;
-        let due = self.lines.values().flat_map(|line| line.due(now)).filter_map(pending);
-        let wanted = due.filter(|pending| pending.cursors_end.is_none()).map(|pending| owner(pending, partitions));
-        let wanted = wanted.collect::<BTreeSet<_>>().into_iter();
-        let wanted = wanted.map(|number| Partition { topic: self.cursors.clone(), number });
-        let ends = consumer.ends(&wanted.collect::<Vec<_>>(), BROKER_WAIT)?;
-        let ends = ends.into_iter().map(|(partition, end)| (partition.number, end)).collect::<BTreeMap<_, _>>();
-        for held in self.lines.values_mut().flat_map(|line| line.due_mut(now)) {
-            if let Work::Decide(pending) = &mut held.work
-                && pending.cursors_end.is_none()
-            {
-                pending.cursors_end = ends.get(&owner(pending, partitions)).copied();
+        let epoch = &self.rungs.epoch;
+        let notifications: Arc<str> = self.rungs.topic(Rung::FIRST).into();
+        let cursors_of = |pending: &Pending| Partition { topic: self.cursors.clone(), number: owner(pending, epoch.partitions) };
+        // On the first rung a record is the notification itself. Nothing of an earlier epoch is waited for.
+        let claimed = |rung: Rung, pending: &Pending| {
+            let claims = rung != Rung::FIRST && pending.delivery.epoch == epoch.epoch;
+            claims.then(|| Partition { topic: notifications.clone(), number: pending.partition })
+        };
+        let mut wanted = BTreeSet::new();
+        for line in self.lines.values() {
+            for pending in line.due(now).filter_map(pending).filter(|pending| pending.cursors_end.is_none()) {
+                wanted.insert(cursors_of(pending));
+                wanted.extend(claimed(line.rung, pending));
+            }
+        }
+        let ends = consumer.ends(&wanted.into_iter().collect::<Vec<_>>(), BROKER_WAIT)?;
+        let ends = ends.into_iter().collect::<BTreeMap<_, _>>();
+        for (partition, line) in &mut self.lines {
+            let rung = line.rung;
+            for held in line.due_mut(now) {
+                let Work::Decide(pending) = &mut held.work else { continue };
+                if pending.cursors_end.is_some() {
+                    continue;
+                }
+                let end = claimed(rung, pending).and_then(|claimed| ends.get(&claimed));
+                if end.is_some_and(|end| pending.delivery.offset >= *end) {
+                    self.hand.refuse(held, partition);
+                } else {
+                    pending.cursors_end = ends.get(&cursors_of(pending)).copied();
+                }
             }
         }
         Ok(())

@@ -20,6 +20,9 @@ use super::line::{Held, Pending, Remains, Work};
 use crate::kafka::consumer::{header, headers_of};
 use crate::kafka::topic::TopicNames;
 
+/// The class of failure of a record that reads, and that nobody of ours wrote.
+pub(super) const FORGED: &str = "forged";
+
 /// Says in `dlq` that the original headers are not there, and why.
 const LEFT_OUT_HEADER: &str = "tidings-original-headers-left-out";
 
@@ -72,36 +75,48 @@ impl Rungs {
         let appended = record.timestamp().to_millis().map_or(now, Timestamp::from_millis);
         let held = |due, work| Held { offset: record.offset(), bytes: value.len(), due, work };
         match self.delivery(rung, record, value) {
-            Ok(Some((delivery, partition))) => {
-                let due = self.ladder.due(rung, appended, delivery.notification.id);
-                Read::Waits(held(due, Work::Decide(Box::new(Pending { delivery, partition, cursors_end: None }))))
-            }
-            Ok(None) => Read::Passes,
+            Ok(delivery) => match self.unfit(&delivery, record.partition()) {
+                None => {
+                    let due = self.ladder.due(rung, appended, delivery.notification.id);
+                    let partition = record.partition();
+                    Read::Waits(held(due, Work::Decide(Box::new(Pending { delivery, partition, cursors_end: None }))))
+                }
+                // For no mailbox, or the inbox buries it.
+                Some(_) if rung == Rung::FIRST => Read::Passes,
+                Some(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, FORGED, &why, node))))),
+            },
             Err(newer @ RecordError::Newer { .. }) => Read::Stops(newer),
             // The inbox reads the same topic and buries it.
             Err(_) if rung == Rung::FIRST => Read::Passes,
-            Err(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, &why, node))))),
+            Err(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, why.class(), &why.in_full(), node))))),
         }
     }
 
-    /// The delivery in a record and the partition of its notification; none if the record is for no mailbox.
-    fn delivery(&self, rung: Rung, record: &BorrowedMessage<'_>, value: &[u8]) -> Result<Option<(Delivery, i32)>, RecordError> {
+    fn delivery(&self, rung: Rung, record: &BorrowedMessage<'_>, value: &[u8]) -> Result<Delivery, RecordError> {
         let version = header(record, VERSION_HEADER);
-        let (delivery, partition) = if rung == Rung::FIRST {
-            let NotificationRecord { channel, notification, .. } = decode(version, value)?;
-            let (epoch, offset) = (self.epoch.epoch, record.offset());
-            (Delivery { channel, notification, epoch, offset, attempts: Vec::new() }, record.partition())
+        if rung != Rung::FIRST {
+            return decode(version, value).map(|RetryRecord(delivery)| delivery);
+        }
+        let NotificationRecord { channel, notification, .. } = decode(version, value)?;
+        Ok(Delivery { channel, notification, epoch: self.epoch.epoch, offset: record.offset(), attempts: Vec::new() })
+    }
+
+    /// Why nobody of ours can have asked, in `partition`, for this delivery to be tried again; none if one can.
+    fn unfit(&self, delivery: &Delivery, partition: i32) -> Option<String> {
+        let own = delivery.channel.partition(self.epoch.partitions);
+        if delivery.channel.mailbox_user().is_none() {
+            Some(format!("{} is no mailbox: nothing of it is tried again", delivery.channel))
+        } else if own != partition {
+            Some(format!("{} belongs to partition {own}", delivery.channel))
+        } else if delivery.offset < 0 {
+            Some(format!("no notification lies at offset {}", delivery.offset))
         } else {
-            let RetryRecord(delivery) = decode(version, value)?;
-            let partition = delivery.channel.partition(self.epoch.partitions);
-            (delivery, partition)
-        };
-        Ok(delivery.channel.mailbox_user().is_some().then_some((delivery, partition)))
+            None
+        }
     }
 }
 
-fn remains(record: &BorrowedMessage<'_>, why: &RecordError, node: &NodeId) -> Remains {
-    let message = why.in_full();
+fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: &str, node: &NodeId) -> Remains {
     let letter = DeadLetter {
         topic: record.topic(),
         partition: record.partition(),
@@ -109,13 +124,14 @@ fn remains(record: &BorrowedMessage<'_>, why: &RecordError, node: &NodeId) -> Re
         timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
         stage: "courier",
         cause: Cause::Poison,
-        class: why.class(),
-        message: &message,
+        class,
+        message,
         node,
     };
-    tracing::error!(place = %format_args!("{}[{}]@{}", record.topic(), record.partition(), record.offset()), error = message, "a record of our own does not read; it goes to dlq");
-    let mut headers =
-        headers_of(record).unwrap_or_else(|| vec![(LEFT_OUT_HEADER.to_owned(), Some(b"a name is not UTF-8".to_vec()))]);
+    let place = format_args!("{}[{}]@{}", record.topic(), record.partition(), record.offset());
+    tracing::error!(%place, error = message, "a record of our own makes no sense; it goes to dlq");
+    let left_out = || vec![(LEFT_OUT_HEADER.to_owned(), Some(b"a name is not UTF-8".to_vec()))];
+    let mut headers = headers_of(record).unwrap_or_else(left_out);
     headers.extend(letter.headers());
     Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 
+use crate::harness::HANG;
 use crate::harness::world::{World, ms, payment};
 
 const ACK_TIMEOUT_MS: i64 = 600;
@@ -115,13 +118,41 @@ async fn forged_headers_and_a_forged_list_of_attempts_shorten_nothing() {
     let [real] = world.own_records("retry.2s", 1).await.try_into().unwrap();
     let mut forged = real.json();
     forged["attempts"] = json!([{"at": "2001-01-01T00:00:00.000Z", "node": "x", "sink": "websocket", "outcome": "offline"}]);
-    let headers = rdkafka::message::OwnedHeaders::new()
-        .insert(rdkafka::message::Header { key: "tidings-version", value: Some("1") })
-        .insert(rdkafka::message::Header { key: "tidings-due", value: Some("0") });
-    world.log.produce_with(&world.own("retry.2s"), Some("user-absent"), forged.to_string().as_bytes(), headers).await;
+    forge(&world, "retry.2s", real.partition, &forged).await;
     let ended = world.own_records("undelivered", 2).await;
     let forged_at = world.own_records("retry.2s", 2).await.iter().map(|record| record.timestamp_ms).max().unwrap();
     let last = ended.iter().map(|record| record.timestamp_ms).max().unwrap();
     assert!(Duration::from_millis((last - forged_at).cast_unsigned()) >= Duration::from_secs(2));
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_forged_retry_of_what_is_not_there_is_buried_and_what_lies_behind_it_climbs() {
+    let world = world().await;
+    let running = world.start().await;
+    world.emit(&payment("1", "absent")).await;
+    let [real] = world.own_records("retry.700ms", 1).await.try_into().unwrap();
+    for (field, value) in [("offset", json!(i64::MAX)), ("offset", json!(-1)), ("channel", json!("booking-updates"))] {
+        let mut forged = real.json();
+        forged[field] = value;
+        forge(&world, "retry.700ms", real.partition, &forged).await;
+    }
+    world.emit(&payment("2", "absent")).await;
+    let ended = world.own_records("undelivered", 2).await;
+    assert_eq!(ended.last().unwrap().json()["delivery"]["notification"]["eventId"], "2");
+    let dead = world.own_records("dlq", 3).await;
+    assert!(dead.iter().all(|dead| dead.header("tidings-error-class") == "forged"), "{dead:?}");
+    assert!(dead.iter().any(|dead| dead.json()["offset"] == i64::MAX));
+    running.stop().await;
+}
+
+/// Writes a retry record that tidings did not write.
+async fn forge(world: &World, topic: &str, partition: i32, value: &serde_json::Value) {
+    let producer: FutureProducer = crate::harness::log::config(&world.log.brokers).create().unwrap();
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "tidings-version", value: Some("1") })
+        .insert(Header { key: "tidings-due", value: Some("0") });
+    let (topic, value) = (world.own(topic), value.to_string());
+    let record = FutureRecord::to(&topic).partition(partition).key("user-absent").payload(&value).headers(headers);
+    producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
 }
