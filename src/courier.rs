@@ -11,6 +11,8 @@ mod metrics;
 mod round;
 mod rung;
 
+use std::time::Duration;
+
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::RecordError;
@@ -24,6 +26,9 @@ use crate::kafka::transaction::TransactionError;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+
+/// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the courier needs.
 pub struct Parts {
@@ -97,7 +102,9 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), CourierErr
         // Dropped when the thread ends, however it ends.
         let _ended = ended;
         let (member, consumer) = member::Member::new(parts, runtime)?;
-        member.run(&consumer, &stop)
+        let end = member.run(&consumer, &stop);
+        consumer.leave(LEAVE_LIMIT);
+        end
     };
     let thread = std::thread::Builder::new().name("courier".into()).spawn(body).map_err(CourierError::Thread)?;
     // Nothing is ever sent: only the thread's end is awaited.

@@ -10,6 +10,8 @@ mod metrics;
 mod progress;
 mod projector;
 
+use std::time::Duration;
+
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::meta::EpochRecord;
@@ -21,6 +23,9 @@ use crate::kafka::cluster::Cluster;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+
+/// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the inbox needs.
 pub struct Parts {
@@ -82,7 +87,9 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), InboxError
         // Dropped when the thread ends, however it ends.
         let _ended = ended;
         let (projector, consumer) = projector::Projector::new(parts, runtime)?;
-        projector.run(&consumer, &stop)
+        let end = projector.run(&consumer, &stop);
+        consumer.leave(LEAVE_LIMIT);
+        end
     };
     let thread = std::thread::Builder::new().name("inbox".into()).spawn(body).map_err(InboxError::Thread)?;
     // Nothing is ever sent: only the thread's end is awaited.
