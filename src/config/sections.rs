@@ -227,6 +227,7 @@ impl super::Config {
         let mut refused = Vec::new();
         self.refuse_names(&mut refused);
         self.refuse_numbers(&mut refused);
+        self.refuse_delays(&mut refused);
         self.refuse_secrets(&mut refused);
         refused
     }
@@ -298,6 +299,9 @@ impl super::Config {
         if self.courier.jitter_percent > 100 {
             refused.push(("courier.jitter_percent", "must be 0 to 100".into()));
         }
+    }
+
+    fn refuse_delays(&self, refused: &mut Vec<Refused>) {
         if self.gateway.linger >= self.shutdown.drain_timeout {
             refused.push(("shutdown.drain_timeout", "must be longer than `gateway.linger`, which a drain waits for".into()));
         }
