@@ -5,6 +5,7 @@
 
 mod load;
 mod origin;
+mod ranges;
 pub mod sections;
 
 use serde::{Deserialize, Serialize};

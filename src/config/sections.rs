@@ -1,6 +1,6 @@
-//! The sections of the configuration, one struct each, with the range of every key.
+//! The sections of the configuration, one struct each.
 //!
-//! Owns: names, types and ranges. `default.toml` beside this file says what each key means; defaults stand only there.
+//! Owns: names and types. `default.toml` beside this file says what each key means; defaults stand only there, ranges in `ranges`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -9,13 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::channel::Channel;
 use tidings_core::time::Delay;
 
-/// A key of a section, and why its value is refused.
-pub(super) type Refused = (&'static str, String);
-
 const HIDDEN: &str = "(hidden)";
-const SECRET_BYTES: usize = 32;
-/// What `http` answers itself.
-const RESERVED_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/console"];
 
 /// `[node]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -219,134 +213,4 @@ pub struct CourierConfig {
 pub struct ShutdownConfig {
     pub drain_timeout: Delay,
     pub reconnect_spread: Delay,
-}
-
-impl super::Config {
-    /// Every key whose value has the right type but makes no sense, with what would.
-    pub(super) fn refusals(&self) -> Vec<Refused> {
-        let mut refused = Vec::new();
-        self.refuse_names(&mut refused);
-        self.refuse_numbers(&mut refused);
-        self.refuse_delays(&mut refused);
-        self.refuse_secrets(&mut refused);
-        refused
-    }
-
-    fn refuse_names(&self, refused: &mut Vec<Refused>) {
-        if self.node.id.len() > 64 || self.node.id.chars().any(char::is_control) {
-            refused.push(("node.id", "must be at most 64 bytes without control characters".into()));
-        }
-        if let Err(error) = self.log.level.parse::<tracing_subscriber::filter::EnvFilter>() {
-            refused.push(("log.level", format!("must be a level (error, warn, info, debug, trace) or a filter; {error}")));
-        }
-        let brokers_fine = self.kafka.brokers.split(',').all(|broker| broker.trim().rsplit_once(':').is_some_and(is_address));
-        if !brokers_fine {
-            refused.push(("kafka.brokers", "must be a list of `host:port`, separated by commas".into()));
-        }
-        let prefix = self.kafka.topic_prefix.as_str();
-        if !(1..=200).contains(&prefix.len()) || !prefix.bytes().all(is_topic_byte) {
-            refused.push(("kafka.topic_prefix", "must be 1 to 200 letters, digits, `.`, `_` and `-`".into()));
-        }
-        let topic_fine = |topic: &String| !topic.is_empty() && topic.len() <= 249 && topic.bytes().all(is_topic_byte);
-        if self.pipeline.topics.is_empty() || !self.pipeline.topics.iter().all(topic_fine) {
-            refused.push((
-                "pipeline.topics",
-                "must be at least one name of letters, digits, `.`, `_` and `-`, each at most 249".into(),
-            ));
-        }
-        let own = |topic: &&String| !prefix.is_empty() && topic.starts_with(prefix);
-        if let Some(topic) = self.pipeline.topics.iter().find(own) {
-            refused.push(("pipeline.topics", format!("`{topic}` is a topic of tidings' own; name only domain topics")));
-        }
-        if self.gateway.host.parse::<std::net::IpAddr>().is_err() {
-            refused.push(("gateway.host", "must be an address such as `0.0.0.0`, `127.0.0.1` or `::`".into()));
-        }
-        let segments = self.gateway.path.strip_prefix('/').unwrap_or("");
-        if segments.is_empty() || !segments.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-            refused.push(("gateway.path", "must be `/` and one segment of letters, digits, `-` and `_`".into()));
-        }
-        if RESERVED_PATHS.contains(&self.gateway.path.as_str()) {
-            refused.push(("gateway.path", format!("must not be one of {}", RESERVED_PATHS.join(", "))));
-        }
-    }
-
-    fn refuse_numbers(&self, refused: &mut Vec<Refused>) {
-        if !(1..=10_000).contains(&self.kafka.topics.partitions) {
-            refused.push(("kafka.topics.partitions", "must be 1 to 10000".into()));
-        }
-        if self.kafka.topics.replication_factor != -1 && !(1..=99).contains(&self.kafka.topics.replication_factor) {
-            refused.push(("kafka.topics.replication_factor", "must be -1 (the broker's default), or 1 to 99".into()));
-        }
-        if self.pipeline.workers.get() > 64 {
-            refused.push(("pipeline.workers", "must be 1 to 64".into()));
-        }
-        if self.gateway.shards > 256 {
-            refused.push(("gateway.shards", "must be 0 to 256".into()));
-        }
-        if self.gateway.frame_bytes.get() < 1024 {
-            refused.push(("gateway.frame_bytes", "must be at least 1024".into()));
-        }
-        if self.gateway.outbox_bytes.get() < 65_536 {
-            refused.push(("gateway.outbox_bytes", "must be at least 65536: one notification must fit".into()));
-        }
-        if self.courier.ladder.is_empty() || self.courier.ladder.len() > 16 {
-            refused.push(("courier.ladder", "must be 1 to 16 rungs".into()));
-        }
-        if !self.courier.ladder.is_sorted_by(|a, b| a < b) {
-            refused
-                .push(("courier.ladder", "must be each rung longer than the one before it: a rung is a topic of its own".into()));
-        }
-        if self.courier.jitter_percent > 100 {
-            refused.push(("courier.jitter_percent", "must be 0 to 100".into()));
-        }
-    }
-
-    fn refuse_delays(&self, refused: &mut Vec<Refused>) {
-        if self.gateway.linger >= self.shutdown.drain_timeout {
-            refused.push(("shutdown.drain_timeout", "must be longer than `gateway.linger`, which a drain waits for".into()));
-        }
-        let positive = [
-            ("pipeline.commit_interval", self.pipeline.commit_interval),
-            ("gateway.heartbeat_interval", self.gateway.heartbeat_interval),
-            ("gateway.idle_timeout", self.gateway.idle_timeout),
-            ("gateway.frame_timeout", self.gateway.frame_timeout),
-            ("gateway.write_timeout", self.gateway.write_timeout),
-            ("gateway.header_timeout", self.gateway.header_timeout),
-            ("gateway.linger", self.gateway.linger),
-            ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
-            ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
-            ("store.busy_timeout", self.store.busy_timeout),
-            ("inbox.batch_interval", self.inbox.batch_interval),
-            ("courier.ack_timeout", self.courier.ack_timeout),
-            ("courier.poll_interval", self.courier.poll_interval),
-            ("courier.transaction_timeout", self.courier.transaction_timeout),
-            ("shutdown.drain_timeout", self.shutdown.drain_timeout),
-        ];
-        let rungs = self.courier.ladder.iter().map(|rung| ("courier.ladder", *rung));
-        for (key, delay) in positive.into_iter().chain(rungs) {
-            if delay.0.as_millis() == 0 || delay.0.as_secs() > 31 * 86_400 {
-                refused.push((key, "must be from `1ms` to `31days`".into()));
-            }
-        }
-    }
-
-    fn refuse_secrets(&self, refused: &mut Vec<Refused>) {
-        if !self.auth.secret.is_empty() && !self.auth.secret_file.is_empty() {
-            refused.push(("auth.secret_file", "set either `secret` or `secret_file`, not both".into()));
-        }
-        if !self.auth.secret.is_empty() && self.auth.secret.len() < SECRET_BYTES {
-            refused.push(("auth.secret", format!("must be at least {SECRET_BYTES} bytes: HS256 is as strong as its secret")));
-        }
-        if self.auth.user_claim.is_empty() || self.auth.roles_claim.is_empty() {
-            refused.push(("auth.user_claim", "`user_claim` and `roles_claim` must name a claim".into()));
-        }
-    }
-}
-
-fn is_address((host, port): (&str, &str)) -> bool {
-    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-fn is_topic_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
