@@ -37,13 +37,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The top-level modules of a crate, by their files. `lib` is the list of them, not one of them.
+/// The top-level modules of a crate, by their files. `lib` is the list of them, not one of them; `snapshots` holds what tests
+/// compare with.
 fn rooms_on_disk(krate: Krate) -> BTreeSet<String> {
     let folder = Path::new(ROOT).join(krate.folder());
     let entries = fs::read_dir(folder).expect("a folder of sources").map(|it| it.expect("an entry of the folder").path());
     let named = entries.filter(|it| it.is_dir() || it.extension().is_some_and(|it| it == "rs"));
     let stems = named.filter_map(|it| Some(it.file_stem()?.to_str()?.to_owned()));
-    stems.filter(|it| it != "lib").collect()
+    stems.filter(|it| it != "lib" && it != "snapshots").collect()
 }
 
 fn hold(krate: Krate) {
