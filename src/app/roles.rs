@@ -68,7 +68,8 @@ impl Assembly {
         let parts = pipeline::Parts {
             cluster: self.cluster.clone(),
             config: self.config.pipeline.clone(),
-            drain_timeout: self.config.shutdown.drain_timeout.0,
+            // The other half is for telling clients, and for writing their cursors.
+            drain_timeout: self.config.shutdown.drain_timeout.0 / 2,
             rules: self.rules()?,
             node: self.node.clone(),
             clock: self.clock,

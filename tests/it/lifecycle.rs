@@ -143,3 +143,19 @@ async fn no_token_is_written_to_the_log() {
     let signature = token.rsplit('.').next().unwrap();
     assert!(!logged.contains(signature), "{logged}");
 }
+
+#[tokio::test]
+async fn a_drain_with_the_broker_away_still_tells_clients_to_come_back() {
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |config| config.shutdown.drain_timeout = ms(8_000)).await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    broker.stop();
+    // Nobody answers when the intake leaves its groups now, so it is late.
+    running.begin_stop();
+    let reconnect = alice.frame("reconnect").await;
+    assert!(reconnect["retryAfter"].is_number(), "{reconnect}");
+    assert_eq!(alice.close_code().await, 1012);
+    // Whether all was finished depends on what was open; the wait asserts that it ends.
+    let _ = running.ended().await;
+}
