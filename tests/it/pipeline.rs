@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tidings::cli::Role;
-use tidings::config::Start;
+use tidings::config::{Scalar, Start};
 
 use crate::harness::world::{PARTITIONS, World, payment};
 use crate::harness::{HANG, eventually};
@@ -144,4 +144,28 @@ async fn two_pipelines_share_the_partitions_and_one_that_leaves_hands_over_what_
     let records = world.own_records("notifications", 200).await;
     assert_eq!(records.len(), 200, "what the first had done was not done again");
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_appears_after_the_start_is_read_from_its_first_record() {
+    let world = World::with(|config| {
+        config.pipeline.start = Start::End;
+        let late = format!("{}-late", config.pipeline.topics[0]);
+        config.pipeline.topics.push(late);
+        config.kafka.properties.insert("topic.metadata.refresh.interval.ms".into(), Scalar::Number(500));
+    })
+    .await;
+    let topic = world.config.pipeline.topics[1].clone();
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    eventually("the topic that is there is taken up", async || {
+        let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+        (committed.len() == usize::try_from(PARTITIONS).unwrap()).then_some(())
+    })
+    .await;
+    world.log.create(&topic, 1, &[]).await;
+    // Before the pipeline has seen the topic: its end is not where it begins.
+    world.log.produce(&topic, None, payment("first", "alice").to_string().as_bytes()).await;
+    let records = world.own_records("notifications", 1).await;
+    assert_eq!(records[0].json()["notification"]["eventId"], "first");
+    running.stop().await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::start::{self, Beginning};
 use super::{Dispatch, DispatchError};
+use crate::config::Start;
 use crate::kafka::consumer::{Consumer, Partition};
 
 /// How long to wait before the brokers are asked again.
@@ -37,7 +38,8 @@ impl<A> Dispatch<A> {
     /// Begins to read what the group gave us, once the brokers have said where. The group waits for it.
     pub(super) fn arrive(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
         let Some(arriving) = self.arriving.take() else { return Ok(()) };
-        let beginnings = match start::beginnings(consumer, &arriving.partitions, self.plan.start) {
+        let start = |topic: &str| if self.standing.was_missing(topic) { Start::Beginning } else { self.plan.start };
+        let beginnings = match start::beginnings(consumer, &arriving.partitions, start) {
             Ok(beginnings) => beginnings,
             Err(error) => {
                 self.standing.waiting(format!("the brokers do not say where to begin ({error}); trying again"), now);

@@ -1,12 +1,13 @@
 //! How the reading stands, in words for an operator.
 //!
-//! Owns: what is told to the role's health, and that a trouble is logged once when it comes and once when it goes. Refuses
-//! to end anything: librdkafka goes on trying by itself. Neighbour: `dispatch`.
+//! Owns: what is told to the role's health, that a trouble is logged once when it comes and once when it goes, and which topics
+//! were missing. Refuses to end anything: librdkafka goes on trying by itself. Neighbour: `dispatch`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::kafka::consumer::{Consumer, Partition};
@@ -46,15 +47,30 @@ impl fmt::Display for Trouble {
 pub(super) struct Standing {
     role: Role,
     topics: Vec<String>,
+    /// Topics that were missing at some time since we began: what they hold came after that.
+    late: BTreeSet<String>,
     joined: bool,
     trouble: Option<Trouble>,
     probe_due: Option<Duration>,
+    /// When to look which topics are missing at the beginning, until the brokers have said so.
+    survey_due: Option<Duration>,
     unreadable: BTreeMap<Partition, String>,
 }
 
 impl Standing {
-    pub(super) fn new(role: Role, topics: Vec<String>) -> Self {
-        let standing = Self { role, topics, joined: false, trouble: None, probe_due: None, unreadable: BTreeMap::new() };
+    pub(super) fn new(role: Role, mut topics: Vec<String>) -> Self {
+        // A pattern is not the name of a topic that could be asked for.
+        topics.retain(|topic| !topic.starts_with('^'));
+        let standing = Self {
+            role,
+            topics,
+            late: BTreeSet::new(),
+            joined: false,
+            trouble: None,
+            probe_due: None,
+            survey_due: Some(Duration::ZERO),
+            unreadable: BTreeMap::new(),
+        };
         standing.tell();
         standing
     }
@@ -112,6 +128,26 @@ impl Standing {
         self.trouble == Some(Trouble::Away)
     }
 
+    /// Looks once which topics are missing, before the group gives us any: one that appears later is not new to us then.
+    ///
+    /// # Errors
+    /// If it was time to ask, and the brokers did not answer within a second.
+    pub(super) fn survey(&mut self, consumer: &Consumer, now: Duration) -> Result<(), KafkaError> {
+        if self.survey_due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.survey_due = Some(now + PROBE_INTERVAL);
+        let missing = consumer.missing(&self.topics, PROBE_WAIT)?;
+        self.late.extend(missing.into_iter().map(str::to_owned));
+        self.survey_due = None;
+        Ok(())
+    }
+
+    /// Whether the brokers have not yet said which topics are missing.
+    pub(super) fn is_unsurveyed(&self) -> bool {
+        self.survey_due.is_some()
+    }
+
     /// Looks what keeps records from coming, when it is time to. Blocks for up to a second then.
     pub(super) fn probe(&mut self, consumer: &Consumer, now: Duration) {
         if self.probe_due.is_none_or(|due| due > now) {
@@ -119,9 +155,18 @@ impl Standing {
         }
         match consumer.missing(&self.topics, PROBE_WAIT) {
             Ok(missing) if missing.is_empty() => self.well(),
-            Ok(missing) => self.enter(Trouble::Missing(missing.join(", ")), now),
+            Ok(missing) => {
+                let names = missing.join(", ");
+                self.late.extend(missing.into_iter().map(str::to_owned));
+                self.enter(Trouble::Missing(names), now);
+            }
             Err(_) => self.enter(Trouble::Away, now),
         }
+    }
+
+    /// Whether a topic has appeared only after we began to look for it.
+    pub(super) fn was_missing(&self, topic: &str) -> bool {
+        self.late.contains(topic)
     }
 
     /// Records of a partition are gone, so that it is not read.

@@ -1,8 +1,8 @@
 //! Where a partition is read from when the group gives it to us.
 //!
-//! Owns: the start policy. A topic that the group has never committed anything of begins where the configuration says, and
-//! that is committed at once, for all its partitions; a partition that appears later is read from its first record. Refuses
-//! to skip: where committed records are gone, the partition is not read. Neighbour: `dispatch`.
+//! Owns: the start policy. A topic that the group has never committed anything of begins where its [`Start`] says, and that is
+//! committed at once, for all its partitions; a partition that appears later is read from its first record. Refuses to skip:
+//! where committed records are gone, the partition is not read. Neighbours: `dispatch`; `standing` knows which topics came late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,11 +43,11 @@ fn beginning(committed: Option<i64>, low: i64) -> Beginning {
     }
 }
 
-/// Where each of `partitions` begins. Blocks for as long as the brokers take.
+/// Where each of `partitions` begins; `start` says it for a topic that is new. Blocks for as long as the brokers take.
 pub(super) fn beginnings(
     consumer: &Consumer,
     partitions: &[Partition],
-    start: Start,
+    start: impl Fn(&str) -> Start,
 ) -> Result<Vec<(Partition, Beginning)>, KafkaError> {
     let mut topics = BTreeMap::<&Arc<str>, Vec<i32>>::new();
     for partition in partitions {
@@ -57,7 +57,7 @@ pub(super) fn beginnings(
     for (topic, wanted) in topics {
         let mut committed = committed(consumer, topic)?;
         if acquaintance(&committed) == Acquaintance::New {
-            committed = first_sight(consumer, topic, committed, start)?;
+            committed = first_sight(consumer, topic, committed, start(topic))?;
         }
         for number in wanted {
             let partition = Partition { topic: Arc::clone(topic), number };

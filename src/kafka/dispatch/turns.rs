@@ -41,7 +41,10 @@ impl<A> Dispatch<A> {
             }
             self.measure();
         }
-        if self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
+        if let Err(error) = self.standing.survey(consumer, now) {
+            tracing::debug!(%error, "which topics are missing is not known yet");
+        }
+        if !self.standing.is_unsurveyed() && self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
             self.arrive(consumer, now)?;
         }
         if self.range_check_due.is_some_and(|due| now >= due) {
