@@ -93,13 +93,23 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, Topic
 }
 
 /// How many partitions a topic has; none if it is not there.
+///
+/// # Errors
+/// If the brokers do not say: what they refuse to show is not missing, and making it anew would help nobody.
 pub(super) async fn partition_count(cluster: &Cluster, topic: &str) -> Result<Option<i32>, TopicsError> {
     let (cluster, topic) = (cluster.clone(), topic.to_owned());
     blocking(move || {
         let consumer: BaseConsumer<Quiet> = cluster.consumer("topics").create_with_context(Quiet)?;
         let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
-        let found = metadata.topics().first().filter(|topic| topic.error().is_none());
-        Ok(found.and_then(|topic| i32::try_from(topic.partitions().len()).ok()).filter(|count| *count > 0))
+        let Some(found) = metadata.topics().first() else { return Ok(None) };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => Ok(i32::try_from(found.partitions().len()).ok().filter(|count| *count > 0)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => Err(TopicsError::Wrong(vec![format!(
+                "topic {topic} may not be looked at: the brokers must allow tidings' user to describe it"
+            )])),
+            Some(code) => Err(TopicsError::Brokers(KafkaError::MetadataFetch(code))),
+        }
     })
     .await
 }
