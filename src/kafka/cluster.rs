@@ -11,6 +11,9 @@ use rdkafka::ClientConfig;
 use super::topic::TopicNames;
 use crate::config::KafkaConfig;
 
+/// The largest `message.max.bytes` that librdkafka allows.
+const LARGEST_RECORD: &str = "1000000000";
+
 /// A property file that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("`kafka.property_files`: the value of `{property}` could not be read from {file}")]
@@ -149,7 +152,8 @@ impl Cluster {
     #[must_use]
     pub fn producer(&self, client_id: &str) -> ClientConfig {
         let mut client = self.client(client_id);
-        for (name, value) in [("linger.ms", "5"), ("compression.type", "lz4"), ("message.max.bytes", "2097152")] {
+        // How large a record may be, the topic says. A lower limit here would cut a dead letter that its topic takes.
+        for (name, value) in [("linger.ms", "5"), ("compression.type", "lz4"), ("message.max.bytes", LARGEST_RECORD)] {
             if !self.properties.contains_key(name) {
                 client.set(name, value);
             }
@@ -158,6 +162,29 @@ impl Cluster {
         client.set("acks", "all");
         client.set("message.timeout.ms", "0");
         client.set("partitioner", "murmur2_random");
+        // Without a report of its success, no record would ever count as written.
+        client.set("delivery.report.only.error", "false");
+        // Two producers of one id take it from each other; who runs transactions sets an id of its own.
+        client.remove("transactional.id");
         client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Scalar;
+
+    #[test]
+    fn a_configured_property_breaks_no_promise_of_a_producer() {
+        let mut config = crate::config::load(None, &[]).unwrap().kafka;
+        for (name, value) in [("transactional.id", "twin"), ("delivery.report.only.error", "true"), ("acks", "1")] {
+            config.properties.insert(name.to_owned(), Scalar::Text(value.to_owned()));
+        }
+        let producer = Cluster::new(&config).unwrap().producer("test");
+        assert_eq!(producer.get("transactional.id"), None);
+        assert_eq!(producer.get("delivery.report.only.error"), Some("false"));
+        assert_eq!(producer.get("acks"), Some("all"));
+        assert_eq!(producer.get("message.max.bytes"), Some(LARGEST_RECORD));
     }
 }
