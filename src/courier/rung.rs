@@ -75,7 +75,7 @@ impl Rungs {
         let appended = record.timestamp().to_millis().map_or(now, Timestamp::from_millis);
         let held = |due, work| Held { offset: record.offset(), bytes: value.len(), due, work };
         match self.delivery(rung, record, value) {
-            Ok(delivery) => match self.unfit(&delivery, record.partition()) {
+            Ok(delivery) => match self.unfit(&delivery, record) {
                 None => {
                     let due = self.ladder.due(rung, appended, delivery.notification.id);
                     let partition = record.partition();
@@ -101,13 +101,13 @@ impl Rungs {
         Ok(Delivery { channel, notification, epoch: self.epoch.epoch, offset: record.offset(), attempts: Vec::new() })
     }
 
-    /// Why nobody of ours can have asked, in `partition`, for this delivery to be tried again; none if one can.
-    fn unfit(&self, delivery: &Delivery, partition: i32) -> Option<String> {
+    /// Why nobody of ours can have asked with `record` for its delivery to be tried; none if one can.
+    fn unfit(&self, delivery: &Delivery, record: &BorrowedMessage<'_>) -> Option<String> {
         let own = delivery.channel.partition(self.epoch.partitions);
         if delivery.channel.mailbox_user().is_none() {
             Some(format!("{} is no mailbox: nothing of it is tried again", delivery.channel))
-        } else if own != partition {
-            Some(format!("{} belongs to partition {own}", delivery.channel))
+        } else if own != record.partition() || record.key() != Some(delivery.channel.as_str().as_bytes()) {
+            Some(format!("{} belongs to partition {own}, with the channel as key", delivery.channel))
         } else if delivery.offset < 0 {
             Some(format!("no notification lies at offset {}", delivery.offset))
         } else {

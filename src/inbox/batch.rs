@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
+use tidings_core::channel::Channel;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::{RecordError, VERSION_HEADER, decode};
 use tidings_core::time::Timestamp;
@@ -20,6 +21,8 @@ const LIMIT_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Topics {
     pub(super) notifications: Arc<str>,
     pub(super) cursors: Arc<str>,
+    /// How many partitions each has.
+    pub(super) partitions: i32,
 }
 
 /// What a record holds.
@@ -31,21 +34,55 @@ pub(super) enum Content {
     Nothing,
 }
 
+/// Why a record is not folded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unfit {
+    #[error(transparent)]
+    Unreadable(#[from] RecordError),
+    /// Positions and acknowledgements of its channel would mean other records.
+    #[error("a notification of {channel} that does not lie in its partition, {own}, with the channel as key")]
+    Misplaced { channel: Channel, own: i32 },
+}
+
+impl Unfit {
+    /// A short name that does not change between releases.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Unreadable(why) => why.class(),
+            Self::Misplaced { .. } => "misplaced",
+        }
+    }
+
+    /// What is wrong, in one line.
+    pub(super) fn in_full(&self) -> String {
+        match self {
+            Self::Unreadable(why) => why.in_full(),
+            Self::Misplaced { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Reads a record of one of `topics`.
-pub(super) fn read(topics: &Topics, record: &BorrowedMessage<'_>) -> Result<Content, RecordError> {
+pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, Unfit> {
     let version = header(record, VERSION_HEADER);
     let Some(value) = record.payload() else {
         return Ok(Content::Nothing);
     };
     if record.topic() == &*topics.cursors {
-        return decode(version, value).map(Content::Cursor);
+        return Ok(Content::Cursor(decode(version, value)?));
     }
-    Ok(Content::Notification(Box::new(Notified {
+    let notified = Notified {
         record: decode(version, value)?,
         partition: record.partition(),
         offset: record.offset(),
         appended: Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0)),
-    })))
+    };
+    let channel = &notified.record.channel;
+    let own = channel.partition(topics.partitions);
+    if own != notified.partition || record.key() != Some(channel.as_str().as_bytes()) {
+        return Err(Unfit::Misplaced { channel: channel.clone(), own });
+    }
+    Ok(Content::Notification(Box::new(notified)))
 }
 
 /// Records in the order they were read.
@@ -110,6 +147,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
     use tidings_core::delivery::stretch::Stretches;
     use tidings_core::position::Epoch;
 
@@ -117,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_came_from_partitions_that_are_gone_is_not_folded() {
-        let topics = Topics { notifications: "n".into(), cursors: "c".into() };
+        let topics = Topics { notifications: "n".into(), cursors: "c".into(), partitions: 4 };
         let mut batch = Batch::default();
         for (partition, device) in [(0, "a"), (1, "b"), (0, "c"), (2, "d")] {
             let cursor = CursorRecord {
@@ -135,6 +173,28 @@ mod tests {
         let left = batch.with(Vec::new()).cursors.iter().map(|cursor| cursor.device_id.as_str()).collect::<Vec<_>>();
         assert_eq!(left, ["b", "d"]);
         assert_eq!(batch.cursor_partitions, [1, 2]);
+    }
+
+    #[test]
+    fn a_notification_is_read_only_from_its_channels_partition_under_its_channels_key() {
+        let topics = Topics { notifications: "n".into(), cursors: "c".into(), partitions: 4 };
+        let channel: Channel = "user-1".parse().unwrap();
+        let value = serde_json::json!({
+            "channel": channel, "rule": "r", "origin": {"topic": "t", "partition": 0, "offset": 0},
+            "notification": {"id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e", "type": "t",
+                             "createdAt": "2026-01-31T12:00:00.000Z"},
+        });
+        let lying = |partition: i32, key: Option<&str>| {
+            let headers = OwnedHeaders::new().insert(Header { key: VERSION_HEADER, value: Some("1") });
+            let (key, value) = (key.map(|key| key.as_bytes().to_vec()), value.to_string().into_bytes());
+            let time = rdkafka::Timestamp::CreateTime(5);
+            read(&topics, &OwnedMessage::new(Some(value), key, "n".into(), time, partition, 7, Some(headers)))
+        };
+        let own = channel.partition(4);
+        assert!(matches!(lying(own, Some("user-1")), Ok(Content::Notification(_))));
+        for (partition, key) in [((own + 1) % 4, Some("user-1")), (own, Some("user-2")), (own, None)] {
+            assert!(matches!(lying(partition, key), Err(Unfit::Misplaced { .. })), "{partition} {key:?}");
+        }
     }
 
     #[test]

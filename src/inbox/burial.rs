@@ -10,10 +10,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::RecordError;
 use tidings_core::record::dead_letter::DeadLetter;
 use tidings_core::time::Timestamp;
 
+use super::batch::Unfit;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 
@@ -62,7 +62,7 @@ impl Graveyard {
     }
 
     /// Buries a record. Returns once the producer has taken it.
-    pub(super) fn bury(&self, record: &BorrowedMessage<'_>, why: &RecordError) {
+    pub(super) fn bury(&self, record: &BorrowedMessage<'_>, why: &Unfit) {
         let message = why.in_full();
         let letter = DeadLetter {
             topic: record.topic(),
@@ -77,7 +77,7 @@ impl Graveyard {
         };
         let (carried, headers) = (record.headers().map(BorrowedHeaders::detach), letter.headers());
         let place = format!("{}[{}]@{}", record.topic(), record.partition(), record.offset());
-        tracing::error!(place, error = message, dlq = self.dlq, "a record of our own does not read; buried");
+        tracing::error!(place, error = message, dlq = self.dlq, "a record of our own is not folded; buried");
         let outgoing =
             Outgoing { topic: &self.dlq, partition: None, key: record.key(), value: record.payload(), headers: &headers };
         self.open.fetch_add(1, Ordering::Relaxed);

@@ -26,7 +26,11 @@ impl InboxMetrics {
             registry.register("cursors_folded", "Records of cursors folded", own.cursors.clone());
             registry.register("batches", "Database transactions committed", own.batches.clone());
             registry.register("conflicts", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
-            registry.register("buried", "Records that could not be read, buried in dlq", own.buried.clone());
+            registry.register(
+                "buried",
+                "Records that could not be read or lie where they do not belong, buried in dlq",
+                own.buried.clone(),
+            );
             registry.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
             registry.register("lag_records", "Offsets between the projection and the ends of the log", own.lag.clone());
             registry.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());

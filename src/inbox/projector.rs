@@ -16,7 +16,7 @@ use tidings_core::record::RecordError;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Topics, read};
+use super::batch::{Batch, Topics, Unfit, read};
 use super::burial::Graveyard;
 use super::metrics::InboxMetrics;
 use super::progress::Progress;
@@ -67,7 +67,8 @@ impl Projector {
     /// Makes the thread's state and joins the group.
     pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), InboxError> {
         let names = parts.cluster.names();
-        let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into() };
+        let partitions = parts.epoch.partitions;
+        let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into(), partitions };
         let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
         let this = Self {
             graveyard: Graveyard::new(&parts.cluster, parts.node)?,
@@ -155,7 +156,7 @@ impl Projector {
                 }
                 self.batch.push(partition.number, content, record.payload().map_or(0, <[u8]>::len));
             }
-            Err(why @ RecordError::Newer { .. }) => {
+            Err(Unfit::Unreadable(why @ RecordError::Newer { .. })) => {
                 let reason = format!("{partition} at offset {}: {why}", record.offset());
                 tracing::error!(reason, "a partition is not folded any further");
                 place.held = Some(reason);
