@@ -104,6 +104,7 @@ impl Projector {
             if self.astray {
                 self.begin_anew(consumer)?;
             }
+            self.graveyard.tend();
             if self.is_due() {
                 self.fold(consumer)?;
                 self.hold_back(consumer)?;
@@ -183,7 +184,7 @@ impl Projector {
         let now = self.clock.elapsed();
         let full = self.batch.is_full(self.config.batch_records.get());
         let old = !self.batch.is_empty() && now >= self.batch_since + self.config.batch_interval.0;
-        full || old || now >= self.folded_at + TRAIL_INTERVAL
+        full || old || self.graveyard.is_full() || now >= self.folded_at + TRAIL_INTERVAL
     }
 
     fn fold(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
@@ -219,7 +220,7 @@ impl Projector {
 
     /// Stops reading while the batch is full, goes on once it is not.
     fn hold_back(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
-        let full = self.batch.is_full(self.config.batch_records.get());
+        let full = self.batch.is_full(self.config.batch_records.get()) || self.graveyard.is_full();
         if full && !self.paused {
             consumer.pause(&self.progress.partitions())?;
         } else if !full && self.paused {
