@@ -170,6 +170,10 @@ fn own_channels(identity: &Identity) -> Vec<Channel> {
 
 impl Connection {
     async fn codec(&self, early: Box<[u8]>) -> WebSocketStream<Socket> {
+        if !early.is_empty() {
+            // They came with the request, so the socket does not see them, and the frame they begin may never end.
+            self.outbox.pulse().unfinished_ms.store(millis(self.shared.clock).max(1), Ordering::Relaxed);
+        }
         let limit = Some(self.shared.config.frame_bytes.get());
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
