@@ -1,4 +1,4 @@
-//! The contract with clients, on real sockets.
+//! The contract with clients, on real sockets. Long because every limit of a connection is crossed once.
 
 use std::net::SocketAddr;
 
@@ -272,5 +272,87 @@ async fn metrics_name_what_happened() {
     assert_eq!(status, 200);
     assert!(text.ends_with("# EOF\n"));
     assert!(running.metric("tidings_gateway_connections").await >= 1.0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_binary_frame_closes_with_1003() {
+    let world = World::new().await;
+    let running = gateway(&world).await;
+    let mut alice = running.connect("alice").await;
+    alice.send_raw(Message::binary(&b"{}"[..])).await;
+    assert_eq!(alice.close_code().await, 1003);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_stays_unfinished_closes_with_4009() {
+    let world = World::with(|config| config.gateway.frame_timeout = ms(300)).await;
+    let running = gateway(&world).await;
+    let whole = masked(&json!({"type": "ping"}));
+    let half = &whole[..whole.len() - 1];
+    let mut with_the_request = silent(running.address, "alice", half).await;
+    let mut after_the_answer = silent(running.address, "bob", &[]).await;
+    assert!(after_the_answer.read(&mut [0; 64]).await.unwrap() > 0);
+    after_the_answer.write_all(half).await.unwrap();
+    assert!(ends_with_4009(&mut with_the_request).await);
+    assert!(ends_with_4009(&mut after_the_answer).await);
+    running.stop().await;
+}
+
+/// Whether 4009 is said before the server closes.
+async fn ends_with_4009(stream: &mut tokio::net::TcpStream) -> bool {
+    let mut bytes = Vec::new();
+    let _ = tokio::time::timeout(crate::harness::HANG, stream.read_to_end(&mut bytes)).await.unwrap();
+    bytes.windows(4).any(|frame| frame[0] == 0x88 && frame[2..] == [0x0f, 0xa9])
+}
+
+#[tokio::test]
+async fn answered_pings_alone_do_not_keep_a_connection() {
+    let world = World::with(|config| {
+        config.gateway.heartbeat_interval = ms(100);
+        config.gateway.idle_timeout = ms(1500);
+    })
+    .await;
+    let running = gateway(&world).await;
+    let mut alice = running.connect("alice").await;
+    let since = std::time::Instant::now();
+    // Reading answers the pings.
+    assert_eq!(alice.close_code().await, 4009);
+    // Unanswered ones would have closed it after a few tenths of a second.
+    assert!(since.elapsed() >= std::time::Duration::from_secs(1), "{:?}", since.elapsed());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn beyond_the_connections_allowed_none_is_served_while_the_first_stay() {
+    let world = World::with(|config| config.gateway.connections = 2).await;
+    let running = world.start_unready(&[Role::Pipeline, Role::Gateway]).await;
+    let query = |user: &str| format!("token={}&deviceId=d1&ack=client", World::token(user));
+    let mut first = Vec::new();
+    for user in ["alice", "bob"] {
+        let opened = eventually("the gateway is open", async || Client::try_open(running.address, &query(user)).await).await;
+        first.push(opened);
+    }
+    assert!(Client::try_open(running.address, &query("carol")).await.is_none());
+    for client in &mut first {
+        client.frame("connected").await;
+        client.send(json!({"type": "ping"})).await;
+        client.frame("pong").await;
+    }
+    first.pop().unwrap().close().await;
+    eventually("the place that was left is taken", async || Client::try_open(running.address, &query("carol")).await).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_request_is_dropped() {
+    let world = World::with(|config| config.gateway.header_timeout = ms(300)).await;
+    let running = gateway(&world).await;
+    let mut mute = tokio::net::TcpStream::connect(running.address).await.unwrap();
+    let mut bytes = Vec::new();
+    // The heartbeat's limit is far beyond this one.
+    let reading = tokio::time::timeout(std::time::Duration::from_secs(5), mute.read_to_end(&mut bytes));
+    let _ = reading.await.expect("the silent one was dropped");
     running.stop().await;
 }
