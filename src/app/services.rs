@@ -8,8 +8,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
 
 /// When a service stops during a drain; the earlier ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,17 +61,18 @@ impl Services {
     /// Stops everything within `limit` in all, stage by stage. A stage that is not done after half of the time that is left goes
     /// on while the next ones are stopped.
     pub(super) async fn drain(mut self, limit: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
+        let clock = Clock::start();
         let mut outcome = Ok(());
         for stage in [Stage::Intake, Stage::Door, Stage::Fold, Stage::Watch] {
             self.token(stage).cancel();
             // With brokers away the intake may need all its time, and clients must be told to come back nevertheless.
-            let share = deadline.saturating_duration_since(Instant::now()) / 2;
+            let share = limit.saturating_sub(clock.elapsed()) / 2;
             if timeout(share, self.ended(|running| running == stage, &mut outcome)).await.is_err() {
                 tracing::warn!(?stage, "not finished in its share of the drain; the next stage is stopped meanwhile");
             }
         }
-        if timeout_at(deadline, self.ended(|_| true, &mut outcome)).await.is_ok() {
+        let left = limit.saturating_sub(clock.elapsed());
+        if timeout(left, self.ended(|_| true, &mut outcome)).await.is_ok() {
             return outcome;
         }
         let late = self.running.values().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
