@@ -18,7 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Headers as _, OwnedHeaders};
 use tidings_core::offsets::Claim;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ use standing::Standing;
 
 /// How long the brokers may take at the end for the last commit and our leaving.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
+/// What a header counts for. How long one is cannot be asked without reading its name.
+const HEADER_BYTES: usize = 512;
 /// Answers that may wait for the polling thread.
 const ANSWERS: usize = 8192;
 
@@ -92,10 +94,11 @@ impl Source {
         }
     }
 
-    /// What its key and value hold, in bytes.
+    /// What it holds, in bytes: its key and value, and an allowance for each header.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len())
+        let headers = self.headers.as_ref().map_or(0, |headers| headers.count() * HEADER_BYTES);
+        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len()) + headers
     }
 
     /// The answer that says that all which follows from it is written.

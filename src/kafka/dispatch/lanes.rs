@@ -11,7 +11,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use super::{DispatchError, Task};
 use crate::kafka::consumer::Partition;
 
-/// What the records handed to one worker and not done may hold in keys and values, in bytes.
+/// What the records handed to one worker and not done may hold, in bytes, as [`Source::bytes`](super::Source::bytes) counts.
 const LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
 /// The way to one worker.
