@@ -35,7 +35,10 @@ impl Way {
 pub(super) enum What {
     Notification,
     DeadLetter,
+    /// The beginning of a record that not even `dlq` takes whole.
     Stub,
+    /// Only the context of a record whose beginning it does not take either.
+    Bare,
 }
 
 /// A record of which something was too large for its topic, on its way back to its worker.
@@ -84,7 +87,8 @@ impl Flight {
             0 => return self.way.tell(Answer::Done(self.source.done())),
             1 => What::Notification,
             2 => What::DeadLetter,
-            _ => What::Stub,
+            3 => What::Stub,
+            _ => What::Bare,
         };
         let task = Again { flight: Arc::clone(self), refused };
         self.way.tell(Answer::Again { lane: self.source.lease.lane(), task });
@@ -109,6 +113,7 @@ impl Ticket for Passage {
                     What::Notification => 1,
                     What::DeadLetter => 2,
                     What::Stub => 3,
+                    What::Bare => 4,
                 };
                 self.flight.refused.store(code, Ordering::Relaxed);
             }

@@ -102,18 +102,15 @@ impl Publisher {
         flight.renew();
         match refused {
             What::Notification => {
-                let burial = Burial {
-                    stage: "publish",
-                    cause: Cause::Refused,
-                    class: "notification_too_large",
-                    message: format!("a notification of it is larger than `max.message.bytes` of {} allows", self.notifications),
-                };
+                let message = format!("a notification of it is larger than `max.message.bytes` of {} allows", self.notifications);
+                let burial = Burial::new("publish", Cause::Refused, "notification_too_large", message);
                 let class = burial.class;
                 self.bury_flight(flight, burial);
                 return Some(class);
             }
-            What::DeadLetter => self.bury_stub(flight),
-            What::Stub => {
+            What::DeadLetter => self.bury_stub(flight, What::Stub),
+            What::Stub => self.bury_stub(flight, What::Bare),
+            What::Bare => {
                 self.way.tell(Answer::Failed(ProduceError::TooLarge { topic: self.dlq.clone() }));
             }
         }
@@ -135,19 +132,22 @@ impl Publisher {
         flight.settle();
     }
 
-    /// What remains of a record that not even `dlq` takes: where it was, a hash, and its beginning.
-    fn bury_stub(&self, flight: &Arc<Flight>) {
+    /// What remains of a record that not even `dlq` takes: where it was, a hash, and, unless it is to be bare, its beginning.
+    fn bury_stub(&self, flight: &Arc<Flight>, what: What) {
         let source = &flight.source;
         let value = source.value.as_deref().unwrap_or_default();
-        let kept = value.get(..value.len().min(STUB_BYTES));
         let mut context = flight.burial.get().map(|burial| self.context(source, burial)).unwrap_or_default();
         let digest = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         context.push(("tidings-truncated".to_owned(), Some(b"true".to_vec())));
         context.push(("tidings-original-bytes".to_owned(), Some(value.len().to_string().into_bytes())));
         context.push(("tidings-original-sha256".to_owned(), Some(digest.into_bytes())));
-        let key = source.key.as_deref().filter(|key| key.len() <= STUB_BYTES);
+        let (key, kept) = if what == What::Bare {
+            (None, None)
+        } else {
+            (source.key.as_deref().filter(|key| key.len() <= STUB_BYTES), value.get(..value.len().min(STUB_BYTES)))
+        };
         let record = Outgoing { topic: &self.dlq, partition: None, key, value: kept, headers: &context };
-        self.send(flight, What::Stub, record, None);
+        self.send(flight, what, record, None);
         flight.settle();
     }
 

@@ -67,11 +67,8 @@ impl Worker {
             Verdict::Notify(notifications) => {
                 tracing::debug!(notifications = notifications.len(), "notified");
                 if let Err((source, error)) = self.publisher.notify(source, &notifications) {
-                    let message = error.to_string();
-                    self.bury(
-                        source,
-                        Burial { stage: "publish", cause: Cause::Refused, class: "notification_unwritable", message },
-                    );
+                    let burial = Burial::new("publish", Cause::Refused, "notification_unwritable", error.to_string());
+                    self.bury(source, burial);
                 }
             }
             Verdict::Bury(burial) => self.bury(source, burial),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use tidings::cli::Role;
 use tidings::config::{Scalar, Start};
@@ -167,5 +169,27 @@ async fn a_topic_that_appears_after_the_start_is_read_from_its_first_record() {
     world.log.produce(&topic, None, payment("first", "alice").to_string().as_bytes()).await;
     let records = world.own_records("notifications", 1).await;
     assert_eq!(records[0].json()["notification"]["eventId"], "first");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_of_which_dlq_takes_not_even_the_beginning_leaves_its_context_there() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let dlq = world.own("dlq");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &world.log.brokers).create().unwrap();
+    let smaller = AlterConfig::new(ResourceSpecifier::Topic(&dlq)).set("max.message.bytes", "8000");
+    for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
+        altered.unwrap();
+    }
+    // Drawn, so that compression does not make it fit.
+    let poison = (0..100_000).map(|_| rand::random::<u8>()).collect::<Vec<_>>();
+    let (partition, offset) = world.log.produce(&world.topic, None, &poison).await;
+    committed_to(&world, &BTreeMap::from([(partition, offset + 1)])).await;
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    assert_eq!(dead.value, None);
+    assert_eq!(dead.header("tidings-original-offset"), offset.to_string());
+    assert_eq!(dead.header("tidings-original-bytes"), "100000");
     running.stop().await;
 }

@@ -39,6 +39,9 @@ impl IgnoreReason {
     }
 }
 
+/// The longest message of a burial, in bytes: it becomes headers, and a template engine may quote whatever it was given.
+const MESSAGE_BYTES: usize = 4096;
+
 /// Why a record is buried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Burial {
@@ -52,6 +55,15 @@ pub struct Burial {
     pub message: String,
 }
 
+impl Burial {
+    /// A burial whose message is cut after 4 KiB, at a character's end.
+    #[must_use]
+    pub fn new(stage: &'static str, cause: Cause, class: &'static str, mut message: String) -> Self {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+        Self { stage, cause, class, message }
+    }
+}
+
 /// Decides what becomes of a record. One verdict for one record: if any rule fails on it, it is buried as a whole.
 #[must_use]
 pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
@@ -62,18 +74,12 @@ pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
     }
     let event = match event::decode(record) {
         Ok(event) => event,
-        Err(error) => {
-            let message = error.to_string();
-            return Verdict::Bury(Burial { stage: "decode", cause: error.cause(), class: error.class(), message });
-        }
+        Err(error) => return Verdict::Bury(Burial::new("decode", error.cause(), error.class(), error.to_string())),
     };
     match rules.render(&event) {
         Ok(notifications) if notifications.is_empty() => Verdict::Ignore(IgnoreReason::NoRule),
         Ok(notifications) => Verdict::Notify(notifications),
-        Err(error) => {
-            let message = error.to_string();
-            Verdict::Bury(Burial { stage: "render", cause: error.cause(), class: error.class(), message })
-        }
+        Err(error) => Verdict::Bury(Burial::new("render", error.cause(), error.class(), error.to_string())),
     }
 }
 
@@ -173,6 +179,16 @@ mod tests {
         assert_eq!(shown.expires_at.unwrap().to_string(), "2026-01-31T13:00:00.000Z");
         let expected = r#"{"team":{"id":7,"x":1.5},"id":7,"sum":8,"all":[7,true,null],"html":"<&>"}"#;
         assert_eq!(serde_json::Value::from(shown.data), serde_json::from_str::<serde_json::Value>(expected).unwrap());
+    }
+
+    #[test]
+    fn a_long_message_is_cut_where_a_character_ends() {
+        let cut = |message: &str| Burial::new("render", Cause::Poison, "test", message.to_owned()).message;
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"x".repeat(4096)).len(), 4096);
+        assert_eq!(cut(&"x".repeat(5000)).len(), 4096);
+        let euros = "€".repeat(2000);
+        assert_eq!(cut(&euros), "€".repeat(4096 / 3));
     }
 
     #[test]
