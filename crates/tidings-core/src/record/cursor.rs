@@ -8,7 +8,8 @@ use crate::ids::{DeviceId, UserId};
 use crate::position::Epoch;
 use crate::stretch::Stretches;
 
-/// The state of one device in one channel. Later records of the same key say more, never less, within an epoch.
+/// What one process knows of one device in one channel. A later record of the same key may say less: a process that was killed
+/// has lost what it knew. So what holds within an epoch is the union of all records of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CursorRecord {
