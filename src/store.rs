@@ -1,8 +1,7 @@
 //! The store: the projection of the log in SQL, and what it answers.
 //!
 //! Owns: the schema (`migrations/`), the one transaction in which rows and Kafka positions move together, and the reads. Refuses
-//! to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds, `courier` and
-//! `http` read.
+//! to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds, `courier` reads.
 
 mod fold;
 mod read;
@@ -16,8 +15,7 @@ use std::sync::Arc;
 use tidings_core::channel::Channel;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NotificationId;
-use tidings_core::notification::Notification;
-use tidings_core::position::{Epoch, Position};
+use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
@@ -143,15 +141,4 @@ pub struct Asked {
     pub epoch: Epoch,
     /// Its offset.
     pub offset: i64,
-}
-
-/// A notification as the inbox lists it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Listed {
-    /// What is shown.
-    pub notification: Notification,
-    /// The position behind it.
-    pub position: Position,
-    /// When it was appended to the log.
-    pub created_at: Timestamp,
 }

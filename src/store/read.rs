@@ -1,20 +1,17 @@
-//! Reading: how far the projection has come, what is known of deliveries, and what a user's inbox holds.
+//! Reading: how far the projection has come, and what is known of deliveries.
 //!
-//! Owns: the queries. Refuses to decide what evidence means: `core::delivery` does. Neighbours: courier and http ask.
+//! Owns: the queries. Refuses to decide what evidence means: `core::delivery` does. Neighbours: the courier asks.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
-use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::{Place, Reach, Said, Sighting, reach};
-use tidings_core::ids::UserId;
-use tidings_core::position::{Epoch, Position};
-use tidings_core::time::Timestamp;
+use tidings_core::position::Epoch;
 
 use super::fold::sql_epoch;
-use super::{Asked, Listed, Standing, Store, StoreError};
+use super::{Asked, Standing, Store, StoreError};
 
 /// What is known of one notification's delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,31 +76,6 @@ impl Store {
         snapshot.commit().await?;
         Ok(all)
     }
-
-    /// The newest notifications of a user's mailbox, newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// If the database does not answer or a row does not read.
-    pub async fn mailbox(&self, user: &UserId, limit: u32) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT epoch, \"offset\", created_at, body FROM notifications
-             WHERE channel = ?1 ORDER BY epoch DESC, \"offset\" DESC LIMIT ?2",
-        )
-        .bind(Channel::mailbox(user).as_str())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter().map(listed).collect()
-    }
-}
-
-fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
-    let body: &str = row.try_get(3)?;
-    Ok(Listed {
-        notification: serde_json::from_str(body).map_err(|source| StoreError::unreadable("notifications", source))?,
-        position: Position::after(read_epoch(row.try_get(0)?), row.try_get(1)?),
-        created_at: Timestamp::from_millis(row.try_get(2)?),
-    })
 }
 
 /// Everywhere that what was asked about lies, with the index of the question.

@@ -53,12 +53,6 @@ impl Tracker {
         Self { generation, position: start, first: 0, open: VecDeque::new(), in_flight: 0, committable: None }
     }
 
-    /// The generation that completions must belong to.
-    #[must_use]
-    pub fn generation(&self) -> Generation {
-        self.generation
-    }
-
     /// Notes that the record at `offset` was handed out. None if it or a later one was before: then it must not be again.
     pub fn handed_out(&mut self, offset: i64) -> Option<Claim> {
         if offset < self.position {

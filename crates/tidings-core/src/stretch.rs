@@ -87,14 +87,6 @@ impl Stretches {
         let surplus = self.0.len().saturating_sub(limit);
         self.0.drain(..surplus);
     }
-
-    /// Takes out everything below `offset`.
-    pub fn trim_below(&mut self, offset: i64) {
-        self.0.retain(|stretch| stretch.to > offset);
-        if let Some(first) = self.0.first_mut() {
-            first.from = first.from.max(offset);
-        }
-    }
 }
 
 impl FromIterator<Stretch> for Stretches {
@@ -142,14 +134,6 @@ mod tests {
             for pair in set.as_slice().windows(2) {
                 prop_assert!(pair[0].to < pair[1].from, "{pair:?} touch");
             }
-        }
-
-        #[test]
-        fn trimming_takes_out_exactly_what_lies_below(ranges in prop::collection::vec((0..60_i64, 1..12_i64), 0..10), below in 0..80_i64) {
-            let mut set: Stretches = ranges.into_iter().map(|(from, length)| Stretch { from, to: from + length }).collect();
-            let expected: BTreeSet<_> = offsets(&set).split_off(&below);
-            set.trim_below(below);
-            prop_assert_eq!(offsets(&set), expected);
         }
 
         #[test]
