@@ -176,9 +176,9 @@ impl Graveyard {
 mod tests {
     use super::*;
 
-    fn remains(whole: bool) -> Arc<Remains> {
+    fn whole() -> Arc<Remains> {
         let value = Some(vec![b'x'; STUB_BYTES + 1]);
-        Arc::new(Remains { key: Some(vec![1]), value, carried: None, context: Vec::new(), place: "n[0]@1".into(), whole })
+        Arc::new(Remains { key: Some(vec![1]), value, carried: None, context: Vec::new(), place: "n[0]@1".into(), whole: true })
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
             Box::new(burial).settled(Err(ProduceError::TooLarge { topic: "dlq".into() }));
             open.load(Ordering::Acquire)
         };
-        assert_eq!(settle(remains(true)), 1);
+        assert_eq!(settle(whole()), 1);
         let stub = asked.try_recv().unwrap();
         assert_eq!((stub.value.as_ref().map(Vec::len), stub.key.as_ref()), (Some(STUB_BYTES), None));
         assert!(stub.context.contains(&("tidings-original-bytes".to_owned(), Some(b"65537".to_vec()))));
