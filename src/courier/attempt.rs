@@ -6,7 +6,7 @@
 use tidings_core::delivery::decide::Decision;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header};
+use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
 use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{Record, RecordError, encode};
@@ -16,9 +16,6 @@ use super::line::{Held, Pending, Remains, Work};
 use super::rung::{FORGED, Rungs};
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, version_header};
-
-/// What a record that no topic takes keeps of its value in `dlq`.
-const STUB_BYTES: usize = 64 * 1024;
 
 /// A record to be written.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,15 +13,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header};
+use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
 use tidings_core::time::Timestamp;
 
 use super::batch::Unfit;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
-
-/// What a record that `dlq` does not take keeps of its value.
-const STUB_BYTES: usize = 64 * 1024;
 
 /// A record as it is to lie in `dlq`.
 struct Remains {

@@ -10,7 +10,7 @@ use rdkafka::message::OwnedHeaders;
 use sha2::{Digest as _, Sha256};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header};
+use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::{RecordError, encode_into};
 use tidings_core::rules::Burial;
@@ -21,8 +21,6 @@ use crate::kafka::topic::TopicNames;
 
 use super::flight::{Again, Flight, Passage, Way, What};
 
-/// How much of a record's value a stub keeps, and the most that its key may have.
-const STUB_BYTES: usize = 64 * 1024;
 /// The longest wait between two looks at a full queue.
 const BACKOFF_LIMIT: Duration = Duration::from_millis(50);
 

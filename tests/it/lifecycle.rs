@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidings::cli::Role;
+use tidings::config::Scalar;
 
 use crate::harness::broker::OwnBroker;
 use crate::harness::client::Client;
@@ -147,11 +148,17 @@ async fn no_token_is_written_to_the_log() {
 #[tokio::test]
 async fn a_drain_with_the_broker_away_still_tells_clients_to_come_back() {
     let broker = OwnBroker::start();
-    let world = World::on(&broker.brokers, |config| config.shutdown.drain_timeout = ms(8_000)).await;
+    let mut world = World::on(&broker.brokers, |config| config.shutdown.drain_timeout = ms(8_000)).await;
+    // What follows from an event waits in the producer, and cannot be written once the broker is away.
+    world.config.kafka.properties.insert("linger.ms".into(), Scalar::Number(60_000));
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
+    world.emit(&payment("open", "bob")).await;
+    eventually("an event is read and not finished", async || {
+        (running.metric("tidings_pipeline_in_flight").await > 0.0).then_some(())
+    })
+    .await;
     broker.stop();
-    // Nobody answers when the intake leaves its groups now, so it is late.
     running.begin_stop();
     let reconnect = alice.frame("reconnect").await;
     assert!(reconnect["retryAfter"].is_number(), "{reconnect}");

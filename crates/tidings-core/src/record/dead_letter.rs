@@ -7,6 +7,9 @@ use crate::fate::Cause;
 use crate::ids::NodeId;
 use crate::time::Timestamp;
 
+/// What is kept of a value that is too large even for `dlq`: its first bytes.
+pub const STUB_BYTES: usize = 64 * 1024;
+
 /// A header as Kafka has it.
 pub type Header = (String, Option<Vec<u8>>);
 
