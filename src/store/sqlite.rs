@@ -17,6 +17,22 @@ const READERS: u32 = 4;
 /// TOOBIG, CONSTRAINT, MISMATCH, MISUSE, FORMAT, RANGE, NOTADB.
 const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
 
+/// How often the schema is tried to be brought up to date.
+const TRIES: usize = 5;
+
+/// Two processes may meet a new database at the same moment, and no lock spans all migrations: whoever comes second fails at
+/// the first one, and finds it done when it looks again.
+async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    for _ in 0..TRIES {
+        outcome = MIGRATIONS.run(writer).await;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    Ok(outcome?)
+}
+
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -39,7 +55,7 @@ impl Store {
             .busy_timeout(config.busy_timeout.0)
             .foreign_keys(true);
         let writer = pool(1, config).connect_with(options.clone()).await?;
-        MIGRATIONS.run(&writer).await?;
+        migrate(&writer).await?;
         // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
         let readers = pool(READERS, config).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { writer, readers })

@@ -206,6 +206,22 @@ async fn a_locked_database_is_unavailable_and_not_broken() {
     fixture.fold(notifications(0, 1, Vec::new())).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn processes_that_meet_a_new_database_at_the_same_moment_all_open_it() {
+    for _ in 0..10 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db").to_str().unwrap().to_owned();
+        let mut opening = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let config = StoreConfig { path: path.clone(), busy_timeout: Delay(std::time::Duration::from_secs(30)) };
+            opening.spawn(async move { Store::open(&config).await.map(|_| ()) });
+        }
+        while let Some(opened) = opening.join_next().await {
+            opened.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_reader_cannot_write_and_a_foreign_file_is_refused() {
     let fixture = Fixture::open().await;

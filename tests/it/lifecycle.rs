@@ -100,7 +100,9 @@ async fn a_service_that_dies_takes_the_process_down_with_a_non_zero_code() {
     })
     .await;
     // Two of one name take the courier's transactional id from each other, again and again.
-    let mut twins = [Process::spawn(&world), Process::spawn(&world)];
+    let first = Process::spawn(&world);
+    first.await_ready().await;
+    let mut twins = [first, Process::spawn(&world)];
     let mut number = 0;
     let status = eventually("one of the twins gives up", async || {
         number += 1;
