@@ -26,6 +26,7 @@ use crate::kafka::transaction::TransactionError;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::worker::{Worker, WorkerError};
 
 /// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
@@ -68,12 +69,9 @@ pub enum CourierError {
     /// A record could not be encoded.
     #[error("the courier could not write a record")]
     Record(#[from] RecordError),
-    /// The thread was not started.
-    #[error("the courier's thread did not start")]
-    Thread(#[source] std::io::Error),
-    /// The thread panicked.
-    #[error("the courier's thread panicked; its message stands above on standard error")]
-    Panicked,
+    /// Its thread.
+    #[error("the courier cannot go on")]
+    Worker(#[from] WorkerError),
 }
 
 impl CourierError {
@@ -81,11 +79,12 @@ impl CourierError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Kafka(_) | Self::Thread(_) => Cause::Dependency,
+            Self::Kafka(_) => Cause::Dependency,
+            Self::Worker(error) => error.cause(),
             Self::Transaction(error) => error.cause(),
             Self::Contested(_) => Cause::Refused,
             Self::Store(error) => error.cause(),
-            Self::Record(_) | Self::Panicked => Cause::Bug,
+            Self::Record(_) => Cause::Bug,
         }
     }
 }
@@ -97,17 +96,11 @@ impl CourierError {
 /// If it cannot go on; waiting would not help.
 pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), CourierError> {
     let runtime = tokio::runtime::Handle::current();
-    let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let body = move || {
-        // Dropped when the thread ends, however it ends.
-        let _ended = ended;
         let (member, consumer) = member::Member::new(parts, runtime)?;
         let end = member.run(&consumer, &stop);
         consumer.leave(LEAVE_LIMIT);
         end
     };
-    let thread = std::thread::Builder::new().name("courier".into()).spawn(body).map_err(CourierError::Thread)?;
-    // Nothing is ever sent: only the thread's end is awaited.
-    let _ = end.await;
-    thread.join().unwrap_or(Err(CourierError::Panicked))
+    Worker::start("courier".into(), body)?.ended().await
 }

@@ -16,7 +16,6 @@ mod outbox;
 mod shard;
 mod socket;
 mod upgrade;
-mod worker;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -46,7 +45,6 @@ use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
 use self::shard::Shard;
 pub use self::upgrade::{Caller, RefusedUpgrade};
-use self::worker::Worker;
 use crate::auth::{SecretError, Tokens};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, GatewayConfig};
@@ -54,6 +52,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::worker::{Worker, WorkerError};
 
 /// How long acknowledgements that are on their way may still arrive, once clients were told to reconnect.
 const GRACE: Duration = Duration::from_millis(250);
@@ -102,21 +101,9 @@ pub enum GatewayError {
     /// Records were deleted before they were read.
     #[error("the feed's position lies outside its log: records were lost to this process, whose clients must resume elsewhere")]
     PositionLost,
-    /// The system gave no thread.
-    #[error("thread {name} could not be started")]
-    Thread {
-        /// Its name.
-        name: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A promise of our own code is broken.
-    #[error("thread {name} panicked")]
-    Panicked {
-        /// Its name.
-        name: String,
-    },
+    /// One of its threads.
+    #[error("the gateway cannot go on")]
+    Worker(#[from] WorkerError),
     /// A thread ended that should not have.
     #[error("a thread of the gateway ended early")]
     Ended,
@@ -128,8 +115,9 @@ impl GatewayError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Secret(_) | Self::Partitions { .. } => Cause::Refused,
-            Self::Kafka(_) | Self::PositionLost | Self::Thread { .. } => Cause::Dependency,
-            Self::Panicked { .. } | Self::Ended => Cause::Bug,
+            Self::Kafka(_) | Self::PositionLost => Cause::Dependency,
+            Self::Worker(error) => error.cause(),
+            Self::Ended => Cause::Bug,
         }
     }
 }
@@ -233,7 +221,7 @@ impl Gateway {
         self.drain(shards).await
     }
 
-    fn start_shards(&self) -> Result<Vec<Worker>, GatewayError> {
+    fn start_shards(&self) -> Result<Vec<Worker<GatewayError>>, GatewayError> {
         let outlets = std::mem::take(&mut *self.outlets.lock());
         let topic = self.cluster.names().cursors();
         let start = |(number, (inlet, outlet)): (usize, (&Arc<Inlet>, Outlet))| {
@@ -241,11 +229,11 @@ impl Gateway {
             let shard = Shard::new(self.shared.clone(), inlet.clone(), outlet, cursors);
             Worker::start(format!("gateway-shard-{number}"), move || shard.run())
         };
-        self.shared.inlets.iter().zip(outlets).enumerate().map(start).collect()
+        Ok(self.shared.inlets.iter().zip(outlets).enumerate().map(start).collect::<Result<_, _>>()?)
     }
 
     /// Reconnect, grace, close, wait for the last connection, write the last cursors.
-    async fn drain(&self, shards: Vec<Worker>) -> Result<(), GatewayError> {
+    async fn drain(&self, shards: Vec<Worker<GatewayError>>) -> Result<(), GatewayError> {
         self.shared.tell_all(|| Control::Reconnect(self.reconnect_spread)).await?;
         tokio::time::sleep(GRACE).await;
         self.shared.tell_all(|| Control::Drain).await?;

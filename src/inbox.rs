@@ -23,6 +23,7 @@ use crate::kafka::cluster::Cluster;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::worker::{Worker, WorkerError};
 
 /// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
@@ -56,12 +57,9 @@ pub enum InboxError {
     /// The store says no for good.
     #[error("the inbox can no longer write the store")]
     Store(#[from] StoreError),
-    /// The thread was not started.
-    #[error("the inbox's thread did not start")]
-    Thread(#[source] std::io::Error),
-    /// The thread panicked.
-    #[error("the inbox's thread panicked; its message stands above on standard error")]
-    Panicked,
+    /// Its thread.
+    #[error("the inbox cannot go on")]
+    Worker(#[from] WorkerError),
 }
 
 impl InboxError {
@@ -69,9 +67,9 @@ impl InboxError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Kafka(_) | Self::Thread(_) => Cause::Dependency,
+            Self::Kafka(_) => Cause::Dependency,
+            Self::Worker(error) => error.cause(),
             Self::Store(error) => error.cause(),
-            Self::Panicked => Cause::Bug,
         }
     }
 }
@@ -82,17 +80,11 @@ impl InboxError {
 /// If it cannot go on; waiting would not help.
 pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), InboxError> {
     let runtime = tokio::runtime::Handle::current();
-    let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let body = move || {
-        // Dropped when the thread ends, however it ends.
-        let _ended = ended;
         let (projector, consumer) = projector::Projector::new(parts, runtime)?;
         let end = projector.run(&consumer, &stop);
         consumer.leave(LEAVE_LIMIT);
         end
     };
-    let thread = std::thread::Builder::new().name("inbox".into()).spawn(body).map_err(InboxError::Thread)?;
-    // Nothing is ever sent: only the thread's end is awaited.
-    let _ = end.await;
-    thread.join().unwrap_or(Err(InboxError::Panicked))
+    Worker::start("inbox".into(), body)?.ended().await
 }

@@ -1,6 +1,6 @@
 //! tidings turns domain events on Kafka into notifications and gets each one to every device of everyone it concerns.
 //!
-//! The rooms, from the bottom up: adapters (`clock`, `telemetry`, `config`, `kafka`, `store`, `auth`), services (`pipeline`,
+//! The rooms, from the bottom up: adapters (`clock`, `worker`, `telemetry`, `config`, `kafka`, `store`, `auth`), services (`pipeline`,
 //! `gateway`, `inbox`, `courier`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
 
 pub mod app;
@@ -16,3 +16,4 @@ pub mod kafka;
 pub mod pipeline;
 pub mod store;
 pub mod telemetry;
+pub mod worker;

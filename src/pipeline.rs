@@ -9,27 +9,25 @@ mod publish;
 mod worker;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use rdkafka::error::KafkaError;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::rules::RuleSet;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::PipelineConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
-use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Task, Tell};
+use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
 use crate::kafka::producer::Producer;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::worker::{self as thread, WorkerError};
 
-use flight::{Again, Way};
+use flight::Way;
 use meters::Meters;
 use publish::Publisher;
 use worker::Worker;
@@ -62,21 +60,9 @@ pub enum PipelineError {
     /// A client could not be made: a property is wrong.
     #[error("the pipeline's Kafka client could not be made")]
     Client(#[source] KafkaError),
-    /// A thread could not be started.
-    #[error("the thread {name} could not be started")]
-    Thread {
-        /// Its name.
-        name: String,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A thread panicked.
-    #[error("the thread {name} panicked, which is a bug")]
-    Panicked {
-        /// Its name.
-        name: String,
-    },
+    /// One of its threads.
+    #[error("the pipeline cannot go on")]
+    Thread(#[from] WorkerError),
     /// Reading or writing failed for good.
     #[error("the pipeline cannot go on")]
     Dispatch(#[from] DispatchError),
@@ -88,9 +74,10 @@ impl PipelineError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Client(_) => Cause::Refused,
-            Self::Thread { .. } | Self::Dispatch(DispatchError::Consumer(_)) => Cause::Dependency,
+            Self::Thread(error) => error.cause(),
+            Self::Dispatch(DispatchError::Consumer(_)) => Cause::Dependency,
             Self::Dispatch(DispatchError::Produce(error)) => error.cause(),
-            Self::Panicked { .. } | Self::Dispatch(DispatchError::WorkerGone) => Cause::Bug,
+            Self::Dispatch(DispatchError::WorkerGone) => Cause::Bug,
         }
     }
 }
@@ -103,16 +90,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     let stop = stop.child_token();
     // Whoever drops this future stops the threads.
     let _guard = stop.clone().drop_guard();
-    let (tell, told) = oneshot::channel();
-    let thread = spawn(SERVICE.to_owned(), move || {
-        // The receiver is gone only when the future was dropped.
-        let _ = tell.send(serve(parts, &stop));
-    })?;
-    let outcome = told.await;
-    match (thread.join(), outcome) {
-        (Ok(()), Ok(outcome)) => outcome,
-        _ => Err(PipelineError::Panicked { name: SERVICE.to_owned() }),
-    }
+    thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &stop))?.ended().await
 }
 
 /// The polling thread, from its first line to its last. Workers end when their queues do.
@@ -135,7 +113,11 @@ fn serve(parts: Parts, stop: &CancellationToken) -> Result<(), PipelineError> {
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
         let worker = Worker::new(parts.rules.clone(), publisher, meters.clone());
         queues.push(sender);
-        workers.push(start(worker, number, receiver)?);
+        let work = move || {
+            worker.run(&receiver);
+            Ok(())
+        };
+        workers.push(thread::Worker::<PipelineError>::start(format!("{SERVICE}-{number}"), work)?);
     }
     drop(way);
 
@@ -148,20 +130,7 @@ fn serve(parts: Parts, stop: &CancellationToken) -> Result<(), PipelineError> {
     let tell = Tell { clock: parts.clock, meters: numbers, role: parts.role };
     let outcome = Dispatch::new(plan, queues, receiver, tell).run(consumer, stop);
 
-    let mut panicked = None;
-    for (name, worker) in workers {
-        if worker.join().is_err() {
-            panicked = Some(PipelineError::Panicked { name });
-        }
-    }
-    panicked.map_or(outcome.map_err(PipelineError::Dispatch), Err)
-}
-
-fn start(worker: Worker, number: usize, queue: Receiver<Task<Again>>) -> Result<(String, JoinHandle<()>), PipelineError> {
-    let name = format!("{SERVICE}-{number}");
-    Ok((name.clone(), spawn(name, move || worker.run(&queue))?))
-}
-
-fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, PipelineError> {
-    std::thread::Builder::new().name(name.clone()).spawn(body).map_err(|source| PipelineError::Thread { name, source })
+    // A worker that panicked is the reason for whatever else went wrong.
+    let workers = workers.into_iter().map(thread::Worker::join).fold(Ok(()), Result::and);
+    workers.and(outcome.map_err(PipelineError::Dispatch))
 }
