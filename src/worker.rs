@@ -65,13 +65,15 @@ impl<E: From<WorkerError> + Send + 'static> Worker<E> {
         }
     }
 
-    /// Waits for the thread's end. Safe to be dropped and called again; the outcome is told once.
+    /// Waits for the thread's end. Safe to be dropped and called again; the outcome is told once, then all is well.
     ///
     /// # Errors
     /// What the thread ended with, or that it panicked.
     pub async fn ended(&mut self) -> Result<(), E> {
-        // The sender is only ever dropped.
-        let _ = (&mut self.ended).await;
+        if self.handle.is_some() {
+            // The sender is only ever dropped.
+            let _ = (&mut self.ended).await;
+        }
         self.outcome()
     }
 
