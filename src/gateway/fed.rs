@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use tidings_core::channel::Channel;
-use tidings_core::ids::NotificationId;
+use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::protocol::server::{Sent, ServerFrame};
 use tidings_core::record::notified::NotificationRecord;
@@ -30,6 +30,20 @@ pub(super) struct Fed {
 pub(super) struct Encoded {
     pub(super) id: NotificationId,
     pub(super) frame: Bytes,
+    /// Who is left out, in order.
+    exclude: Box<[UserId]>,
+}
+
+impl Encoded {
+    /// Whether anybody is left out.
+    pub(super) fn is_exclusive(&self) -> bool {
+        !self.exclude.is_empty()
+    }
+
+    /// Whether `user` is left out.
+    pub(super) fn excludes(&self, user: &UserId) -> bool {
+        self.exclude.binary_search(user).is_ok()
+    }
 }
 
 /// Why there is no frame.
@@ -57,7 +71,7 @@ impl Fed {
     }
 
     fn encode(&self, epoch: Epoch, now: Timestamp) -> Result<Encoded, FedError> {
-        let record: NotificationRecord = record::decode(self.version.as_deref(), &self.value)?;
+        let mut record: NotificationRecord = record::decode(self.version.as_deref(), &self.value)?;
         if record.channel != self.channel {
             return Err(FedError::Channel);
         }
@@ -70,7 +84,8 @@ impl Fed {
         };
         let message_id = notification.id.to_string();
         let frame = frames::text(&Sent { frame, message_id: &message_id, reply_to: None, timestamp: now })?;
-        Ok(Encoded { id: notification.id, frame })
+        record.exclude.sort_unstable();
+        Ok(Encoded { id: record.notification.id, frame, exclude: record.exclude.into() })
     }
 }
 

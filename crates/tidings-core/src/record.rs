@@ -167,6 +167,7 @@ mod tests {
             notification: delivery.notification.clone(),
             rule: "payment-due".into(),
             origin: notified::Origin { topic: "payments".into(), partition: 2, offset: 17 },
+            exclude: vec!["7".parse().unwrap()],
         };
         let cursor = cursor::CursorRecord {
             user_id: "42".parse().unwrap(),

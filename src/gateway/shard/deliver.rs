@@ -67,6 +67,10 @@ impl Shard {
         if item.offset < subscription.ledger.next() {
             return false;
         }
+        // To who is left out it is as if the record were another channel's.
+        if item.encoded.is_exclusive() && devices.user(member.device).is_some_and(|user| item.encoded.excludes(user)) {
+            return false;
+        }
         let names = match member.mode {
             AckMode::Client => shared.config.unacknowledged_per_connection.get(),
             AckMode::Written => 0,

@@ -94,6 +94,11 @@ impl Devices {
         due
     }
 
+    /// Whose device it is.
+    pub(super) fn user(&self, device: u32) -> Option<&UserId> {
+        self.devices.get(device as usize).map(|device| &device.user)
+    }
+
     pub(super) fn members(&self, device: u32) -> &[u32] {
         self.devices.get(device as usize).map(|device| device.members.as_slice()).unwrap_or_default()
     }

@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use crate::channel::Channel;
+use crate::ids::UserId;
 use crate::notification::Notification;
+
+/// The most users that a notification leaves out.
+pub const LIMIT_EXCLUDED: usize = 1_000;
 
 /// A rendered notification on its way to a channel. The record's key is the channel's name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +22,9 @@ pub struct NotificationRecord {
     pub rule: String,
     /// Where its event came from.
     pub origin: Origin,
+    /// Who is not shown it, although listening to the channel; at most [`LIMIT_EXCLUDED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<UserId>,
 }
 
 /// The coordinates of a record on a domain topic.

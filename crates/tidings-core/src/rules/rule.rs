@@ -189,7 +189,8 @@ impl Rule {
             category: self.category.clone(),
             expires_at: self.expires_after.map(|delay| event.time.plus(delay.0)),
         };
-        Ok(vec![NotificationRecord { channel, notification, rule: self.name.clone(), origin: event.origin.clone() }])
+        let (rule, origin) = (self.name.clone(), event.origin.clone());
+        Ok(vec![NotificationRecord { channel, notification, rule, origin, exclude: Vec::new() }])
     }
 
     fn channel(&self, pass: &Pass<'_>) -> Result<Channel, RenderError> {
