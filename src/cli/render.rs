@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tidings_core::event::SourceRecord;
+use tidings_core::locale::Locale;
 use tidings_core::rules::{self, Limits, RuleSet, Verdict, shipped, shipped_schemas};
 
 use super::folder::Folder;
@@ -31,6 +32,9 @@ pub struct Args {
     /// The topic that the record is taken to lie on
     #[arg(long, default_value = "sample")]
     topic: String,
+    /// Show what somebody who reads this locale is shown, for instance fr-CA [default: what lies on Kafka, with all locales]
+    #[arg(long)]
+    locale: Option<Locale>,
     /// Print the verdict as one JSON object
     #[arg(long)]
     json: bool,
@@ -49,7 +53,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let value = value(&args)?;
     let timestamp = Clock::start().now();
     let record = SourceRecord { topic: &args.topic, partition: 0, offset: 0, timestamp, value: Some(&value) };
-    let verdict = rules::decide(&rules, &record);
+    let mut verdict = rules::decide(&rules, &record);
+    if let (Some(locale), Verdict::Notify(records)) = (&args.locale, &mut verdict) {
+        for record in records {
+            record.notification = record.notification.in_locale(Some(locale)).into_owned();
+        }
+    }
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &as_json(&verdict))?;

@@ -1,12 +1,16 @@
 //! The notification: what a device shows.
 //!
-//! Owns: the fields a client sees, named as on the wire. Refuses nothing: whoever makes one has checked it. Neighbours:
-//! `rules` makes them, `record` carries them, `protocol` frames them.
+//! Owns: the fields a client sees, named as on the wire, and the texts for each locale, which only the log has. Refuses nothing:
+//! whoever makes one has checked it. Neighbours: `rules` makes them, `record` carries them, `protocol` frames them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ids::{EventId, NotificationId};
+use crate::locale::Locale;
 use crate::time::Timestamp;
 
 /// What a device shows; as JSON, camelCase, with absent fields left out.
@@ -46,9 +50,54 @@ pub struct Notification {
     /// After this instant it is no longer worth showing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The same in other languages. On the log only: [`Notification::in_locale`] gives what somebody is shown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub locales: BTreeMap<Locale, Texts>,
+}
+
+/// The texts of a notification in one locale. What is absent is looked for in the next fallback.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Texts {
+    /// One line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// A sentence or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Where a click leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action_url: Option<String>,
 }
 
 impl Notification {
+    /// What somebody who reads `locale` is shown: each text from the first of the locale's fallbacks that has it, else the
+    /// default. Never holds `locales`.
+    #[must_use]
+    pub fn in_locale(&self, locale: Option<&Locale>) -> Cow<'_, Self> {
+        if self.locales.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let texts = || locale.into_iter().flat_map(Locale::fallbacks).filter_map(|fallback| self.locales.get(fallback));
+        let pick =
+            |text: fn(&Texts) -> Option<&String>, default: &Option<String>| texts().find_map(text).or(default.as_ref()).cloned();
+        Cow::Owned(Self {
+            id: self.id,
+            event_id: self.event_id.clone(),
+            kind: self.kind.clone(),
+            created_at: self.created_at,
+            title: pick(|texts| texts.title.as_ref(), &self.title),
+            message: pick(|texts| texts.message.as_ref(), &self.message),
+            data: self.data.clone(),
+            priority: self.priority,
+            action_url: pick(|texts| texts.action_url.as_ref(), &self.action_url),
+            source: self.source.clone(),
+            category: self.category.clone(),
+            expires_at: self.expires_at,
+            locales: BTreeMap::new(),
+        })
+    }
+
     /// Whether it is no longer worth showing at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
@@ -69,4 +118,53 @@ pub enum Priority {
     High,
     /// Must be seen now.
     Urgent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notification() -> Notification {
+        serde_json::from_value(serde_json::json!({
+            "id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e-1", "type": "welcome", "createdAt": "2026-01-31T12:00:00Z",
+            "title": "Welcome", "message": "Welcome back, Ada.", "actionUrl": "/en", "data": {"a": 1}, "priority": "high",
+            "source": "accounts", "category": "c", "expiresAt": "2026-02-01T12:00:00Z",
+            "locales": {
+                "fr": {"title": "Bienvenue", "actionUrl": "/fr"},
+                "fr-CA": {"message": "Rebonjour, Ada."},
+                "de": {"title": "Willkommen", "message": "Willkommen zurück, Ada.", "actionUrl": "/de"}
+            }
+        }))
+        .unwrap()
+    }
+
+    fn shown(locale: Option<&str>) -> [Option<String>; 3] {
+        let locale = locale.map(|locale| locale.parse().unwrap());
+        let notification = notification();
+        let shown = notification.in_locale(locale.as_ref()).into_owned();
+        assert!(shown.locales.is_empty());
+        assert_eq!(
+            Notification { title: None, message: None, action_url: None, locales: BTreeMap::new(), ..notification },
+            Notification { title: None, message: None, action_url: None, ..shown.clone() },
+            "everything but the texts is the same"
+        );
+        [shown.title, shown.message, shown.action_url]
+    }
+
+    #[test]
+    fn each_text_comes_from_the_nearest_locale_that_has_it() {
+        let texts = |title: &str, message: &str, url: &str| [title, message, url].map(|text| Some(text.to_owned()));
+        assert_eq!(shown(Some("fr-CA")), texts("Bienvenue", "Rebonjour, Ada.", "/fr"));
+        assert_eq!(shown(Some("fr-BE")), texts("Bienvenue", "Welcome back, Ada.", "/fr"));
+        assert_eq!(shown(Some("de-AT")), texts("Willkommen", "Willkommen zurück, Ada.", "/de"));
+        for other in [None, Some("es")] {
+            assert_eq!(shown(other), texts("Welcome", "Welcome back, Ada.", "/en"));
+        }
+    }
+
+    #[test]
+    fn without_locales_nothing_is_copied() {
+        let plain = Notification { locales: BTreeMap::new(), ..notification() };
+        assert!(matches!(plain.in_locale(Some(&"fr".parse().unwrap())), Cow::Borrowed(_)));
+    }
 }

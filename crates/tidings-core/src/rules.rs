@@ -14,6 +14,7 @@ mod shipped;
 mod table;
 mod template;
 mod verdict;
+mod wording;
 
 use std::collections::HashMap;
 

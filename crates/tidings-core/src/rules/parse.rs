@@ -10,16 +10,18 @@ use globset::{Glob, GlobSetBuilder};
 use super::RuleSet;
 use super::path::Path;
 use super::problem::{File, Place, Problem};
-use super::rule::{Audience, Body, Rule, Text};
+use super::rule::{Audience, Body, Rule, Text, locale_field};
 use super::table::{self, Table, Written};
 use super::template::{Limits, Templates};
+use super::wording::{self, Wording};
 use crate::channel::Channel;
 use crate::event;
 use crate::ids::{self, UserId};
+use crate::locale::Locale;
 use crate::notification::Priority;
 use crate::time::Delay;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "event",
     "user",
@@ -32,6 +34,7 @@ const KEYS: [&str; 12] = [
     "action_url",
     "category",
     "expires_after",
+    "locales",
 ];
 const PRIORITIES: [(&str, Priority); 4] =
     [("low", Priority::Low), ("medium", Priority::Medium), ("high", Priority::High), ("urgent", Priority::Urgent)];
@@ -76,10 +79,8 @@ impl Parser {
         let glob = event.as_ref().and_then(|event| self.event(event));
         let audience = self.audience(table, owner);
         let kind = table.required("type", &mut self.problems).and_then(|kind| self.literal("type", kind));
-        let [title, message, action_url] = ["title", "message", "action_url"].map(|key| {
-            let written = table.text(key, &mut self.problems)?;
-            self.template(&format!("{owner}/{key}"), key, written)
-        });
+        let wording = self.wording(table, owner, str::to_owned);
+        let locales = self.locales(table, owner, &wording);
         let data = self.data(table, owner);
         let priority = self.priority(table);
         let category = table.text("category", &mut self.problems).and_then(|text| self.literal("category", text));
@@ -92,8 +93,7 @@ impl Parser {
             self.globs.push((self.rules.len(), glob));
         }
         let Written { text: event, place } = event;
-        let rule =
-            Rule { name, event, audience, kind, title, message, data, priority, action_url, category, expires_after, place };
+        let rule = Rule { name, event, audience, kind, wording, locales, data, priority, category, expires_after, place };
         self.rules.push(rule);
     }
 
@@ -170,6 +170,41 @@ impl Parser {
         Some(Text { body: Body::Template(name.to_owned()), place })
     }
 
+    /// The texts of a table, each called in problems as `field` calls its key.
+    fn wording(&mut self, table: &Table<'_>, owner: &str, field: impl Fn(&str) -> String) -> Wording {
+        let [title, message, action_url] = wording::KEYS.map(|key| {
+            let written = table.text(key, &mut self.problems)?;
+            let field = field(key);
+            self.template(&format!("{owner}/{field}"), &field, written)
+        });
+        Wording { title, message, action_url }
+    }
+
+    fn locales(&mut self, table: &Table<'_>, owner: &str, default: &Wording) -> Vec<(Locale, Wording)> {
+        let mut locales: Vec<(Locale, Wording)> = Vec::new();
+        for (key, inner) in table.tables("locales", &mut self.problems) {
+            let locale = match key.text.parse::<Locale>() {
+                Ok(locale) => locale,
+                Err(error) => {
+                    self.problems.push(key.place.problem(format!("`locales`: {error}")));
+                    continue;
+                }
+            };
+            if locales.iter().any(|(taken, _)| *taken == locale) {
+                self.problems.push(key.place.problem(format!("`locales.{locale}` is there already; case does not matter")));
+            }
+            inner.refuse_unknown(&wording::KEYS, &mut self.problems);
+            let wording = self.wording(&inner, owner, |text| locale_field(&locale, text));
+            for (text, _) in wording.texts().filter(|(text, _)| default.texts().all(|(known, _)| known != *text)) {
+                let field = locale_field(&locale, text);
+                let message = format!("`{field}` without `{text}`, which is for those who read no locale of the rule");
+                self.problems.push(key.place.problem(message));
+            }
+            locales.push((locale, wording));
+        }
+        locales
+    }
+
     fn data(&mut self, table: &Table<'_>, owner: &str) -> Vec<(String, Text)> {
         let written = table.texts("data", &mut self.problems);
         let expression = |(field, Written { text, place }): (String, Written)| {
@@ -232,11 +267,7 @@ fn syntax(key: &str, place: &Place, error: &minijinja::Error) -> Problem {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_problem_of_every_file_has_its_line_and_says_what_is_allowed() {
-        let rules = File {
-            name: "rules/a.toml",
-            text: r#"colour = "red"
+    const WRONG: &str = r#"colour = "red"
 [[rule]]
 name = "first"
 event = "a"
@@ -265,8 +296,29 @@ data = { x = "a +", y = 1 }
 
 [[rule]]
 data = "x"
-"#,
-        };
+locales = "fr"
+
+[[rule]]
+name = "speaks"
+event = "a"
+user = "1"
+type = "t"
+title = "T"
+
+[rule.locales.FR-ca]
+title = "{{ t + }}"
+
+[rule.locales.fr-CA]
+titre = "T"
+message = "M"
+
+[rule.locales.fr_BE]
+title = "T"
+"#;
+
+    #[test]
+    fn every_problem_of_every_file_has_its_line_and_says_what_is_allowed() {
+        let rules = File { name: "rules/a.toml", text: WRONG };
         let broken = File { name: "rules/b.toml", text: "[[rule]]\nname = \n[[rule]\n" };
         let empty = File { name: "rules/c.toml", text: "# nothing\n" };
         let single = File { name: "rules/d.toml", text: "\n[rule]\nname = \"x\"\n" };

@@ -3,7 +3,7 @@
 //! Owns: the fields of a rule and how they become a notification. Refuses half a notification: the first field that cannot
 //! be rendered is an error that names rule, field and line. Neighbours: `parse` makes rules, `template` renders texts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::Value;
 use serde_json::Map;
@@ -12,11 +12,13 @@ use super::context;
 use super::path::Path;
 use super::problem::Place;
 use super::template::{TemplateError, Templates, Use};
+use super::wording::Wording;
 use crate::channel::Channel;
 use crate::event::Event;
 use crate::fate::Cause;
 use crate::ids::{IdError, UserId};
-use crate::notification::{Notification, Priority};
+use crate::locale::Locale;
+use crate::notification::{Notification, Priority, Texts};
 use crate::record::notified::NotificationRecord;
 use crate::time::Delay;
 
@@ -27,11 +29,12 @@ pub struct Rule {
     pub(super) event: String,
     pub(super) audience: Audience,
     pub(super) kind: String,
-    pub(super) title: Option<Text>,
-    pub(super) message: Option<Text>,
+    /// In the language that everybody gets for whom there is no other.
+    pub(super) wording: Wording,
+    /// In other languages.
+    pub(super) locales: Vec<(Locale, Wording)>,
     pub(super) data: Vec<(String, Text)>,
     pub(super) priority: Priority,
-    pub(super) action_url: Option<Text>,
     pub(super) category: Option<String>,
     pub(super) expires_after: Option<Delay>,
     /// Where its `event` stands.
@@ -156,14 +159,14 @@ impl Rule {
     /// Its texts with the names of their fields, `data.x` for the field `x` of `data`.
     pub(super) fn texts(&self) -> impl Iterator<Item = (String, &Text)> {
         let (Audience::User(audience) | Audience::Channel(audience)) = &self.audience;
-        let single = [
-            (self.audience.field(), Some(audience)),
-            ("title", self.title.as_ref()),
-            ("message", self.message.as_ref()),
-            ("action_url", self.action_url.as_ref()),
-        ];
-        let single = single.into_iter().filter_map(|(field, text)| text.map(|text| (field.to_owned(), text)));
-        single.chain(self.data.iter().map(|(field, text)| (format!("data.{field}"), text)))
+        let audience = std::iter::once((self.audience.field().to_owned(), audience));
+        let texts = self.wording.texts().map(|(key, text)| (key.to_owned(), text));
+        let locales = self
+            .locales
+            .iter()
+            .flat_map(|(locale, wording)| wording.texts().map(move |(key, text)| (locale_field(locale, key), text)));
+        let data = self.data.iter().map(|(field, text)| (format!("data.{field}"), text));
+        audience.chain(texts).chain(locales).chain(data)
     }
 
     /// What this rule makes of an event: one notification for each channel it goes to.
@@ -175,19 +178,21 @@ impl Rule {
             let value = text.evaluate(pass);
             data.insert(field.clone(), value.map_err(|source| self.error(format!("data.{field}"), source))?);
         }
+        let texts = self.wording.render(pass).map_err(|(key, source)| self.error(key.to_owned(), source))?;
         let notification = Notification {
             id: event.identity.notification_id(&self.name, &channel),
             event_id: event.event_id.clone(),
             kind: self.kind.clone(),
             created_at: event.time,
-            title: self.optional("title", self.title.as_ref(), pass)?,
-            message: self.optional("message", self.message.as_ref(), pass)?,
+            title: texts.title,
+            message: texts.message,
             data,
             priority: self.priority,
-            action_url: self.optional("action_url", self.action_url.as_ref(), pass)?,
+            action_url: texts.action_url,
             source: Some(event.origin.topic.clone()),
             category: self.category.clone(),
             expires_at: self.expires_after.map(|delay| event.time.plus(delay.0)),
+            locales: self.in_locales(pass)?,
         };
         let (rule, origin) = (self.name.clone(), event.origin.clone());
         Ok(vec![NotificationRecord { channel, notification, rule, origin, exclude: Vec::new() }])
@@ -203,14 +208,22 @@ impl Rule {
         channel.map_err(|source| RenderError::Audience { rule: self.name.clone(), field, source })
     }
 
-    fn optional(&self, field: &str, text: Option<&Text>, pass: &Pass<'_>) -> Result<Option<String>, RenderError> {
-        let rendered = text.map(|text| text.render(pass, Use::Text)).transpose();
-        rendered.map_err(|source| self.error(field.to_owned(), source))
+    fn in_locales(&self, pass: &Pass<'_>) -> Result<BTreeMap<Locale, Texts>, RenderError> {
+        let render = |(locale, wording): &(Locale, Wording)| {
+            let texts = wording.render(pass).map_err(|(key, source)| self.error(locale_field(locale, key), source))?;
+            Ok((locale.clone(), texts))
+        };
+        self.locales.iter().map(render).collect()
     }
 
     fn error(&self, field: String, source: TemplateError) -> RenderError {
         RenderError::Field { rule: self.name.clone(), field, source }
     }
+}
+
+/// What a text of a locale is called in problems and burials.
+pub(super) fn locale_field(locale: &Locale, key: &str) -> String {
+    format!("locales.{locale}.{key}")
 }
 
 impl Audience {

@@ -81,6 +81,17 @@ impl<'a> Table<'a> {
         table.fields.iter().filter_map(entry).collect()
     }
 
+    /// All tables of the table at `key`, by their own keys and where these stand.
+    pub(super) fn tables(&self, key: &str, problems: &mut Vec<Problem>) -> Vec<(Written, Table<'a>)> {
+        let Some(table) = self.get(key).and_then(|value| self.table(value, key, problems)) else { return Vec::new() };
+        let entry = |(name, value): (&Spanned<_>, &Spanned<DeValue<'a>>)| {
+            let text = AsRef::<str>::as_ref(name.get_ref()).to_owned();
+            let inner = table.table(value, &format!("{key}.{text}"), problems)?;
+            Some((Written { text, place: self.file.place(name.span().start) }, inner))
+        };
+        table.fields.iter().filter_map(entry).collect()
+    }
+
     fn get(&self, key: &str) -> Option<&Spanned<DeValue<'a>>> {
         self.fields.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }

@@ -182,6 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn every_locale_is_rendered_into_the_record() {
+        let rules = rules(
+            r#"
+            [[rule]]
+            name = "welcome"
+            event = "a"
+            user = "1"
+            type = "t"
+            title = "Welcome"
+            message = "Welcome back, {{ name }}."
+            [rule.locales.fr]
+            title = "Bienvenue"
+            [rule.locales.fr-CA]
+            message = "Rebonjour, {{ name }}."
+            title = "Rebonjour"
+            "#,
+        );
+        let [record] = notifications(&rules, r#"{"type":"a","data":{"name":"Ada"}}"#).try_into().unwrap();
+        let expected = r#"{"fr":{"title":"Bienvenue"},"fr-CA":{"message":"Rebonjour, Ada.","title":"Rebonjour"}}"#;
+        assert_eq!(
+            serde_json::to_value(record.notification.locales).unwrap(),
+            serde_json::from_str::<serde_json::Value>(expected).unwrap()
+        );
+    }
+
+    #[test]
     fn a_long_message_is_cut_where_a_character_ends() {
         let cut = |message: &str| Burial::new("render", Cause::Poison, "test", message.to_owned()).message;
         assert_eq!(cut("short"), "short");
@@ -228,6 +254,7 @@ your {{ b.c }}""" },
                 { name = "long", event = "long", user = "1", type = "t", title = "{% for a in range(9999) %}{{ a }}{% endfor %}" },
                 { name = "filter", event = "filter", user = "1", type = "t", title = "{{ 'a' | nope }}" },
                 { name = "data", event = "data", user = "1", type = "t", data = { x = "a.b" } },
+                { name = "locale", event = "locale", user = "1", type = "t", title = "T", locales = { fr = { title = "{{ a }}" } } },
             ]
             "#,
         );
@@ -249,6 +276,7 @@ your {{ b.c }}""" },
             r#"{"type":"long","data":{}}"#,
             r#"{"type":"filter","data":{}}"#,
             r#"{"type":"data","data":{"a":{}}}"#,
+            r#"{"type":"locale","data":{}}"#,
         ];
         let lines = values.map(|value| {
             let burial = burial(&rules, value);
