@@ -5,6 +5,7 @@
 
 mod connection;
 mod cursor;
+mod desk;
 mod ending;
 mod fed;
 mod feed;
@@ -28,7 +29,7 @@ use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 use tidings_core::channel::Access;
 use tidings_core::fate::Cause;
-use tidings_core::ids::UserId;
+use tidings_core::ids::{NodeId, UserId};
 use tidings_core::position::Epoch;
 use tidings_core::protocol::server::ServerFrame;
 use tidings_core::record::meta::EpochRecord;
@@ -38,6 +39,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use self::cursor::{CursorTicket, CursorWriter};
+pub use self::desk::{Absent, Census, Desk, Present};
 use self::feed::Feed;
 use self::inlet::{Control, Inlet, Outlet};
 use self::metrics::GatewayMetrics;
@@ -71,6 +73,8 @@ pub struct Parts {
     pub reconnect_spread: Duration,
     /// The epoch and its partition count.
     pub epoch: EpochRecord,
+    /// This process, as signals name it.
+    pub node: NodeId,
     /// The clocks.
     pub clock: Clock,
     /// Where its metrics are registered.
@@ -141,6 +145,7 @@ pub(crate) struct Shared {
     tokens: Tokens,
     epoch: Epoch,
     partitions: i32,
+    node: NodeId,
     /// The topic's name, for messages.
     notifications: String,
     metrics: GatewayMetrics,
@@ -164,7 +169,7 @@ impl Gateway {
     /// # Errors
     /// If no secret is configured, or a Kafka property is wrong.
     pub fn new(parts: Parts) -> Result<Self, GatewayError> {
-        let Parts { cluster, config, auth, reconnect_spread, epoch, clock, metrics, role } = parts;
+        let Parts { cluster, config, auth, reconnect_spread, epoch, node, clock, metrics, role } = parts;
         let shards = if config.shards == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { config.shards };
         let (inlets, outlets): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| {
@@ -178,6 +183,7 @@ impl Gateway {
             tokens: Tokens::new(&auth)?,
             epoch: epoch.epoch,
             partitions: epoch.partitions,
+            node,
             notifications: cluster.names().notifications(),
             metrics: GatewayMetrics::register(&metrics),
             inlets,
@@ -193,6 +199,12 @@ impl Gateway {
     #[must_use]
     pub fn routes(&self) -> BoxedFilter<(Response,)> {
         upgrade::routes(self.shared.clone())
+    }
+
+    /// Where operators ask about connections.
+    #[must_use]
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.shared.clone())
     }
 
     /// Runs until `stop` is cancelled, then drains: clients are told to reconnect and closed, their cursors written. Runs once.

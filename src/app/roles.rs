@@ -98,6 +98,7 @@ impl Assembly {
             auth: self.config.auth.clone(),
             reconnect_spread: self.config.shutdown.reconnect_spread.0,
             epoch: epoch.clone(),
+            node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
             role: self.health.role(Role::Gateway.name()),

@@ -70,7 +70,7 @@ impl Hand {
             Decision::Attempt { redelivery, next, outcome } => {
                 let mut delivery = delivery.clone();
                 delivery.attempts.push(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome });
-                let signal = SignalRecord::Redeliver { delivery: delivery.clone(), redelivery };
+                let signal = SignalRecord::Redeliver { delivery: Box::new(delivery.clone()), redelivery };
                 let signal = Made::of(&self.signals, &delivery, &signal)?;
                 let retry = RetryRecord(delivery);
                 Ok(vec![signal, Made::of(rungs.topic(next), &retry.0, &retry)?])
@@ -186,8 +186,11 @@ mod tests {
         let RetryRecord(retry) = decode(Some(b"1"), made[1].value.as_deref().unwrap()).unwrap();
         let attempt = &retry.attempts[0];
         assert_eq!((attempt.at, attempt.node.as_str(), attempt.outcome), (Timestamp::from_millis(5), "node-1", Outcome::Offline));
-        let SignalRecord::Redeliver { delivery, redelivery } = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
-        assert_eq!((delivery, redelivery), (retry, 1));
+        let SignalRecord::Redeliver { delivery, redelivery } = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap()
+        else {
+            panic!("another signal");
+        };
+        assert_eq!((*delivery, redelivery), (retry, 1));
     }
 
     #[test]

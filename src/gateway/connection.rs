@@ -124,6 +124,8 @@ impl Line {
             mode,
             channels: own_channels(&identity),
             ends_at: identity.ends_at,
+            address: self.caller.address,
+            since: self.shared.clock.now(),
             joined,
         };
         inlet.say(Control::Join(Box::new(join))).await.ok()?;

@@ -16,7 +16,7 @@ use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
 use tokio_util::sync::CancellationToken;
 
 use super::fed::Fed;
-use super::inlet::{Broadcast, Mail};
+use super::inlet::{Broadcast, Control, Mail};
 use super::{GatewayError, Shared};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Partition, header};
@@ -150,12 +150,19 @@ impl Feed {
     }
 
     fn signal(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
-        let SignalRecord::Redeliver { delivery, redelivery } =
-            record::decode(header(message, VERSION_HEADER), message.payload().unwrap_or_default())?;
-        if let Some(user) = delivery.channel.mailbox_user()
-            && delivery.epoch == self.shared.epoch
-        {
-            self.shared.inlet(&user).mail(Mail::Again { delivery: Box::new(delivery), redelivery });
+        match record::decode(header(message, VERSION_HEADER), message.payload().unwrap_or_default())? {
+            SignalRecord::Redeliver { delivery, redelivery } => {
+                if let Some(user) = delivery.channel.mailbox_user()
+                    && delivery.epoch == self.shared.epoch
+                {
+                    self.shared.inlet(&user).mail(Mail::Again { delivery, redelivery });
+                }
+            }
+            SignalRecord::Disconnect { user_id, by } => {
+                if by != self.shared.node {
+                    self.shared.inlet(&user_id).say_blocking(Control::Disconnect { user: user_id, closed: None });
+                }
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Owns: what may be said to a shard. A full queue holds the sender up: the feed reads slower, a client's frames are read
 //! slower. Nothing is dropped but a cursor that could not be written (its notifications are then tried again).
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::thread::Thread;
@@ -16,6 +17,7 @@ use tidings_core::record::retry::Delivery;
 use tidings_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use super::desk::{Counts, Present};
 use super::fed::Fed;
 use super::outbox::Outbox;
 
@@ -50,6 +52,8 @@ pub(super) struct Join {
     pub(super) mode: AckMode,
     pub(super) channels: Vec<Channel>,
     pub(super) ends_at: Timestamp,
+    pub(super) address: SocketAddr,
+    pub(super) since: Timestamp,
     /// Told the connection's number within the shard.
     pub(super) joined: oneshot::Sender<u32>,
 }
@@ -81,6 +85,18 @@ pub(super) enum Control {
         member: u32,
         ack: Ack,
         reply_to: Option<String>,
+    },
+    /// Count what is here.
+    Count(oneshot::Sender<Counts>),
+    /// List a user's connections.
+    List {
+        user: UserId,
+        listed: oneshot::Sender<Vec<Present>>,
+    },
+    /// Close a user's connections with 4500, and say how many to who asks.
+    Disconnect {
+        user: UserId,
+        closed: Option<oneshot::Sender<usize>>,
     },
     /// A cursor that the brokers did not take.
     Unwritten(Box<CursorRecord>),

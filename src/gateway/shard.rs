@@ -4,6 +4,7 @@
 //! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up. Nothing else touches its state.
 
 mod acks;
+mod count;
 mod deliver;
 mod devices;
 mod members;
@@ -143,6 +144,9 @@ impl Shard {
             Control::Subscribe { member, channels, reply_to } => self.subscribe(member, &channels, reply_to.as_deref()),
             Control::Unsubscribe { member, channels, reply_to } => self.unsubscribe(member, &channels, reply_to.as_deref()),
             Control::Ack { member, ack, reply_to } => self.acknowledge(member, ack, reply_to.as_deref()),
+            Control::Count(counts) => self.count(counts),
+            Control::List { user, listed } => self.list(&user, listed),
+            Control::Disconnect { user, closed } => self.disconnect(&user, closed),
             Control::Unwritten(record) => self.devices.restore(&record, self.now.ms),
             Control::Reconnect(spread) => self.reconnect(spread),
             Control::Drain => self.drain(),
@@ -159,6 +163,9 @@ impl Shard {
             device,
             mode: join.mode,
             ends_at: join.ends_at,
+            connection: join.connection,
+            address: join.address,
+            since: join.since,
             subscriptions: Vec::with_capacity(join.channels.len()),
             heartbeat: Heartbeat { asked_ms: self.now.ms, ..Heartbeat::default() },
         });

@@ -188,7 +188,8 @@ mod tests {
             shown(&cursor),
             shown(&retry::RetryRecord(delivery.clone())),
             shown(&undelivered),
-            shown(&signal::SignalRecord::Redeliver { delivery, redelivery: 1 }),
+            shown(&signal::SignalRecord::Redeliver { delivery: Box::new(delivery), redelivery: 1 }),
+            shown(&signal::SignalRecord::Disconnect { user_id: "42".parse().unwrap(), by: "node-a".parse().unwrap() }),
             shown(&epoch),
         ];
         insta::assert_snapshot!(lines.join("\n"));

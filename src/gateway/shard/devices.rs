@@ -99,6 +99,12 @@ impl Devices {
         self.devices.get(device as usize).map(|device| &device.user)
     }
 
+    /// Every device that has a connection, with its user and its connections' numbers.
+    pub(super) fn present(&self) -> impl Iterator<Item = (&UserId, &DeviceId, &[u32])> {
+        let present = self.devices.iter().filter(|(_, device)| !device.members.is_empty());
+        present.map(|(_, device)| (&device.user, &device.device, device.members.as_slice()))
+    }
+
     pub(super) fn members(&self, device: u32) -> &[u32] {
         self.devices.get(device as usize).map(|device| device.members.as_slice()).unwrap_or_default()
     }

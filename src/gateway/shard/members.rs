@@ -3,11 +3,13 @@
 //! Owns: both sides of every subscription, by small numbers instead of names. Refuses to judge who may subscribe.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use slab::Slab;
 use tidings_core::channel::Channel;
 use tidings_core::delivery::ledger::Ledger;
+use tidings_core::ids::ConnectionId;
 use tidings_core::time::Timestamp;
 
 use crate::gateway::frames;
@@ -21,6 +23,9 @@ pub(super) struct Member {
     pub(super) device: u32,
     pub(super) mode: AckMode,
     pub(super) ends_at: Timestamp,
+    pub(super) connection: ConnectionId,
+    pub(super) address: SocketAddr,
+    pub(super) since: Timestamp,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) heartbeat: Heartbeat,
 }
@@ -121,6 +126,15 @@ impl Members {
 
     pub(super) fn channel(&self, slot: u32) -> Option<&Channel> {
         self.slots.get(slot as usize).map(|slot| &slot.channel)
+    }
+
+    /// Every channel that somebody listens to, and how many do.
+    pub(super) fn audiences(&self) -> impl Iterator<Item = (&Channel, usize)> {
+        self.slots.iter().map(|(_, slot)| (&slot.channel, slot.members.len()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
     }
 
     /// How many listen to a channel.

@@ -30,6 +30,8 @@ pub enum CloseCode {
     SlowConsumer,
     /// 4009: nothing was heard from the client.
     NothingHeard,
+    /// 4500: an operator ended it.
+    Disconnected,
 }
 
 /// What a client does after its connection was closed.
@@ -45,7 +47,7 @@ pub enum Comeback {
 
 impl CloseCode {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::Protocol,
         Self::Binary,
@@ -58,6 +60,7 @@ impl CloseCode {
         Self::UserMismatch,
         Self::SlowConsumer,
         Self::NothingHeard,
+        Self::Disconnected,
     ];
 
     /// The code on the wire.
@@ -76,6 +79,7 @@ impl CloseCode {
             Self::UserMismatch => 4003,
             Self::SlowConsumer => 4008,
             Self::NothingHeard => 4009,
+            Self::Disconnected => 4500,
         }
     }
 
@@ -95,6 +99,7 @@ impl CloseCode {
             Self::UserMismatch => "User ID mismatch",
             Self::SlowConsumer => "Slow consumer",
             Self::NothingHeard => "Nothing heard",
+            Self::Disconnected => "Disconnected by an operator",
         }
     }
 

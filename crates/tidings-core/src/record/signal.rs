@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 use super::retry::Delivery;
+use crate::ids::{NodeId, UserId};
 
 /// A word to every node. The key is the mailbox's name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,9 +13,17 @@ pub enum SignalRecord {
     /// Write this delivery again to the owner's connections; frames say `redelivery: n`.
     Redeliver {
         /// What to write.
-        delivery: Delivery,
+        delivery: Box<Delivery>,
         /// The attempt's number, from 1.
         redelivery: u32,
+    },
+    /// Close the user's connections: an operator wants them gone.
+    #[serde(rename_all = "camelCase")]
+    Disconnect {
+        /// Whose.
+        user_id: UserId,
+        /// The node that was asked, and has closed its own.
+        by: NodeId,
     },
 }
 

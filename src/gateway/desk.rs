@@ -1,0 +1,139 @@
+//! The desk: what operators ask of this node's shards, and what they order.
+//!
+//! Owns: the questions, the time a shard has for its answer, and putting the answers of all shards together. Refuses to look into
+//! a shard: it is asked like for anything else, and answers between two turns. Neighbours: `http` asks, `shard::count` answers.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tidings_core::channel::Channel;
+use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
+use tidings_core::time::Timestamp;
+use tokio::sync::oneshot;
+
+use super::inlet::{Control, Inlet};
+use super::{Phase, Shared};
+
+/// How long a shard may take for its answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// The most channels that one shard counts out; those with the fewest listeners are left out.
+pub(super) const LIMIT_CHANNELS: usize = 10_000;
+
+/// Asks the shards. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    shared: Arc<Shared>,
+}
+
+/// What a node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Open connections.
+    pub connections: usize,
+    /// Devices that have one.
+    pub devices: usize,
+    /// Users who have one.
+    pub users: usize,
+    /// Subscriptions in all, mailboxes too.
+    pub subscriptions: usize,
+    /// The channels that are no mailbox with their subscriptions, the most first.
+    pub channels: Vec<(Channel, usize)>,
+}
+
+/// What one shard has.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) connections: usize,
+    pub(super) devices: usize,
+    pub(super) users: usize,
+    pub(super) subscriptions: usize,
+    pub(super) channels: Vec<(Channel, usize)>,
+}
+
+/// A connection that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Its id.
+    pub connection: ConnectionId,
+    /// Its device.
+    pub device: DeviceId,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Since when it is open.
+    pub since: Timestamp,
+    /// What it is subscribed to, in the order it was.
+    pub channels: Vec<Channel>,
+}
+
+/// Nobody at the desk: the gateway has not begun, drains, or a shard is too busy to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway gives no answer: {0}")]
+pub struct Absent(&'static str);
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The node that answers.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.shared.node
+    }
+
+    /// Counts what this node has.
+    ///
+    /// # Errors
+    /// If a shard does not answer in time.
+    pub async fn census(&self) -> Result<Census, Absent> {
+        let counts = try_join_all(self.shared.inlets.iter().map(|inlet| self.ask(inlet, Control::Count))).await?;
+        let mut listeners = HashMap::<Channel, usize>::new();
+        let mut census = Census { connections: 0, devices: 0, users: 0, subscriptions: 0, channels: Vec::new() };
+        for counts in counts {
+            census.connections += counts.connections;
+            // All of a user's connections are in one shard.
+            census.devices += counts.devices;
+            census.users += counts.users;
+            census.subscriptions += counts.subscriptions;
+            counts.channels.into_iter().for_each(|(channel, count)| *listeners.entry(channel).or_default() += count);
+        }
+        census.channels = listeners.into_iter().collect();
+        census.channels.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        Ok(census)
+    }
+
+    /// A user's connections to this node.
+    ///
+    /// # Errors
+    /// If the shard does not answer in time.
+    pub async fn connections(&self, user: &UserId) -> Result<Vec<Present>, Absent> {
+        self.ask(self.shared.inlet(user), |listed| Control::List { user: user.clone(), listed }).await
+    }
+
+    /// Closes a user's connections to this node. Gives how many.
+    ///
+    /// # Errors
+    /// If the shard does not answer in time; it may do so later all the same.
+    pub async fn disconnect(&self, user: &UserId) -> Result<usize, Absent> {
+        self.ask(self.shared.inlet(user), |closed| Control::Disconnect { user: user.clone(), closed: Some(closed) }).await
+    }
+
+    async fn ask<T>(&self, inlet: &Inlet, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Result<T, Absent> {
+        if !self.shared.is(Phase::Open) {
+            return Err(Absent("it has not begun, or drains"));
+        }
+        let (answer, answered) = oneshot::channel();
+        let asking = async {
+            inlet.say(question(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(ANSWER, asking).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Absent("it ends")),
+            Err(_) => Err(Absent("it is too busy")),
+        }
+    }
+}

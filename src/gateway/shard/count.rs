@@ -1,0 +1,80 @@
+//! Answers to the desk: what this shard has, whose connections are here, and their end on an operator's order.
+//!
+//! Looks at every device, which is fine for a person's question now and then. An asker who has given up is no error.
+
+use std::collections::HashSet;
+
+use tidings_core::channel::Channel;
+use tidings_core::ids::UserId;
+use tidings_core::protocol::close::CloseCode;
+use tokio::sync::oneshot;
+
+use super::Shard;
+use crate::gateway::desk::{Counts, LIMIT_CHANNELS, Present};
+
+impl Shard {
+    pub(super) fn count(&self, asker: oneshot::Sender<Counts>) {
+        let users = self.devices.present().map(|(user, ..)| user).collect::<HashSet<_>>();
+        let shared = self.members.audiences().filter(|(channel, _)| !channel.is_mailbox());
+        let mut channels = shared.map(|(channel, listeners)| (channel.clone(), listeners)).collect::<Vec<_>>();
+        keep_largest(&mut channels, LIMIT_CHANNELS);
+        let counts = Counts {
+            connections: self.members.len(),
+            devices: self.devices.present().count(),
+            users: users.len(),
+            subscriptions: self.members.audiences().map(|(_, listeners)| listeners).sum(),
+            channels,
+        };
+        let _ = asker.send(counts);
+    }
+
+    pub(super) fn list(&mut self, user: &UserId, asker: oneshot::Sender<Vec<Present>>) {
+        let mut present = Vec::new();
+        for (_, device, members) in self.devices.present().filter(|(owner, ..)| *owner == user) {
+            for number in members {
+                let channels = self.members.channels(*number);
+                let Some(member) = self.members.get_mut(*number) else { continue };
+                let (connection, address, since) = (member.connection, member.address, member.since);
+                present.push(Present { connection, device: device.clone(), address, since, channels });
+            }
+        }
+        present.sort_by_key(|present| present.since);
+        let _ = asker.send(present);
+    }
+
+    pub(super) fn disconnect(&mut self, user: &UserId, asker: Option<oneshot::Sender<usize>>) {
+        let owned = self.devices.present().filter(|(owner, ..)| *owner == user);
+        let numbers = owned.flat_map(|(_, _, members)| members.iter().copied()).collect::<Vec<_>>();
+        for number in &numbers {
+            if let Some(member) = self.members.get_mut(*number) {
+                member.outbox.close(CloseCode::Disconnected, self.now.ms);
+            }
+        }
+        if let Some(asker) = asker {
+            let _ = asker.send(numbers.len());
+        }
+    }
+}
+
+/// Leaves the `limit` channels with the most listeners, in any order.
+fn keep_largest(channels: &mut Vec<(Channel, usize)>, limit: usize) {
+    if channels.len() > limit {
+        channels.select_nth_unstable_by_key(limit, |(_, listeners)| std::cmp::Reverse(*listeners));
+        channels.truncate(limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_channels_those_with_the_most_listeners_are_kept() {
+        let channel = |number: usize| (format!("topic-{number}").parse::<Channel>().unwrap(), number);
+        let mut channels = [3, 1, 5, 2, 4].map(channel).to_vec();
+        keep_largest(&mut channels, 2);
+        let mut kept = channels.into_iter().map(|(_, listeners)| listeners).collect::<Vec<_>>();
+        kept.sort_unstable();
+        assert_eq!(kept, [4, 5]);
+    }
+}
