@@ -6,6 +6,6 @@ demo: ; @dev/demo ## start everything in one process, with sample events flowing
 build: ; @dev/build ## the binary for use, target/release/tidings
 test: ; @dev/test ## all tests, against a real Kafka that is started for them
 check: ; @dev/check ## format, lints, core tests, arrows, docs, licences, scripts, limits
-bench: ; @dev/bench ## what a connection and a frame cost, beside a bare loop of writes
+bench: ; @dev/bench ## the budgets, each beside a bare counterpart of the same run
 fmt: ; @cargo fmt --all ## format the code
 setup: ; @dev/setup all ## install what all of these need (each also does it by itself)

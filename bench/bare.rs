@@ -1,4 +1,4 @@
-//! The bare counterpart: sockets, a topic, and a loop of writes. No upgrade, no protocol, nothing kept.
+//! The bare counterparts, each a process of its own: what the same work costs with nothing promised.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,17 +7,32 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use crate::broker;
 
 /// The answer to an upgrade, as short as it can be.
 const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+/// Where sockets that read nothing wait.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Serves on `port`, writing each value of `topic` (one partition) as a frame to every socket.
+/// Runs the counterpart that is named first.
 pub(crate) fn serve(args: &[String]) -> anyhow::Result<()> {
-    let [port, brokers, topic] = args else { anyhow::bail!("bare PORT BROKERS TOPIC") };
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["fanout", port, brokers, topic] => fanout(port.parse()?, brokers, topic),
+        ["copy", brokers, from, to, count] => copy(brokers, from, to, count.parse()?),
+        _ => anyhow::bail!("bare fanout PORT BROKERS TOPIC | bare copy BROKERS FROM TO COUNT"),
+    }
+}
+
+/// Writes each value of `topic` (one partition) as a frame to every socket: no upgrade, no protocol, nothing kept.
+fn fanout(port: u16, brokers: &str, topic: &str) -> anyhow::Result<()> {
     let sockets = Arc::new(Mutex::new(Vec::<TcpStream>::new()));
-    let consumer = consumer(brokers, topic)?;
-    let listener = TcpListener::bind(("127.0.0.1", port.parse::<u16>()?))?;
+    let consumer = broker::reader(brokers, topic)?;
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
     let accepted = sockets.clone();
     std::thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
@@ -29,7 +44,7 @@ pub(crate) fn serve(args: &[String]) -> anyhow::Result<()> {
         }
     });
     loop {
-        if let Some(record) = consumer.poll(Duration::from_millis(100)) {
+        if let Some(record) = consumer.poll(POLL) {
             let record = record?;
             let frame = frame(record.payload().context("a record without value")?);
             for socket in sockets.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
@@ -40,14 +55,42 @@ pub(crate) fn serve(args: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn consumer(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
-    let mut config = ClientConfig::new();
-    let consumer: BaseConsumer =
-        config.set("bootstrap.servers", brokers).set("group.id", "bare").set("enable.auto.commit", "false").create()?;
+/// Copies `count` records of `from`, from its beginning, to `to`: an idempotent producer that gathers for 5 ms.
+fn copy(brokers: &str, from: &str, to: &str, count: u64) -> anyhow::Result<()> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "bare")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let metadata = consumer.fetch_metadata(Some(from), Duration::from_secs(10))?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::End)?;
+    for partition in metadata.topics().first().context("no such topic")?.partitions() {
+        list.add_partition_offset(from, partition.id(), Offset::Beginning)?;
+    }
     consumer.assign(&list)?;
-    Ok(consumer)
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "5")
+        .set("compression.type", "lz4")
+        .create()?;
+    for _ in 0..count {
+        let record = loop {
+            if let Some(record) = consumer.poll(POLL) {
+                break record?;
+            }
+        };
+        let mut copied = BaseRecord::to(to).key(record.key().unwrap_or_default()).payload(record.payload().unwrap_or_default());
+        while let Err((error, refused)) = producer.send(copied) {
+            anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
+            std::thread::sleep(Duration::from_millis(1));
+            copied = refused;
+        }
+    }
+    producer.flush(Duration::from_secs(60))?;
+    // Lives on, so that its CPU time can be read.
+    std::thread::sleep(Duration::from_secs(600));
+    Ok(())
 }
 
 /// An unmasked text frame ([RFC 6455, section 5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.2)).

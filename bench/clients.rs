@@ -1,81 +1,169 @@
-//! The load: sockets that open a connection, subscribe, and count frames, as cheaply as they can.
+//! The load: sockets that open a connection, subscribe, read frames, time them and acknowledge, as cheaply as they can.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::machine::now_us;
 use crate::server::{CHANNEL, Server};
 
-/// Frames at least this long are notifications; the gateway's greetings and answers are told apart by their text.
-const MARK: &[u8] = b"\"eventId\"";
+/// Where a notification of this load says when it was produced.
+pub(crate) const SENT: &str = "sentUs";
+/// How often a client acknowledges at most, in microseconds: as one that gathers acknowledgements would.
+const ACK_EVERY_US: u64 = 1_000_000;
+/// Longer than any frame of this load.
+const BUFFER_BYTES: usize = 4096;
 
 /// Open connections. Closed when dropped.
 pub(crate) struct Clients {
-    /// Shared with the tasks that read.
-    frames: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     _readers: JoinSet<()>,
 }
 
+/// What all clients saw.
+#[derive(Default)]
+struct Seen {
+    frames: AtomicU64,
+    latencies_us: Mutex<Vec<u32>>,
+}
+
 impl Clients {
-    /// Opens `count` connections, one user each, subscribed to the channel.
+    /// Opens `count` connections of `user-0`, `user-1`, …, each subscribed to the channel.
     pub(crate) async fn connect(server: &Server, count: usize) -> anyhow::Result<Self> {
-        let frames = Arc::new(AtomicU64::new(0));
+        let seen = Arc::new(Seen::default());
         let mut readers = JoinSet::new();
         for number in 0..count {
-            let mut socket = TcpStream::connect(server.address()).await?;
-            socket.write_all(server.request(&format!("user-{number}"))?.as_bytes()).await?;
-            let mut answer = [0; 512];
-            let read = socket.read(&mut answer).await?;
-            anyhow::ensure!(answer.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(&answer[..read]));
-            socket.write_all(&subscribe()).await?;
-            readers.spawn(read_frames(socket, frames.clone()));
+            let line = Line::open(server, &format!("user-{number}"), seen.clone()).await?;
+            readers.spawn(line.read());
         }
-        Ok(Self { frames, _readers: readers })
+        Ok(Self { seen, _readers: readers })
     }
 
     /// Waits until `expected` notifications have arrived in all.
     pub(crate) async fn await_frames(&self, expected: u64) -> anyhow::Result<()> {
         let all = async {
-            while self.frames.load(Ordering::Relaxed) < expected {
+            while self.seen.frames.load(Ordering::Relaxed) < expected {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let arrived = tokio::time::timeout(Duration::from_secs(60), all).await;
-        arrived.with_context(|| format!("only {} of {expected} frames arrived", self.frames.load(Ordering::Relaxed)))
+        arrived.with_context(|| format!("only {} of {expected} frames arrived", self.seen.frames.load(Ordering::Relaxed)))
+    }
+
+    /// How long each notification took, in milliseconds, in no order.
+    pub(crate) fn latencies_ms(&self) -> Vec<f64> {
+        let latencies = self.seen.latencies_us.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.iter().map(|us| f64::from(*us) / 1000.0).collect()
     }
 }
 
-async fn read_frames(mut socket: TcpStream, frames: Arc<AtomicU64>) {
-    let mut buffer = vec![0; 2048];
-    let mut kept = 0;
-    while let Ok(read) = socket.read(&mut buffer[kept..]).await {
-        if read == 0 {
-            return;
+/// One connection of the load.
+struct Line {
+    socket: TcpStream,
+    seen: Arc<Seen>,
+    buffer: Vec<u8>,
+    mailbox: String,
+    acked_us: u64,
+}
+
+impl Line {
+    async fn open(server: &Server, user: &str, seen: Arc<Seen>) -> anyhow::Result<Self> {
+        let mut socket = TcpStream::connect(server.address()).await?;
+        socket.set_nodelay(true)?;
+        socket.write_all(server.request(user)?.as_bytes()).await?;
+        let mut buffer = Vec::with_capacity(BUFFER_BYTES);
+        let end = loop {
+            anyhow::ensure!(socket.read_buf(&mut buffer).await? > 0, "the server hung up");
+            if let Some(end) = memmem::find(&buffer, b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        anyhow::ensure!(buffer.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(&buffer));
+        buffer.drain(..end);
+        socket.write_all(&text(&format!(r#"{{"type":"subscribe","channel":"{CHANNEL}"}}"#))).await?;
+        Ok(Self { socket, seen, buffer, mailbox: format!("user-{user}"), acked_us: 0 })
+    }
+
+    /// Reads until the connection ends.
+    async fn read(mut self) {
+        loop {
+            if let Some(ack) = self.take_frames()
+                && self.socket.write_all(&ack).await.is_err()
+            {
+                return;
+            }
+            if !matches!(self.socket.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return;
+            }
         }
-        let (end, mut from) = (kept + read, 0);
-        while let Some(at) = find(&buffer[from..end]) {
-            frames.fetch_add(1, Ordering::Relaxed);
-            from += at + MARK.len();
+    }
+
+    /// Counts and times the whole frames of the buffer. Gives an acknowledgement of the last one, if it is time.
+    fn take_frames(&mut self) -> Option<Vec<u8>> {
+        let (mut from, mut last, now) = (0, None, now_us());
+        let mut latencies = Vec::new();
+        while let Some((payload, end)) = frame(&self.buffer[from..]) {
+            if let Some(sent) = field(payload, SENT) {
+                latencies.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+                last = Some(from..from + end);
+            }
+            from += end;
         }
-        // A mark may be cut between two reads.
-        kept = (end - from).min(MARK.len() - 1);
-        buffer.copy_within(end - kept..end, 0);
+        if !latencies.is_empty() {
+            self.seen.frames.fetch_add(latencies.len() as u64, Ordering::Relaxed);
+            self.seen.latencies_us.lock().unwrap_or_else(PoisonError::into_inner).append(&mut latencies);
+        }
+        let ack = last.filter(|_| now.saturating_sub(self.acked_us) >= ACK_EVERY_US).and_then(|range| {
+            self.acked_us = now;
+            acknowledgement(&self.buffer[range], &self.mailbox)
+        });
+        self.buffer.drain(..from);
+        ack
     }
 }
 
-fn find(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(MARK.len()).position(|window| window == MARK)
+/// The payload of the first whole frame, and where the frame ends ([RFC 6455, section
+/// 5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.2)).
+fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (start, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        short => (2, usize::from(short)),
+    };
+    Some((bytes.get(start..start + length)?, start + length))
+}
+
+fn field(payload: &[u8], name: &str) -> Option<u64> {
+    let at = memmem::find(payload, name.as_bytes())? + name.len() + 2;
+    let digits = payload.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+fn acknowledgement(frame: &[u8], mailbox: &str) -> Option<Vec<u8>> {
+    let at = memmem::find(frame, br#""position":""#)? + 12;
+    let end = at + frame.get(at..)?.iter().position(|byte| *byte == b'"')?;
+    let position = std::str::from_utf8(frame.get(at..end)?).ok()?;
+    let channel = if memmem::find(frame, mailbox.as_bytes()).is_some() { mailbox } else { CHANNEL };
+    Some(text(&format!(r#"{{"type":"ack","channel":"{channel}","position":"{position}"}}"#)))
 }
 
 /// A masked text frame whose mask is zero, so that the payload stands in it as it is.
-fn subscribe() -> Vec<u8> {
-    let text = format!("{{\"type\":\"subscribe\",\"channel\":\"{CHANNEL}\"}}");
-    let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap_or(0), 0, 0, 0, 0];
-    frame.extend_from_slice(text.as_bytes());
+fn text(payload: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(payload.len()) {
+        Ok(short) if short < 126 => frame.push(0x80 | short),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload.as_bytes());
     frame
 }

@@ -1,4 +1,7 @@
-//! What the machine was doing meanwhile: time stolen by neighbours makes figures void.
+//! What the machine was doing meanwhile, and the arithmetic of figures.
+
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use anyhow::Context as _;
 
@@ -27,7 +30,20 @@ impl Machine {
 }
 
 /// The middle of some figures.
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(figures: Vec<f64>) -> f64 {
+    part(figures, 0.5)
+}
+
+/// The figure below which that part of the figures lies.
+pub(crate) fn part(mut figures: Vec<f64>, part: f64) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length")]
+    let index = (figures.len() as f64 * part) as usize;
+    figures.get(index.min(figures.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
+
+/// Microseconds since this process first asked.
+pub(crate) fn now_us() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }

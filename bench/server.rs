@@ -1,56 +1,87 @@
-//! The process that is measured: tidings' gateway, or the bare loop.
+//! The process that is measured: tidings with some roles, or a bare loop.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use jsonwebtoken::{EncodingKey, Header, encode};
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::broker;
 
 const SECRET: &str = "a-secret-for-nothing-but-benchmarks";
+/// The channel that every client listens to.
 pub(crate) const CHANNEL: &str = "booking-updates";
+
+/// How tidings is started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setup {
+    pub(crate) roles: Vec<&'static str>,
+    /// Of tidings' own topics.
+    pub(crate) partitions: i32,
+    /// Keys of the configuration, as the environment names them.
+    pub(crate) config: Vec<(&'static str, String)>,
+}
+
+impl Setup {
+    /// The gateway alone, with one partition.
+    pub(crate) fn gateway() -> Self {
+        Self { roles: vec!["gateway"], partitions: 1, config: Vec::new() }
+    }
+}
 
 /// A running server under load. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    producer: FutureProducer,
-    topic: String,
+    /// Where the notifications of this server lie.
+    pub(crate) notifications: String,
 }
 
 impl Server {
-    /// tidings' gateway alone, on topics of its own with one partition.
-    pub(crate) async fn tidings(brokers: &str) -> anyhow::Result<Self> {
+    /// tidings, on topics of its own.
+    pub(crate) async fn tidings(brokers: &str, setup: &Setup) -> anyhow::Result<Self> {
         let prefix = format!("bench-{}.", uuid::Uuid::new_v4().simple());
         let port = free_port()?;
         let command = |args: &[&str]| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
             command.args(args).env("TIDINGS_KAFKA__BROKERS", brokers).env("TIDINGS_KAFKA__TOPIC_PREFIX", &prefix);
-            command.env("TIDINGS_KAFKA__TOPICS__PARTITIONS", "1").env("TIDINGS_GATEWAY__HOST", "127.0.0.1");
-            command.env("TIDINGS_GATEWAY__PORT", port.to_string()).env("TIDINGS_AUTH__SECRET", SECRET);
-            command.env("TIDINGS_LOG__LEVEL", "error").stdout(Stdio::null());
+            command.env("TIDINGS_KAFKA__GROUP_PREFIX", &prefix);
+            command.env("TIDINGS_KAFKA__TOPICS__PARTITIONS", setup.partitions.to_string());
+            command.env("TIDINGS_GATEWAY__HOST", "127.0.0.1").env("TIDINGS_GATEWAY__PORT", port.to_string());
+            command.env("TIDINGS_AUTH__SECRET", SECRET).env("TIDINGS_LOG__LEVEL", "error").stdout(Stdio::null());
+            for (key, value) in &setup.config {
+                command.env(format!("TIDINGS_{key}"), value);
+            }
             command
         };
         anyhow::ensure!(command(&["topics", "create"]).status()?.success(), "`tidings topics create` failed");
-        let child = command(&["serve", "--role", "gateway"]).spawn()?;
-        let server = Self { child, port, producer: producer(brokers)?, topic: format!("{prefix}notifications") };
+        let roles = setup.roles.iter().flat_map(|role| ["--role", *role]).collect::<Vec<_>>();
+        let child = command(&[&["serve"], roles.as_slice()].concat()).spawn()?;
+        let server = Self { child, port, notifications: format!("{prefix}notifications") };
         server.await_ready().await?;
         Ok(server)
     }
 
-    /// The bare loop, on a topic of its own.
-    pub(crate) async fn bare(brokers: &str) -> anyhow::Result<Self> {
+    /// The bare fan-out, on a topic of its own.
+    pub(crate) async fn bare_fanout(brokers: &str) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let topic = format!("bench-{}", uuid::Uuid::new_v4().simple());
-        create(brokers, &topic).await?;
-        let child = Command::new(std::env::current_exe()?).args(["bare", &port.to_string(), brokers, &topic]).spawn()?;
-        let server = Self { child, port, producer: producer(brokers)?, topic };
+        let topic = broker::topic(brokers, 1).await?;
+        let server = Self::bare(&["fanout", &port.to_string(), brokers, &topic], port, topic.clone())?;
         server.await_port().await?;
         // The consumer needs a moment to find the end of its topic.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(server)
+    }
+
+    /// The bare copy of `from`, which ends when it has copied all.
+    pub(crate) async fn bare_copy(brokers: &str, from: &str, count: u64) -> anyhow::Result<Self> {
+        let topic = broker::topic(brokers, 1).await?;
+        Self::bare(&["copy", brokers, from, &topic, &count.to_string()], 0, topic.clone())
+    }
+
+    fn bare(args: &[&str], port: u16, notifications: String) -> anyhow::Result<Self> {
+        let child = Command::new(std::env::current_exe()?).arg("bare").args(args).spawn()?;
+        Ok(Self { child, port, notifications })
     }
 
     /// Where it listens.
@@ -84,19 +115,6 @@ impl Server {
         Ok(ticks * 10_000.0)
     }
 
-    /// Produces notifications to the channel, one each `interval`.
-    pub(crate) async fn produce(&mut self, events: u64, interval: Duration) -> anyhow::Result<()> {
-        let mut ticks = tokio::time::interval(interval);
-        for number in 0..events {
-            ticks.tick().await;
-            let value = notification(number);
-            let headers = OwnedHeaders::new().insert(KafkaHeader { key: "tidings-version", value: Some("1") });
-            let record = FutureRecord::to(&self.topic).key(CHANNEL).payload(&value).headers(headers);
-            self.producer.send(record, Duration::from_secs(10)).await.map_err(|(error, _)| error)?;
-        }
-        Ok(())
-    }
-
     /// Ends the process.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         self.child.kill()?;
@@ -106,13 +124,13 @@ impl Server {
 
     async fn await_ready(&self) -> anyhow::Result<()> {
         let url = format!("http://127.0.0.1:{}/ready", self.port);
-        for _ in 0..300 {
+        for _ in 0..600 {
             if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        anyhow::bail!("the gateway did not become ready within 30 s")
+        anyhow::bail!("tidings did not become ready within 30 s")
     }
 
     async fn await_port(&self) -> anyhow::Result<()> {
@@ -134,42 +152,6 @@ impl Drop for Server {
     }
 }
 
-fn producer(brokers: &str) -> anyhow::Result<FutureProducer> {
-    Ok(ClientConfig::new().set("bootstrap.servers", brokers).set("linger.ms", "0").create()?)
-}
-
-async fn create(brokers: &str, topic: &str) -> anyhow::Result<()> {
-    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-    let admin: AdminClient<rdkafka::client::DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
-    let topic = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
-    for made in admin.create_topics([&topic], &AdminOptions::new()).await? {
-        made.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
-    }
-    Ok(())
-}
-
 fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// A record of `notifications` as the pipeline writes it, about 500 bytes.
-fn notification(number: u64) -> String {
-    serde_json::json!({
-        "channel": CHANNEL,
-        "rule": "booking-confirmed-updates",
-        "origin": {"topic": "bookings", "partition": 0, "offset": number},
-        "notification": {
-            "id": uuid::Uuid::new_v4(),
-            "eventId": format!("event-{number}"),
-            "type": "booking_update",
-            "createdAt": "2026-01-31T12:00:00.000Z",
-            "title": "Booking Confirmed",
-            "message": "A booking has been confirmed.",
-            "data": {"booking_id": format!("b-{number}"), "note": "x".repeat(60)},
-            "priority": "medium",
-            "source": "bookings",
-        },
-    })
-    .to_string()
 }

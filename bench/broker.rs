@@ -1,0 +1,77 @@
+//! Topics and producers of the load, on the real broker.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Makes a topic with a drawn name.
+pub(crate) async fn topic(brokers: &str, partitions: i32) -> anyhow::Result<String> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let name = format!("bench-{}", uuid::Uuid::new_v4().simple());
+    let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+    for made in admin.create_topics([&topic], &AdminOptions::new()).await? {
+        made.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    Ok(name)
+}
+
+/// A producer that waits for nothing, so that latency is the server's.
+pub(crate) fn prompt(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", brokers).set("linger.ms", "0").create()?)
+}
+
+/// Writes `count` records, spread over the partitions, and waits until the broker has them all.
+pub(crate) fn fill(brokers: &str, topic: &str, count: u64, value: impl Fn(u64) -> String) -> anyhow::Result<()> {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("linger.ms", "20")
+        .set("compression.type", "lz4")
+        .set("queue.buffering.max.messages", "200000")
+        .create()?;
+    for number in 0..count {
+        let (key, value) = (number.to_string(), value(number));
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+        while let Err((error, refused)) = producer.send(record) {
+            anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
+            std::thread::sleep(Duration::from_millis(5));
+            record = refused;
+        }
+    }
+    Ok(producer.flush(LIMIT)?)
+}
+
+/// A reader of whole topics, from their end.
+pub(crate) fn reader(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "bench")
+        .set("enable.auto.commit", "false")
+        .set("fetch.wait.max.ms", "100")
+        .create()?;
+    let metadata = consumer.fetch_metadata(Some(topic), LIMIT)?;
+    let partitions = metadata.topics().first().context("no such topic")?.partitions();
+    let mut list = rdkafka::TopicPartitionList::new();
+    for partition in partitions {
+        let (_, end) = consumer.fetch_watermarks(topic, partition.id(), LIMIT)?;
+        list.add_partition_offset(topic, partition.id(), rdkafka::Offset::Offset(end))?;
+    }
+    consumer.assign(&list)?;
+    Ok(consumer)
+}
+
+/// How many offsets a topic has given out in all.
+pub(crate) fn written(consumer: &BaseConsumer, topic: &str) -> anyhow::Result<u64> {
+    let metadata = consumer.fetch_metadata(Some(topic), LIMIT)?;
+    let partitions = metadata.topics().first().context("no such topic")?.partitions();
+    let ends = partitions.iter().map(|partition| consumer.fetch_watermarks(topic, partition.id(), LIMIT));
+    ends.map(|ends| Ok(u64::try_from(ends?.1)?)).sum()
+}
