@@ -4,6 +4,7 @@
 //! cluster, then start; on SIGTERM stop in order under one deadline; a service that ends by itself ends the process.
 
 pub mod demo;
+mod reload;
 mod roles;
 mod services;
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use tidings_core::fate::Fate;
 use tidings_core::ids::NodeId;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use self::reload::Reload;
 use self::services::{Services, Stage};
 use crate::cli::{Role, ServeArgs};
 use crate::clock::Clock;
@@ -53,6 +56,7 @@ pub enum Source {
 pub struct App {
     assembly: Assembly,
     listener: Listener,
+    reload: Reload,
     /// Kept for as long as the services run.
     embedded: Option<Embedded>,
 }
@@ -66,6 +70,8 @@ struct Assembly {
     cluster: Cluster,
     health: Health,
     metrics: Metrics,
+    /// Changes when everything that may change is to be read again.
+    reloads: watch::Receiver<u64>,
 }
 
 /// Where the gateway's route is mounted once it can be made.
@@ -111,12 +117,15 @@ impl App {
         }
         let listener = Listener::bind(&config.gateway).await?;
         let (roles, clock) = (roles.to_vec(), Clock::start());
+        let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::default(), Metrics::new());
         // From the first answer on, a process is only ready with everything it is going to do.
         for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {
             let _ = health.role(name);
         }
-        Ok(Self { assembly: Assembly { config, roles, node, clock, cluster, health, metrics }, listener, embedded })
+        let reloads = reload.requests();
+        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads };
+        Ok(Self { assembly, listener, reload, embedded })
     }
 
     /// Where HTTP and WebSocket connections are accepted.
@@ -142,10 +151,11 @@ impl App {
     /// # Errors
     /// If a service fails, or the drain is not finished in time. What was not finished is done again at the next start.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { assembly, listener, embedded } = self;
+        let Self { assembly, listener, reload, embedded } = self;
         let mut services = Services::default();
         let (door, routes) = watch::channel(assembly.routes(assembly.closed_door()));
         services.start("listener", Stage::Watch, |stop| listener.serve(routes, stop).map(anyhow::Ok));
+        services.start("listener for SIGHUP", Stage::Watch, |stop| reload.serve(stop).map(anyhow::Ok));
         let probe = (assembly.cluster.clone(), assembly.health.role("kafka"));
         services.start("broker probe", Stage::Watch, |stop| probe::run(probe.0, probe.1, stop));
 

@@ -5,7 +5,6 @@
 
 pub mod check;
 pub mod config;
-pub mod folder;
 pub mod produce;
 pub mod render;
 pub mod store;

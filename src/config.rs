@@ -3,6 +3,7 @@
 //! Owns: every key, its default (`default.toml`, which is also the reference), its range, and the message that refuses a
 //! wrong one with file and line. Refuses to guess. Neighbours: each room is given its own section, never the whole.
 
+pub mod folder;
 mod load;
 mod origin;
 mod ranges;

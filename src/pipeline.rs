@@ -6,6 +6,7 @@
 mod flight;
 mod meters;
 mod publish;
+pub mod rulebook;
 mod worker;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::rules::RuleSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -30,6 +31,7 @@ use crate::worker::{self as thread, WorkerError};
 use flight::Way;
 use meters::Meters;
 use publish::Publisher;
+use rulebook::Rulebook;
 use worker::Worker;
 
 const SERVICE: &str = "pipeline";
@@ -43,7 +45,9 @@ pub struct Parts {
     /// What was read is finished within this time when partitions go, and at the end.
     pub drain_timeout: Duration,
     /// The rules.
-    pub rules: RuleSet,
+    pub rules: Rulebook,
+    /// Changes when the rules are to be read again.
+    pub reloads: watch::Receiver<u64>,
     /// This process, for dead letters.
     pub node: NodeId,
     /// Monotonic time.
@@ -90,17 +94,21 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     let stop = stop.child_token();
     // Whoever drops this future stops the threads.
     let _guard = stop.clone().drop_guard();
-    thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &stop))?.ended().await
+    let meters = Meters::default();
+    parts.metrics.register(SERVICE, |registry| meters.register(registry));
+    let tell = rulebook::Tell { clock: parts.clock, meters: meters.clone(), role: parts.role.clone() };
+    let following = parts.rules.clone().follow(parts.reloads.clone(), tell);
+    let mut thread = thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &meters, &stop))?;
+    tokio::select! {
+        outcome = thread.ended() => outcome,
+        never = following => match never {},
+    }
 }
 
 /// The polling thread, from its first line to its last. Workers end when their queues do.
-fn serve(parts: Parts, stop: &CancellationToken) -> Result<(), PipelineError> {
+fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), PipelineError> {
     let numbers = dispatch::Meters::default();
-    let meters = Meters::default();
-    parts.metrics.register(SERVICE, |registry| {
-        numbers.register(registry);
-        meters.register(registry);
-    });
+    parts.metrics.register(SERVICE, |registry| numbers.register(registry));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
     let topics = parts.config.topics.iter().map(String::as_str).collect::<Vec<_>>();
     let consumer = Consumer::join(&parts.cluster, SERVICE, &topics).map_err(PipelineError::Client)?;
@@ -111,7 +119,7 @@ fn serve(parts: Parts, stop: &CancellationToken) -> Result<(), PipelineError> {
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
-        let worker = Worker::new(parts.rules.clone(), publisher, meters.clone());
+        let worker = Worker::new(parts.rules.reader(), publisher, meters.clone());
         queues.push(sender);
         let work = move || {
             worker.run(&receiver);

@@ -1,17 +1,14 @@
 //! The roles of a process: each service made from its own section and started in its stage.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use tidings_core::record::meta::EpochRecord;
-use tidings_core::rules::{Limits, RuleSet, shipped};
 
 use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
 use crate::cli::Role;
-use crate::cli::folder::Folder;
 use crate::gateway::{self, Gateway};
 use crate::http::Door;
+use crate::pipeline::rulebook::Rulebook;
 use crate::store::Store;
 use crate::{courier, inbox, pipeline};
 
@@ -70,7 +67,8 @@ impl Assembly {
             config: self.config.pipeline.clone(),
             // The other half is for telling clients, and for writing their cursors.
             drain_timeout: self.config.shutdown.drain_timeout.0 / 2,
-            rules: self.rules()?,
+            rules: Rulebook::open(&self.config.pipeline)?,
+            reloads: self.reloads.clone(),
             node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
@@ -78,17 +76,6 @@ impl Assembly {
         };
         services.start("pipeline", Stage::Intake, |stop| pipeline::run(parts, stop));
         Ok(())
-    }
-
-    /// The rules of the configured folder, or the shipped ones.
-    fn rules(&self) -> anyhow::Result<RuleSet> {
-        let folder = Some(self.config.pipeline.rules.as_str()).filter(|folder| !folder.is_empty());
-        let files = Folder::or_shipped(folder.map(Path::new), "toml", shipped()).context("`pipeline.rules`")?;
-        let limits = Limits { output_bytes: self.config.pipeline.output_bytes.get(), ..Limits::default() };
-        RuleSet::parse(&files.files(), limits).map_err(|problems| {
-            let lines = problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-            anyhow::anyhow!("the rules have problems (`tidings check` shows them too):\n{}", lines.join("\n"))
-        })
     }
 
     fn start_gateway(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord) -> anyhow::Result<()> {

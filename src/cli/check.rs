@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tidings_core::rules::check::{Report, check};
 use tidings_core::rules::{Limits, shipped, shipped_schemas};
 
-use super::folder::Folder;
+use crate::config::folder::Folder;
 
 /// Check rules, templates and schemas of events, and print every problem with file and line
 #[derive(Debug, Clone, clap::Args)]

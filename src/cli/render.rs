@@ -11,8 +11,8 @@ use tidings_core::event::SourceRecord;
 use tidings_core::locale::Locale;
 use tidings_core::rules::{self, Limits, RuleSet, Verdict, shipped, shipped_schemas};
 
-use super::folder::Folder;
 use crate::clock::Clock;
+use crate::config::folder::Folder;
 
 /// Show what a record would become: its notifications, or why there are none
 #[derive(Debug, Clone, clap::Args)]

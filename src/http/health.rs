@@ -25,10 +25,14 @@ pub(super) fn routes(health: Health) -> BoxedFilter<(Response,)> {
 
 fn answer(code: StatusCode, status: &str, health: &Health) -> Response {
     let roles = health.states().into_iter().map(|(role, state)| {
-        let shown = match state {
+        let mut shown = match state {
             State::Ready => json!({ "state": "ready" }),
             State::Waiting(why) => json!({ "state": "waiting", "why": why }),
         };
+        let notes = health.notes(role);
+        if !notes.is_empty() {
+            shown["notes"] = json!(notes);
+        }
         (role.to_owned(), shown)
     });
     let body = json!({ "status": status, "roles": roles.collect::<Map<String, Value>>() });

@@ -4,12 +4,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
 use tidings_core::rules::Verdict;
+use tidings_core::time::Timestamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTopic {
@@ -27,6 +30,26 @@ struct OfClass {
     class: &'static str,
 }
 
+/// A version of the rules, by its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVersion {
+    version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithOutcome {
+    outcome: &'static str,
+}
+
+/// What came of reading the rules again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reloaded {
+    Loaded,
+    /// The files are the ones in force.
+    Unchanged,
+    Refused,
+}
+
 /// All numbers of the pipeline. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meters {
@@ -34,6 +57,9 @@ pub(super) struct Meters {
     pub(super) notifications: Counter,
     ignored: Family<WithReason, Counter>,
     buried: Family<OfClass, Counter>,
+    reloads: Family<WithOutcome, Counter>,
+    rules: Family<OfVersion, Gauge>,
+    rules_loaded: Gauge<f64, AtomicU64>,
 }
 
 impl Meters {
@@ -42,6 +68,31 @@ impl Meters {
         registry.register("notifications", "Notifications that the brokers have acknowledged", self.notifications.clone());
         registry.register("ignored", "Records that gave no notification though nothing was wrong", self.ignored.clone());
         registry.register("buried", "Records that went to the dead letter topic, by class of failure", self.buried.clone());
+        let times = self.reloads.clone();
+        registry.register("rules_reloads", "Times the rules were read again, by what came of it", times);
+        registry.register(
+            "rules_info",
+            "The version of the rules in force, by hash of their files; always 1",
+            self.rules.clone(),
+        );
+        let loaded = self.rules_loaded.clone();
+        registry.register_with_unit("rules_loaded_timestamp", "When the rules in force were loaded", Unit::Seconds, loaded);
+    }
+
+    pub(super) fn reloaded(&self, outcome: Reloaded) {
+        let outcome = match outcome {
+            Reloaded::Loaded => "loaded",
+            Reloaded::Unchanged => "unchanged",
+            Reloaded::Refused => "refused",
+        };
+        self.reloads.get_or_create(&WithOutcome { outcome }).inc();
+    }
+
+    /// Says which rules are in force from `now` on.
+    pub(super) fn rules_in_force(&self, version: &str, now: Timestamp) {
+        self.rules.clear();
+        self.rules.get_or_create(&OfVersion { version: version.to_owned() }).set(1);
+        self.rules_loaded.set(now.as_millis() as f64 / 1000.0);
     }
 }
 

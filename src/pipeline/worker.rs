@@ -6,23 +6,24 @@
 use crossbeam_channel::Receiver;
 use tidings_core::event::SourceRecord;
 use tidings_core::fate::Cause;
-use tidings_core::rules::{Burial, RuleSet, Verdict, decide};
+use tidings_core::rules::{Burial, Verdict, decide};
 
 use crate::kafka::dispatch::{Source, Task};
 
 use super::flight::Again;
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
+use super::rulebook::Reader;
 
 /// What one thread needs.
 pub(super) struct Worker {
-    rules: RuleSet,
+    rules: Reader,
     publisher: Publisher,
     tally: Tally,
 }
 
 impl Worker {
-    pub(super) fn new(rules: RuleSet, publisher: Publisher, meters: Meters) -> Self {
+    pub(super) fn new(rules: Reader, publisher: Publisher, meters: Meters) -> Self {
         Self { rules, publisher, tally: Tally::new(meters) }
     }
 
@@ -49,7 +50,7 @@ impl Worker {
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
                 .entered();
         let verdict = decide(
-            &self.rules,
+            self.rules.rules(),
             &SourceRecord {
                 topic: &partition.topic,
                 partition: partition.number,

@@ -21,6 +21,8 @@ pub enum State {
 pub struct Health {
     /// Shared: each role writes its own entry, `http` reads all.
     states: Arc<Mutex<BTreeMap<&'static str, State>>>,
+    /// Shared likewise: by role and subject.
+    notes: Arc<Mutex<BTreeMap<(&'static str, &'static str), String>>>,
 }
 
 /// The entry of one role.
@@ -45,6 +47,13 @@ impl Health {
         self.states.lock().clone()
     }
 
+    /// What an operator should know of a role though it does its work, by subject.
+    #[must_use]
+    pub fn notes(&self, role: &str) -> BTreeMap<&'static str, String> {
+        let notes = self.notes.lock();
+        notes.iter().filter(|((of, _), _)| *of == role).map(|((_, subject), note)| (*subject, note.clone())).collect()
+    }
+
     /// Whether every role does its work.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -61,6 +70,15 @@ impl Role {
     /// The role waits, and why.
     pub fn waiting(&self, why: impl Into<String>) {
         self.set(State::Waiting(why.into()));
+    }
+
+    /// What an operator should know about a subject though the role does its work; nothing, once there is nothing to know.
+    pub fn note(&self, subject: &'static str, note: Option<String>) {
+        let mut notes = self.health.notes.lock();
+        match note {
+            Some(note) => notes.insert((self.name, subject), note),
+            None => notes.remove(&(self.name, subject)),
+        };
     }
 
     fn set(&self, state: State) {

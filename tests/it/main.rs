@@ -15,3 +15,4 @@ mod lifecycle;
 mod pipeline;
 mod poison;
 mod prefix;
+mod reload;
