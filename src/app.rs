@@ -28,7 +28,7 @@ use self::services::{Services, Stage};
 use crate::cli::{Role, ServeArgs};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, Door, Listener};
+use crate::http::{self, Door, Listener, ListenerParts};
 use crate::kafka::cluster::{Cluster, Flavour};
 use crate::kafka::embedded::Embedded;
 use crate::kafka::probe;
@@ -115,10 +115,10 @@ impl App {
             tracing::warn!(brokers = embedded.brokers(), "the cluster is embedded: for trying things, gone with this process");
             cluster = cluster.embedded_at(embedded.brokers().to_owned());
         }
-        let listener = Listener::bind(&config.gateway).await?;
         let (roles, clock) = (roles.to_vec(), Clock::start());
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::default(), Metrics::new());
+        let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, metrics: &metrics })?;
         // From the first answer on, a process is only ready with everything it is going to do.
         for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {
             let _ = health.role(name);

@@ -5,17 +5,21 @@
 
 pub mod folder;
 mod load;
+mod network;
 mod origin;
 mod ranges;
 pub mod sections;
+mod site;
 
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
+pub use network::Network;
 pub use sections::{
-    AuthConfig, CourierConfig, GatewayConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, Scalar,
-    ShutdownConfig, Start, StoreConfig, TopicsConfig,
+    AuthConfig, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig,
+    PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig, TopicsConfig,
 };
+pub use site::Site;
 
 /// The commented default, which names every key.
 pub const DEFAULT: &str = include_str!("config/default.toml");
@@ -34,6 +38,8 @@ pub struct Config {
     pub pipeline: PipelineConfig,
     /// Connections.
     pub gateway: GatewayConfig,
+    /// Requests, whatever they ask for.
+    pub http: HttpConfig,
     /// Tokens.
     pub auth: AuthConfig,
     /// The database.

@@ -46,7 +46,7 @@ use self::metrics::GatewayMetrics;
 use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
 use self::shard::Shard;
-pub use self::upgrade::{Caller, RefusedUpgrade};
+pub use self::upgrade::{Caller, Page, RefusedUpgrade};
 use crate::auth::{SecretError, Tokens};
 use crate::clock::Clock;
 use crate::config::{AuthConfig, GatewayConfig};

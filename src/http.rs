@@ -1,9 +1,10 @@
 //! HTTP: the listener, and every route of the process.
 //!
-//! Owns: accepting connections, health, metrics, the console, and how errors are answered. Refuses to know what a WebSocket says:
+//! Owns: accepting connections, judging requests, health, metrics, the console, and how errors are answered. Refuses to know what a WebSocket says:
 //! it mounts the gateway's route as it is. Neighbours: `gateway` below, the assembly above.
 
 mod console;
+mod guard;
 mod health;
 mod listener;
 mod metrics;
@@ -13,7 +14,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
-pub use self::listener::{ListenError, Listener, Routes};
+pub use self::listener::{ListenError, Listener, ListenerParts, Routes};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 

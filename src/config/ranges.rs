@@ -3,10 +3,14 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend.
 
+use super::ProxyProtocol;
+
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
 
 const SECRET_BYTES: usize = 32;
+/// The least that hyper reads a request's header with.
+const HEADER_BYTES: usize = 8192;
 /// What `http` answers itself.
 const RESERVED_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/console"];
 
@@ -18,6 +22,7 @@ impl super::Config {
         self.refuse_numbers(&mut refused);
         self.refuse_delays(&mut refused);
         self.refuse_secrets(&mut refused);
+        self.refuse_edges(&mut refused);
         refused
     }
 
@@ -101,6 +106,8 @@ impl super::Config {
             ("gateway.frame_timeout", self.gateway.frame_timeout),
             ("gateway.write_timeout", self.gateway.write_timeout),
             ("gateway.header_timeout", self.gateway.header_timeout),
+            ("gateway.tls.handshake_timeout", self.gateway.tls.handshake_timeout),
+            ("http.request_timeout", self.http.request_timeout),
             ("gateway.linger", self.gateway.linger),
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
@@ -128,6 +135,25 @@ impl super::Config {
         }
         if self.auth.user_claim.is_empty() || self.auth.roles_claim.is_empty() {
             refused.push(("auth.user_claim", "`user_claim` and `roles_claim` must name a claim".into()));
+        }
+    }
+
+    fn refuse_edges(&self, refused: &mut Vec<Refused>) {
+        let tls = &self.gateway.tls;
+        if tls.certificate.is_empty() != tls.key.is_empty() {
+            let set = if tls.key.is_empty() { "gateway.tls.certificate" } else { "gateway.tls.key" };
+            refused.push((set, "certificate and key belong together: set both, or neither".into()));
+        }
+        if !(HEADER_BYTES..=1 << 20).contains(&self.http.header_bytes.get()) {
+            refused.push(("http.header_bytes", format!("must be {HEADER_BYTES} to {}", 1 << 20)));
+        }
+        if self.http.proxy_protocol == ProxyProtocol::Required && self.http.trusted_proxies.is_empty() {
+            refused.push(("http.proxy_protocol", "needs `trusted_proxies`: only their headers are believed".into()));
+        }
+        for (key, role) in [("http.service_role", &self.http.service_role), ("http.admin_role", &self.http.admin_role)] {
+            if role.is_empty() {
+                refused.push((key, "must name a role".into()));
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidings_core::channel::Channel;
 use tidings_core::time::Delay;
 
+use super::network::Network;
+use super::site::Site;
+
 const HIDDEN: &str = "(hidden)";
 
 /// `[node]`.
@@ -145,9 +148,46 @@ pub struct GatewayConfig {
     pub channels_per_connection: NonZeroUsize,
     pub unacknowledged_per_connection: NonZeroUsize,
     pub connections: usize,
+    pub connections_per_address: usize,
     pub header_timeout: Delay,
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
+    pub tls: TlsConfig,
+}
+
+/// `[gateway.tls]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct TlsConfig {
+    pub certificate: String,
+    pub key: String,
+    pub handshake_timeout: Delay,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct HttpConfig {
+    pub header_bytes: NonZeroUsize,
+    pub body_bytes: NonZeroUsize,
+    pub request_timeout: Delay,
+    pub trusted_proxies: Vec<Network>,
+    pub proxy_protocol: ProxyProtocol,
+    pub allowed_origins: Vec<Site>,
+    pub service_role: String,
+    pub admin_role: String,
+}
+
+/// Whether connections begin with a header that names the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyProtocol {
+    /// They do not.
+    Off,
+    /// Every one does, and comes from a trusted proxy.
+    Required,
 }
 
 /// `[auth]`.

@@ -4,7 +4,7 @@
 //! a shard: it is asked like for anything else, and answers between two turns. Neighbours: `http` asks, `shard::count` answers.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct Present {
     /// Its device.
     pub device: DeviceId,
     /// Where it comes from.
-    pub address: SocketAddr,
+    pub address: IpAddr,
     /// Since when it is open.
     pub since: Timestamp,
     /// What it is subscribed to, in the order it was.

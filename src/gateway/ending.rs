@@ -1,7 +1,7 @@
 //! How a connection ends: its last bytes, its code, and what is said of it in logs and metrics.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
@@ -22,7 +22,7 @@ const GOING_AWAY: u16 = 1001;
 pub(super) struct Who {
     pub(super) user: UserId,
     pub(super) device: DeviceId,
-    pub(super) address: SocketAddr,
+    pub(super) address: IpAddr,
 }
 
 /// Counts a connection for as long as it lives, whatever ends it.
@@ -53,7 +53,7 @@ pub(super) fn closed(shared: &Shared, who: &Who, code: u16, since_ms: u64) {
 }
 
 /// Says that a connection was upgraded only to be closed.
-pub(super) fn refused(shared: &Shared, address: SocketAddr, code: u16) {
+pub(super) fn refused(shared: &Shared, address: IpAddr, code: u16) {
     tracing::info!(%address, code, reason = reason(code), "connection refused");
     count(&shared.metrics, code);
 }

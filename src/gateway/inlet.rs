@@ -3,7 +3,7 @@
 //! Owns: what may be said to a shard. A full queue holds the sender up: the feed reads slower, a client's frames are read
 //! slower. Nothing is dropped but a cursor that could not be written (its notifications are then tried again).
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::thread::Thread;
@@ -52,7 +52,7 @@ pub(super) struct Join {
     pub(super) mode: AckMode,
     pub(super) channels: Vec<Channel>,
     pub(super) ends_at: Timestamp,
-    pub(super) address: SocketAddr,
+    pub(super) address: IpAddr,
     pub(super) since: Timestamp,
     /// Told the connection's number within the shard.
     pub(super) joined: oneshot::Sender<u32>,

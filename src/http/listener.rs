@@ -1,33 +1,35 @@
-//! The listener: accepts TCP connections and serves HTTP/1.1 on each until it is upgraded or done.
+//! The listener: accepts TCP connections and has each served until it is upgraded or done.
 //!
-//! Owns: the number of connections in all, the time a request's header may take, and draining. warp's own server offers none of
-//! these. Refuses to end because of a client or of a lack of files: it waits and goes on.
+//! Owns: the sockets' options, the number of connections, and draining. warp's own server offers none of these, nor TLS. Refuses
+//! to end because of a client or of a lack of files: it waits and goes on. Neighbours: `line` serves one connection.
+
+mod body;
+mod line;
+mod meters;
+mod places;
+mod proxied;
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use nix::sys::resource::{Resource, getrlimit};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::config::GatewayConfig;
-use crate::gateway::Caller;
+pub(super) use self::meters::Meters;
+use self::places::Places;
+use crate::config::{GatewayConfig, HttpConfig};
+use crate::telemetry::Metrics;
 
 /// How long to wait after the system gave no connection, for instance because no file is left.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// Connections that may wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// Why nothing can be accepted.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +51,31 @@ pub enum ListenError {
 /// The routes; more may be mounted while the listener serves.
 pub type Routes = tokio::sync::watch::Receiver<BoxedFilter<(Response,)>>;
 
+/// What a listener is made of.
+pub struct ListenerParts<'a> {
+    /// Address, port and limits of connections.
+    pub gateway: &'a GatewayConfig,
+    /// Limits of requests, and who is trusted.
+    pub http: &'a HttpConfig,
+    /// Where its metrics are registered.
+    pub metrics: &'a Metrics,
+}
+
 /// A socket that listens, and how its connections are treated.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    places: Arc<Semaphore>,
-    header_timeout: Duration,
     send_buffer_bytes: usize,
+    stall_timeout: Duration,
+    shared: Arc<Shared>,
+}
+
+/// What all connections share. Immutable.
+struct Shared {
+    http: HttpConfig,
+    header_timeout: Duration,
+    places: Places,
+    meters: Meters,
 }
 
 impl Listener {
@@ -63,17 +83,24 @@ impl Listener {
     ///
     /// # Errors
     /// If the address cannot be listened on.
-    pub async fn bind(config: &GatewayConfig) -> Result<Self, ListenError> {
-        let host = config.host.as_str();
-        let refused = |source| ListenError::Bind { address: format!("{host} port {}", config.port), source };
-        let socket = TcpListener::bind((host, config.port)).await.map_err(refused)?;
+    pub fn bind(parts: &ListenerParts<'_>) -> Result<Self, ListenError> {
+        let ListenerParts { gateway, http, metrics } = parts;
+        let refused = |source| ListenError::Bind { address: format!("{} port {}", gateway.host, gateway.port), source };
+        let socket = listen(&gateway.host, gateway.port).map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
+        let shared = Shared {
+            http: (*http).clone(),
+            header_timeout: gateway.header_timeout.0,
+            places: Places::new(gateway.connections, gateway.connections_per_address)?,
+            meters: Meters::register(metrics),
+        };
         Ok(Self {
             socket,
             address,
-            places: Arc::new(Semaphore::new(places(config.connections)?)),
-            header_timeout: config.header_timeout.0,
-            send_buffer_bytes: config.send_buffer_bytes.get(),
+            send_buffer_bytes: gateway.send_buffer_bytes.get(),
+            // A WebSocket that takes nothing is told so first, and may linger.
+            stall_timeout: gateway.write_timeout.0 + 2 * gateway.linger.0,
+            shared: Arc::new(shared),
         })
     }
 
@@ -93,25 +120,27 @@ impl Listener {
                 () = stop.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, address)) => match self.places.clone().try_acquire_owned() {
-                    Ok(place) => {
-                        full = false;
-                        let caller = Caller { address, place: Arc::new(place) };
-                        self.prepare(&stream);
-                        tasks.spawn(connection(stream, caller, routes.clone(), (self.header_timeout, stop.clone())));
-                    }
-                    Err(_) if full => {}
-                    Err(_) => {
-                        full = true;
-                        tracing::warn!(%address, "connections are refused: `gateway.connections` are open");
-                    }
-                },
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted; trying again");
                     tokio::time::sleep(BACKOFF).await;
+                    continue;
                 }
-            }
+            };
+            let Ok(place) = self.shared.places.take() else {
+                self.shared.meters.refused("connections");
+                if !full {
+                    full = true;
+                    tracing::warn!(%address, "connections are refused: `gateway.connections` are open");
+                }
+                continue;
+            };
+            full = false;
+            self.shared.meters.accepted.inc();
+            self.prepare(&stream);
+            let shared = (self.shared.clone(), routes.clone());
+            tasks.spawn(line::serve((stream, address), place, shared, stop.clone()));
         }
         drop(self.socket);
         tasks.close();
@@ -119,43 +148,34 @@ impl Listener {
     }
 
     fn prepare(&self, stream: &TcpStream) {
-        let nodelay = stream.set_nodelay(true);
-        let buffer = SockRef::from(stream).set_send_buffer_size(self.send_buffer_bytes);
-        if let Err(error) = nodelay.and(buffer) {
+        let socket = SockRef::from(stream);
+        let set = stream.set_nodelay(true).and(socket.set_send_buffer_size(self.send_buffer_bytes));
+        // Whoever takes no byte for so long is given up by the system, whatever was being written.
+        #[cfg(target_os = "linux")]
+        let set = set.and(socket.set_tcp_user_timeout(Some(self.stall_timeout)));
+        if let Err(error) = set {
             tracing::debug!(%error, "a socket's options could not be set");
         }
     }
 }
 
-/// Connections in all: as configured, or three quarters of the files that may be open.
-fn places(configured: usize) -> Result<usize, ListenError> {
-    if configured > 0 {
-        return Ok(configured.min(Semaphore::MAX_PERMITS));
+impl Shared {
+    /// Whether an address is that of a trusted proxy.
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.http.trusted_proxies.iter().any(|network| network.contains(address))
     }
-    let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| ListenError::Limit(errno.into()))?;
-    let files = usize::try_from(files).unwrap_or(usize::MAX);
-    Ok((files / 4).saturating_mul(3).clamp(1, Semaphore::MAX_PERMITS))
 }
 
-async fn connection(stream: TcpStream, caller: Caller, routes: Routes, (header_timeout, stop): (Duration, CancellationToken)) {
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(caller.clone());
-        TowerToHyperService::new(warp::service(routes.borrow().clone())).call(request)
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut served = pin!(served);
-    let outcome = tokio::select! {
-        outcome = served.as_mut() => outcome,
-        () = stop.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "an HTTP connection ended badly");
+/// A listening socket; `::` takes connections of IPv4 as well, whatever the system's default.
+fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(host.parse().map_err(io::Error::other)?, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
     }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }

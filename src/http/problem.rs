@@ -42,7 +42,7 @@ pub(super) fn closed(path: &str) -> BoxedFilter<(Response,)> {
 }
 
 /// A problem in words for the client's author.
-fn problem(status: StatusCode, detail: &str) -> Response {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
     let mut response = Response::new(body.to_string().into());

@@ -3,7 +3,7 @@
 //! Owns: both sides of every subscription, by small numbers instead of names. Refuses to judge who may subscribe.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -24,7 +24,7 @@ pub(super) struct Member {
     pub(super) mode: AckMode,
     pub(super) ends_at: Timestamp,
     pub(super) connection: ConnectionId,
-    pub(super) address: SocketAddr,
+    pub(super) address: IpAddr,
     pub(super) since: Timestamp,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) heartbeat: Heartbeat,

@@ -1,0 +1,58 @@
+//! The listener's numbers, all under `tidings_http_`.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::telemetry::Metrics;
+
+/// What the listener counts. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(in crate::http) struct Meters {
+    connections: Gauge,
+    pub(super) accepted: Counter,
+    refused: Family<WithReason, Counter>,
+    requests_refused: Family<WithReason, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithReason {
+    reason: &'static str,
+}
+
+impl Meters {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        metrics.register("http", |registry| {
+            registry.register("connections", "TCP connections that are served, until they are upgraded", own.connections.clone());
+            registry.register("connections_accepted", "TCP connections that were accepted", own.accepted.clone());
+            registry.register("connections_refused", "TCP connections that were closed unserved, by reason", own.refused.clone());
+            registry.register("requests_refused", "Requests that reached no route, by reason", own.requests_refused.clone());
+        });
+        own
+    }
+
+    /// Counts a connection as served for as long as the answer is kept.
+    pub(super) fn serving(&self) -> Serving {
+        self.connections.inc();
+        Serving(self.connections.clone())
+    }
+
+    pub(super) fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&WithReason { reason }).inc();
+    }
+
+    pub(in crate::http) fn request_refused(&self, reason: &'static str) {
+        self.requests_refused.get_or_create(&WithReason { reason }).inc();
+    }
+}
+
+/// A connection that is served.
+pub(super) struct Serving(Gauge);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
