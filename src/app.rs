@@ -10,6 +10,7 @@ mod services;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +26,7 @@ use warp::reply::Response;
 
 use self::reload::Reload;
 use self::services::{Services, Stage};
+use crate::auth::Auth;
 use crate::cli::{Role, ServeArgs};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -72,6 +74,8 @@ struct Assembly {
     metrics: Metrics,
     /// Changes when everything that may change is to be read again.
     reloads: watch::Receiver<u64>,
+    /// How clients are known, if this process faces any.
+    auth: Option<Arc<Auth>>,
 }
 
 /// Where the gateway's route is mounted once it can be made.
@@ -103,9 +107,10 @@ impl App {
     /// Takes the address and, if asked to, starts the embedded cluster. Nothing else runs yet, and no broker is needed.
     ///
     /// # Errors
-    /// If the address is taken, a property file cannot be read, or the embedded cluster does not start.
+    /// If the address is taken, a property file or key cannot be read, or the embedded cluster does not start.
     pub async fn prepare(config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
         let node = node_id(&config.node.id)?;
+        let auth = roles.contains(&Role::Gateway).then(|| Auth::new(&config.auth)).transpose()?.map(Arc::new);
         let mut cluster = Cluster::new(&config.kafka)?;
         let embedded = match source {
             Source::Configured => None,
@@ -124,7 +129,7 @@ impl App {
             let _ = health.role(name);
         }
         let reloads = reload.requests();
-        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads };
+        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads, auth };
         Ok(Self { assembly, listener, reload, embedded })
     }
 

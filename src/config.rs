@@ -4,6 +4,7 @@
 //! wrong one with file and line. Refuses to guess. Neighbours: each room is given its own section, never the whole.
 
 pub mod folder;
+mod header;
 mod load;
 mod network;
 mod origin;
@@ -13,11 +14,12 @@ mod site;
 
 use serde::{Deserialize, Serialize};
 
+pub use header::Header;
 pub use load::{ConfigError, load};
 pub use network::Network;
 pub use sections::{
-    AuthConfig, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, LogConfig, LogFormat, NodeConfig,
-    PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig, TopicsConfig,
+    AuthConfig, AuthMode, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig,
+    LogFormat, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig, TopicsConfig,
 };
 pub use site::Site;
 

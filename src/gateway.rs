@@ -47,9 +47,9 @@ use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
 use self::shard::Shard;
 pub use self::upgrade::{Caller, Page, RefusedUpgrade};
-use crate::auth::{SecretError, Tokens};
+use crate::auth::Auth;
 use crate::clock::Clock;
-use crate::config::{AuthConfig, GatewayConfig};
+use crate::config::GatewayConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
 use crate::telemetry::Metrics;
@@ -67,8 +67,8 @@ pub struct Parts {
     pub cluster: Cluster,
     /// Its section of the configuration.
     pub config: GatewayConfig,
-    /// How tokens are verified.
-    pub auth: AuthConfig,
+    /// How clients are known.
+    pub auth: Arc<Auth>,
     /// Clients are told to come back within this time.
     pub reconnect_spread: Duration,
     /// The epoch and its partition count.
@@ -86,9 +86,6 @@ pub struct Parts {
 /// Why the gateway cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// No way to verify tokens.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
     /// librdkafka refused.
     #[error("the gateway's Kafka client failed")]
     Kafka(#[from] KafkaError),
@@ -118,7 +115,7 @@ impl GatewayError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Secret(_) | Self::Partitions { .. } => Cause::Refused,
+            Self::Partitions { .. } => Cause::Refused,
             Self::Kafka(_) | Self::PositionLost => Cause::Dependency,
             Self::Worker(error) => error.cause(),
             Self::Ended => Cause::Bug,
@@ -142,7 +139,8 @@ pub(crate) struct Shared {
     config: GatewayConfig,
     clock: Clock,
     access: Access,
-    tokens: Tokens,
+    /// Shared: `http` knows callers by it too.
+    auth: Arc<Auth>,
     epoch: Epoch,
     partitions: i32,
     node: NodeId,
@@ -167,7 +165,7 @@ impl Gateway {
     /// A gateway that does not run yet.
     ///
     /// # Errors
-    /// If no secret is configured, or a Kafka property is wrong.
+    /// If a Kafka property is wrong.
     pub fn new(parts: Parts) -> Result<Self, GatewayError> {
         let Parts { cluster, config, auth, reconnect_spread, epoch, node, clock, metrics, role } = parts;
         let shards = if config.shards == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { config.shards };
@@ -180,7 +178,7 @@ impl Gateway {
         let producer = Arc::new(Producer::new(&cluster, "gateway")?);
         let shared = Shared {
             access: Access::new(config.open_channels.clone()),
-            tokens: Tokens::new(&auth)?,
+            auth,
             epoch: epoch.epoch,
             partitions: epoch.partitions,
             node,

@@ -16,10 +16,10 @@ use tidings_core::time::Delay;
 use tokio_util::sync::CancellationToken;
 
 use super::{ALL, App, Source, signalled};
-use crate::auth::Tokens;
+use crate::auth;
 use crate::cli::DemoArgs;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{AuthMode, Config};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 use crate::telemetry::health::Health;
@@ -41,7 +41,7 @@ const SAMPLES: [(&str, &str); 5] = [
 pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let config = for_demo(config, &folder.path().join("tidings.db").display().to_string());
-    let token = Tokens::new(&config.auth)?.sign(&args.user, &[], Clock::start().now(), TOKEN_LIFETIME)?;
+    let token = auth::sign(&config.auth, &args.user, &[], (Clock::start().now(), TOKEN_LIFETIME))?;
     let topics = config.pipeline.topics.clone();
     let cluster = Cluster::new(&config.kafka)?;
     let app = App::prepare(config, &ALL, Source::Embedded).await?;
@@ -70,6 +70,8 @@ pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
 fn for_demo(mut config: Config, database: &str) -> Config {
     "127.0.0.1".clone_into(&mut config.gateway.host);
     config.gateway.console = true;
+    config.auth.mode = AuthMode::Jwt;
+    config.auth.keys.clear();
     config.auth.secret_file.clear();
     config.auth.secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     database.clone_into(&mut config.store.path);

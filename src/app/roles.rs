@@ -1,10 +1,13 @@
 //! The roles of a process: each service made from its own section and started in its stage.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tidings_core::record::meta::EpochRecord;
 
 use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
+use crate::auth::Auth;
 use crate::cli::Role;
 use crate::gateway::{self, Gateway};
 use crate::http::Door;
@@ -27,8 +30,8 @@ impl Assembly {
         if self.has(Role::Pipeline) {
             self.start_pipeline(services)?;
         }
-        if self.has(Role::Gateway) {
-            self.start_gateway(services, door, epoch)?;
+        if let Some(auth) = &self.auth {
+            self.start_gateway(services, door, epoch, auth.clone())?;
         }
         Ok(())
     }
@@ -78,11 +81,11 @@ impl Assembly {
         Ok(())
     }
 
-    fn start_gateway(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord) -> anyhow::Result<()> {
+    fn start_gateway(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord, auth: Arc<Auth>) -> anyhow::Result<()> {
         let gateway = Gateway::new(gateway::Parts {
             cluster: self.cluster.clone(),
             config: self.config.gateway.clone(),
-            auth: self.config.auth.clone(),
+            auth,
             reconnect_spread: self.config.shutdown.reconnect_spread.0,
             epoch: epoch.clone(),
             node: self.node.clone(),

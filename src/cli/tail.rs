@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 
-use crate::auth::Tokens;
+use crate::auth;
 use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::config::Config;
@@ -155,7 +155,7 @@ fn request(args: &Args, config: &Config) -> anyhow::Result<Request> {
     let mut request = url.as_str().into_client_request().with_context(|| format!("`{url}` is no WebSocket URL"))?;
     let token = match (&args.token, &args.user) {
         (Some(token), _) => token.trim().to_owned(),
-        (None, Some(user)) => Tokens::new(&config.auth)?.sign(user, &[], Clock::start().now(), Duration::from_secs(3600))?,
+        (None, Some(user)) => auth::sign(&config.auth, user, &[], (Clock::start().now(), Duration::from_secs(3600)))?,
         (None, None) => anyhow::bail!("give a `--token` or a `--user`"),
     };
     let bearer = format!("Bearer {token}").parse().context("the token holds characters that no header may have")?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tidings_core::ids::UserId;
 use tidings_core::time::Delay;
 
-use crate::auth::Tokens;
+use crate::auth;
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -29,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// If no secret is configured.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let token = Tokens::new(&config.auth)?.sign(&args.user, &args.roles, Clock::start().now(), args.expires.0)?;
+    let token = auth::sign(&config.auth, &args.user, &args.roles, (Clock::start().now(), args.expires.0))?;
     writeln!(std::io::stdout().lock(), "{token}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -305,6 +305,13 @@ mod tests {
         insta::assert_snapshot!("single_underscore", environment("TIDINGS_GATEWAY_PORT", "1").unwrap_err());
         insta::assert_snapshot!("reserved_path", refusal("[gateway]\npath = \"/metrics\"\n"));
         insta::assert_snapshot!("secret_without_quotes", refusal("[auth]\nsecret = 1234567890\n"));
+        insta::assert_snapshot!(
+            "keys",
+            refusal("[auth]\nmode = \"none\"\n[[auth.keys]]\nalgorithm = \"HS256\"\n[[auth.keys]]\nalgorithm = \"RS256\"\n")
+        );
+        insta::assert_snapshot!("algorithm", refusal("[[auth.keys]]\nalgorithm = \"none\"\n"));
+        insta::assert_snapshot!("proxy_without_peers", refusal("[auth]\nmode = \"proxy\"\n"));
+        insta::assert_snapshot!("no_network", refusal("[auth]\nproxies = [\"10.1.2.3/8\"]\n"));
         insta::assert_snapshot!("unknown_by_environment", environment("TIDINGS_GATEWAY__PROT", "1").unwrap_err());
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend.
 
-use super::ProxyProtocol;
+use super::{AuthMode, KeyAlgorithm, ProxyProtocol};
 
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
@@ -127,14 +127,45 @@ impl super::Config {
     }
 
     fn refuse_secrets(&self, refused: &mut Vec<Refused>) {
-        if !self.auth.secret.is_empty() && !self.auth.secret_file.is_empty() {
+        let auth = &self.auth;
+        if !auth.secret.is_empty() && !auth.secret_file.is_empty() {
             refused.push(("auth.secret_file", "set either `secret` or `secret_file`, not both".into()));
         }
-        if !self.auth.secret.is_empty() && self.auth.secret.len() < SECRET_BYTES {
+        if !auth.secret.is_empty() && auth.secret.len() < SECRET_BYTES {
             refused.push(("auth.secret", format!("must be at least {SECRET_BYTES} bytes: HS256 is as strong as its secret")));
         }
-        if self.auth.user_claim.is_empty() || self.auth.roles_claim.is_empty() {
+        if auth.user_claim.is_empty() || auth.roles_claim.is_empty() {
             refused.push(("auth.user_claim", "`user_claim` and `roles_claim` must name a claim".into()));
+        }
+        let place = |index: usize, message: &str| ("auth.keys", format!("entry {}: {message}", index + 1));
+        for (index, key) in auth.keys.iter().enumerate() {
+            match key.algorithm {
+                KeyAlgorithm::Hs256 if key.secret.is_empty() == key.file.is_empty() => {
+                    refused.push(place(index, "HS256 needs either `secret` or `file`"));
+                }
+                KeyAlgorithm::Rs256 | KeyAlgorithm::Es256 | KeyAlgorithm::EdDsa
+                    if key.file.is_empty() || !key.secret.is_empty() =>
+                {
+                    let message = format!("{} needs the `file` of a public key, and no `secret`", key.algorithm.name());
+                    refused.push(place(index, &message));
+                }
+                _ => {}
+            }
+        }
+        self.refuse_modes(refused);
+    }
+
+    fn refuse_modes(&self, refused: &mut Vec<Refused>) {
+        let auth = &self.auth;
+        let loopback = self.gateway.host.parse::<std::net::IpAddr>().is_ok_and(|host| host.is_loopback());
+        if auth.mode == AuthMode::None && !loopback {
+            refused.push(("auth.mode", "`none` needs `gateway.host` to be a loopback address: anybody may be anybody".into()));
+        }
+        if auth.mode == AuthMode::Proxy && auth.proxies.is_empty() {
+            refused.push(("auth.proxies", "must name the proxies whose headers count, if `mode` is `proxy`".into()));
+        }
+        if auth.user_header == auth.roles_header {
+            refused.push(("auth.roles_header", "must be another header than `user_header`".into()));
         }
     }
 

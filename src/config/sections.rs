@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::channel::Channel;
 use tidings_core::time::Delay;
 
+use super::header::Header;
 use super::network::Network;
 use super::site::Site;
 
@@ -195,23 +196,85 @@ pub enum ProxyProtocol {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "see default.toml")]
 pub struct AuthConfig {
+    pub mode: AuthMode,
     pub secret: String,
     pub secret_file: String,
+    pub keys: Vec<KeyConfig>,
+    pub audiences: Vec<String>,
+    pub issuers: Vec<String>,
     pub user_claim: String,
     pub roles_claim: String,
     pub leeway: Delay,
+    pub proxies: Vec<Network>,
+    pub user_header: Header,
+    pub roles_header: Header,
 }
 
 impl std::fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthConfig").field("secret", &HIDDEN).finish_non_exhaustive()
+        f.debug_struct("AuthConfig").field("mode", &self.mode).field("secret", &HIDDEN).finish_non_exhaustive()
     }
 }
 
 impl AuthConfig {
     pub(super) fn hide(&mut self) {
-        if !self.secret.is_empty() {
-            HIDDEN.clone_into(&mut self.secret);
+        let secrets = std::iter::once(&mut self.secret).chain(self.keys.iter_mut().map(|key| &mut key.secret));
+        secrets.filter(|secret| !secret.is_empty()).for_each(|secret| HIDDEN.clone_into(secret));
+    }
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// By a token.
+    Jwt,
+    /// By headers of a proxy that has authenticated them.
+    Proxy,
+    /// Not at all.
+    None,
+}
+
+/// One of `[[auth.keys]]`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct KeyConfig {
+    #[serde(default)]
+    pub kid: String,
+    pub algorithm: KeyAlgorithm,
+    #[serde(default)]
+    pub file: String,
+    #[serde(default)]
+    pub secret: String,
+}
+
+/// What a key is used for, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyAlgorithm {
+    /// RSA with SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// HMAC with SHA-256.
+    #[serde(rename = "HS256")]
+    Hs256,
+}
+
+impl KeyAlgorithm {
+    /// The name as it stands in a token's header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Hs256 => "HS256",
         }
     }
 }

@@ -123,7 +123,7 @@ impl Line {
             device,
             mode,
             channels: own_channels(&identity),
-            ends_at: identity.ends_at,
+            ends_at: identity.expiry.map(|expiry| expiry.ends_at),
             address: self.caller.address,
             since: self.shared.clock.now(),
             joined,

@@ -51,7 +51,8 @@ pub(super) struct Join {
     pub(super) device: DeviceId,
     pub(super) mode: AckMode,
     pub(super) channels: Vec<Channel>,
-    pub(super) ends_at: Timestamp,
+    /// When the client's proof ends, if it does.
+    pub(super) ends_at: Option<Timestamp>,
     pub(super) address: IpAddr,
     pub(super) since: Timestamp,
     /// Told the connection's number within the shard.

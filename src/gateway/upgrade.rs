@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -28,7 +27,7 @@ use super::connection::{Admitted, Line};
 use super::inlet::AckMode;
 use super::metrics::RefusedLabels;
 use super::{Phase, Shared};
-use crate::auth::Identity;
+use crate::auth::{Presented, Unidentified};
 
 const KEY_BYTES: usize = 24;
 
@@ -130,7 +129,6 @@ impl RefusedUpgrade {
 /// What the query says. Unknown parameters are ignored; `locale` is accepted for later.
 #[derive(Default)]
 struct Parameters {
-    token: Option<String>,
     user: Option<String>,
     device: Option<DeviceId>,
     mode: Option<AckMode>,
@@ -184,7 +182,8 @@ fn accept(
         return Err(RefusedUpgrade::NotOpen { why: "the process is draining" });
     }
     let (upgrade, caller) = socket.ok_or(RefusedUpgrade::NotWebSocket)?;
-    let admitted = admit(shared, parameters, headers);
+    let presented = Presented { headers, query, peer: caller.peer };
+    let admitted = admit(shared, parameters, &presented);
     let line = shared.clone();
     // What happens once is boxed, so that an idle connection's task holds only what it needs while idle.
     shared.connections.spawn(async move {
@@ -221,7 +220,6 @@ fn read_parameters(query: &str) -> Result<Parameters, RefusedUpgrade> {
     let mut parameters = Parameters::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
-            "token" => parameters.token = Some(value.into_owned()),
             "userId" => parameters.user = Some(value.into_owned()),
             "deviceId" => {
                 let refused = RefusedUpgrade::Parameter { name: "deviceId", allowed: "must be 1 to 64 bytes of printable text" };
@@ -241,13 +239,11 @@ fn read_parameters(query: &str) -> Result<Parameters, RefusedUpgrade> {
 }
 
 /// Who comes in, or the code that the connection is closed with.
-fn admit(shared: &Shared, parameters: Parameters, headers: &HeaderMap) -> Result<Box<Admitted>, CloseCode> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-    });
-    let token = parameters.token.or(bearer).filter(|token| !token.is_empty()).ok_or(CloseCode::MissingCredentials)?;
-    let identity: Identity = shared.tokens.verify(&token, shared.clock.now()).map_err(|_| CloseCode::InvalidToken)?;
+fn admit(shared: &Shared, parameters: Parameters, presented: &Presented<'_>) -> Result<Box<Admitted>, CloseCode> {
+    let identity = shared.auth.identify(presented, shared.clock.now()).map_err(|unidentified| match unidentified {
+        Unidentified::Missing | Unidentified::Peer | Unidentified::Host => CloseCode::MissingCredentials,
+        Unidentified::Token(_) | Unidentified::Header { .. } | Unidentified::User => CloseCode::InvalidToken,
+    })?;
     if parameters.user.is_some_and(|user| user.parse::<UserId>().ok().as_ref() != Some(&identity.user)) {
         return Err(CloseCode::UserMismatch);
     }

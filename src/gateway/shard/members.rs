@@ -22,7 +22,8 @@ pub(super) struct Member {
     /// Its device's number.
     pub(super) device: u32,
     pub(super) mode: AckMode,
-    pub(super) ends_at: Timestamp,
+    /// When the client's proof ends, if it does.
+    pub(super) ends_at: Option<Timestamp>,
     pub(super) connection: ConnectionId,
     pub(super) address: IpAddr,
     pub(super) since: Timestamp,

@@ -83,7 +83,7 @@ fn wait_ms(written: usize, until_sweep_ms: u64) -> u64 {
 fn ended(member: &Member, limits: &Limits, now: Moment) -> Option<CloseCode> {
     let pulse = member.outbox.pulse();
     let passed = |since_ms: u64, limit_ms: u64| since_ms > 0 && now.ms.saturating_sub(since_ms) >= limit_ms;
-    if member.ends_at <= now.wall {
+    if member.ends_at.is_some_and(|ends_at| ends_at <= now.wall) {
         Some(CloseCode::InvalidToken)
     } else if passed(pulse.waiting_ms.load(Ordering::Relaxed), limits.write_ms) {
         Some(CloseCode::SlowConsumer)
