@@ -228,7 +228,7 @@ impl Assembly {
 fn embedded_topics(config: &Config) -> Vec<(String, i32)> {
     let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier);
     let own = plan.topics(0).into_iter().map(|topic| (topic.name, topic.partitions));
-    own.chain(plan.sources().iter().map(|topic| (topic.clone(), EMBEDDED_PARTITIONS))).collect()
+    own.chain(plan.named_sources().map(|topic| (topic.to_owned(), EMBEDDED_PARTITIONS))).collect()
 }
 
 async fn signalled() {

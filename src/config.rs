@@ -8,6 +8,7 @@ mod header;
 mod load;
 mod network;
 mod origin;
+mod pattern;
 mod ranges;
 pub mod sections;
 mod site;
@@ -17,9 +18,11 @@ use serde::{Deserialize, Serialize};
 pub use header::Header;
 pub use load::{ConfigError, load};
 pub use network::Network;
+pub use pattern::TopicPattern;
 pub use sections::{
     AuthConfig, AuthMode, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig,
-    LogFormat, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig, TopicsConfig,
+    LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig,
+    TopicsConfig,
 };
 pub use site::Site;
 

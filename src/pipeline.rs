@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::PipelineConfig;
+use crate::config::{PipelineConfig, TopicPattern};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
@@ -110,7 +110,8 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let numbers = dispatch::Meters::default();
     parts.metrics.register(SERVICE, |registry| numbers.register(registry));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
-    let topics = parts.config.topics.iter().map(String::as_str).collect::<Vec<_>>();
+    let topics = parts.config.topics.iter().map(TopicPattern::subscription).collect::<Vec<_>>();
+    let topics = topics.iter().map(String::as_str).collect::<Vec<_>>();
     let consumer = Consumer::join(&parts.cluster, SERVICE, &topics).map_err(PipelineError::Client)?;
 
     let Answers { sender, receiver } = dispatch::answers();
@@ -132,6 +133,8 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let plan = Plan {
         topics: parts.config.topics.clone(),
         start: parts.config.start,
+        starts: Vec::new(),
+        lost_records: parts.config.lost_records,
         commit_interval: parts.config.commit_interval.0,
         drain_timeout: parts.drain_timeout,
     };

@@ -19,7 +19,7 @@ use super::{ALL, App, Source, signalled};
 use crate::auth;
 use crate::cli::DemoArgs;
 use crate::clock::Clock;
-use crate::config::{AuthMode, Config};
+use crate::config::{AuthMode, Config, TopicPattern};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 use crate::telemetry::health::Health;
@@ -120,10 +120,10 @@ impl Ticket for Told {
 }
 
 /// Produces the samples in turn, for ever.
-async fn produce_samples(cluster: Cluster, topics: &[String], args: &DemoArgs) -> anyhow::Result<()> {
+async fn produce_samples(cluster: Cluster, topics: &[TopicPattern], args: &DemoArgs) -> anyhow::Result<()> {
     let producer = Producer::<Told>::new(&cluster, "demo")?;
     let (told, answers) = mpsc::channel();
-    let samples = SAMPLES.iter().filter(|(topic, _)| topics.iter().any(|configured| configured == topic));
+    let samples = SAMPLES.iter().filter(|(topic, _)| topics.iter().any(|pattern| pattern.matches(topic)));
     let samples = samples.collect::<Vec<_>>();
     anyhow::ensure!(!samples.is_empty(), "`pipeline.topics` names none of the samples' topics");
     for (number, (topic, kind)) in samples.into_iter().cycle().enumerate() {

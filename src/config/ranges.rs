@@ -3,11 +3,15 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend.
 
+use super::pattern::is_topic_byte;
 use super::{AuthMode, KeyAlgorithm, ProxyProtocol};
 
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
 
+/// Topics of tidings' own, of this release and of those to come, without their prefix. The rungs are in the ladder.
+const OWN_TOPICS: [&str; 10] =
+    ["notifications", "requests", "cursors", "receipts", "undelivered", "dlq", "signals", "audit", "meta", "retry.30s"];
 const SECRET_BYTES: usize = 32;
 /// The least that hyper reads a request's header with.
 const HEADER_BYTES: usize = 8192;
@@ -41,17 +45,7 @@ impl super::Config {
         if !(1..=200).contains(&prefix.len()) || !prefix.bytes().all(is_topic_byte) {
             refused.push(("kafka.topic_prefix", "must be 1 to 200 letters, digits, `.`, `_` and `-`".into()));
         }
-        let topic_fine = |topic: &String| !topic.is_empty() && topic.len() <= 249 && topic.bytes().all(is_topic_byte);
-        if self.pipeline.topics.is_empty() || !self.pipeline.topics.iter().all(topic_fine) {
-            refused.push((
-                "pipeline.topics",
-                "must be at least one name of letters, digits, `.`, `_` and `-`, each at most 249".into(),
-            ));
-        }
-        let own = |topic: &&String| !prefix.is_empty() && topic.starts_with(prefix);
-        if let Some(topic) = self.pipeline.topics.iter().find(own) {
-            refused.push(("pipeline.topics", format!("`{topic}` is a topic of tidings' own; name only domain topics")));
-        }
+        self.refuse_topics(refused);
         if self.gateway.host.parse::<std::net::IpAddr>().is_err() {
             refused.push(("gateway.host", "must be an address such as `0.0.0.0`, `127.0.0.1` or `::`".into()));
         }
@@ -61,6 +55,24 @@ impl super::Config {
         }
         if RESERVED_PATHS.contains(&self.gateway.path.as_str()) {
             refused.push(("gateway.path", format!("must not be one of {}", RESERVED_PATHS.join(", "))));
+        }
+    }
+
+    fn refuse_topics(&self, refused: &mut Vec<Refused>) {
+        if self.pipeline.topics.is_empty() {
+            refused.push(("pipeline.topics", "must name at least one topic".into()));
+        }
+        let prefix = self.kafka.topic_prefix.as_str();
+        let rungs = self.courier.ladder.iter().map(|rung| format!("retry.{rung}"));
+        let own = OWN_TOPICS.iter().map(|name| (*name).to_owned()).chain(rungs).map(|name| format!("{prefix}{name}"));
+        let own = own.collect::<Vec<_>>();
+        for pattern in &self.pipeline.topics {
+            let meant = own.iter().find(|topic| pattern.matches(topic));
+            let named = pattern.name().is_some_and(|name| name.starts_with(prefix));
+            if let Some(topic) = meant.map(String::as_str).or(pattern.name().filter(|_| named)) {
+                let message = format!("`{pattern}` means `{topic}`, a topic of tidings' own; name only domain topics");
+                refused.push(("pipeline.topics", message));
+            }
         }
     }
 
@@ -191,8 +203,4 @@ impl super::Config {
 
 fn is_address((host, port): (&str, &str)) -> bool {
     !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-fn is_topic_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }

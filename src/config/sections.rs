@@ -11,6 +11,7 @@ use tidings_core::time::Delay;
 
 use super::header::Header;
 use super::network::Network;
+use super::pattern::TopicPattern;
 use super::site::Site;
 
 const HIDDEN: &str = "(hidden)";
@@ -107,8 +108,9 @@ pub struct TopicsConfig {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "see default.toml")]
 pub struct PipelineConfig {
-    pub topics: Vec<String>,
+    pub topics: Vec<TopicPattern>,
     pub start: Start,
+    pub lost_records: LostRecords,
     pub rules: String,
     pub workers: NonZeroUsize,
     pub queue_records: NonZeroUsize,
@@ -124,6 +126,16 @@ pub enum Start {
     End,
     /// At its first record.
     Beginning,
+}
+
+/// What becomes of a partition of which records are gone that were never read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LostRecords {
+    /// It is not read until an operator decides.
+    Stop,
+    /// The range is recorded in `dlq`, and it is read on behind it.
+    Skip,
 }
 
 /// `[gateway]`.

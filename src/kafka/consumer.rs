@@ -197,6 +197,15 @@ impl Consumer {
         self.inner.fetch_watermarks(&partition.topic, partition.number, wait)
     }
 
+    /// The names of all topics that the brokers show us.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn topics(&self, wait: Duration) -> Result<Vec<String>, KafkaError> {
+        let metadata = self.inner.fetch_metadata(None, wait)?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
     /// How many partitions a topic has.
     ///
     /// # Errors

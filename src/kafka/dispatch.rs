@@ -4,6 +4,7 @@
 //! workers do: they answer each record once. Full queue of a worker: polling waits a moment, then its partitions are paused
 //! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
 
+mod gaps;
 mod handover;
 mod holdings;
 mod lanes;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::consumer::Consumer;
 use super::producer::ProduceError;
 use crate::clock::Clock;
-use crate::config::Start;
+use crate::config::{LostRecords, Start, TopicPattern};
 use crate::telemetry::health::Role;
 
 use handover::Arriving;
@@ -43,13 +44,26 @@ const HEADER_BYTES: usize = 512;
 /// Answers that may wait for the polling thread.
 const ANSWERS: usize = 8192;
 
+/// Records that were gone from a partition before they were read.
+#[derive(Debug)]
+pub struct Lost {
+    /// Stands for all of them, with the offset of the first; done once the range is recorded.
+    pub source: Source,
+    /// The offset of the last.
+    pub last: i64,
+}
+
 /// What is read, and how.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The topics, by name.
-    pub topics: Vec<String>,
+    /// The topics.
+    pub topics: Vec<TopicPattern>,
     /// Where a topic begins that the group has never read.
     pub start: Start,
+    /// The same for single topics. The first that matches counts.
+    pub starts: Vec<(TopicPattern, Start)>,
+    /// What becomes of a partition of which records are gone.
+    pub lost_records: LostRecords,
     /// How often what is done is committed.
     pub commit_interval: Duration,
     /// What was read is finished within this time when partitions go; at the end, so that the last commit fits in too.
@@ -57,6 +71,10 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn start_of(&self, topic: &str) -> Start {
+        self.starts.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(self.start, |(_, start)| *start)
+    }
+
     /// The part of the drain's time that is kept for the last commit and our leaving.
     fn leave_limit(&self) -> Duration {
         (self.drain_timeout / 4).min(LEAVE_LIMIT)
@@ -94,6 +112,11 @@ impl Source {
         }
     }
 
+    /// Stands for records that are gone, from `offset` on; `claim` is for the last of them.
+    fn missing(lease: Arc<Lease>, claim: Claim, offset: i64, found_at: Timestamp) -> Self {
+        Self { lease, claim, offset, timestamp: found_at, key: None, value: None, headers: None }
+    }
+
     /// What it holds, in bytes: its key and value, and an allowance for each header.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -121,6 +144,8 @@ pub struct Done {
 pub enum Task<A> {
     /// A record, for the first time.
     New(Source),
+    /// Records that are gone.
+    Lost(Lost),
     /// What the worker, or the producer in its name, asked for with [`Answer::Again`].
     Again(A),
 }
@@ -186,6 +211,8 @@ pub struct Dispatch<A> {
     arriving: Option<Arriving>,
     /// When to look which partition's position is out of range.
     range_check_due: Option<Duration>,
+    /// When to ask again where partitions begin of which nobody has said it yet.
+    unsaid_due: Option<Duration>,
 }
 
 impl<A> Dispatch<A> {
@@ -199,9 +226,10 @@ impl<A> Dispatch<A> {
             lanes: Lanes::new(queues),
             answers,
             commit_due: plan.commit_interval,
-            standing: Standing::new(tell.role, plan.topics.clone()),
+            standing: Standing::new(tell.role, &plan.topics),
             arriving: None,
             range_check_due: None,
+            unsaid_due: None,
             plan,
         }
     }

@@ -5,6 +5,7 @@
 
 mod epoch;
 mod plan;
+mod sources;
 
 use std::time::Duration;
 
@@ -78,7 +79,7 @@ pub enum Made {
 /// If the brokers do not answer or refuse, or what is there is not as it must be.
 pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Vec<(Topic, Made)>, TopicsError> {
     let admin = admin(cluster)?;
-    let topics = plan.topics(largest_source_bytes(&admin, plan).await?);
+    let topics = plan.topics(sources::largest_bytes(cluster, &admin, plan).await?);
     let report = make(&admin, plan, topics).await?;
     // Brokers learn of new topics one after the other, so for a moment the answers may differ.
     let fresh = report.iter().any(|(_, made)| *made == Made::Created);
@@ -92,13 +93,13 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
     Ok(report)
 }
 
-/// Makes the domain topics that are not there, for trying things: with as many partitions as tidings' own.
+/// Makes the domain topics that are named and not there, for trying things: with as many partitions as tidings' own.
 ///
 /// # Errors
 /// If the brokers do not answer or refuse.
 pub async fn create_domain(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {
-    let topic = |name: &String| Topic { name: name.clone(), partitions: plan.partitions(), settings: Vec::new() };
-    make(&admin(cluster)?, plan, plan.sources().iter().map(topic).collect()).await
+    let topic = |name: &str| Topic { name: name.to_owned(), partitions: plan.partitions(), settings: Vec::new() };
+    make(&admin(cluster)?, plan, plan.named_sources().map(topic).collect()).await
 }
 
 async fn make(admin: &AdminClient<Quiet>, plan: &Plan, topics: Vec<Topic>) -> Result<Vec<(Topic, Made)>, TopicsError> {
@@ -142,7 +143,7 @@ pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, Topics
         return Err(TopicsError::Wrong(wrong));
     }
     if cluster.flavour() == Flavour::Brokers {
-        check_settings(&admin(cluster)?, plan).await?;
+        check_settings(cluster, plan).await?;
     }
     let meta = cluster.names().meta();
     let epoch = epoch::read(cluster)
@@ -159,26 +160,17 @@ pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, Topics
     Ok(epoch)
 }
 
-async fn check_settings(admin: &AdminClient<Quiet>, plan: &Plan) -> Result<(), TopicsError> {
-    let topics = plan.topics(largest_source_bytes(admin, plan).await?);
+async fn check_settings(cluster: &Cluster, plan: &Plan) -> Result<(), TopicsError> {
+    let admin = admin(cluster)?;
+    let topics = plan.topics(sources::largest_bytes(cluster, &admin, plan).await?);
     let names = topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>();
     let mut wrong = Vec::new();
-    for (topic, found) in topics.iter().zip(settings(admin, &names).await?) {
+    for (topic, found) in topics.iter().zip(settings(&admin, &names).await?) {
         for problem in found.map(|found| topic.departures(&found)).unwrap_or_default() {
             wrong.push(format!("topic {}: {problem}", topic.name));
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(TopicsError::Wrong(wrong)) }
-}
-
-/// The largest `max.message.bytes` of the domain topics that are there; what cannot be asked counts as the brokers' default.
-async fn largest_source_bytes(admin: &AdminClient<Quiet>, plan: &Plan) -> Result<i64, TopicsError> {
-    let sources = plan.sources().iter().map(String::as_str).collect::<Vec<_>>();
-    let limits = settings(admin, &sources).await?.into_iter().flatten().filter_map(|found| {
-        let entry = found.into_iter().find(|entry| entry.name == "max.message.bytes")?;
-        entry.value?.parse::<i64>().ok()
-    });
-    Ok(limits.max().unwrap_or(plan::DEFAULT_MESSAGE_BYTES))
 }
 
 /// The settings of each topic; none for one that may not be asked about or is not there.

@@ -8,7 +8,7 @@ use tidings_core::event::SourceRecord;
 use tidings_core::fate::Cause;
 use tidings_core::rules::{Burial, Verdict, decide};
 
-use crate::kafka::dispatch::{Source, Task};
+use crate::kafka::dispatch::{Lost, Source, Task};
 
 use super::flight::Again;
 use super::meters::{Meters, Tally};
@@ -32,6 +32,7 @@ impl Worker {
         for task in queue {
             match task {
                 Task::New(source) => self.decide(source),
+                Task::Lost(lost) => self.lost(lost),
                 Task::Again(again) => {
                     if let Some(class) = self.publisher.again(&again) {
                         self.buried(&again.flight.source, class);
@@ -74,6 +75,11 @@ impl Worker {
             }
             Verdict::Bury(burial) => self.bury(source, burial),
         }
+    }
+
+    fn lost(&mut self, Lost { source, last }: Lost) {
+        let message = format!("retention removed offsets {} to {last} before they were read", source.offset);
+        self.bury(source, Burial::new("read", Cause::Refused, "records_lost", message));
     }
 
     fn bury(&mut self, source: Source, burial: Burial) {

@@ -16,3 +16,4 @@ mod pipeline;
 mod poison;
 mod prefix;
 mod reload;
+mod topics;

@@ -86,7 +86,7 @@ async fn a_compacted_topic_is_read_over_its_holes() {
     ];
     world.log.create(&topic, 1, &settings).await;
     let mut world = world;
-    world.config.pipeline.topics.push(topic.clone());
+    world.config.pipeline.topics.push(topic.parse().unwrap());
     for round in 0..4 {
         for key in 0..5 {
             let value = payment(&format!("{round}-{key}"), "alice").to_string();
@@ -153,11 +153,11 @@ async fn a_topic_that_appears_after_the_start_is_read_from_its_first_record() {
     let world = World::with(|config| {
         config.pipeline.start = Start::End;
         let late = format!("{}-late", config.pipeline.topics[0]);
-        config.pipeline.topics.push(late);
+        config.pipeline.topics.push(late.parse().unwrap());
         config.kafka.properties.insert("topic.metadata.refresh.interval.ms".into(), Scalar::Number(500));
     })
     .await;
-    let topic = world.config.pipeline.topics[1].clone();
+    let topic = world.config.pipeline.topics[1].to_string();
     let running = world.start_unready(&[Role::Pipeline]).await;
     eventually("the topic that is there is taken up", async || {
         let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;

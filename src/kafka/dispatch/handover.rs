@@ -1,22 +1,22 @@
 //! Handing partitions over: taken up, given back, lost, and all of them at the end.
 //!
 //! Owns: the order of it. Up: ask where to begin, read. Back: finish, fence, commit, give back. Lost: fence, give back.
-//! Refuses to skip records that are gone: their partition stays ours and is not read. Neighbour: `dispatch`.
+//! Neighbours: `start` has the policy of beginnings, `gaps` what happens where records are gone.
 
 use std::time::Duration;
 
-use super::start::{self, Beginning};
+use rdkafka::error::KafkaError;
+
+use super::holdings::Stop;
+use super::start::{self, Beginning, Policy};
 use super::{Dispatch, DispatchError};
 use crate::config::Start;
 use crate::kafka::consumer::{Consumer, Partition};
 
 /// How long to wait before the brokers are asked again.
-const BACKOFF: Duration = Duration::from_secs(1);
-
-const GONE: &str = "are gone from the topic (its retention removed them before they were read). To go on behind them, stop \
-                    tidings, move the group with `kafka-consumer-groups --reset-offsets --to-earliest`, and start it again";
-const AHEAD: &str = "(the topic was made anew, or its leader lost records). To go on, stop tidings, move the group with \
-                     `kafka-consumer-groups --reset-offsets`, and start it again";
+pub(super) const BACKOFF: Duration = Duration::from_secs(1);
+/// How often it is asked whether somebody has said where a topic begins.
+const UNSAID_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Partitions that the group gave us and that are not read yet. The group waits.
 pub(super) struct Arriving {
@@ -38,8 +38,7 @@ impl<A> Dispatch<A> {
     /// Begins to read what the group gave us, once the brokers have said where. The group waits for it.
     pub(super) fn arrive(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
         let Some(arriving) = self.arriving.take() else { return Ok(()) };
-        let start = |topic: &str| if self.standing.was_missing(topic) { Start::Beginning } else { self.plan.start };
-        let beginnings = match start::beginnings(consumer, &arriving.partitions, start) {
+        let beginnings = match self.beginnings(consumer, &arriving.partitions) {
             Ok(beginnings) => beginnings,
             Err(error) => {
                 self.standing.waiting(format!("the brokers do not say where to begin ({error}); trying again"), now);
@@ -49,17 +48,8 @@ impl<A> Dispatch<A> {
         };
         let (mut starts, mut read, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, beginning) in beginnings {
-            let lane = self.lanes.of(&partition);
-            let (Beginning::At(offset) | Beginning::Gone { to: offset, .. }) = beginning;
-            let held = self.holdings.take_up(partition.clone(), lane, offset);
-            starts.push((partition.clone(), offset));
-            if let Beginning::Gone { from, to } = beginning {
-                let why = format!("partition {partition} is not read: offsets {from} to {} {GONE}", to - 1);
-                held.unreadable = Some(why.clone());
-                self.standing.unreadable(partition.clone(), why);
-            }
-            let paused = held.unreadable.is_some() || self.lanes.is_paused(lane);
-            if paused { held_back.push(partition) } else { read.push(partition) }
+            starts.push((partition.clone(), self.take_up(&partition, beginning)?));
+            if self.is_read(&partition) { read.push(partition) } else { held_back.push(partition) }
         }
         consumer.start_reading(&starts)?;
         // librdkafka remembers what was paused when a partition was here before.
@@ -69,6 +59,73 @@ impl<A> Dispatch<A> {
         self.standing.well();
         self.standing.joined();
         self.measure();
+        Ok(())
+    }
+
+    fn beginnings(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Vec<(Partition, Beginning)>, KafkaError> {
+        let start = |topic: &str| if self.standing.was_missing(topic) { Start::Beginning } else { self.plan.start_of(topic) };
+        start::beginnings(consumer, partitions, &Policy { topics: &self.plan.topics, start: &start })
+    }
+
+    /// Notes a partition as ours. Gives the offset to begin at, which means nothing if it is not read.
+    fn take_up(&mut self, partition: &Partition, beginning: Beginning) -> Result<i64, DispatchError> {
+        let lane = self.lanes.of(partition);
+        match beginning {
+            Beginning::At(offset) => {
+                self.holdings.take_up(partition.clone(), lane, offset);
+                Ok(offset)
+            }
+            Beginning::Gone { from, to } => {
+                self.holdings.take_up(partition.clone(), lane, from);
+                self.lost(partition, from, to)?;
+                Ok(to)
+            }
+            Beginning::Unsaid { low } => {
+                self.holdings.take_up(partition.clone(), lane, low).stop = Some(Stop::Unsaid);
+                let why = format!("{partition} waits for the member that is to say where its topic begins");
+                self.standing.stopped(partition.clone(), why);
+                self.unsaid_due = Some(self.clock.elapsed() + UNSAID_INTERVAL);
+                Ok(low)
+            }
+        }
+    }
+
+    /// Whether a partition of ours is to be fetched now.
+    fn is_read(&mut self, partition: &Partition) -> bool {
+        let held = self.holdings.find(&partition.topic, partition.number).map(|held| (held.stop, held.lease.lane()));
+        held.is_some_and(|(stop, lane)| stop.is_none() && !self.lanes.is_paused(lane))
+    }
+
+    /// Begins with partitions of which another member has said by now where they begin.
+    pub(super) fn begin_unsaid(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
+        self.unsaid_due = Some(now + UNSAID_INTERVAL);
+        let beginnings = match self.beginnings(consumer, &self.holdings.stopped(Stop::Unsaid)) {
+            Ok(beginnings) => beginnings,
+            Err(error) => {
+                tracing::debug!(%error, "the brokers do not say where to begin; asking again");
+                return Ok(());
+            }
+        };
+        let mut left = false;
+        for (partition, beginning) in beginnings {
+            let (Beginning::At(to) | Beginning::Gone { to, .. }) = beginning else {
+                left = true;
+                continue;
+            };
+            if let Err(error) = consumer.seek(&[(partition.clone(), to)], BACKOFF) {
+                tracing::debug!(%partition, %error, "not at its beginning yet; trying again");
+                left = true;
+                continue;
+            }
+            self.standing.no_longer_stopped(&partition);
+            self.take_up(&partition, beginning)?;
+            if self.is_read(&partition) {
+                consumer.resume(&[partition])?;
+            }
+        }
+        if !left {
+            self.unsaid_due = None;
+        }
         Ok(())
     }
 
@@ -95,7 +152,7 @@ impl<A> Dispatch<A> {
     fn give_up(&mut self, consumer: &Consumer, gone: &[Partition]) -> Result<(), DispatchError> {
         for partition in gone {
             self.holdings.give_up(partition);
-            self.standing.given_up(partition);
+            self.standing.no_longer_stopped(partition);
         }
         consumer.stop_reading(gone)?;
         tracing::info!(partitions = gone.len(), held = self.holdings.partitions().len(), "partitions given back");
@@ -139,53 +196,6 @@ impl<A> Dispatch<A> {
         self.holdings.passed(&consumer.positions()?);
         self.fence(&all);
         self.commit(consumer);
-        self.measure();
-        Ok(())
-    }
-
-    /// Finds the partitions whose position lies outside their log, and stops reading them.
-    pub(super) fn check_ranges(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
-        let mut found = Vec::new();
-        let mut fine = Vec::new();
-        for held in self.holdings.iter().filter(|held| held.unreadable.is_none()) {
-            let (partition, position) = (held.lease.partition().clone(), held.tracker.position());
-            match consumer.watermarks(&partition, BACKOFF) {
-                Ok((low, _)) if position < low => {
-                    found.push((
-                        partition.clone(),
-                        format!("partition {partition} is not read on: offsets {position} to {} {GONE}", low - 1),
-                    ));
-                }
-                Ok((_, high)) if position > high => {
-                    found.push((
-                        partition.clone(),
-                        format!("partition {partition} is not read on: its log ends at offset {high}, before {position} {AHEAD}"),
-                    ));
-                }
-                Ok(_) => fine.push((partition, position)),
-                Err(error) => {
-                    self.standing.waiting(format!("the brokers do not say where logs begin ({error}); trying again"), now);
-                    self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
-                    return Ok(());
-                }
-            }
-        }
-        self.range_check_due = None;
-        if found.is_empty() && !fine.is_empty() {
-            // librdkafka stopped one of these; a seek sets it going.
-            if let Err(error) = consumer.seek(&fine, BACKOFF) {
-                tracing::warn!(%error, "a partition could not be set going; it is tried again");
-                self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
-            }
-            return Ok(());
-        }
-        for (partition, why) in found {
-            consumer.pause(std::slice::from_ref(&partition))?;
-            if let Some(held) = self.holdings.find(&partition.topic, partition.number) {
-                held.unreadable = Some(why.clone());
-            }
-            self.standing.unreadable(partition, why);
-        }
         self.measure();
         Ok(())
     }

@@ -49,14 +49,22 @@ pub(super) struct Spot {
     pub(super) claim: Claim,
 }
 
+/// Why a partition that the group gave us is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Records of it are gone.
+    Gone,
+    /// Nobody has said yet where it begins.
+    Unsaid,
+}
+
 /// A partition that the group gave us.
 pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     pub(super) tracker: Tracker,
     /// What was last sent to be committed.
     sent: Option<i64>,
-    /// Why it is not read, if it is not.
-    pub(super) unreadable: Option<String>,
+    pub(super) stop: Option<Stop>,
 }
 
 impl Held {
@@ -94,7 +102,7 @@ impl Holdings {
         self.index.entry(Arc::clone(&partition.topic)).or_default().insert(partition.number, place);
         let tracker = Tracker::new(Generation(self.generation), start);
         let lease = Arc::new(Lease { partition, place, lane, over: AtomicBool::new(false) });
-        self.places[place].insert(Held { lease, tracker, sent: None, unreadable: None })
+        self.places[place].insert(Held { lease, tracker, sent: None, stop: None })
     }
 
     /// Ends a partition's stay: what comes late of it is ignored.
@@ -126,7 +134,7 @@ impl Holdings {
     pub(super) fn passed(&mut self, positions: &[(Partition, i64)]) {
         for (partition, position) in positions {
             let held = self.find(&partition.topic, partition.number);
-            if let Some(held) = held.filter(|held| held.unreadable.is_none() && !held.lease.is_over()) {
+            if let Some(held) = held.filter(|held| held.stop.is_none() && !held.lease.is_over()) {
                 held.tracker.passed(*position);
             }
         }
@@ -143,8 +151,13 @@ impl Holdings {
 
     /// The partitions that a worker's records come from and that can be read.
     pub(super) fn of_lane(&self, lane: usize) -> Vec<Partition> {
-        let readable = |held: &&Held| held.lease.lane == lane && held.unreadable.is_none();
+        let readable = |held: &&Held| held.lease.lane == lane && held.stop.is_none();
         self.iter().filter(readable).map(|held| held.lease.partition.clone()).collect()
+    }
+
+    /// The partitions that are not read, for this reason.
+    pub(super) fn stopped(&self, stop: Stop) -> Vec<Partition> {
+        self.iter().filter(|held| held.stop == Some(stop)).map(|held| held.lease.partition.clone()).collect()
     }
 
     pub(super) fn partitions(&self) -> Vec<Partition> {

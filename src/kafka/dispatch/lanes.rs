@@ -130,7 +130,7 @@ mod tests {
     fn numbers(received: &crossbeam_channel::Receiver<Task<u32>>) -> Vec<u32> {
         let number = |task| match task {
             Task::Again(number) => number,
-            Task::New(_) => panic!("only numbers were given"),
+            Task::New(_) | Task::Lost(_) => panic!("only numbers were given"),
         };
         received.try_iter().map(number).collect()
     }

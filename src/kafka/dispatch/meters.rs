@@ -11,6 +11,7 @@ pub struct Meters {
     pub(super) paused: Gauge,
     pub(super) unreadable: Gauge,
     pub(super) commits: Counter,
+    pub(super) lost: Counter,
 }
 
 impl Meters {
@@ -19,6 +20,7 @@ impl Meters {
         registry.register("in_flight", "Records handed to workers and not done yet", self.in_flight.clone());
         registry.register("paused", "Partitions paused because their worker has no room", self.paused.clone());
         registry.register("unreadable", "Partitions not read because records of them are gone", self.unreadable.clone());
+        registry.register("lost_records", "Offsets that were gone from a topic before they were read", self.lost.clone());
         registry.register("commits", "Commits sent with news", self.commits.clone());
     }
 }

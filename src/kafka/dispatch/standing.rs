@@ -10,12 +10,15 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::config::TopicPattern;
 use crate::kafka::consumer::{Consumer, Partition};
 use crate::telemetry::health::Role;
 
 /// How often a trouble is looked at again, and how long the brokers may take to answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// The most partitions that are named with a reason.
+const REASONS: usize = 8;
 
 /// What keeps records from coming.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,30 +49,37 @@ impl fmt::Display for Trouble {
 /// What is known of the reading.
 pub(super) struct Standing {
     role: Role,
-    topics: Vec<String>,
+    /// The topics that are read by their name.
+    names: Vec<String>,
+    /// Whether topics are read by expressions.
+    expressions: bool,
     /// Topics that were missing at some time since we began: what they hold came after that.
     late: BTreeSet<String>,
+    /// All topics that were there when we began, if any are read by expressions.
+    early: BTreeSet<String>,
     joined: bool,
     trouble: Option<Trouble>,
     probe_due: Option<Duration>,
     /// When to look which topics are missing at the beginning, until the brokers have said so.
     survey_due: Option<Duration>,
-    unreadable: BTreeMap<Partition, String>,
+    /// Why some partitions are not read.
+    stopped: BTreeMap<Partition, String>,
 }
 
 impl Standing {
-    pub(super) fn new(role: Role, mut topics: Vec<String>) -> Self {
-        // A pattern is not the name of a topic that could be asked for.
-        topics.retain(|topic| !topic.starts_with('^'));
+    pub(super) fn new(role: Role, topics: &[TopicPattern]) -> Self {
+        let names = topics.iter().filter_map(TopicPattern::name).map(str::to_owned).collect::<Vec<_>>();
         let standing = Self {
             role,
-            topics,
+            expressions: names.len() < topics.len(),
+            names,
             late: BTreeSet::new(),
+            early: BTreeSet::new(),
             joined: false,
             trouble: None,
             probe_due: None,
             survey_due: Some(Duration::ZERO),
-            unreadable: BTreeMap::new(),
+            stopped: BTreeMap::new(),
         };
         standing.tell();
         standing
@@ -137,7 +147,10 @@ impl Standing {
             return Ok(());
         }
         self.survey_due = Some(now + PROBE_INTERVAL);
-        let missing = consumer.missing(&self.topics, PROBE_WAIT)?;
+        if self.expressions {
+            self.early = consumer.topics(PROBE_WAIT)?.into_iter().collect();
+        }
+        let missing = consumer.missing(&self.names, PROBE_WAIT)?;
         self.late.extend(missing.into_iter().map(str::to_owned));
         self.survey_due = None;
         Ok(())
@@ -153,7 +166,7 @@ impl Standing {
         if self.probe_due.is_none_or(|due| due > now) {
             return;
         }
-        match consumer.missing(&self.topics, PROBE_WAIT) {
+        match consumer.missing(&self.names, PROBE_WAIT) {
             Ok(missing) if missing.is_empty() => self.well(),
             Ok(missing) => {
                 let names = missing.join(", ");
@@ -166,19 +179,19 @@ impl Standing {
 
     /// Whether a topic has appeared only after we began to look for it.
     pub(super) fn was_missing(&self, topic: &str) -> bool {
-        self.late.contains(topic)
+        let by_name = self.names.iter().any(|name| name == topic);
+        if by_name { self.late.contains(topic) } else { !self.early.contains(topic) }
     }
 
-    /// Records of a partition are gone, so that it is not read.
-    pub(super) fn unreadable(&mut self, partition: Partition, why: String) {
-        tracing::error!("{why}");
-        self.unreadable.insert(partition, why);
+    /// A partition is not read, and why.
+    pub(super) fn stopped(&mut self, partition: Partition, why: String) {
+        self.stopped.insert(partition, why);
         self.tell();
     }
 
-    /// A partition is no longer ours.
-    pub(super) fn given_up(&mut self, partition: &Partition) {
-        if self.unreadable.remove(partition).is_some() {
+    /// A partition is read again, or no longer ours.
+    pub(super) fn no_longer_stopped(&mut self, partition: &Partition) {
+        if self.stopped.remove(partition).is_some() {
             self.tell();
         }
     }
@@ -197,9 +210,11 @@ impl Standing {
             self.role.waiting(trouble.to_string());
         } else if !self.joined {
             self.role.waiting("joining the consumer group");
-        } else if !self.unreadable.is_empty() {
-            let reasons = self.unreadable.values().map(String::as_str).collect::<Vec<_>>();
-            self.role.waiting(reasons.join("; "));
+        } else if !self.stopped.is_empty() {
+            let reasons = self.stopped.values().take(REASONS).map(String::as_str).collect::<Vec<_>>();
+            let more = self.stopped.len() - reasons.len();
+            let more = if more == 0 { String::new() } else { format!("; and {more} partitions more") };
+            self.role.waiting(reasons.join("; ") + &more);
         } else {
             self.role.ready();
         }

@@ -9,6 +9,7 @@ use crossbeam_channel::RecvTimeoutError;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
+use super::holdings::Stop;
 use super::{Answer, Arriving, Dispatch, DispatchError, Source, Task};
 use crate::kafka::consumer::{Consumer, Step};
 
@@ -47,6 +48,9 @@ impl<A> Dispatch<A> {
         if !self.standing.is_unsurveyed() && self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
             self.arrive(consumer, now)?;
         }
+        if self.unsaid_due.is_some_and(|due| now >= due) {
+            self.begin_unsaid(consumer, now)?;
+        }
         if self.range_check_due.is_some_and(|due| now >= due) {
             self.check_ranges(consumer, now)?;
         }
@@ -83,7 +87,7 @@ impl<A> Dispatch<A> {
 
     pub(super) fn hand_out(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), DispatchError> {
         let Some(held) = self.holdings.find(record.topic(), record.partition()) else { return Ok(()) };
-        if held.lease.is_over() || held.unreadable.is_some() {
+        if held.lease.is_over() || held.stop.is_some() {
             return Ok(());
         }
         let Some(claim) = held.tracker.handed_out(record.offset()) else { return Ok(()) };
@@ -161,6 +165,6 @@ impl<A> Dispatch<A> {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.meters.in_flight.set(count(self.holdings.iter().map(|held| held.tracker.in_flight()).sum()));
         self.meters.paused.set(count(self.lanes.paused().into_iter().map(|lane| self.holdings.of_lane(lane).len()).sum()));
-        self.meters.unreadable.set(count(self.holdings.iter().filter(|held| held.unreadable.is_some()).count()));
+        self.meters.unreadable.set(count(self.holdings.stopped(Stop::Gone).len()));
     }
 }

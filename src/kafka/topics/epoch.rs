@@ -136,7 +136,9 @@ fn timed_out() -> KafkaError {
     KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, TopicsError> + Send + 'static) -> Result<T, TopicsError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TopicsError> + Send + 'static,
+) -> Result<T, TopicsError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -2,7 +2,7 @@
 
 use rdkafka::admin::ConfigEntry;
 
-use crate::config::{CourierConfig, KafkaConfig, PipelineConfig};
+use crate::config::{CourierConfig, KafkaConfig, PipelineConfig, TopicPattern};
 use crate::kafka::topic::TopicNames;
 
 /// `message.max.bytes` of a broker that nobody has configured.
@@ -18,7 +18,7 @@ pub struct Plan {
     partitions: i32,
     replication_factor: i32,
     rungs: Vec<tidings_core::time::Delay>,
-    sources: Vec<String>,
+    sources: Vec<TopicPattern>,
 }
 
 /// A topic as it must be.
@@ -53,8 +53,13 @@ impl Plan {
 
     /// The domain topics, which are somebody else's to make.
     #[must_use]
-    pub fn sources(&self) -> &[String] {
+    pub fn sources(&self) -> &[TopicPattern] {
         &self.sources
+    }
+
+    /// Those of the domain topics that the configuration names.
+    pub fn named_sources(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(TopicPattern::name)
     }
 
     pub(super) fn replication_factor(&self) -> i32 {
@@ -138,6 +143,15 @@ mod tests {
             format!("{} ({}): {}", topic.name, topic.partitions, settings.collect::<Vec<_>>().join(" "))
         });
         insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn no_own_topic_can_be_meant_by_a_configured_expression() {
+        for topic in plan().topics(0) {
+            let file = format!("[pipeline]\ntopics = ['^.*{}']\n", topic.name.trim_start_matches("tidings").replace('.', "\\."));
+            let refused = crate::config::load(Some(("tidings.toml", &file)), &[]).unwrap_err().to_string();
+            assert!(refused.contains(&topic.name) && refused.contains("tidings' own"), "{refused}");
+        }
     }
 
     #[test]

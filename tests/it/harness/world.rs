@@ -53,7 +53,7 @@ impl World {
         config.kafka.topic_prefix = format!("t-{name}.");
         config.kafka.group_prefix = format!("t-{name}-");
         config.kafka.topics.partitions = 4;
-        config.pipeline.topics = vec![topic.clone()];
+        config.pipeline.topics = vec![topic.parse().unwrap()];
         config.pipeline.start = Start::Beginning;
         config.pipeline.commit_interval = ms(100);
         config.gateway.host = "127.0.0.1".into();

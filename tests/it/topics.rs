@@ -1,0 +1,161 @@
+//! Which topics are read, from where, and what happens where records are gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::{Offset, TopicPartitionList};
+use tidings::cli::Role;
+use tidings::config::{LostRecords, Scalar, Start};
+
+use crate::harness::eventually;
+use crate::harness::log::config;
+use crate::harness::process::Process;
+use crate::harness::world::{PARTITIONS, World, ms, payment};
+
+/// The events that became notifications, in the order of the log.
+async fn notified(world: &World) -> Vec<String> {
+    let records = world.log.records(&world.own("notifications")).await;
+    records.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn until_notified(world: &World, events: &[&str]) {
+    eventually(&format!("{events:?} became notifications"), async || {
+        let notified = notified(world).await;
+        events.iter().all(|event| notified.iter().any(|known| known == event)).then_some(())
+    })
+    .await;
+}
+
+async fn emit_to(world: &World, topic: &str, event: &str) {
+    world.log.produce(topic, None, payment(event, "alice").to_string().as_bytes()).await;
+}
+
+/// A world that reads `<topic>` and everything behind it by an expression, from its end.
+async fn by_expression() -> World {
+    World::with(|config| {
+        let topic = config.pipeline.topics[0].to_string();
+        config.pipeline.topics = vec![format!("^{topic}(-[a-z]+)?").parse().unwrap()];
+        config.pipeline.start = Start::End;
+        config.kafka.properties.insert("topic.metadata.refresh.interval.ms".into(), Scalar::Number(300));
+    })
+    .await
+}
+
+#[tokio::test]
+async fn topics_that_match_are_read_from_their_end_and_those_that_appear_later_from_their_first_record() {
+    let world = by_expression().await;
+    let (there, later, other) =
+        (format!("{}-there", world.topic), format!("{}-later", world.topic), format!("{}-9", world.topic));
+    world.log.create(&there, 1, &[]).await;
+    world.log.create(&other, 1, &[]).await;
+    emit_to(&world, &world.topic, "old").await;
+    emit_to(&world, &there, "old-too").await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    emit_to(&world, &there, "new").await;
+    emit_to(&world, &other, "of-another-topic").await;
+    until_notified(&world, &["new"]).await;
+    world.log.create(&later, 2, &[]).await;
+    emit_to(&world, &later, "first").await;
+    until_notified(&world, &["first"]).await;
+    running.stop().await;
+    // Appears while nobody reads: still not a topic whose beginning is to be passed over.
+    let away = format!("{}-away", world.topic);
+    world.log.create(&away, 1, &[]).await;
+    emit_to(&world, &away, "while-away").await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    until_notified(&world, &["while-away"]).await;
+    let all = notified(&world).await.into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(all, ["first", "new", "while-away"].map(str::to_owned).into(), "nothing older, nothing of another topic");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_members_that_meet_a_topic_together_one_says_where_it_begins_and_a_kill_loses_nothing_behind() {
+    let world = World::with(|config| {
+        config.pipeline.start = Start::End;
+        // What is committed is where the topic begins, until a partition is handed over.
+        config.pipeline.commit_interval = ms(60_000);
+        config.kafka.properties.insert("session.timeout.ms".into(), Scalar::Number(6000));
+    })
+    .await;
+    let members = [Process::spawn(&world), Process::spawn(&world)];
+    let mut said = BTreeMap::new();
+    let mut number = 0;
+    while said.len() < usize::try_from(PARTITIONS).unwrap() {
+        for _ in 0..5 {
+            number += 1;
+            world
+                .log
+                .produce(&world.topic, Some(&number.to_string()), payment(&number.to_string(), "alice").to_string().as_bytes())
+                .await;
+        }
+        said = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    }
+    for member in &members {
+        member.await_ready().await;
+    }
+    let lines = members.iter().map(Process::logged).collect::<String>();
+    assert_eq!(lines.matches("seen for the first time").count(), 1, "{lines}");
+    members.into_iter().for_each(Process::kill);
+    let ends = world.log.records(&world.topic).await;
+    let expected = ends.iter().filter(|record| record.offset >= said[&record.partition]);
+    let expected = expected.map(|record| record.json()["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    eventually("everything behind the beginning became notifications", async || {
+        expected.is_subset(&notified(&world).await.into_iter().collect()).then_some(())
+    })
+    .await;
+}
+
+/// Removes everything below `offset`, as retention would.
+async fn remove_below(world: &World, partition: i32, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> = config(&world.log.brokers).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&world.topic, partition, Offset::Offset(offset)).unwrap();
+    let answer = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+    answer.elements().iter().for_each(|element| element.error().unwrap());
+}
+
+#[tokio::test]
+async fn where_records_are_gone_only_that_partition_stops_visibly_until_an_operator_lets_it_go_on() {
+    let mut world = World::new().await;
+    let emit = async |key: &str, event: &str| {
+        world.log.produce(&world.topic, Some(key), payment(event, "alice").to_string().as_bytes()).await
+    };
+    let (partition, first) = emit("a", "before").await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    until_notified(&world, &["before"]).await;
+    running.stop().await;
+    for event in ["lost-1", "lost-2", "kept"] {
+        assert_eq!(emit("a", event).await.0, partition);
+    }
+    let mut elsewhere = "b".to_owned();
+    while emit(&elsewhere, "elsewhere").await.0 == partition {
+        elsewhere.push('b');
+    }
+    remove_below(&world, partition, first + 3).await;
+
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    until_notified(&world, &["elsewhere"]).await;
+    let (status, body) = running.get("/ready").await;
+    assert_eq!(status, 503, "{body}");
+    let range = format!("{}[{partition}] is not read: its retention removed offsets {} to {}", world.topic, first + 1, first + 2);
+    assert!(body.contains(&range) && body.contains("lost_records"), "{body}");
+    assert_eq!(running.metric("tidings_pipeline_lost_records_total").await, 2.0);
+    assert_eq!(running.metric("tidings_pipeline_unreadable").await, 1.0);
+    assert!(!notified(&world).await.contains(&"kept".to_owned()), "nothing is skipped silently");
+    running.stop().await;
+
+    world.config.pipeline.lost_records = LostRecords::Skip;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    until_notified(&world, &["kept"]).await;
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    assert_eq!((dead.header("tidings-error-class"), dead.value.as_deref()), ("records_lost", None));
+    assert_eq!(dead.header("tidings-original-offset"), (first + 1).to_string());
+    assert!(dead.header("tidings-error-message").contains(&format!("{} to {}", first + 1, first + 2)));
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&(first + 4)));
+}
