@@ -1,4 +1,4 @@
-//! The pipeline: records of domain topics become notifications, or are ignored, or are buried in `dlq`. One record, one verdict.
+//! The pipeline: events and requests become notifications, or are ignored, or are buried in `dlq`. One record, one verdict.
 //!
 //! Owns: its threads, from their start to their joining. Refuses to mark a record done before the brokers have all that follows
 //! from it. Neighbours: core `rules` decides, `kafka::dispatch` reads and commits; gateway, inbox and courier read what is written.
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{PipelineConfig, TopicPattern};
+use crate::config::{PipelineConfig, Start, TopicPattern};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
@@ -110,9 +110,11 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let numbers = dispatch::Meters::default();
     parts.metrics.register(SERVICE, |registry| numbers.register(registry));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
-    let topics = parts.config.topics.iter().map(TopicPattern::subscription).collect::<Vec<_>>();
-    let topics = topics.iter().map(String::as_str).collect::<Vec<_>>();
-    let consumer = Consumer::join(&parts.cluster, SERVICE, &topics).map_err(PipelineError::Client)?;
+    let requests = TopicPattern::named(parts.cluster.names().requests());
+    let topics = parts.config.topics.iter().chain([&requests]).cloned().collect::<Vec<_>>();
+    let subscriptions = topics.iter().map(TopicPattern::subscription).collect::<Vec<_>>();
+    let subscriptions = subscriptions.iter().map(String::as_str).collect::<Vec<_>>();
+    let consumer = Consumer::join(&parts.cluster, SERVICE, &subscriptions).map_err(PipelineError::Client)?;
 
     let Answers { sender, receiver } = dispatch::answers();
     let way = Arc::new(Way::new(sender, meters.notifications.clone()));
@@ -120,7 +122,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
-        let worker = Worker::new(parts.rules.reader(), publisher, meters.clone());
+        let worker = Worker::new(parts.rules.reader(), parts.cluster.names().requests(), publisher, meters.clone());
         queues.push(sender);
         let work = move || {
             worker.run(&receiver);
@@ -131,9 +133,10 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     drop(way);
 
     let plan = Plan {
-        topics: parts.config.topics.clone(),
+        topics,
         start: parts.config.start,
-        starts: Vec::new(),
+        // Nothing that was asked for may be skipped.
+        starts: vec![(requests, Start::Beginning)],
         lost_records: parts.config.lost_records,
         commit_interval: parts.config.commit_interval.0,
         drain_timeout: parts.drain_timeout,

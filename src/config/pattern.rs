@@ -24,6 +24,12 @@ pub struct TopicPattern {
 }
 
 impl TopicPattern {
+    /// The topic of this name, which is one.
+    #[must_use]
+    pub fn named(name: String) -> Self {
+        Self { text: name, regex: None }
+    }
+
     /// As it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

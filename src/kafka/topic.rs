@@ -17,6 +17,12 @@ impl TopicNames {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// Notifications that were asked for.
+    #[must_use]
+    pub fn requests(&self) -> String {
+        self.own("requests")
+    }
+
     /// Rendered notifications, keyed by channel.
     #[must_use]
     pub fn notifications(&self) -> String {

@@ -6,7 +6,7 @@
 use crossbeam_channel::Receiver;
 use tidings_core::event::SourceRecord;
 use tidings_core::fate::Cause;
-use tidings_core::rules::{Burial, Verdict, decide};
+use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
 use crate::kafka::dispatch::{Lost, Source, Task};
 
@@ -18,13 +18,15 @@ use super::rulebook::Reader;
 /// What one thread needs.
 pub(super) struct Worker {
     rules: Reader,
+    /// The topic whose records ask for notifications; all others hold events.
+    requests: String,
     publisher: Publisher,
     tally: Tally,
 }
 
 impl Worker {
-    pub(super) fn new(rules: Reader, publisher: Publisher, meters: Meters) -> Self {
-        Self { rules, publisher, tally: Tally::new(meters) }
+    pub(super) fn new(rules: Reader, requests: String, publisher: Publisher, meters: Meters) -> Self {
+        Self { rules, requests, publisher, tally: Tally::new(meters) }
     }
 
     /// Works until the queue is closed and empty.
@@ -50,6 +52,7 @@ impl Worker {
         let _span =
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
                 .entered();
+        let decide = if *partition.topic == *self.requests { decide_request } else { decide };
         let verdict = decide(
             self.rules.rules(),
             &SourceRecord {

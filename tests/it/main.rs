@@ -16,4 +16,5 @@ mod pipeline;
 mod poison;
 mod prefix;
 mod reload;
+mod requests;
 mod topics;

@@ -17,9 +17,7 @@ use crate::record::notified::Origin;
 use crate::time::{Timestamp, TimestampError};
 
 pub use identity::Identity;
-
-/// The longest type, in bytes.
-pub(crate) const LIMIT_TYPE_BYTES: usize = 256;
+pub(crate) use plain::identify;
 
 /// A record of a domain topic, as the consumer hands it out.
 #[derive(Debug, Clone, Copy)]

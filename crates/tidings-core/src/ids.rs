@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// The namespace of notification ids; fixed for ever, since replays must give the same ids.
 const NOTIFICATION_NAMESPACE: Uuid = Uuid::from_u128(0x7469_6469_6e67_5f6e_6f74_6966_6963_6174);
 
+/// The longest type of an event, in bytes.
+pub(crate) const LIMIT_TYPE_BYTES: usize = 256;
+
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {

@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod dead_letter;
 pub mod meta;
 pub mod notified;
+pub mod request;
 pub mod retry;
 pub mod signal;
 

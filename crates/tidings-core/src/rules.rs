@@ -9,6 +9,7 @@ mod context;
 mod parse;
 mod path;
 mod problem;
+mod requested;
 mod rule;
 mod shipped;
 mod table;
@@ -24,6 +25,7 @@ use crate::event::Event;
 use crate::record::notified::NotificationRecord;
 
 pub use problem::{File, Problem};
+pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
 pub use shipped::{shipped, shipped_schemas};
 pub use template::{Limits, TemplateError};

@@ -70,6 +70,7 @@ impl Plan {
     #[must_use]
     pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
         let mut topics = vec![
+            self.kept("requests", self.names.requests(), 7 * DAY_MS),
             self.kept("notifications", self.names.notifications(), 7 * DAY_MS),
             Topic {
                 // Only behind the age of the notifications themselves may a device's earlier words be dropped.
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_takes_less_than_its_source_or_keeps_less_than_it_must_is_named() {
-        let topic = &plan().topics(DEFAULT_MESSAGE_BYTES)[0];
+        let topic = &plan().topics(DEFAULT_MESSAGE_BYTES)[1];
         let entry = |name: &str, value: &str| ConfigEntry {
             name: name.into(),
             value: Some(value.into()),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Event, EventError, Identity, LIMIT_TYPE_BYTES, SourceRecord, describe};
-use crate::ids::{self, EventId, IdError};
+use super::{Event, EventError, Identity, SourceRecord, describe};
+use crate::ids::{self, EventId, IdError, LIMIT_TYPE_BYTES};
 use crate::record::notified::Origin;
 use crate::time::Timestamp;
 
@@ -81,7 +81,8 @@ fn take_id(envelope: &mut Map<String, Value>, field: &'static str) -> Result<Opt
     text.parse().map(Some).map_err(|source| EventError::Name { field, source })
 }
 
-fn identify(record: &SourceRecord<'_>, value: &[u8], id: Option<EventId>) -> Result<(Identity, EventId), EventError> {
+/// The identity of the event in a record, and the id that clients are shown: its own, else the record's coordinates.
+pub(crate) fn identify(record: &SourceRecord<'_>, value: &[u8], id: Option<EventId>) -> Result<(Identity, EventId), EventError> {
     if let Some(id) = id {
         return Ok((Identity::Named { source: record.topic.to_owned(), id: id.clone() }, id));
     }

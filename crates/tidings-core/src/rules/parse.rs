@@ -15,7 +15,6 @@ use super::table::{self, Table, Written};
 use super::template::{Limits, Templates};
 use super::wording::{self, Wording};
 use crate::channel::Channel;
-use crate::event;
 use crate::ids::{self, UserId};
 use crate::locale::Locale;
 use crate::notification::Priority;
@@ -117,7 +116,7 @@ impl Parser {
 
     /// The pattern, if the event is one; a problem if it can match nothing.
     fn event(&mut self, event: &Written) -> Option<Glob> {
-        if let Err(error) = ids::check("type", &event.text, event::LIMIT_TYPE_BYTES) {
+        if let Err(error) = ids::check("type", &event.text, ids::LIMIT_TYPE_BYTES) {
             self.problems.push(event.place.problem(format!("`event`: {error}")));
             return None;
         }

@@ -1,7 +1,7 @@
 //! The verdict: what becomes of one record. The whole decision of the pipeline, as one pure function.
 
 use super::RuleSet;
-use crate::event::{self, SourceRecord};
+use crate::event::{self, Event, SourceRecord};
 use crate::fate::Cause;
 use crate::record::notified::NotificationRecord;
 
@@ -25,6 +25,8 @@ pub enum IgnoreReason {
     Tombstone,
     /// A value of no bytes.
     EmptyPayload,
+    /// A request that leaves out everybody it is for.
+    NobodyLeft,
 }
 
 impl IgnoreReason {
@@ -35,6 +37,7 @@ impl IgnoreReason {
             Self::NoRule => "no_rule",
             Self::Tombstone => "tombstone",
             Self::EmptyPayload => "empty_payload",
+            Self::NobodyLeft => "nobody_left",
         }
     }
 }
@@ -67,16 +70,27 @@ impl Burial {
 /// Decides what becomes of a record. One verdict for one record: if any rule fails on it, it is buried as a whole.
 #[must_use]
 pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
-    match record.value {
-        None => return Verdict::Ignore(IgnoreReason::Tombstone),
-        Some([]) => return Verdict::Ignore(IgnoreReason::EmptyPayload),
-        Some(_) => {}
+    if let Some(reason) = nothing_said(record) {
+        return Verdict::Ignore(reason);
     }
-    let event = match event::decode(record) {
-        Ok(event) => event,
-        Err(error) => return Verdict::Bury(Burial::new("decode", error.cause(), error.class(), error.to_string())),
-    };
-    match rules.render(&event) {
+    match event::decode(record) {
+        Ok(event) => by_rules(rules, &event),
+        Err(error) => Verdict::Bury(Burial::new("decode", error.cause(), error.class(), error.to_string())),
+    }
+}
+
+/// Why a record without a payload is ignored.
+pub(super) fn nothing_said(record: &SourceRecord<'_>) -> Option<IgnoreReason> {
+    match record.value {
+        None => Some(IgnoreReason::Tombstone),
+        Some([]) => Some(IgnoreReason::EmptyPayload),
+        Some(_) => None,
+    }
+}
+
+/// What the rules make of an event.
+pub(super) fn by_rules(rules: &RuleSet, event: &Event) -> Verdict {
+    match rules.render(event) {
         Ok(notifications) if notifications.is_empty() => Verdict::Ignore(IgnoreReason::NoRule),
         Ok(notifications) => Verdict::Notify(notifications),
         Err(error) => Verdict::Bury(Burial::new("render", error.cause(), error.class(), error.to_string())),
