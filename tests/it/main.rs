@@ -12,6 +12,7 @@ mod gateway;
 mod hostile;
 mod kill;
 mod lifecycle;
+mod metrics;
 mod pipeline;
 mod poison;
 mod prefix;
