@@ -59,7 +59,7 @@ impl TypedMetric for Durations {
 impl EncodeMetric for Durations {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.inner.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
-        let bounds = self.inner.bounds.iter().copied().chain([f64::MAX]);
+        let bounds = self.inner.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets = bounds.zip(counts.iter().copied()).collect::<Vec<_>>();
         let seconds = Duration::from_nanos(self.inner.nanoseconds.load(Ordering::Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(seconds, counts.iter().sum(), &buckets, None)
