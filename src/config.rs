@@ -20,9 +20,9 @@ pub use load::{ConfigError, load};
 pub use network::Network;
 pub use pattern::TopicPattern;
 pub use sections::{
-    AuthConfig, AuthMode, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig,
-    LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TlsConfig,
-    TopicsConfig,
+    AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, KeyAlgorithm,
+    KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start,
+    StoreConfig, TlsConfig, TopicsConfig,
 };
 pub use site::Site;
 

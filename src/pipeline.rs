@@ -4,6 +4,7 @@
 //! from it. Neighbours: core `rules` decides, `kafka::dispatch` reads and commits; gateway, inbox and courier read what is written.
 
 mod flight;
+mod gates;
 mod meters;
 mod publish;
 pub mod rulebook;
@@ -29,6 +30,7 @@ use crate::telemetry::health::Role;
 use crate::worker::{self as thread, WorkerError};
 
 use flight::Way;
+use gates::Gates;
 use meters::Meters;
 use publish::Publisher;
 use rulebook::Rulebook;
@@ -95,7 +97,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     // Whoever drops this future stops the threads.
     let _guard = stop.clone().drop_guard();
     let meters = Meters::default();
-    parts.metrics.register(SERVICE, |shelf| meters.register(shelf));
+    parts.metrics.register(SERVICE, |registry| meters.register(registry));
     let tell = rulebook::Tell { clock: parts.clock, meters: meters.clone(), role: parts.role.clone() };
     let following = parts.rules.clone().follow(parts.reloads.clone(), tell);
     let mut thread = thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &meters, &stop))?;
@@ -108,7 +110,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
 /// The polling thread, from its first line to its last. Workers end when their queues do.
 fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), PipelineError> {
     let numbers = dispatch::Meters::default();
-    parts.metrics.register(SERVICE, |shelf| numbers.register(shelf));
+    parts.metrics.register(SERVICE, |registry| numbers.register(registry));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
     let requests = TopicPattern::named(parts.cluster.names().requests());
     let topics = parts.config.topics.iter().chain([&requests]).cloned().collect::<Vec<_>>();
@@ -118,11 +120,14 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
 
     let Answers { sender, receiver } = dispatch::answers();
     let way = Arc::new(Way::new(sender, meters.notifications.clone()));
+    let breaker = parts.config.breaker;
+    let limits = breaker.enabled.then(|| breaker.limits());
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
-        let worker = Worker::new(parts.rules.reader(), parts.cluster.names().requests(), publisher, meters.clone());
+        let worker =
+            Worker::new(parts.rules.reader(), parts.cluster.names().requests(), publisher, Gates::new(limits), meters.clone());
         queues.push(sender);
         let work = move || {
             worker.run(&receiver);
@@ -138,6 +143,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
         // Nothing that was asked for may be skipped.
         starts: vec![(requests, Start::Beginning)],
         lost_records: parts.config.lost_records,
+        breaker_pause: breaker.pause.0,
         commit_interval: parts.config.commit_interval.0,
         drain_timeout: parts.drain_timeout,
     };

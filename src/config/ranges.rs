@@ -86,6 +86,12 @@ impl super::Config {
         if self.pipeline.workers.get() > 64 {
             refused.push(("pipeline.workers", "must be 1 to 64".into()));
         }
+        if self.pipeline.breaker.window_records.get() > 1_000_000 {
+            refused.push(("pipeline.breaker.window_records", "must be 1 to 1000000".into()));
+        }
+        if self.pipeline.breaker.buried_percent > 100 {
+            refused.push(("pipeline.breaker.buried_percent", "must be 0 to 100".into()));
+        }
         if self.gateway.shards > 256 {
             refused.push(("gateway.shards", "must be 0 to 256".into()));
         }
@@ -113,6 +119,7 @@ impl super::Config {
         }
         let positive = [
             ("pipeline.commit_interval", self.pipeline.commit_interval),
+            ("pipeline.breaker.pause", self.pipeline.breaker.pause),
             ("gateway.heartbeat_interval", self.gateway.heartbeat_interval),
             ("gateway.idle_timeout", self.gateway.idle_timeout),
             ("gateway.frame_timeout", self.gateway.frame_timeout),

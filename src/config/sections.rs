@@ -3,9 +3,10 @@
 //! Owns: names and types. `default.toml` beside this file says what each key means; defaults stand only there, ranges in `ranges`.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
+use tidings_core::breaker::Limits;
 use tidings_core::channel::Channel;
 use tidings_core::time::Delay;
 
@@ -116,6 +117,7 @@ pub struct PipelineConfig {
     pub queue_records: NonZeroUsize,
     pub commit_interval: Delay,
     pub output_bytes: NonZeroUsize,
+    pub breaker: BreakerConfig,
 }
 
 /// Where a topic is read from when it is seen for the first time.
@@ -126,6 +128,32 @@ pub enum Start {
     End,
     /// At its first record.
     Beginning,
+}
+
+/// `[pipeline.breaker]`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct BreakerConfig {
+    pub enabled: bool,
+    pub buried_in_a_row: NonZeroU32,
+    pub window_records: NonZeroU32,
+    pub buried_percent: u8,
+    pub pause: Delay,
+    pub trial_records: NonZeroU32,
+}
+
+impl BreakerConfig {
+    /// What is too much.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            in_a_row: self.buried_in_a_row,
+            window: self.window_records,
+            share_percent: self.buried_percent,
+            trial: self.trial_records,
+        }
+    }
 }
 
 /// What becomes of a partition of which records are gone that were never read.

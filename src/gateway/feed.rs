@@ -13,7 +13,6 @@ use tidings_core::channel::Channel;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
-use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::fed::Fed;
@@ -54,9 +53,7 @@ impl Feed {
             match reader.poll(POLL)? {
                 // librdkafka says when the last broker goes, not when one comes back.
                 Read::Nothing if self.trouble.is_some() => self.outage(&reader, &starts, "still no answer"),
-                Read::Nothing => {
-                    self.shared.metrics.lag.set(0.0);
-                }
+                Read::Nothing => {}
                 Read::Record(message) => {
                     self.settled();
                     self.dispatch(&reader, &message)?;
@@ -116,7 +113,7 @@ impl Feed {
         let metrics = &self.shared.metrics;
         metrics.feed_records.inc();
         if let Some(written_ms) = message.timestamp().to_millis() {
-            metrics.lag.set(self.shared.clock.now().since(Timestamp::from_millis(written_ms)).as_secs_f64());
+            metrics.feed_delay_ms.set(self.shared.clock.now().as_millis().saturating_sub(written_ms).max(0));
         }
         let outcome =
             if message.topic() == self.cluster.names().signals() { self.signal(message) } else { self.notification(message) };

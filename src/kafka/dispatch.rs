@@ -5,6 +5,7 @@
 //! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
 
 mod gaps;
+mod halts;
 mod handover;
 mod holdings;
 mod lanes;
@@ -20,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, OwnedHeaders};
+use tidings_core::breaker::Trip;
 use tidings_core::offsets::Claim;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,7 @@ use crate::clock::Clock;
 use crate::config::{LostRecords, Start, TopicPattern};
 use crate::telemetry::health::Role;
 
+use halts::Topics;
 use handover::Arriving;
 pub use holdings::Lease;
 use holdings::{Holdings, Spot};
@@ -64,6 +67,8 @@ pub struct Plan {
     pub starts: Vec<(TopicPattern, Start)>,
     /// What becomes of a partition of which records are gone.
     pub lost_records: LostRecords,
+    /// How long a topic is halted before it is tried again.
+    pub breaker_pause: Duration,
     /// How often what is done is committed.
     pub commit_interval: Duration,
     /// What was read is finished within this time when partitions go; at the end, so that the last commit fits in too.
@@ -153,8 +158,19 @@ pub enum Task<A> {
 /// What comes back.
 #[derive(Debug)]
 pub enum Answer<A> {
-    /// A record is done. Exactly one for each record, sooner or later.
+    /// A record is done. For each record comes exactly one of this and [`Answer::Left`], sooner or later.
     Done(Done),
+    /// A record was not decided, because its topic is halted. It is read again.
+    Left(Done),
+    /// Too much of a topic was buried: halt it.
+    Tripped {
+        /// The topic's number.
+        topic: usize,
+        /// The round in which that was found.
+        round: u32,
+        /// Why.
+        trip: Trip,
+    },
     /// Give this to the worker `lane`.
     Again {
         /// The worker's number.
@@ -202,6 +218,7 @@ pub struct Dispatch<A> {
     plan: Plan,
     clock: Clock,
     meters: Meters,
+    topics: Topics,
     holdings: Holdings,
     lanes: Lanes<A>,
     answers: Receiver<Answer<A>>,
@@ -222,6 +239,7 @@ impl<A> Dispatch<A> {
         Self {
             clock: tell.clock,
             meters: tell.meters,
+            topics: Topics::default(),
             holdings: Holdings::default(),
             lanes: Lanes::new(queues),
             answers,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::message::OwnedHeaders;
 use sha2::{Digest as _, Sha256};
+use tidings_core::breaker::Trip;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
@@ -52,6 +53,16 @@ impl Publisher {
     /// Nothing follows from this record.
     pub(super) fn done(&self, source: &Source) {
         self.way.tell(Answer::Done(source.done()));
+    }
+
+    /// This record is not decided: its topic is halted.
+    pub(super) fn left(&self, source: &Source) {
+        self.way.tell(Answer::Left(source.done()));
+    }
+
+    /// Too much of this record's topic was buried.
+    pub(super) fn tripped(&self, source: &Source, trip: Trip) {
+        self.way.tell(Answer::Tripped { topic: source.lease.topic(), round: source.lease.round(), trip });
     }
 
     /// This thread is panicking.

@@ -4,6 +4,7 @@
 //! decides, `publish` carries it out.
 
 use crossbeam_channel::Receiver;
+use tidings_core::breaker::Outcome;
 use tidings_core::event::SourceRecord;
 use tidings_core::fate::Cause;
 use tidings_core::rules::{Burial, Verdict, decide, decide_request};
@@ -11,6 +12,7 @@ use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 use crate::kafka::dispatch::{Lost, Source, Task};
 
 use super::flight::Again;
+use super::gates::Gates;
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
 use super::rulebook::Reader;
@@ -21,12 +23,13 @@ pub(super) struct Worker {
     /// The topic whose records ask for notifications; all others hold events.
     requests: String,
     publisher: Publisher,
+    gates: Gates,
     tally: Tally,
 }
 
 impl Worker {
-    pub(super) fn new(rules: Reader, requests: String, publisher: Publisher, meters: Meters) -> Self {
-        Self { rules, requests, publisher, tally: Tally::new(meters) }
+    pub(super) fn new(rules: Reader, requests: String, publisher: Publisher, gates: Gates, meters: Meters) -> Self {
+        Self { rules, requests, publisher, gates, tally: Tally::new(meters) }
     }
 
     /// Works until the queue is closed and empty.
@@ -48,6 +51,9 @@ impl Worker {
         if source.lease.is_over() {
             return self.publisher.done(&source);
         }
+        if !self.gates.admits(&source.lease) {
+            return self.publisher.left(&source);
+        }
         let partition = source.lease.partition().clone();
         let _span =
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
@@ -64,6 +70,10 @@ impl Worker {
             },
         );
         self.tally.verdict(&partition.topic, &verdict);
+        let outcome = if matches!(verdict, Verdict::Bury(_)) { Outcome::Buried } else { Outcome::Fine };
+        if let Some(trip) = self.gates.note(&source.lease, outcome) {
+            self.publisher.tripped(&source, trip);
+        }
         match verdict {
             Verdict::Ignore(reason) => {
                 tracing::debug!(reason = reason.name(), "ignored");

@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod breaker;
 mod commands;
 mod courier;
 mod delivery;
@@ -12,7 +13,6 @@ mod gateway;
 mod hostile;
 mod kill;
 mod lifecycle;
-mod metrics;
 mod pipeline;
 mod poison;
 mod prefix;

@@ -1,9 +1,10 @@
 //! The pure part of tidings: everything that is *decided*, with no runtime, broker, database, clock, environment or file
 //! system. Bytes and the time come in as arguments; decisions go out as values.
 //!
-//! Rooms, each may use those above it: `ids` `channel` `position` `time` `locale` `fate` `offsets` `stretch`, then `notification`,
+//! Rooms, each may use those above it: `ids` `channel` `position` `time` `locale` `fate` `breaker` `offsets` `stretch`, then `notification`,
 //! then `record` and `event`, then `rules` and `delivery`, then `protocol`. ARCHITECTURE.md has the table.
 
+pub mod breaker;
 pub mod channel;
 pub mod delivery;
 pub mod event;

@@ -20,16 +20,23 @@ pub struct Claim {
 /// What showing a claim did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// The record is done.
+    /// The record's end was noted.
     Done,
     /// It was done before, or belongs to another generation: nothing changed.
     Ignored,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    InFlight,
+    Done,
+    Left,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct HandedOut {
     offset: i64,
-    done: bool,
+    state: State,
 }
 
 /// One partition: which of the records handed out are done. Costs O(1) a record, amortised; holds 16 bytes for each record
@@ -60,27 +67,46 @@ impl Tracker {
         }
         let sequence = self.first.wrapping_add(self.open.len() as u64);
         self.position = offset.saturating_add(1);
-        self.open.push_back(HandedOut { offset, done: false });
+        self.open.push_back(HandedOut { offset, state: State::InFlight });
         self.in_flight += 1;
         Some(Claim { generation: self.generation, sequence })
     }
 
     /// Notes that the record of `claim` is done.
     pub fn done(&mut self, claim: Claim) -> Shown {
+        if self.end(claim, State::Done) == Shown::Ignored {
+            return Shown::Ignored;
+        }
+        while let Some(record) = self.open.pop_front_if(|record| record.state == State::Done) {
+            self.first = self.first.wrapping_add(1);
+            self.committable = Some(record.offset.saturating_add(1));
+        }
+        Shown::Done
+    }
+
+    /// Notes that the record of `claim` was given back undone: nothing from it on is committable in this generation.
+    pub fn left(&mut self, claim: Claim) -> Shown {
+        self.end(claim, State::Left)
+    }
+
+    fn end(&mut self, claim: Claim, state: State) -> Shown {
         if claim.generation != self.generation || claim.sequence < self.first {
             return Shown::Ignored;
         }
         let place = usize::try_from(claim.sequence - self.first).unwrap_or(usize::MAX);
         match self.open.get_mut(place) {
-            Some(record) if !record.done => record.done = true,
+            Some(record) if record.state == State::InFlight => record.state = state,
             _ => return Shown::Ignored,
         }
         self.in_flight -= 1;
-        while let Some(record) = self.open.pop_front_if(|record| record.done) {
-            self.first = self.first.wrapping_add(1);
-            self.committable = Some(record.offset.saturating_add(1));
-        }
         Shown::Done
+    }
+
+    /// The offset of the first record that is not done, else the next that may be handed out: where reading begins again if
+    /// nothing is in flight any more.
+    #[must_use]
+    pub fn first_undone(&self) -> i64 {
+        self.open.front().map_or(self.position, |record| record.offset)
     }
 
     /// The offset behind the longest gap-free run of done records, counted in the records handed out: offsets that hold no
@@ -105,13 +131,13 @@ impl Tracker {
         self.position
     }
 
-    /// Records handed out and not done.
+    /// Records handed out, and neither done nor left.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Records from the oldest that is not done to the newest, done ones among them.
+    /// Records from the oldest that is not done to the newest, all of them.
     #[must_use]
     pub fn span(&self) -> usize {
         self.open.len()
@@ -231,6 +257,35 @@ mod tests {
             }
             prop_assert_eq!(tracker.committable(), Some(tracker.position()));
             prop_assert_eq!((tracker.in_flight(), tracker.span()), (0, 0));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_that_was_left_bars_what_lies_behind_it_and_is_where_reading_begins_again(
+            records in prop::collection::vec((1..9_i64, any::<bool>()), 1..60).prop_flat_map(|records| {
+                let order = Just((0..records.len()).collect::<Vec<_>>()).prop_shuffle();
+                (Just(records), order)
+            })
+        ) {
+            let (records, order) = records;
+            let mut tracker = Tracker::new(Generation(7), 100);
+            let mut claims = Vec::new();
+            for (step, is_left) in &records {
+                let offset = tracker.position() + step - 1;
+                claims.push((offset, tracker.handed_out(offset).unwrap(), *is_left));
+            }
+            for index in order {
+                let (_, claim, is_left) = claims[index];
+                let shown = if is_left { tracker.left(claim) } else { tracker.done(claim) };
+                prop_assert_eq!(shown, Shown::Done);
+                prop_assert_eq!(tracker.left(claim), Shown::Ignored);
+            }
+            let first_left = claims.iter().find(|(.., is_left)| *is_left).map(|(offset, ..)| *offset);
+            let before = claims.iter().take_while(|(.., is_left)| !*is_left).last();
+            prop_assert_eq!(tracker.in_flight(), 0);
+            prop_assert_eq!(tracker.committable(), before.map(|(offset, ..)| offset + 1));
+            prop_assert_eq!(tracker.first_undone(), first_left.unwrap_or(tracker.position()));
         }
     }
 

@@ -69,19 +69,19 @@ impl<A> Dispatch<A> {
 
     /// Notes a partition as ours. Gives the offset to begin at, which means nothing if it is not read.
     fn take_up(&mut self, partition: &Partition, beginning: Beginning) -> Result<i64, DispatchError> {
-        let lane = self.lanes.of(partition);
+        let (lane, stay) = (self.lanes.of(partition), self.topics.stay(&partition.topic));
         match beginning {
             Beginning::At(offset) => {
-                self.holdings.take_up(partition.clone(), lane, offset);
+                self.holdings.take_up(partition.clone(), lane, offset, stay).stop = self.topics.stop(&partition.topic);
                 Ok(offset)
             }
             Beginning::Gone { from, to } => {
-                self.holdings.take_up(partition.clone(), lane, from);
+                self.holdings.take_up(partition.clone(), lane, from, stay).stop = self.topics.stop(&partition.topic);
                 self.lost(partition, from, to)?;
                 Ok(to)
             }
             Beginning::Unsaid { low } => {
-                self.holdings.take_up(partition.clone(), lane, low).stop = Some(Stop::Unsaid);
+                self.holdings.take_up(partition.clone(), lane, low, stay).stop = Some(Stop::Unsaid);
                 let why = format!("{partition} waits for the member that is to say where its topic begins");
                 self.standing.stopped(partition.clone(), why);
                 self.unsaid_due = Some(self.clock.elapsed() + UNSAID_INTERVAL);
@@ -91,7 +91,7 @@ impl<A> Dispatch<A> {
     }
 
     /// Whether a partition of ours is to be fetched now.
-    fn is_read(&mut self, partition: &Partition) -> bool {
+    pub(super) fn is_read(&mut self, partition: &Partition) -> bool {
         let held = self.holdings.find(&partition.topic, partition.number).map(|held| (held.stop, held.lease.lane()));
         held.is_some_and(|(stop, lane)| stop.is_none() && !self.lanes.is_paused(lane))
     }

@@ -18,8 +18,11 @@ pub struct Lease {
     /// Where its entry stands in the holdings.
     place: usize,
     lane: usize,
+    stay: Stay,
     /// Shared: set by the polling thread, looked at by workers that wait.
     over: AtomicBool,
+    /// Shared likewise.
+    halted: AtomicBool,
 }
 
 impl Lease {
@@ -40,6 +43,24 @@ impl Lease {
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
+
+    /// Whether what has not been decided of the partition is to be left: its topic is halted.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
+    }
+
+    /// The number of the topic: small, and the same for as long as this process runs.
+    #[must_use]
+    pub fn topic(&self) -> usize {
+        self.stay.topic
+    }
+
+    /// How often the topic had been begun with anew when the stay began.
+    #[must_use]
+    pub fn round(&self) -> u32 {
+        self.stay.round
+    }
 }
 
 /// A record's place in the holdings, to be shown when it is done.
@@ -56,6 +77,17 @@ pub(super) enum Stop {
     Gone,
     /// Nobody has said yet where it begins.
     Unsaid,
+    /// The breaker of its topic is open.
+    Halted,
+}
+
+/// What a stay is told of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stay {
+    /// The topic's number in this process.
+    pub(super) topic: usize,
+    /// How often the topic has been begun with anew.
+    pub(super) round: u32,
 }
 
 /// A partition that the group gave us.
@@ -75,6 +107,14 @@ impl Held {
         Some((self.lease.partition.clone(), offset))
     }
 
+    /// Stops reading, and has workers leave what they have not decided.
+    pub(super) fn halt(&mut self) {
+        if self.stop.is_none() {
+            self.stop = Some(Stop::Halted);
+            self.lease.halted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Ends the stay: what is still in flight is ignored when it comes; what is committable stays.
     pub(super) fn end(&mut self) {
         self.lease.over.store(true, Ordering::Relaxed);
@@ -92,7 +132,7 @@ pub(super) struct Holdings {
 
 impl Holdings {
     /// Takes a partition up, to be read from `start` by the worker `lane`.
-    pub(super) fn take_up(&mut self, partition: Partition, lane: usize, start: i64) -> &mut Held {
+    pub(super) fn take_up(&mut self, partition: Partition, lane: usize, start: i64, stay: Stay) -> &mut Held {
         self.give_up(&partition);
         self.generation += 1;
         let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
@@ -101,7 +141,8 @@ impl Holdings {
         }
         self.index.entry(Arc::clone(&partition.topic)).or_default().insert(partition.number, place);
         let tracker = Tracker::new(Generation(self.generation), start);
-        let lease = Arc::new(Lease { partition, place, lane, over: AtomicBool::new(false) });
+        let lease =
+            Arc::new(Lease { partition, place, lane, stay, over: AtomicBool::new(false), halted: AtomicBool::new(false) });
         self.places[place].insert(Held { lease, tracker, sent: None, stop: None })
     }
 
@@ -128,6 +169,17 @@ impl Holdings {
     pub(super) fn done(&mut self, spot: Spot) -> Shown {
         let held = self.places.get_mut(spot.place).and_then(Option::as_mut);
         held.map_or(Shown::Ignored, |held| held.tracker.done(spot.claim))
+    }
+
+    /// Notes that a record was given back undone.
+    pub(super) fn left(&mut self, spot: Spot) -> Shown {
+        let held = self.places.get_mut(spot.place).and_then(Option::as_mut);
+        held.map_or(Shown::Ignored, |held| held.tracker.left(spot.claim))
+    }
+
+    /// The entries of a topic.
+    pub(super) fn of_topic(&mut self, topic: &str) -> impl Iterator<Item = &mut Held> {
+        self.places.iter_mut().flatten().filter(move |held| *held.lease.partition.topic == *topic)
     }
 
     /// Notes how far the consumer has come: what lies before it and was not handed out is no record.
@@ -176,6 +228,8 @@ impl Lease {
 mod tests {
     use super::*;
 
+    const STAY: Stay = Stay { topic: 0, round: 0 };
+
     fn partition(number: i32) -> Partition {
         Partition { topic: "bookings".into(), number }
     }
@@ -183,12 +237,12 @@ mod tests {
     #[test]
     fn what_comes_late_of_a_partition_that_went_and_came_back_is_ignored() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10);
+        let held = holdings.take_up(partition(1), 0, 10, STAY);
         let claim = held.tracker.handed_out(10).unwrap();
         let (lease, spot) = (Arc::clone(&held.lease), held.lease.spot(claim));
         holdings.give_up(&partition(1));
         assert!(lease.is_over());
-        holdings.take_up(partition(1), 0, 10).tracker.handed_out(10).unwrap();
+        holdings.take_up(partition(1), 0, 10, STAY).tracker.handed_out(10).unwrap();
         assert_eq!(holdings.done(spot), Shown::Ignored);
         assert_eq!(holdings.news(), []);
     }
@@ -196,7 +250,7 @@ mod tests {
     #[test]
     fn progress_is_news_once() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10);
+        let held = holdings.take_up(partition(1), 0, 10, STAY);
         let claim = held.tracker.handed_out(10).unwrap();
         let spot = held.lease.spot(claim);
         assert_eq!(holdings.done(spot), Shown::Done);
@@ -209,11 +263,30 @@ mod tests {
     #[test]
     fn what_was_done_before_the_end_of_a_stay_can_still_be_committed() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10);
+        let held = holdings.take_up(partition(1), 0, 10, STAY);
         let spots = [10, 11].map(|offset| held.tracker.handed_out(offset).unwrap()).map(|claim| held.lease.spot(claim));
         holdings.done(spots[0]);
         holdings.end();
         holdings.done(spots[1]);
         assert_eq!(holdings.news(), [(partition(1), 11)]);
+    }
+
+    #[test]
+    fn a_halted_partition_is_not_passed_and_begins_again_at_the_first_record_that_was_left() {
+        let mut holdings = Holdings::default();
+        let held = holdings.take_up(partition(1), 0, 10, STAY);
+        let spots = [10, 11, 12].map(|offset| held.tracker.handed_out(offset).unwrap()).map(|claim| held.lease.spot(claim));
+        holdings.done(spots[0]);
+        holdings.of_topic("bookings").for_each(Held::halt);
+        // Decided before the worker saw the halt.
+        holdings.done(spots[2]);
+        assert_eq!(holdings.left(spots[1]), Shown::Done);
+        holdings.passed(&[(partition(1), 20)]);
+        assert_eq!(holdings.news(), [(partition(1), 11)]);
+        assert_eq!(
+            holdings.find("bookings", 1).map(|held| (held.tracker.in_flight(), held.tracker.first_undone())),
+            Some((0, 11))
+        );
+        assert_eq!((holdings.of_lane(0), holdings.stopped(Stop::Halted)), (vec![], vec![partition(1)]));
     }
 }

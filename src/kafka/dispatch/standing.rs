@@ -17,7 +17,7 @@ use crate::telemetry::health::Role;
 /// How often a trouble is looked at again, and how long the brokers may take to answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_WAIT: Duration = Duration::from_secs(1);
-/// The most partitions that are named with a reason.
+/// The most topics and partitions that are named with a reason.
 const REASONS: usize = 8;
 
 /// What keeps records from coming.
@@ -64,6 +64,8 @@ pub(super) struct Standing {
     survey_due: Option<Duration>,
     /// Why some partitions are not read.
     stopped: BTreeMap<Partition, String>,
+    /// Why some topics are not read.
+    halts: BTreeMap<String, String>,
 }
 
 impl Standing {
@@ -80,6 +82,7 @@ impl Standing {
             probe_due: None,
             survey_due: Some(Duration::ZERO),
             stopped: BTreeMap::new(),
+            halts: BTreeMap::new(),
         };
         standing.tell();
         standing
@@ -196,6 +199,19 @@ impl Standing {
         }
     }
 
+    /// A topic is not read, and why.
+    pub(super) fn halted(&mut self, topic: String, why: String) {
+        self.halts.insert(topic, why);
+        self.tell();
+    }
+
+    /// A topic is read again.
+    pub(super) fn no_longer_halted(&mut self, topic: &str) {
+        if self.halts.remove(topic).is_some() {
+            self.tell();
+        }
+    }
+
     fn enter(&mut self, trouble: Trouble, now: Duration) {
         self.probe_due = Some(now + PROBE_INTERVAL);
         if self.trouble.as_ref() != Some(&trouble) {
@@ -210,10 +226,11 @@ impl Standing {
             self.role.waiting(trouble.to_string());
         } else if !self.joined {
             self.role.waiting("joining the consumer group");
-        } else if !self.stopped.is_empty() {
-            let reasons = self.stopped.values().take(REASONS).map(String::as_str).collect::<Vec<_>>();
-            let more = self.stopped.len() - reasons.len();
-            let more = if more == 0 { String::new() } else { format!("; and {more} partitions more") };
+        } else if !self.stopped.is_empty() || !self.halts.is_empty() {
+            let all = self.halts.values().chain(self.stopped.values());
+            let reasons = all.take(REASONS).map(String::as_str).collect::<Vec<_>>();
+            let more = self.halts.len() + self.stopped.len() - reasons.len();
+            let more = if more == 0 { String::new() } else { format!("; and {more} more") };
             self.role.waiting(reasons.join("; ") + &more);
         } else {
             self.role.ready();

@@ -48,6 +48,9 @@ impl<A> Dispatch<A> {
         if !self.standing.is_unsurveyed() && self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
             self.arrive(consumer, now)?;
         }
+        if self.topics.any_halted() {
+            self.tend_halts(consumer, now)?;
+        }
         if self.unsaid_due.is_some_and(|due| now >= due) {
             self.begin_unsaid(consumer, now)?;
         }
@@ -156,6 +159,15 @@ impl<A> Dispatch<A> {
                 Ok(())
             }
             Answer::Again { lane, task } => self.lanes.give(lane, Task::Again(task)),
+            Answer::Left(done) => {
+                self.holdings.left(done.spot);
+                self.lanes.done(done.lane, done.bytes);
+                Ok(())
+            }
+            Answer::Tripped { topic, round, trip } => {
+                self.halt(topic, round, trip);
+                Ok(())
+            }
             Answer::Failed(error) => Err(DispatchError::Produce(error)),
             Answer::Died => Err(DispatchError::WorkerGone),
         }

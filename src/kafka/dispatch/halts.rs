@@ -1,0 +1,147 @@
+//! Halts: topics that are not read because a worker's breaker opened, and the trials that end that.
+//!
+//! Owns: what an open breaker means for a topic's partitions. They stay ours and are polled over, records that workers had not
+//! decided come back, and after the pause all are read again from the first of those. Refuses to judge: workers have the
+//! breakers. Neighbours: core `breaker` decides, `holdings` has the partitions, `standing` makes it visible.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::breaker::Trip;
+use tidings_core::time::Timestamp;
+
+use super::handover::BACKOFF;
+use super::holdings::{Holdings, Stay, Stop};
+use super::{Dispatch, DispatchError};
+use crate::kafka::consumer::{Consumer, Partition};
+
+/// A topic of which we have had a partition.
+struct Topic {
+    name: Arc<str>,
+    /// How often it was begun with anew.
+    round: u32,
+    halt: Option<Halt>,
+}
+
+struct Halt {
+    /// When it is begun with again.
+    ends: Duration,
+    paused: bool,
+}
+
+/// All topics of which we have had a partition, by their number.
+#[derive(Default)]
+pub(super) struct Topics {
+    numbers: HashMap<Arc<str>, usize>,
+    topics: Vec<Topic>,
+    halted: usize,
+}
+
+impl Topics {
+    /// What a stay of a partition of `topic` that begins now is told of it.
+    pub(super) fn stay(&mut self, topic: &Arc<str>) -> Stay {
+        let number = *self.numbers.entry(Arc::clone(topic)).or_insert_with(|| {
+            self.topics.push(Topic { name: Arc::clone(topic), round: 0, halt: None });
+            self.topics.len() - 1
+        });
+        Stay { topic: number, round: self.topics.get(number).map_or(0, |topic| topic.round) }
+    }
+
+    /// Why a partition of `topic` is not to be read, if so.
+    pub(super) fn stop(&self, topic: &Arc<str>) -> Option<Stop> {
+        let number = self.numbers.get(topic)?;
+        self.topics.get(*number)?.halt.as_ref().map(|_| Stop::Halted)
+    }
+
+    pub(super) fn any_halted(&self) -> bool {
+        self.halted > 0
+    }
+}
+
+/// The partitions of a topic that are not read because it is halted.
+fn halted(holdings: &Holdings, topic: &str) -> Vec<Partition> {
+    let mut partitions = holdings.stopped(Stop::Halted);
+    partitions.retain(|partition| *partition.topic == *topic);
+    partitions
+}
+
+impl<A> Dispatch<A> {
+    /// A worker's breaker opened: workers leave what they have of the topic, and nothing more of it is handed out.
+    pub(super) fn halt(&mut self, number: usize, round: u32, trip: Trip) {
+        let Some(topic) = self.topics.topics.get_mut(number) else { return };
+        // Several workers may find the same, one after the other.
+        if topic.halt.is_some() || topic.round != round {
+            return;
+        }
+        let pause = self.plan.breaker_pause;
+        topic.halt = Some(Halt { ends: self.clock.elapsed() + pause, paused: false });
+        self.topics.halted += 1;
+        let name = Arc::clone(&topic.name);
+        for held in self.holdings.of_topic(&name) {
+            held.halt();
+        }
+        let since = self.clock.now();
+        tracing::error!(topic = %name, reason = %trip, "the breaker opened: the topic is not read until the pause is over");
+        self.meters.trips.get_or_create(&super::meters::OfTopic { topic: name.to_string() }).inc();
+        self.standing.halted(name.to_string(), halt_text(&name, trip, since, pause));
+        self.show_halt(&name, 1);
+    }
+
+    /// Pauses halted topics, and begins with them again when it is time and workers have given back what they had.
+    pub(super) fn tend_halts(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
+        for number in 0..self.topics.topics.len() {
+            let Some(Topic { name, halt: Some(halt), .. }) = self.topics.topics.get_mut(number) else { continue };
+            let (name, is_over) = (Arc::clone(name), now >= halt.ends);
+            if !std::mem::replace(&mut halt.paused, true) {
+                consumer.pause(&halted(&self.holdings, &name))?;
+            }
+            if is_over && self.holdings.of_topic(&name).all(|held| held.tracker.in_flight() == 0) {
+                self.end_halt(consumer, number, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_halt(&mut self, consumer: &Consumer, number: usize, name: &Arc<str>) -> Result<(), DispatchError> {
+        // What was done before the first record that was left is committed before its tracker goes.
+        self.commit(consumer);
+        let partitions = halted(&self.holdings, name);
+        let place = |partition: &Partition| {
+            let held = self.holdings.find(&partition.topic, partition.number)?;
+            Some((partition.clone(), held.tracker.first_undone()))
+        };
+        let targets = partitions.iter().filter_map(place).collect::<Vec<_>>();
+        let Some(topic) = self.topics.topics.get_mut(number) else { return Ok(()) };
+        if !targets.is_empty()
+            && let Err(error) = consumer.seek(&targets, BACKOFF)
+        {
+            tracing::warn!(topic = %name, %error, "the topic is not back at the records that were left; trying again");
+            topic.halt = Some(Halt { ends: self.clock.elapsed() + BACKOFF, paused: true });
+            return Ok(());
+        }
+        topic.halt = None;
+        topic.round += 1;
+        self.topics.halted -= 1;
+        for (partition, offset) in targets {
+            let lane = self.lanes.of(&partition);
+            self.holdings.take_up(partition.clone(), lane, offset, self.topics.stay(&partition.topic));
+            if self.is_read(&partition) {
+                consumer.resume(&[partition])?;
+            }
+        }
+        tracing::info!(topic = %name, "the topic is read again: its next records are a trial");
+        self.standing.no_longer_halted(name);
+        self.show_halt(name, 0);
+        Ok(())
+    }
+
+    fn show_halt(&self, topic: &str, open: i64) {
+        self.meters.open.get_or_create(&super::meters::OfTopic { topic: topic.to_owned() }).set(open);
+    }
+}
+
+fn halt_text(topic: &str, trip: Trip, since: Timestamp, pause: Duration) -> String {
+    let pause = tidings_core::time::Delay(pause);
+    format!("the breaker of topic {topic} opened at {since}: {trip}; they are in dlq. The topic is tried again every {pause}")
+}

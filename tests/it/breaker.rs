@@ -1,0 +1,101 @@
+//! A bad deploy does not empty a topic into `dlq`: the breaker.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use tidings::cli::Role;
+use tidings::config::Config;
+
+use crate::harness::eventually;
+use crate::harness::world::{PARTITIONS, World, ms, payment};
+
+const POISON: usize = 20;
+const GOOD: usize = 20;
+
+fn limits(config: &mut Config, pause_ms: u64) {
+    let number = |number| NonZeroU32::new(number).unwrap();
+    config.pipeline.breaker.buried_in_a_row = number(5);
+    config.pipeline.breaker.trial_records = number(3);
+    config.pipeline.breaker.pause = ms(pause_ms);
+}
+
+/// Poison and then good events, all in one partition. Gives the partition and the offset of the first.
+async fn emit(world: &World) -> (i32, i64) {
+    let mut first = None;
+    for number in 0..POISON + GOOD {
+        let value = if number < POISON { "poison".to_owned() } else { payment(&format!("good-{number}"), "alice").to_string() };
+        first.get_or_insert(world.log.produce(&world.topic, Some("one-partition"), value.as_bytes()).await);
+    }
+    first.unwrap()
+}
+
+/// The offsets of the domain topic that were buried.
+async fn buried(world: &World) -> Vec<i64> {
+    let records = world.log.records(&world.own("dlq")).await;
+    records.iter().map(|record| record.header("tidings-original-offset").parse().unwrap()).collect()
+}
+
+async fn until_all_good_are_notified(world: &World) {
+    eventually("every good event became a notification", async || {
+        let records = world.log.records(&world.own("notifications")).await;
+        let events = records.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned());
+        let good = events.filter(|event| event.starts_with("good-")).collect::<BTreeSet<_>>();
+        (good.len() == GOOD).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_topic_of_which_too_much_is_buried_is_not_read_on_and_says_so_while_others_go_on() {
+    let mut world = World::with(|config| {
+        limits(config, 3_600_000);
+        let other = format!("{}-other", config.pipeline.topics[0]);
+        config.pipeline.topics.push(other.parse().unwrap());
+    })
+    .await;
+    let other = world.config.pipeline.topics[1].to_string();
+    world.log.create(&other, 1, &[]).await;
+    let (partition, first) = emit(&world).await;
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    let body = eventually("/ready names the topic and the reason", async || {
+        let (status, body) = running.get("/ready").await;
+        (status == 503 && body.contains("breaker")).then_some(body)
+    })
+    .await;
+    assert!(body.contains(&world.topic) && body.contains("5 records in a row were buried"), "{body}");
+    assert_eq!(running.metric("tidings_pipeline_breaker_open").await, 1.0);
+    assert_eq!(running.metric("tidings_pipeline_breaker_trips_total").await, 1.0);
+
+    let (_, offset) = world.log.produce(&other, None, payment("other", "alice").to_string().as_bytes()).await;
+    world.own_records("notifications", 1).await;
+    eventually("the other topic is committed, and this one behind what was buried", async || {
+        let others = world.log.committed(&world.group("pipeline"), &other, 1).await;
+        let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+        (others.get(&0) == Some(&(offset + 1)) && committed.get(&partition) == Some(&(first + 5))).then_some(())
+    })
+    .await;
+    assert_eq!(buried(&world).await, (first..first + 5).collect::<Vec<_>>(), "the record that opens it is the last");
+    running.stop().await;
+
+    world.config.pipeline.breaker.enabled = false;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    until_all_good_are_notified(&world).await;
+    assert_eq!(buried(&world).await.len(), POISON);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn trials_read_on_behind_what_was_buried_and_nothing_is_lost_or_buried_twice() {
+    let world = World::with(|config| limits(config, 300)).await;
+    let (partition, first) = emit(&world).await;
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    until_all_good_are_notified(&world).await;
+    assert!(running.metric("tidings_pipeline_breaker_trips_total").await >= 2.0, "the first trials were bad");
+    assert_eq!(buried(&world).await, (first..first + i64::try_from(POISON).unwrap()).collect::<Vec<_>>());
+    running.await_ready().await;
+    assert_eq!(running.metric("tidings_pipeline_breaker_open").await, 0.0);
+    assert_eq!(world.log.records(&world.own("notifications")).await.len(), GOOD, "nothing was decided twice");
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&(first + i64::try_from(POISON + GOOD).unwrap())));
+}
