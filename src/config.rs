@@ -22,7 +22,7 @@ pub use pattern::TopicPattern;
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, HttpConfig, InboxConfig, KafkaConfig, KeyAlgorithm,
     KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar, ShutdownConfig, Start,
-    StoreConfig, TlsConfig, TopicsConfig,
+    StoreConfig, TlsConfig, TopicConfig, TopicsConfig,
 };
 pub use site::Site;
 

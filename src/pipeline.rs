@@ -8,6 +8,7 @@ mod gates;
 mod meters;
 mod publish;
 pub mod rulebook;
+mod topics;
 mod worker;
 
 use std::sync::Arc;
@@ -34,7 +35,8 @@ use gates::Gates;
 use meters::Meters;
 use publish::Publisher;
 use rulebook::Rulebook;
-use worker::Worker;
+use topics::Topics;
+use worker::{Context, Worker};
 
 const SERVICE: &str = "pipeline";
 
@@ -122,12 +124,18 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let way = Arc::new(Way::new(sender, meters.notifications.clone()));
     let breaker = parts.config.breaker;
     let limits = breaker.enabled.then(|| breaker.limits());
+    let settings = Topics::new(&parts.config);
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
-        let worker =
-            Worker::new(parts.rules.reader(), parts.cluster.names().requests(), publisher, Gates::new(limits), meters.clone());
+        let context = Context {
+            rules: parts.rules.reader(),
+            requests: parts.cluster.names().requests(),
+            topics: settings.clone(),
+            clock: parts.clock,
+        };
+        let worker = Worker::new(context, publisher, Gates::new(limits), meters.clone());
         queues.push(sender);
         let work = move || {
             worker.run(&receiver);

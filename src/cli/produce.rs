@@ -105,7 +105,8 @@ fn read(args: &Args) -> anyhow::Result<Vec<u8>> {
     Ok(input)
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+/// A header from an argument.
+pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a header is given as NAME=VALUE")?;
     if name.is_empty() {
         return Err("a header needs a name before the `=`".into());

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tidings_core::event::SourceRecord;
+use tidings_core::event::{Envelope, Reading, SourceHeader, SourceRecord};
 use tidings_core::locale::Locale;
-use tidings_core::rules::{self, Limits, RuleSet, Verdict, shipped, shipped_schemas};
+use tidings_core::rules::{self, Limits, RuleSet, Terms, Verdict, shipped, shipped_schemas};
 
+use super::produce::header;
 use crate::clock::Clock;
 use crate::config::folder::Folder;
 
@@ -32,6 +33,12 @@ pub struct Args {
     /// The topic that the record is taken to lie on
     #[arg(long, default_value = "sample")]
     topic: String,
+    /// A header of the record, for instance ce_type=payment:due; may be given more than once
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// The envelope that the record is in: detect, cloudevents, outbox, plain or flat
+    #[arg(long, default_value = "detect", value_parser = envelope)]
+    envelope: Envelope,
     /// Show what somebody who reads this locale is shown, for instance fr-CA [default: what lies on Kafka, with all locales]
     #[arg(long)]
     locale: Option<Locale>,
@@ -52,8 +59,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let value = value(&args)?;
     let timestamp = Clock::start().now();
-    let record = SourceRecord { topic: &args.topic, partition: 0, offset: 0, timestamp, value: Some(&value) };
-    let mut verdict = rules::decide(&rules, &record);
+    let headers =
+        args.headers.iter().map(|(name, value)| SourceHeader { name, value: Some(value.as_bytes()) }).collect::<Vec<_>>();
+    let record = SourceRecord {
+        topic: &args.topic,
+        partition: 0,
+        offset: 0,
+        timestamp,
+        key: None,
+        value: Some(&value),
+        headers: &headers,
+    };
+    let reading = Reading { envelope: args.envelope, ..Reading::default() };
+    let mut verdict = rules::decide(&rules, &record, &Terms { reading: &reading, max_age: None, now: timestamp });
     if let (Some(locale), Verdict::Notify(records)) = (&args.locale, &mut verdict) {
         for record in records {
             record.notification = record.notification.in_locale(Some(locale)).into_owned();
@@ -67,6 +85,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         print(&mut out, &verdict)?;
     }
     Ok(if matches!(verdict, Verdict::Bury(_)) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn envelope(text: &str) -> Result<Envelope, serde_json::Error> {
+    serde_json::from_value(text.into())
 }
 
 fn value(args: &Args) -> anyhow::Result<Vec<u8>> {
@@ -123,8 +145,9 @@ mod tests {
     fn verdict(value: &str) -> Verdict {
         let rules = RuleSet::parse(shipped(), Limits::default()).unwrap();
         let timestamp = Timestamp::from_millis(1_769_860_800_000);
-        let record = SourceRecord { topic: "sample", partition: 0, offset: 0, timestamp, value: Some(value.as_bytes()) };
-        rules::decide(&rules, &record)
+        let value = Some(value.as_bytes());
+        let record = SourceRecord { topic: "sample", partition: 0, offset: 0, timestamp, key: None, value, headers: &[] };
+        rules::decide(&rules, &record, &Terms { reading: &Reading::default(), max_age: None, now: timestamp })
     }
 
     fn printed(value: &str) -> String {

@@ -3,6 +3,7 @@
 //! Owns: what such an expression may be. librdkafka (POSIX), brokers (RE2, for `group_protocol = "consumer"`) and this process all
 //! judge names by it, so it is held to what they read alike. Neighbours: `ranges` keeps tidings' own topics out.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -87,6 +88,27 @@ impl TryFrom<String> for TopicPattern {
 impl From<TopicPattern> for String {
     fn from(pattern: TopicPattern) -> Self {
         pattern.text
+    }
+}
+
+impl PartialEq for TopicPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for TopicPattern {}
+
+impl PartialOrd for TopicPattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By its text.
+impl Ord for TopicPattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
     }
 }
 

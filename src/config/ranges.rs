@@ -4,7 +4,7 @@
 //! place to mend.
 
 use super::pattern::is_topic_byte;
-use super::{AuthMode, KeyAlgorithm, ProxyProtocol};
+use super::{AuthMode, KeyAlgorithm, ProxyProtocol, TopicConfig};
 
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
@@ -59,6 +59,10 @@ impl super::Config {
     }
 
     fn refuse_topics(&self, refused: &mut Vec<Refused>) {
+        let typeless = |topic: &TopicConfig| topic.type_header.as_ref().is_some_and(String::is_empty);
+        if self.pipeline.per_topic.values().any(typeless) {
+            refused.push(("pipeline.per_topic", "`type_header` must name a header".into()));
+        }
         if self.pipeline.topics.is_empty() {
             refused.push(("pipeline.topics", "must name at least one topic".into()));
         }

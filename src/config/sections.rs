@@ -8,6 +8,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use serde::{Deserialize, Serialize};
 use tidings_core::breaker::Limits;
 use tidings_core::channel::Channel;
+use tidings_core::event::{Envelope, IdPlace};
 use tidings_core::time::Delay;
 
 use super::header::Header;
@@ -117,7 +118,23 @@ pub struct PipelineConfig {
     pub queue_records: NonZeroUsize,
     pub commit_interval: Delay,
     pub output_bytes: NonZeroUsize,
+    pub max_age: Delay,
     pub breaker: BreakerConfig,
+    pub per_topic: BTreeMap<TopicPattern, TopicConfig>,
+}
+
+/// `[pipeline.per_topic."…"]`: what is not said is as for every topic.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct TopicConfig {
+    pub envelope: Envelope,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub type_header: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<IdPlace>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Delay>,
 }
 
 /// Where a topic is read from when it is seen for the first time.

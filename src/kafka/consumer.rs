@@ -20,7 +20,7 @@ use super::said;
 
 mod place;
 
-pub use place::{header, headers_of};
+pub use place::{header, headers_of, legible};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -100,7 +100,7 @@ pub struct Source {
     pub key: Option<Box<[u8]>>,
     /// Its value.
     pub value: Option<Box<[u8]>>,
-    /// Its headers, in order. Never read here: a name that is not UTF-8 could not be.
+    /// Its headers, in order; `legible` reads those that can be read.
     pub headers: Option<OwnedHeaders>,
 }
 

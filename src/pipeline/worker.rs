@@ -3,12 +3,17 @@
 //! Owns: one thread's part of the work. Refuses records of partitions that are no longer ours. Neighbours: core `rules`
 //! decides, `publish` carries it out.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crossbeam_channel::Receiver;
 use tidings_core::breaker::Outcome;
-use tidings_core::event::SourceRecord;
+use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
+use crate::clock::Clock;
+use crate::kafka::consumer::legible;
 use crate::kafka::dispatch::{Lost, Source, Task};
 
 use super::flight::Again;
@@ -16,20 +21,30 @@ use super::gates::Gates;
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
 use super::rulebook::Reader;
+use super::topics::{Settings, Topics};
+
+/// What a decision needs beside the record.
+pub(super) struct Context {
+    pub(super) rules: Reader,
+    /// The topic whose records ask for notifications; all others hold events.
+    pub(super) requests: String,
+    pub(super) topics: Topics,
+    pub(super) clock: Clock,
+}
 
 /// What one thread needs.
 pub(super) struct Worker {
-    rules: Reader,
-    /// The topic whose records ask for notifications; all others hold events.
-    requests: String,
+    context: Context,
+    /// The settings of the topics seen so far.
+    settings: HashMap<Arc<str>, Arc<Settings>>,
     publisher: Publisher,
     gates: Gates,
     tally: Tally,
 }
 
 impl Worker {
-    pub(super) fn new(rules: Reader, requests: String, publisher: Publisher, gates: Gates, meters: Meters) -> Self {
-        Self { rules, requests, publisher, gates, tally: Tally::new(meters) }
+    pub(super) fn new(context: Context, publisher: Publisher, gates: Gates, meters: Meters) -> Self {
+        Self { context, settings: HashMap::new(), publisher, gates, tally: Tally::new(meters) }
     }
 
     /// Works until the queue is closed and empty.
@@ -58,17 +73,7 @@ impl Worker {
         let _span =
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
                 .entered();
-        let decide = if *partition.topic == *self.requests { decide_request } else { decide };
-        let verdict = decide(
-            self.rules.rules(),
-            &SourceRecord {
-                topic: &partition.topic,
-                partition: partition.number,
-                offset: source.offset,
-                timestamp: source.timestamp,
-                value: source.value.as_deref(),
-            },
-        );
+        let verdict = self.verdict(&source);
         self.tally.verdict(&partition.topic, &verdict);
         let outcome = if matches!(verdict, Verdict::Bury(_)) { Outcome::Buried } else { Outcome::Fine };
         if let Some(trip) = self.gates.note(&source.lease, outcome) {
@@ -88,6 +93,28 @@ impl Worker {
             }
             Verdict::Bury(burial) => self.bury(source, burial),
         }
+    }
+
+    fn verdict(&mut self, source: &Source) -> Verdict {
+        let Self { context, settings, .. } = self;
+        let partition = source.lease.partition();
+        let settings = match settings.get(&partition.topic) {
+            Some(settings) => settings,
+            None => settings.entry(Arc::clone(&partition.topic)).or_insert_with(|| context.topics.of(&partition.topic)),
+        };
+        let headers = source.headers.as_ref().map(legible).unwrap_or_default();
+        let headers = headers.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
+        let record = SourceRecord {
+            topic: &partition.topic,
+            partition: partition.number,
+            offset: source.offset,
+            timestamp: source.timestamp,
+            key: source.key.as_deref(),
+            value: source.value.as_deref(),
+            headers: &headers,
+        };
+        let decide = if *partition.topic == *context.requests { decide_request } else { decide };
+        decide(context.rules.rules(), &record, &settings.terms(context.clock.now()))
     }
 
     fn lost(&mut self, Lost { source, last }: Lost) {

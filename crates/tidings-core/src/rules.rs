@@ -29,7 +29,7 @@ pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
 pub use shipped::{shipped, shipped_schemas};
 pub use template::{Limits, TemplateError};
-pub use verdict::{Burial, IgnoreReason, Verdict, decide};
+pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide};
 
 /// All rules, ready to be matched and rendered.
 ///
@@ -71,20 +71,34 @@ impl RuleSet {
         exact.iter().chain(globbed).filter_map(|index| self.rules.get(*index))
     }
 
-    /// What all rules for the event make of it; nothing if no rule is for it.
+    /// What all rules for the event make of it.
     ///
     /// # Errors
     /// If any of the rules cannot be rendered: there is one verdict for one record.
-    pub fn render(&self, event: &Event) -> Result<Vec<NotificationRecord>, RenderError> {
+    pub(crate) fn render(&self, event: &Event, terms: &Terms<'_>) -> Result<Rendered, RenderError> {
         let mut selected = self.select(&event.kind).peekable();
         if selected.peek().is_none() {
-            return Ok(Vec::new());
+            return Ok(Rendered::Nothing(IgnoreReason::NoRule));
         }
+        let age = terms.now.since(event.time);
         let pass = rule::Pass::new(&self.templates, event);
         let mut notifications = Vec::with_capacity(2);
+        let mut nothing = IgnoreReason::NoRule;
         for rule in selected {
+            if rule.max_age(terms).is_some_and(|limit| age > limit) {
+                nothing = IgnoreReason::TooOld;
+                continue;
+            }
             notifications.extend(rule.render(&pass)?);
         }
-        Ok(notifications)
+        Ok(if notifications.is_empty() { Rendered::Nothing(nothing) } else { Rendered::Notifications(notifications) })
     }
+}
+
+/// What the rules make of an event.
+pub(crate) enum Rendered {
+    /// At least one.
+    Notifications(Vec<NotificationRecord>),
+    /// None, and why.
+    Nothing(IgnoreReason),
 }

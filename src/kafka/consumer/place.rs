@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
-use tidings_core::record::dead_letter::Header;
+use tidings_core::record::dead_letter::Header as RecordHeader;
 
 use super::{Consumer, Partition};
 
@@ -53,7 +53,7 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
 
 /// A record's headers in their order; none if a name among them is not UTF-8. They can still be detached and carried on.
 #[must_use]
-pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
+pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<RecordHeader>> {
     let headers = || record.headers().into_iter().flat_map(Headers::iter);
     readable(|| headers().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect())
 }
@@ -62,6 +62,12 @@ pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
 #[must_use]
 pub fn header<'a, M: Message>(record: &'a M, name: &str) -> Option<&'a [u8]> {
     readable(|| record.headers()?.iter().find(|header| header.key == name)?.value).flatten()
+}
+
+/// Those headers whose names are UTF-8, in their order.
+#[must_use]
+pub fn legible(headers: &OwnedHeaders) -> Vec<Header<'_, &[u8]>> {
+    (0..headers.count()).filter_map(|index| readable(|| headers.try_get(index)).flatten()).collect()
 }
 
 /// What `read` makes of headers. The binding panics at a name that is not UTF-8, which anybody who may write to a topic can

@@ -5,6 +5,7 @@
 
 use uuid::Uuid;
 
+use super::{EventError, Part, SourceRecord};
 use crate::channel::Channel;
 use crate::ids::{EventId, NotificationId};
 use crate::time::Timestamp;
@@ -14,7 +15,7 @@ use crate::time::Timestamp;
 pub enum Identity {
     /// Its producer gave it an id.
     Named {
-        /// Within which its producer's ids are unique: the topic.
+        /// Within which its producer's ids are unique: the topic, or the source of a CloudEvent.
         source: String,
         /// The producer's id.
         id: EventId,
@@ -58,6 +59,23 @@ impl Identity {
             ]),
         }
     }
+}
+
+/// The identity of a record whose ids are unique within its topic, and the id that clients are shown.
+pub(crate) fn identify(record: &SourceRecord<'_>, value: &[u8], id: Option<EventId>) -> Result<(Identity, EventId), EventError> {
+    if let Some(id) = id {
+        return Ok((Identity::Named { source: record.topic.to_owned(), id: id.clone() }, id));
+    }
+    let identity = Identity::Coordinates {
+        topic: record.topic.to_owned(),
+        partition: record.partition,
+        offset: record.offset,
+        timestamp: record.timestamp,
+        value_hash: Identity::hash(value),
+    };
+    let shown = format!("{}:{}:{}", record.topic, record.partition, record.offset);
+    let event_id = shown.parse().map_err(|source| EventError::Name { part: Part::field("id"), source })?;
+    Ok((identity, event_id))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::parse::{self, is_glob};
 use super::problem::{File, Problem};
 use super::rule::{Pass, Rule, Text};
 use super::template::{Limits, Use};
-use crate::event::{self, Event, EventError, SourceRecord};
+use crate::event::{self, Event, EventError, Reading, SourceRecord};
 use crate::time::Timestamp;
 use schema::{Field, Schema};
 
@@ -73,7 +73,10 @@ fn value(kind: &str, data: &Value) -> Vec<u8> {
 fn event(kind: &str, data: &Value) -> Result<Event, EventError> {
     let timestamp = Timestamp::from_millis(0);
     let value = value(kind, data);
-    event::decode(&SourceRecord { topic: "samples", partition: 0, offset: 0, timestamp, value: Some(&value) })
+    event::decode(
+        &SourceRecord { topic: "samples", partition: 0, offset: 0, timestamp, key: None, value: Some(&value), headers: &[] },
+        &Reading::default(),
+    )
 }
 
 /// The problems of a rule with a schema; of its samples only if its variables have none.

@@ -20,7 +20,7 @@ use crate::locale::Locale;
 use crate::notification::Priority;
 use crate::time::Delay;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "event",
     "user",
@@ -33,6 +33,7 @@ const KEYS: [&str; 13] = [
     "action_url",
     "category",
     "expires_after",
+    "max_age",
     "locales",
 ];
 const PRIORITIES: [(&str, Priority); 4] =
@@ -83,7 +84,7 @@ impl Parser {
         let data = self.data(table, owner);
         let priority = self.priority(table);
         let category = table.text("category", &mut self.problems).and_then(|text| self.literal("category", text));
-        let expires_after = self.expires_after(table);
+        let [expires_after, max_age] = ["expires_after", "max_age"].map(|key| self.delay(table, key));
         let (Some(name), Some(event), Some(audience), Some(kind)) = (name, event, audience, kind) else { return };
         if self.problems.len() > before {
             return;
@@ -92,7 +93,8 @@ impl Parser {
             self.globs.push((self.rules.len(), glob));
         }
         let Written { text: event, place } = event;
-        let rule = Rule { name, event, audience, kind, wording, locales, data, priority, category, expires_after, place };
+        let rule =
+            Rule { name, event, audience, kind, wording, locales, data, priority, category, expires_after, max_age, place };
         self.rules.push(rule);
     }
 
@@ -228,10 +230,10 @@ impl Parser {
         known.map(|(_, priority)| *priority).unwrap_or_default()
     }
 
-    fn expires_after(&mut self, table: &Table<'_>) -> Option<Delay> {
-        let written = table.text("expires_after", &mut self.problems)?;
+    fn delay(&mut self, table: &Table<'_>, key: &str) -> Option<Delay> {
+        let written = table.text(key, &mut self.problems)?;
         let parsed = written.text.parse();
-        parsed.map_err(|error| self.problems.push(written.place.problem(format!("`expires_after`: {error}")))).ok()
+        parsed.map_err(|error| self.problems.push(written.place.problem(format!("`{key}`: {error}")))).ok()
     }
 
     fn finish(self, problems: &mut Vec<Problem>) -> RuleSet {

@@ -83,7 +83,7 @@ mod tests {
 
     use super::super::template::Templates;
     use super::*;
-    use crate::event::{self, Event, SourceRecord};
+    use crate::event::{self, Event, Reading, SourceRecord};
     use crate::time::Timestamp;
 
     fn json() -> impl Strategy<Value = Value> {
@@ -107,7 +107,9 @@ mod tests {
     fn event(data: &Value) -> Option<Event> {
         let value = serde_json::json!({ "type": "t", "data": data }).to_string();
         let timestamp = Timestamp::from_millis(0);
-        event::decode(&SourceRecord { topic: "t", partition: 0, offset: 0, timestamp, value: Some(value.as_bytes()) }).ok()
+        let value = Some(value.as_bytes());
+        let record = SourceRecord { topic: "t", partition: 0, offset: 0, timestamp, key: None, value, headers: &[] };
+        event::decode(&record, &Reading::default()).ok()
     }
 
     fn shown<T>(result: Result<T, TemplateError>) -> Result<T, String> {

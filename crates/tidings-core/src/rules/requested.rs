@@ -4,7 +4,7 @@
 //! reads requests, `verdict` beside decides on domain events, `pipeline` carries both out.
 
 use super::RuleSet;
-use super::verdict::{Burial, IgnoreReason, Verdict, by_rules, nothing_said};
+use super::verdict::{Burial, IgnoreReason, Terms, Verdict, by_rules, nothing_said};
 use crate::channel::Channel;
 use crate::event::{self, Event, Identity, SourceRecord};
 use crate::fate::Cause;
@@ -18,7 +18,7 @@ const NO_RULE: &str = "(request)";
 
 /// Decides what becomes of a request. An event that it carries is decided on as if it had come from a domain topic.
 #[must_use]
-pub fn decide_request(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
+pub fn decide_request(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Verdict {
     if let Some(reason) = nothing_said(record) {
         return Verdict::Ignore(reason);
     }
@@ -38,7 +38,7 @@ pub fn decide_request(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
     };
     let verdict = match asked {
         Asked::Words(words) => Verdict::Notify(asking.notifications(*words)),
-        Asked::Event { event } => by_rules(rules, &asking.event(event)),
+        Asked::Event { event } => by_rules(rules, &asking.event(event), terms),
     };
     match verdict {
         Verdict::Notify(notifications) => without(notifications, exclude),
@@ -120,12 +120,16 @@ mod tests {
 
     use super::super::{Limits, shipped};
     use super::*;
+    use crate::event::Reading;
     use crate::time::Timestamp;
 
     fn decided(offset: i64, value: &Value) -> Verdict {
         let (value, timestamp) = (value.to_string(), Timestamp::from_millis(1_769_860_800_000));
-        let record = SourceRecord { topic: "tidings.requests", partition: 1, offset, timestamp, value: Some(value.as_bytes()) };
-        decide_request(&RuleSet::parse(shipped(), Limits::default()).unwrap(), &record)
+        let place =
+            SourceRecord { topic: "tidings.requests", partition: 1, offset, timestamp, key: None, value: None, headers: &[] };
+        let record = SourceRecord { value: Some(value.as_bytes()), ..place };
+        let terms = Terms { reading: &Reading::default(), max_age: None, now: timestamp };
+        decide_request(&RuleSet::parse(shipped(), Limits::default()).unwrap(), &record, &terms)
     }
 
     fn told(value: &Value) -> Vec<NotificationRecord> {

@@ -4,6 +4,7 @@
 //! be rendered is an error that names rule, field and line. Neighbours: `parse` makes rules, `template` renders texts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use minijinja::Value;
 use serde_json::Map;
@@ -12,6 +13,7 @@ use super::context;
 use super::path::Path;
 use super::problem::Place;
 use super::template::{TemplateError, Templates, Use};
+use super::verdict::Terms;
 use super::wording::Wording;
 use crate::channel::Channel;
 use crate::event::Event;
@@ -37,6 +39,8 @@ pub struct Rule {
     pub(super) priority: Priority,
     pub(super) category: Option<String>,
     pub(super) expires_after: Option<Delay>,
+    /// Zero: its events may be of any age.
+    pub(super) max_age: Option<Delay>,
     /// Where its `event` stands.
     pub(super) place: Place,
 }
@@ -154,6 +158,11 @@ impl Rule {
     #[must_use]
     pub fn event(&self) -> &str {
         &self.event
+    }
+
+    /// How long ago its events may have been said.
+    pub(super) fn max_age(&self, terms: &Terms<'_>) -> Option<Duration> {
+        self.max_age.map_or(terms.max_age, |age| Some(age.0).filter(|age| !age.is_zero()))
     }
 
     /// Its texts with the names of their fields, `data.x` for the field `x` of `data`.

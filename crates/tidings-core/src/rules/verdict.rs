@@ -1,9 +1,12 @@
 //! The verdict: what becomes of one record. The whole decision of the pipeline, as one pure function.
 
-use super::RuleSet;
-use crate::event::{self, Event, SourceRecord};
+use std::time::Duration;
+
+use super::{Rendered, RuleSet};
+use crate::event::{self, Event, Reading, SourceRecord};
 use crate::fate::Cause;
 use crate::record::notified::NotificationRecord;
+use crate::time::Timestamp;
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +30,8 @@ pub enum IgnoreReason {
     EmptyPayload,
     /// A request that leaves out everybody it is for.
     NobodyLeft,
+    /// The event was said too long ago.
+    TooOld,
 }
 
 impl IgnoreReason {
@@ -38,6 +43,7 @@ impl IgnoreReason {
             Self::Tombstone => "tombstone",
             Self::EmptyPayload => "empty_payload",
             Self::NobodyLeft => "nobody_left",
+            Self::TooOld => "too_old",
         }
     }
 }
@@ -67,14 +73,26 @@ impl Burial {
     }
 }
 
+/// Under which terms a record is decided on.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// How its envelope is read.
+    pub reading: &'a Reading,
+    /// How long ago an event may have been said, unless a rule says otherwise; none: any time.
+    pub max_age: Option<Duration>,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
 /// Decides what becomes of a record. One verdict for one record: if any rule fails on it, it is buried as a whole.
 #[must_use]
-pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>) -> Verdict {
+pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Verdict {
     if let Some(reason) = nothing_said(record) {
         return Verdict::Ignore(reason);
     }
-    match event::decode(record) {
-        Ok(event) => by_rules(rules, &event),
+    match event::decode(record, terms.reading) {
+        Ok(event) => by_rules(rules, &event, terms),
+        Err(error) if error.is_empty() => Verdict::Ignore(IgnoreReason::EmptyPayload),
         Err(error) => Verdict::Bury(Burial::new("decode", error.cause(), error.class(), error.to_string())),
     }
 }
@@ -89,10 +107,10 @@ pub(super) fn nothing_said(record: &SourceRecord<'_>) -> Option<IgnoreReason> {
 }
 
 /// What the rules make of an event.
-pub(super) fn by_rules(rules: &RuleSet, event: &Event) -> Verdict {
-    match rules.render(event) {
-        Ok(notifications) if notifications.is_empty() => Verdict::Ignore(IgnoreReason::NoRule),
-        Ok(notifications) => Verdict::Notify(notifications),
+pub(super) fn by_rules(rules: &RuleSet, event: &Event, terms: &Terms<'_>) -> Verdict {
+    match rules.render(event, terms) {
+        Ok(Rendered::Notifications(notifications)) => Verdict::Notify(notifications),
+        Ok(Rendered::Nothing(reason)) => Verdict::Ignore(reason),
         Err(error) => Verdict::Bury(Burial::new("render", error.cause(), error.class(), error.to_string())),
     }
 }
@@ -103,11 +121,19 @@ mod tests {
 
     use super::super::{File, Limits, check, shipped, shipped_schemas};
     use super::*;
+    use crate::event::Envelope;
     use crate::notification::Priority;
-    use crate::time::Timestamp;
 
     fn record(value: Option<&[u8]>) -> SourceRecord<'_> {
-        SourceRecord { topic: "bookings", partition: 3, offset: 42, timestamp: Timestamp::from_millis(1_769_860_800_000), value }
+        let timestamp = Timestamp::from_millis(1_769_860_800_000);
+        SourceRecord { topic: "bookings", partition: 3, offset: 42, timestamp, key: None, value, headers: &[] }
+    }
+
+    static READING: Reading = Reading { envelope: Envelope::Detect, type_header: None, id: None };
+
+    /// Terms at the time of [`record`].
+    fn terms() -> Terms<'static> {
+        Terms { reading: &READING, max_age: Some(Duration::from_secs(3600)), now: Timestamp::from_millis(1_769_860_800_000) }
     }
 
     fn rules(text: &str) -> RuleSet {
@@ -120,14 +146,14 @@ mod tests {
     }
 
     fn notifications(rules: &RuleSet, value: &str) -> Vec<NotificationRecord> {
-        match decide(rules, &record(Some(value.as_bytes()))) {
+        match decide(rules, &record(Some(value.as_bytes())), &terms()) {
             Verdict::Notify(notifications) => notifications,
             other => panic!("{value}: {other:?}"),
         }
     }
 
     fn burial(rules: &RuleSet, value: &str) -> Burial {
-        match decide(rules, &record(Some(value.as_bytes()))) {
+        match decide(rules, &record(Some(value.as_bytes())), &terms()) {
             Verdict::Bury(burial) => burial,
             other => panic!("{value}: {other:?}"),
         }
@@ -159,10 +185,10 @@ mod tests {
     #[test]
     fn nothing_to_tell_is_ignored_with_its_reason() {
         let rules = shipped_rules();
-        assert_eq!(decide(&rules, &record(None)), Verdict::Ignore(IgnoreReason::Tombstone));
-        assert_eq!(decide(&rules, &record(Some(b""))), Verdict::Ignore(IgnoreReason::EmptyPayload));
+        assert_eq!(decide(&rules, &record(None), &terms()), Verdict::Ignore(IgnoreReason::Tombstone));
+        assert_eq!(decide(&rules, &record(Some(b"")), &terms()), Verdict::Ignore(IgnoreReason::EmptyPayload));
         let unknown = br#"{"type":"booking:seen","data":{}}"#;
-        assert_eq!(decide(&rules, &record(Some(unknown))), Verdict::Ignore(IgnoreReason::NoRule));
+        assert_eq!(decide(&rules, &record(Some(unknown)), &terms()), Verdict::Ignore(IgnoreReason::NoRule));
     }
 
     #[test]
@@ -193,6 +219,35 @@ mod tests {
         assert_eq!(shown.expires_at.unwrap().to_string(), "2026-01-31T13:00:00.000Z");
         let expected = r#"{"team":{"id":7,"x":1.5},"id":7,"sum":8,"all":[7,true,null],"html":"<&>"}"#;
         assert_eq!(serde_json::Value::from(shown.data), serde_json::from_str::<serde_json::Value>(expected).unwrap());
+    }
+
+    #[test]
+    fn an_event_said_too_long_ago_is_ignored_unless_its_rule_says_otherwise() {
+        let rules = rules(
+            r#"
+            rule = [
+                { name = "default", event = "*", user = "1", type = "t" },
+                { name = "long", event = "long", user = "2", type = "t", max_age = "2h" },
+                { name = "short", event = "short", user = "3", type = "t", max_age = "1s" },
+                { name = "any", event = "any", user = "4", type = "t", max_age = "0s" },
+            ]
+            "#,
+        );
+        let told = |kind: &str, time: &str| {
+            let value = format!(r#"{{"type":"{kind}","time":"{time}","data":{{}}}}"#);
+            match decide(&rules, &record(Some(value.as_bytes())), &terms()) {
+                Verdict::Notify(records) => records.iter().map(|record| record.channel.to_string()).collect::<Vec<_>>().join(" "),
+                Verdict::Ignore(reason) => reason.name().to_owned(),
+                Verdict::Bury(burial) => panic!("{burial:?}"),
+            }
+        };
+        // It is 12:00.
+        assert_eq!(told("a", "2026-01-31T11:00:00Z"), "user-1");
+        assert_eq!(told("a", "2026-01-31T10:59:59.999Z"), "too_old");
+        assert_eq!(told("long", "2026-01-31T10:30:00Z"), "user-2");
+        assert_eq!(told("short", "2026-01-31T11:59:50Z"), "user-1");
+        assert_eq!(told("any", "1970-01-01T00:00:00Z"), "user-4");
+        assert_eq!(told("any", "2030-01-01T00:00:00Z"), "user-4 user-1", "what is said of the future is not old");
     }
 
     #[test]
@@ -307,7 +362,7 @@ your {{ b.c }}""" },
             let rules = shipped_rules();
             let value = format!(r#"{{"id":"{id}","type":"user:logged_in","data":{{"userId":"{id}","name":"Ada"}}}}"#);
             let again = SourceRecord { offset, partition, ..record(Some(value.as_bytes())) };
-            let Verdict::Notify(again) = decide(&rules, &again) else { panic!() };
+            let Verdict::Notify(again) = decide(&rules, &again, &terms()) else { panic!() };
             prop_assert_eq!(again[0].notification.id, notifications(&rules, &value)[0].notification.id);
         }
 
@@ -316,7 +371,7 @@ your {{ b.c }}""" },
             let data = serde_json::json!({ "userId": user, "name": name, "vehicleName": name, "bookingId": user });
             for kind in ["booking:confirmed", "user:logged_in", "balance:updated"] {
                 let value = serde_json::json!({ "type": kind, "data": data }).to_string();
-                let _ = decide(&shipped_rules(), &record(Some(value.as_bytes())));
+                let _ = decide(&shipped_rules(), &record(Some(value.as_bytes())), &terms());
             }
         }
     }

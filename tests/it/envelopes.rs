@@ -1,0 +1,81 @@
+//! Envelopes on a real topic: what headers and values become.
+
+use rdkafka::message::{Header, OwnedHeaders};
+use serde_json::json;
+use tidings::cli::Role;
+use tidings_core::time::Delay;
+
+use crate::harness::world::{World, payment};
+
+type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
+fn headers(all: Headers<'_>) -> OwnedHeaders {
+    all.iter().fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
+}
+
+#[tokio::test]
+async fn the_same_event_in_any_envelope_becomes_the_same_words() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let event = payment("1", "alice");
+    let data = event["data"].to_string();
+    let structured =
+        json!({"specversion": "1.0", "id": "1", "source": "/payments", "type": "payment:due", "data": event["data"]});
+    let binary: Headers<'_> =
+        &[("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/payments"), ("ce_type", b"payment:due")];
+    let records: [(Headers<'_>, String); 6] = [
+        (&[], event.to_string()),
+        (&[], json!({"schema": {"type": "string"}, "payload": event.to_string()}).to_string()),
+        (binary, data.clone()),
+        (&[("Content-Type", b"application/cloudevents+json; charset=utf-8")], structured.to_string()),
+        (&[("id", b"outbox-1"), ("eventType", b"payment:due")], json!(data).to_string()),
+        (&[("event-type", b"payment:due"), ("trace", b"\xff\xfe")], data),
+    ];
+    for (all, value) in &records {
+        world.log.produce_with(&world.topic, Some("k"), value.as_bytes(), headers(all)).await;
+    }
+    let notified = world.own_records("notifications", records.len()).await;
+    let words = |record: &crate::harness::log::Seen| record.json()["notification"]["message"].clone();
+    assert!(notified.iter().all(|record| words(record) == "You have a payment of $120.50 due on 2026-02-01."), "{notified:?}");
+    let ids = |field: &'static str| notified.iter().map(move |record| record.json()["notification"][field].to_string());
+    assert_eq!(ids("eventId").filter(|id| id == "\"1\"").count(), 4);
+    let distinct = ids("id").collect::<std::collections::BTreeSet<_>>();
+    // The wrapped one is the plain one again, and the two modes of CloudEvents say the same source and id.
+    assert_eq!(distinct.len(), 4);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_topics_section_says_how_it_is_read() {
+    let mut world = World::new().await;
+    let section = "max_age = \"0s\"\ntype_header = \"kind\"\nid = \"field:payment.ref\"\nenvelope = \"flat\"";
+    let pattern = format!("^{}.*", world.topic).parse().unwrap();
+    world.config.pipeline.max_age = Delay(std::time::Duration::from_secs(3600));
+    world.config.pipeline.per_topic.insert(pattern, toml::from_str(section).unwrap());
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let mut value = payment("1", "alice")["data"].clone();
+    value["payment"] = json!({"ref": "p-7"});
+    value["data"] = "of the service".into();
+    let all = headers(&[("kind", b"payment:due")]);
+    world.log.produce_with(&world.topic, Some("k"), value.to_string().as_bytes(), all).await;
+    let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
+    assert_eq!(record.json()["notification"]["eventId"], "p-7");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_said_too_long_ago_is_counted_and_tells_nobody() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let mut old = payment("1", "alice");
+    old["time"] = "2020-01-01T00:00:00Z".into();
+    world.log.produce(&world.topic, Some("k"), old.to_string().as_bytes()).await;
+    world.log.produce(&world.topic, Some("k"), payment("2", "alice").to_string().as_bytes()).await;
+    let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
+    assert_eq!(record.json()["notification"]["eventId"], "2");
+    let (_, metrics) = running.get("/metrics").await;
+    let counted =
+        metrics.lines().any(|line| line.starts_with("tidings_pipeline_ignored") && line.ends_with("{reason=\"too_old\"} 1"));
+    assert!(counted, "{metrics}");
+    running.stop().await;
+}
