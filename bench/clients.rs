@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
 use memchr::memmem;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,6 +18,8 @@ use crate::server::{CHANNEL, Server};
 pub(crate) const SENT: &str = "sentUs";
 /// How often a client acknowledges at most, in microseconds: as one that gathers acknowledgements would.
 const ACK_EVERY_US: u64 = 1_000_000;
+/// Connections that are being opened at the same time, as when many come back.
+const AT_ONCE: usize = 64;
 /// Longer than any frame of this load.
 const BUFFER_BYTES: usize = 4096;
 
@@ -38,10 +41,12 @@ impl Clients {
     pub(crate) async fn connect(server: &Server, count: usize) -> anyhow::Result<Self> {
         let seen = Arc::new(Seen::default());
         let mut readers = JoinSet::new();
-        for number in 0..count {
-            let line = Line::open(server, &format!("user-{number}"), seen.clone()).await?;
-            readers.spawn(line.read());
+        let opening = (0..count).map(|number| Line::open(server, format!("user-{number}"), seen.clone()));
+        let mut opening = futures_util::stream::iter(opening).buffer_unordered(AT_ONCE);
+        while let Some(line) = opening.next().await {
+            readers.spawn(line?.read());
         }
+        drop(opening);
         Ok(Self { seen, _readers: readers })
     }
 
@@ -73,10 +78,10 @@ struct Line {
 }
 
 impl Line {
-    async fn open(server: &Server, user: &str, seen: Arc<Seen>) -> anyhow::Result<Self> {
+    async fn open(server: &Server, user: String, seen: Arc<Seen>) -> anyhow::Result<Self> {
         let mut socket = TcpStream::connect(server.address()).await?;
         socket.set_nodelay(true)?;
-        socket.write_all(server.request(user)?.as_bytes()).await?;
+        socket.write_all(server.request(&user)?.as_bytes()).await?;
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let end = loop {
             anyhow::ensure!(socket.read_buf(&mut buffer).await? > 0, "the server hung up");

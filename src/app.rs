@@ -151,6 +151,12 @@ impl App {
         self.assembly.health.clone()
     }
 
+    /// Where all metrics of the process are registered.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.assembly.metrics.clone()
+    }
+
     /// Runs until `stop` is cancelled, then drains.
     ///
     /// # Errors

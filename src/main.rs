@@ -9,6 +9,10 @@ use tidings::cli::{self, Cli, Command};
 use tidings::config::{self, Config, ConfigError};
 use tidings::{app, telemetry};
 
+/// For all threads, librdkafka's among them: what one thread allocates, another frees, a few times for each record.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code of a refused configuration, as clap's of refused arguments.
 const REFUSED: u8 = 2;
 

@@ -99,7 +99,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     // Whoever drops this future stops the threads.
     let _guard = stop.clone().drop_guard();
     let meters = Meters::default();
-    parts.metrics.register(SERVICE, |registry| meters.register(registry));
+    parts.metrics.register(SERVICE, |shelf| meters.register(shelf));
     let tell = rulebook::Tell { clock: parts.clock, meters: meters.clone(), role: parts.role.clone() };
     let following = parts.rules.clone().follow(parts.reloads.clone(), tell);
     let mut thread = thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &meters, &stop))?;
@@ -112,7 +112,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
 /// The polling thread, from its first line to its last. Workers end when their queues do.
 fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), PipelineError> {
     let numbers = dispatch::Meters::default();
-    parts.metrics.register(SERVICE, |registry| numbers.register(registry));
+    parts.metrics.register(SERVICE, |shelf| numbers.register(shelf));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
     let requests = TopicPattern::named(parts.cluster.names().requests());
     let topics = parts.config.topics.iter().chain([&requests]).cloned().collect::<Vec<_>>();

@@ -1,14 +1,24 @@
 //! Metrics of the courier.
 
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::delivery::decide::{Decision, Dropped};
 use tidings_core::record::retry::Outcome;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Labels, Metrics};
 
-type Why = [(&'static str, &'static str); 1];
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    why: &'static str,
+}
+
+impl Labels for Why {
+    const NAMES: &'static [&'static str] = &["why"];
+}
 
 /// What the courier counts.
 #[derive(Debug, Clone, Default)]
@@ -21,20 +31,22 @@ pub(super) struct CourierMetrics {
     pub(super) aborted: Counter,
     pub(super) held: Gauge,
     pub(super) due: Gauge,
+    pub(super) lag: Gauge<f64, AtomicU64>,
 }
 
 impl CourierMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
-        metrics.register("courier", |registry| {
-            registry.register("attempts", "Attempts made, by why they were needed", own.attempts.clone());
-            registry.register("dropped", "Deliveries that need nothing any more, by why", own.dropped.clone());
-            registry.register("undelivered", "Deliveries that ended without success, by why", own.undelivered.clone());
-            registry.register("buried", "Records that could not be read or moved on, buried in dlq", own.buried.clone());
-            registry.register("transactions_committed", "Transactions committed", own.committed.clone());
-            registry.register("transactions_aborted", "Transactions aborted", own.aborted.clone());
-            registry.register("held_records", "Deliveries held in memory, waiting for their time", own.held.clone());
-            registry.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
+        metrics.register("courier", |shelf| {
+            shelf.register("made_attempts", "Attempts made, by why they were needed", own.attempts.clone());
+            shelf.register("dropped_deliveries", "Deliveries that need nothing any more, by why", own.dropped.clone());
+            shelf.register("undelivered_deliveries", "Deliveries that ended without success, by why", own.undelivered.clone());
+            shelf.register("buried_records", "Records that could not be read or moved on, buried in dlq", own.buried.clone());
+            shelf.register("committed_transactions", "Transactions committed", own.committed.clone());
+            shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
+            shelf.register("held_records", "Deliveries held in memory, waiting for their time", own.held.clone());
+            shelf.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
+            shelf.register("lag_seconds", "For how long the delivery that is due longest has been due", own.lag.clone());
         });
         own
     }
@@ -48,7 +60,7 @@ impl CourierMetrics {
             Decision::Attempt { outcome, .. } => (&self.attempts, name(*outcome)),
             Decision::Undelivered { reason } => (&self.undelivered, name(*reason)),
         };
-        family.get_or_create(&[("why", why)]).inc();
+        family.get_or_create(&Why { why }).inc();
     }
 }
 

@@ -121,6 +121,8 @@ impl Member {
         let ready = if due == 0 { BTreeMap::new() } else { self.ready(now)? };
         let count = ready.values().sum::<usize>();
         self.metrics.due.set(i64::try_from(due - count).unwrap_or(i64::MAX));
+        let oldest = self.lines.values().filter_map(|line| line.due(now).next()).map(|held| held.due).min();
+        self.metrics.lag.set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
         self.blocked_since = (due > 0 && count == 0).then(|| self.blocked_since.unwrap_or_else(|| self.clock.elapsed()));
         let heads = self.lines.iter().flat_map(|(partition, line)| {
             let count = ready.get(partition).copied().unwrap_or(0);

@@ -13,6 +13,7 @@ use tidings_core::channel::Channel;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
+use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::fed::Fed;
@@ -53,7 +54,9 @@ impl Feed {
             match reader.poll(POLL)? {
                 // librdkafka says when the last broker goes, not when one comes back.
                 Read::Nothing if self.trouble.is_some() => self.outage(&reader, &starts, "still no answer"),
-                Read::Nothing => {}
+                Read::Nothing => {
+                    self.shared.metrics.lag.set(0.0);
+                }
                 Read::Record(message) => {
                     self.settled();
                     self.dispatch(&reader, &message)?;
@@ -113,7 +116,7 @@ impl Feed {
         let metrics = &self.shared.metrics;
         metrics.feed_records.inc();
         if let Some(written_ms) = message.timestamp().to_millis() {
-            metrics.feed_delay_ms.set(self.shared.clock.now().as_millis().saturating_sub(written_ms).max(0));
+            metrics.lag.set(self.shared.clock.now().since(Timestamp::from_millis(written_ms)).as_secs_f64());
         }
         let outcome =
             if message.topic() == self.cluster.names().signals() { self.signal(message) } else { self.notification(message) };

@@ -1,11 +1,13 @@
 //! The gateway's metrics, all under `tidings_gateway_`.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Labels, Metrics};
 
 /// What the gateway counts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +25,7 @@ pub(super) struct GatewayMetrics {
     pub(super) unreadable: Counter,
     pub(super) cursor_records: Counter,
     pub(super) feed_records: Counter,
-    pub(super) feed_delay_ms: Gauge,
+    pub(super) lag: Gauge<f64, AtomicU64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,24 +38,32 @@ pub(super) struct RefusedLabels {
     pub(super) reason: &'static str,
 }
 
+impl Labels for ClosedLabels {
+    const NAMES: &'static [&'static str] = &["code"];
+}
+
+impl Labels for RefusedLabels {
+    const NAMES: &'static [&'static str] = &["reason"];
+}
+
 impl GatewayMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
-        metrics.register("gateway", |registry| {
-            registry.register("connections", "Open connections", own.connections.clone());
-            registry.register("connections_opened", "Connections that were admitted", own.opened.clone());
-            registry.register("upgrades_refused", "Upgrades that were refused, by reason", own.refused.clone());
-            registry.register("connections_closed", "Connections that ended, by close code", own.closed.clone());
-            registry.register("frames_sent", "Frames handed to connections", own.frames_sent.clone());
-            registry.register("bytes_sent", "Bytes handed to connections", own.bytes_sent.clone());
-            registry.register("frames_received", "Text frames of clients", own.frames_received.clone());
-            registry.register("duplicates", "Records not sent, as their notification was sent before", own.duplicates.clone());
-            registry.register("redeliveries", "Redelivered notifications handed to connections", own.redeliveries.clone());
-            registry.register("outbox_overflows", "Connections whose outbox was full", own.overflows.clone());
-            registry.register("unreadable_records", "Records of own topics that do not read", own.unreadable.clone());
-            registry.register("cursor_records", "Cursor records the brokers have taken", own.cursor_records.clone());
-            registry.register("feed_records", "Records the feed has read", own.feed_records.clone());
-            registry.register("feed_delay_ms", "Age of the record read last, when it was read", own.feed_delay_ms.clone());
+        metrics.register("gateway", |shelf| {
+            shelf.register("open_connections", "Connections that are open", own.connections.clone());
+            shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());
+            shelf.register("refused_upgrades", "Upgrades that were refused, by reason", own.refused.clone());
+            shelf.register("closed_connections", "Connections that ended, by close code", own.closed.clone());
+            shelf.register("sent_frames", "Frames handed to connections", own.frames_sent.clone());
+            shelf.register("sent_bytes", "Bytes of notifications handed to connections", own.bytes_sent.clone());
+            shelf.register("received_frames", "Text frames of clients", own.frames_received.clone());
+            shelf.register("duplicate_frames", "Frames not sent, as their notification was sent before", own.duplicates.clone());
+            shelf.register("redelivered_frames", "Frames of notifications that were tried again", own.redeliveries.clone());
+            shelf.register("overflowed_connections", "Connections closed because their outbox was full", own.overflows.clone());
+            shelf.register("unreadable_records", "Records of own topics that do not read", own.unreadable.clone());
+            shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
+            shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
+            shelf.register("lag_seconds", "Age of the record read last when it was read, 0 while nothing waits", own.lag.clone());
         });
         own
     }

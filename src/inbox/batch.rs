@@ -92,6 +92,7 @@ pub(super) struct Batch {
     /// The partition of each cursor in `fold`.
     cursor_partitions: Vec<i32>,
     bytes: usize,
+    oldest: Option<Timestamp>,
 }
 
 impl Batch {
@@ -105,6 +106,16 @@ impl Batch {
             Content::Nothing => return,
         }
         self.bytes += bytes;
+    }
+
+    /// Something that was appended at `appended` waits to be folded.
+    pub(super) fn waits_since(&mut self, appended: Timestamp) {
+        self.oldest = Some(self.oldest.map_or(appended, |oldest| oldest.min(appended)));
+    }
+
+    /// When the oldest record that waits was appended.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.oldest
     }
 
     pub(super) fn notifications(&self) -> usize {

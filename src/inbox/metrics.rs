@@ -1,5 +1,7 @@
 //! Metrics of the inbox.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -15,25 +17,27 @@ pub(super) struct InboxMetrics {
     pub(super) buried: Counter,
     pub(super) skipped: Counter,
     pub(super) lag: Gauge,
+    pub(super) age: Gauge<f64, AtomicU64>,
     pub(super) held: Gauge,
 }
 
 impl InboxMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
-        metrics.register("inbox", |registry| {
-            registry.register("notifications_folded", "Records of notifications folded", own.notifications.clone());
-            registry.register("cursors_folded", "Records of cursors folded", own.cursors.clone());
-            registry.register("batches", "Database transactions committed", own.batches.clone());
-            registry.register("conflicts", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
-            registry.register(
-                "buried",
+        metrics.register("inbox", |shelf| {
+            shelf.register("folded_notifications", "Records of notifications folded", own.notifications.clone());
+            shelf.register("folded_cursors", "Records of cursors folded", own.cursors.clone());
+            shelf.register("folded_batches", "Database transactions committed", own.batches.clone());
+            shelf.register("refused_batches", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
+            shelf.register(
+                "buried_records",
                 "Records that could not be read or lie where they do not belong, buried in dlq",
                 own.buried.clone(),
             );
-            registry.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
-            registry.register("lag_records", "Offsets between the projection and the ends of the log", own.lag.clone());
-            registry.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());
+            shelf.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
+            shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
+            shelf.register("lag_seconds", "Age of the oldest record that was read and is not folded", own.age.clone());
+            shelf.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());
         });
         own
     }

@@ -13,6 +13,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::fate::Fate;
 use tidings_core::position::Epoch;
 use tidings_core::record::RecordError;
+use tidings_core::time::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -156,6 +157,9 @@ impl Projector {
                     self.batch_since = self.clock.elapsed();
                 }
                 self.batch.push(partition.number, content, record.payload().map_or(0, <[u8]>::len));
+                if let Some(appended) = record.timestamp().to_millis() {
+                    self.batch.waits_since(Timestamp::from_millis(appended));
+                }
             }
             Err(Unfit::Unreadable(why @ RecordError::Newer { .. })) => {
                 let reason = format!("{partition} at offset {}: {why}", record.offset());
@@ -277,6 +281,8 @@ impl Projector {
             return;
         }
         self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
+        let now = self.clock.now();
+        self.metrics.age.set(self.batch.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()));
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
         if let Some((_, reason)) = self.progress.held().next() {
             self.role.waiting(reason);

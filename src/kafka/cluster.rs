@@ -153,7 +153,7 @@ impl Cluster {
     pub fn producer(&self, client_id: &str) -> ClientConfig {
         let mut client = self.client(client_id);
         // How large a record may be, the topic says. A lower limit here would cut a dead letter that its topic takes.
-        for (name, value) in [("linger.ms", "5"), ("compression.type", "lz4"), ("message.max.bytes", LARGEST_RECORD)] {
+        for (name, value) in [("linger.ms", "0.5"), ("compression.type", "lz4"), ("message.max.bytes", LARGEST_RECORD)] {
             if !self.properties.contains_key(name) {
                 client.set(name, value);
             }

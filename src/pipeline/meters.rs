@@ -10,9 +10,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
 use tidings_core::rules::Verdict;
 use tidings_core::time::Timestamp;
+
+use crate::telemetry::{Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTopic {
@@ -30,15 +31,35 @@ struct OfClass {
     class: &'static str,
 }
 
+impl Labels for OfTopic {
+    const NAMES: &'static [&'static str] = &["topic", "verdict"];
+}
+
+impl Labels for WithReason {
+    const NAMES: &'static [&'static str] = &["reason"];
+}
+
+impl Labels for OfClass {
+    const NAMES: &'static [&'static str] = &["class"];
+}
+
 /// A version of the rules, by its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfVersion {
     version: String,
 }
 
+impl Labels for OfVersion {
+    const NAMES: &'static [&'static str] = &["version"];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WithOutcome {
     outcome: &'static str,
+}
+
+impl Labels for WithOutcome {
+    const NAMES: &'static [&'static str] = &["outcome"];
 }
 
 /// What came of reading the rules again.
@@ -63,20 +84,14 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("records", "Records decided on, by topic and verdict", self.records.clone());
-        registry.register("notifications", "Notifications that the brokers have acknowledged", self.notifications.clone());
-        registry.register("ignored", "Records that gave no notification though nothing was wrong", self.ignored.clone());
-        registry.register("buried", "Records that went to the dead letter topic, by class of failure", self.buried.clone());
-        let times = self.reloads.clone();
-        registry.register("rules_reloads", "Times the rules were read again, by what came of it", times);
-        registry.register(
-            "rules_info",
-            "The version of the rules in force, by hash of their files; always 1",
-            self.rules.clone(),
-        );
-        let loaded = self.rules_loaded.clone();
-        registry.register_with_unit("rules_loaded_timestamp", "When the rules in force were loaded", Unit::Seconds, loaded);
+    pub(super) fn register(&self, shelf: &mut Shelf<'_>) {
+        shelf.register("decided_records", "Records decided on, by topic and verdict", self.records.clone());
+        shelf.register("written_notifications", "Notifications that the brokers have taken", self.notifications.clone());
+        shelf.register("ignored_records", "Records that gave no notification though nothing was wrong", self.ignored.clone());
+        shelf.register("buried_records", "Records that went to the dead letter topic, by class of failure", self.buried.clone());
+        shelf.register("rules_reloads", "Times the rules were read again, by what came of it", self.reloads.clone());
+        shelf.register("rules_info", "The version of the rules in force, by hash of their files; always 1", self.rules.clone());
+        shelf.register("rules_loaded_timestamp_seconds", "When the rules in force were loaded", self.rules_loaded.clone());
     }
 
     pub(super) fn reloaded(&self, outcome: Reloaded) {

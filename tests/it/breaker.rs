@@ -63,7 +63,7 @@ async fn a_topic_of_which_too_much_is_buried_is_not_read_on_and_says_so_while_ot
     })
     .await;
     assert!(body.contains(&world.topic) && body.contains("5 records in a row were buried"), "{body}");
-    assert_eq!(running.metric("tidings_pipeline_breaker_open").await, 1.0);
+    assert_eq!(running.metric("tidings_pipeline_halted_topics").await, 1.0);
     assert_eq!(running.metric("tidings_pipeline_breaker_trips_total").await, 1.0);
 
     let (_, offset) = world.log.produce(&other, None, payment("other", "alice").to_string().as_bytes()).await;
@@ -93,7 +93,7 @@ async fn trials_read_on_behind_what_was_buried_and_nothing_is_lost_or_buried_twi
     assert!(running.metric("tidings_pipeline_breaker_trips_total").await >= 2.0, "the first trials were bad");
     assert_eq!(buried(&world).await, (first..first + i64::try_from(POISON).unwrap()).collect::<Vec<_>>());
     running.await_ready().await;
-    assert_eq!(running.metric("tidings_pipeline_breaker_open").await, 0.0);
+    assert_eq!(running.metric("tidings_pipeline_halted_topics").await, 0.0);
     assert_eq!(world.log.records(&world.own("notifications")).await.len(), GOOD, "nothing was decided twice");
     running.stop().await;
     let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;

@@ -37,7 +37,8 @@ async fn an_event_that_is_produced_is_printed_by_tail() {
     let heard = world.dir.path().join("tail");
     let args = ["tail", "--url", &url, "--token", &token, "--channel", "booking-updates"];
     let mut tail = command(&world, &args).stdout(std::fs::File::create(&heard).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("tail is connected", async || (running.metric("tidings_gateway_connections").await >= 1.0).then_some(())).await;
+    eventually("tail is connected", async || (running.metric("tidings_gateway_open_connections").await >= 1.0).then_some(()))
+        .await;
 
     let event = booking("1", "alice").to_string();
     let place = printed(&tidings(&world, &["produce", "--topic", &world.topic, "--key", "k"], &event));

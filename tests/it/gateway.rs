@@ -183,8 +183,10 @@ async fn a_slow_reader_is_closed_while_a_hundred_others_receive_everything_in_or
         others.push(tokio::spawn(read_in_order(client, EVENTS)));
     }
     let mut slow = silent(running.address, "slow", &masked(&json!({"type": "subscribe", "channel": "booking-updates"}))).await;
-    eventually("the slow one is open", async || (running.metric("tidings_gateway_connections").await >= 101.0).then_some(()))
-        .await;
+    eventually("the slow one is open", async || {
+        (running.metric("tidings_gateway_open_connections").await >= 101.0).then_some(())
+    })
+    .await;
     for number in 0..EVENTS {
         let value = crate::harness::world::booking(&number.to_string(), "nobody").to_string();
         world.log.produce(&world.topic, Some("k"), value.as_bytes()).await;
@@ -271,7 +273,7 @@ async fn metrics_name_what_happened() {
     let (status, text) = running.get("/metrics").await;
     assert_eq!(status, 200);
     assert!(text.ends_with("# EOF\n"));
-    assert!(running.metric("tidings_gateway_connections").await >= 1.0);
+    assert!(running.metric("tidings_gateway_open_connections").await >= 1.0);
     running.stop().await;
 }
 

@@ -157,7 +157,7 @@ async fn a_drain_with_the_broker_away_still_tells_clients_to_come_back() {
     let mut alice = running.connect("alice").await;
     world.emit(&payment("open", "bob")).await;
     eventually("an event is read and not finished", async || {
-        (running.metric("tidings_pipeline_in_flight").await > 0.0).then_some(())
+        (running.metric("tidings_pipeline_in_flight_records").await > 0.0).then_some(())
     })
     .await;
     broker.stop();

@@ -37,12 +37,12 @@ async fn completions_out_of_order_commit_only_the_prefix() {
     }
     world.own_records("notifications", 21).await;
     eventually("several rounds of commits have passed", async || {
-        (running.metric("tidings_pipeline_commits_total").await >= 1.0).then_some(())
+        (running.metric("tidings_pipeline_sent_commits_total").await >= 1.0).then_some(())
     })
     .await;
     let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
     assert_eq!(committed.get(&partition), Some(&poison), "of {first}..={last}, only what lies before {poison} is done");
-    assert_eq!(running.metric("tidings_pipeline_in_flight").await, 1.0, "all but one record are written");
+    assert_eq!(running.metric("tidings_pipeline_in_flight_records").await, 1.0, "all but one record are written");
 
     world.create_topics().await;
     world.own_records("dlq", 1).await;

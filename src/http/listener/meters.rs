@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Labels, Metrics};
 
 /// What the listener counts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -21,14 +21,22 @@ struct WithReason {
     reason: &'static str,
 }
 
+impl Labels for WithReason {
+    const NAMES: &'static [&'static str] = &["reason"];
+}
+
 impl Meters {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
-        metrics.register("http", |registry| {
-            registry.register("connections", "TCP connections that are served, until they are upgraded", own.connections.clone());
-            registry.register("connections_accepted", "TCP connections that were accepted", own.accepted.clone());
-            registry.register("connections_refused", "TCP connections that were closed unserved, by reason", own.refused.clone());
-            registry.register("requests_refused", "Requests that reached no route, by reason", own.requests_refused.clone());
+        metrics.register("http", |shelf| {
+            shelf.register(
+                "open_connections",
+                "TCP connections that are served, until they are upgraded",
+                own.connections.clone(),
+            );
+            shelf.register("accepted_connections", "TCP connections that were accepted", own.accepted.clone());
+            shelf.register("refused_connections", "TCP connections that were closed unserved, by reason", own.refused.clone());
+            shelf.register("refused_requests", "Requests that reached no route, by reason", own.requests_refused.clone());
         });
         own
     }

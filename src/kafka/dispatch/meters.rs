@@ -4,11 +4,16 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+
+use crate::telemetry::{Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfTopic {
     pub(super) topic: String,
+}
+
+impl Labels for OfTopic {
+    const NAMES: &'static [&'static str] = &["topic"];
 }
 
 /// The numbers of a dispatch. Cheap to clone.
@@ -25,13 +30,13 @@ pub struct Meters {
 
 impl Meters {
     /// Registers all of them.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register("in_flight", "Records handed to workers and not done yet", self.in_flight.clone());
-        registry.register("paused", "Partitions paused because their worker has no room", self.paused.clone());
-        registry.register("unreadable", "Partitions not read because records of them are gone", self.unreadable.clone());
-        registry.register("lost_records", "Offsets that were gone from a topic before they were read", self.lost.clone());
-        registry.register("breaker_open", "1 while a topic is not read because too much of it was buried", self.open.clone());
-        registry.register("breaker_trips", "How often a topic's breaker opened", self.trips.clone());
-        registry.register("commits", "Commits sent with news", self.commits.clone());
+    pub fn register(&self, shelf: &mut Shelf<'_>) {
+        shelf.register("in_flight_records", "Records handed to workers and not done yet", self.in_flight.clone());
+        shelf.register("paused_partitions", "Partitions paused because their worker has no room", self.paused.clone());
+        shelf.register("unreadable_partitions", "Partitions not read because records of them are gone", self.unreadable.clone());
+        shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());
+        shelf.register("halted_topics", "1 while a topic is not read because too much of it was buried", self.open.clone());
+        shelf.register("breaker_trips", "Times a topic's breaker opened", self.trips.clone());
+        shelf.register("sent_commits", "Commits sent with news", self.commits.clone());
     }
 }
