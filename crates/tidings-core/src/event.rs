@@ -68,6 +68,14 @@ impl<'a> SourceRecord<'a> {
         let text = self.header(name).map(std::str::from_utf8).transpose();
         text.map_err(|error| EventError::HeaderNotText { part: part(), byte: error.valid_up_to() })
     }
+
+    /// Its coordinates, as records made from it carry them.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        // A record without a timestamp is handed out as one of 1970.
+        let timestamp = (self.timestamp.as_millis() > 0).then_some(self.timestamp);
+        Origin { topic: self.topic.to_owned(), partition: self.partition, offset: self.offset, timestamp }
+    }
 }
 
 /// What a service said.
@@ -119,7 +127,7 @@ pub fn decode(record: &SourceRecord<'_>, reading: &Reading) -> Result<Event, Eve
         (_, id) => identify(record, value, id)?,
     };
     let time = said.time.unwrap_or(record.timestamp);
-    let origin = Origin { topic: record.topic.to_owned(), partition: record.partition, offset: record.offset };
+    let origin = record.origin();
     Ok(Event { kind: said.kind, data: said.data, identity, event_id, time, origin })
 }
 

@@ -167,7 +167,12 @@ mod tests {
             channel: delivery.channel.clone(),
             notification: delivery.notification.clone(),
             rule: "payment-due".into(),
-            origin: notified::Origin { topic: "payments".into(), partition: 2, offset: 17 },
+            origin: notified::Origin {
+                topic: "payments".into(),
+                partition: 2,
+                offset: 17,
+                timestamp: Some(Timestamp::from_millis(1_769_860_800_250)),
+            },
             exclude: vec!["7".parse().unwrap()],
         };
         let cursor = cursor::CursorRecord {

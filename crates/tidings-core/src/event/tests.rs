@@ -253,7 +253,15 @@ fn the_fields_of_the_envelope_become_the_event() {
     assert_eq!((event.kind.as_str(), event.event_id.as_str()), ("booking:confirmed", "e-1"));
     assert_eq!(event.data["userId"], 7);
     assert_eq!(event.time.to_string(), "2026-02-01T07:00:00.000Z");
-    assert_eq!(event.origin, Origin { topic: "bookings".to_owned(), partition: 3, offset: 42 });
+    assert_eq!(
+        event.origin,
+        Origin {
+            topic: "bookings".to_owned(),
+            partition: 3,
+            offset: 42,
+            timestamp: Some(Timestamp::from_millis(1_769_860_800_000))
+        }
+    );
 }
 
 #[test]

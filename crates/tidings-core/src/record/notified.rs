@@ -6,6 +6,7 @@ use super::Record;
 use crate::channel::Channel;
 use crate::ids::UserId;
 use crate::notification::Notification;
+use crate::time::Timestamp;
 
 /// The most users that a notification leaves out.
 pub const LIMIT_EXCLUDED: usize = 1_000;
@@ -36,6 +37,9 @@ pub struct Origin {
     pub partition: i32,
     /// Its offset.
     pub offset: i64,
+    /// Its timestamp there, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
 }
 
 impl Record for NotificationRecord {

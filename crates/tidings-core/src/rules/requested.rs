@@ -10,7 +10,7 @@ use crate::event::{self, Event, Identity, SourceRecord};
 use crate::fate::Cause;
 use crate::ids::{EventId, UserId};
 use crate::notification::Notification;
-use crate::record::notified::{NotificationRecord, Origin};
+use crate::record::notified::NotificationRecord;
 use crate::record::request::{self, Asked, Audience, RequestRecord, Words};
 
 /// Stands where a rule's name does, and is none.
@@ -59,12 +59,8 @@ impl<'a> Asking<'a> {
         Ok(Self { record, identity, event_id })
     }
 
-    fn origin(&self) -> Origin {
-        Origin { topic: self.record.topic.to_owned(), partition: self.record.partition, offset: self.record.offset }
-    }
-
     fn event(self, asked: request::AskedEvent) -> Event {
-        let (origin, time) = (self.origin(), asked.time.unwrap_or(self.record.timestamp));
+        let (origin, time) = (self.record.origin(), asked.time.unwrap_or(self.record.timestamp));
         Event { kind: asked.kind, data: asked.data.into(), identity: self.identity, event_id: self.event_id, time, origin }
     }
 
@@ -93,7 +89,7 @@ impl<'a> Asking<'a> {
             notification: notification(&channel),
             channel,
             rule: NO_RULE.to_owned(),
-            origin: self.origin(),
+            origin: self.record.origin(),
             exclude: Vec::new(),
         });
         told.collect()

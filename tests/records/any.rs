@@ -1,0 +1,172 @@
+//! Any record: strategies that cover every field, also where it is absent.
+
+use std::str::FromStr;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+use tidings_core::channel::Channel;
+use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::locale::Locale;
+use tidings_core::notification::{Notification, Priority, Texts};
+use tidings_core::position::Epoch;
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::meta::EpochRecord;
+use tidings_core::record::notified::{NotificationRecord, Origin};
+use tidings_core::record::request::{Asked, AskedEvent, Audience, RequestRecord, Words};
+use tidings_core::record::retry::{Attempt, Delivery, Outcome, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::signal::SignalRecord;
+use tidings_core::stretch::{Stretch, Stretches};
+use tidings_core::time::Timestamp;
+
+fn parsed<T: FromStr + std::fmt::Debug>(pattern: &'static str) -> impl Strategy<Value = T> {
+    pattern.prop_filter_map("it does not read as what it is to be", |text: String| text.parse().ok())
+}
+
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_millis)
+}
+
+fn data() -> impl Strategy<Value = Map<String, Value>> {
+    let leaf = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), ".{0,8}".prop_map(Value::from)];
+    let value = prop_oneof![leaf.clone(), vec(leaf, 0..3).prop_map(|items| json!({ "items": items }))];
+    btree_map(".{0,6}", value, 0..3).prop_map(|fields| fields.into_iter().collect())
+}
+
+fn priority() -> impl Strategy<Value = Priority> {
+    prop_oneof![Just(Priority::Low), Just(Priority::Medium), Just(Priority::High), Just(Priority::Urgent)]
+}
+
+fn texts() -> impl Strategy<Value = Texts> {
+    let text = || option::of(".{1,12}");
+    (text(), text(), text()).prop_map(|(title, message, action_url)| Texts { title, message, action_url })
+}
+
+fn locales() -> impl Strategy<Value = std::collections::BTreeMap<Locale, Texts>> {
+    btree_map(parsed("[a-z]{2,8}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?"), texts(), 0..3)
+}
+
+fn notification() -> impl Strategy<Value = Notification> {
+    let text = || option::of(".{0,12}");
+    let fixed = (any::<u128>(), parsed(".{1,12}"), ".{0,12}", timestamp(), texts());
+    let more = (data(), priority(), text(), text(), option::of(timestamp()), locales());
+    (fixed, more).prop_map(
+        |((id, event_id, kind, created_at, texts), (data, priority, source, category, expires_at, locales))| {
+            let Texts { title, message, action_url } = texts;
+            let id = NotificationId(uuid::Uuid::from_u128(id));
+            Notification {
+                id,
+                event_id,
+                kind,
+                created_at,
+                title,
+                message,
+                data,
+                priority,
+                action_url,
+                source,
+                category,
+                expires_at,
+                locales,
+            }
+        },
+    )
+}
+
+fn channel() -> impl Strategy<Value = Channel> {
+    prop_oneof![parsed("user-.{1,10}"), parsed("role-.{1,10}"), parsed(".{1,20}")]
+}
+
+fn users() -> impl Strategy<Value = Vec<UserId>> {
+    vec(parsed(".{1,10}"), 0..3)
+}
+
+pub(crate) fn notification_record() -> impl Strategy<Value = NotificationRecord> {
+    let place = (".{1,10}", 0..i32::MAX, 0..i64::MAX, option::of(timestamp()));
+    let origin = place.prop_map(|(topic, partition, offset, timestamp)| Origin { topic, partition, offset, timestamp });
+    (channel(), notification(), ".{0,10}", origin, users()).prop_map(|(channel, notification, rule, origin, exclude)| {
+        NotificationRecord { channel, notification, rule, origin, exclude }
+    })
+}
+
+fn stretches() -> impl Strategy<Value = Stretches> {
+    vec((0..1000_i64, 1..10_i64), 0..5)
+        .prop_map(|ranges| ranges.into_iter().map(|(from, length)| Stretch { from, to: from + length }).collect())
+}
+
+pub(crate) fn cursor() -> impl Strategy<Value = CursorRecord> {
+    (parsed(".{1,10}"), parsed(".{1,10}"), channel(), any::<u64>(), stretches(), stretches()).prop_map(
+        |(user_id, device_id, channel, epoch, offered, acknowledged)| CursorRecord {
+            user_id,
+            device_id,
+            channel,
+            epoch: Epoch(epoch),
+            offered,
+            acknowledged,
+        },
+    )
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![Just(Outcome::Offline), Just(Outcome::Unacknowledged)]
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    let attempt = (timestamp(), parsed(".{1,10}"), outcome()).prop_map(|(at, node, outcome)| Attempt {
+        at,
+        node,
+        sink: Sink::Websocket,
+        outcome,
+    });
+    (channel(), notification(), any::<u64>(), any::<i64>(), vec(attempt, 0..3)).prop_map(
+        |(channel, notification, epoch, offset, attempts)| Delivery {
+            channel,
+            notification,
+            epoch: Epoch(epoch),
+            offset,
+            attempts,
+        },
+    )
+}
+
+pub(crate) fn retry() -> impl Strategy<Value = RetryRecord> {
+    delivery().prop_map(RetryRecord)
+}
+
+pub(crate) fn undelivered() -> impl Strategy<Value = UndeliveredRecord> {
+    (delivery(), outcome(), timestamp()).prop_map(|(delivery, reason, ended_at)| UndeliveredRecord { delivery, reason, ended_at })
+}
+
+pub(crate) fn signal() -> impl Strategy<Value = SignalRecord> {
+    prop_oneof![
+        (delivery(), 1..u32::MAX)
+            .prop_map(|(delivery, redelivery)| SignalRecord::Redeliver { delivery: Box::new(delivery), redelivery }),
+        (parsed(".{1,10}"), parsed(".{1,10}")).prop_map(|(user_id, by)| SignalRecord::Disconnect { user_id, by }),
+    ]
+}
+
+pub(crate) fn epoch() -> impl Strategy<Value = EpochRecord> {
+    (any::<u64>(), 1..i32::MAX, timestamp()).prop_map(|(epoch, partitions, created_at)| EpochRecord {
+        epoch: Epoch(epoch),
+        partitions,
+        created_at,
+    })
+}
+
+fn words() -> impl Strategy<Value = Words> {
+    let to = prop_oneof![vec(parsed(".{1,10}"), 1..3).prop_map(Audience::Users), channel().prop_map(Audience::Channel)];
+    let name = || option::of("[a-z]{1,12}");
+    let more = (data(), priority(), name(), name(), option::of(timestamp()), locales());
+    (to, "[a-z]{1,12}", texts(), more).prop_map(|(to, kind, texts, (data, priority, source, category, expires_at, locales))| {
+        let Texts { title, message, action_url } = texts;
+        Words { to, kind, title, message, data, priority, action_url, source, category, expires_at, locales }
+    })
+}
+
+pub(crate) fn request() -> impl Strategy<Value = RequestRecord> {
+    let event = (".{1,10}", data(), option::of(parsed(".{1,10}")), option::of(timestamp()))
+        .prop_map(|(kind, data, id, time)| Asked::Event { event: AskedEvent { kind, data, id, time } });
+    let asked = prop_oneof![words().prop_map(|words| Asked::Words(Box::new(words))), event];
+    (option::of(parsed(".{1,10}")), users(), asked).prop_map(|(id, exclude, asked)| RequestRecord { id, exclude, asked })
+}

@@ -1,0 +1,77 @@
+//! Golden files: values as released versions wrote them, which this release must read.
+
+use serde_json::{Value, json};
+use tidings_core::record::RecordError;
+
+use crate::kinds::{KINDS, Kind, files, json};
+
+/// The golden files of a version, with what they hold.
+pub(crate) fn golden(kind: &Kind, version: u32) -> Vec<(String, Value)> {
+    let files = files(&format!("tests/golden/{}/v{version}", kind.name));
+    assert!(!files.is_empty(), "{} {version} has no golden file", kind.name);
+    files.into_iter().map(|path| (path.display().to_string(), json(&path))).collect()
+}
+
+/// Objects whose keys are data, not fields.
+const FREE: [&str; 2] = ["data", "locales"];
+
+/// The same with a field more in every object.
+fn with_unknown_fields(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let grown = fields.iter().map(|(name, value)| {
+                let value = if FREE.contains(&name.as_str()) { value.clone() } else { with_unknown_fields(value) };
+                (name.clone(), value)
+            });
+            Value::Object(grown.chain([("addedLater".to_owned(), json!({"by": ["a", "later", "release"]}))]).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(with_unknown_fields).collect()),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn every_released_value_is_read_and_written_as_it_was() {
+    for kind in &KINDS {
+        for version in 1..=kind.version {
+            for (file, value) in golden(kind, version) {
+                let again = (kind.again)(version, &value).unwrap_or_else(|error| panic!("{file}: {}", error.in_full()));
+                // An older version is written as the newest: only its own must come out the same.
+                if version == kind.version {
+                    assert_eq!(again, value, "{file}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn readers_ignore_fields_they_do_not_know() {
+    for kind in &KINDS {
+        for (file, value) in golden(kind, kind.version) {
+            let again = (kind.again)(kind.version, &with_unknown_fields(&value));
+            assert_eq!(again.unwrap_or_else(|error| panic!("{file}: {}", error.in_full())), value, "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_newer_version_is_an_error_of_its_own_whatever_the_value_is() {
+    for kind in &KINDS {
+        for (_, value) in golden(kind, kind.version).into_iter().chain([("no record".to_owned(), json!(["of", "any", "kind"]))]) {
+            let error = (kind.again)(kind.version + 1, &value).unwrap_err();
+            let RecordError::Newer { name, found, known } = error else { panic!("{error}") };
+            assert_eq!((name, found, known), (kind.name, kind.version + 1, kind.version));
+        }
+    }
+}
+
+#[test]
+fn no_folder_is_of_a_type_or_version_that_does_not_exist() {
+    for folder in files("tests/golden") {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let kind = KINDS.iter().find(|kind| kind.name == name).unwrap_or_else(|| panic!("no record is called {name}"));
+        let versions = files(&format!("tests/golden/{name}")).len();
+        assert_eq!(versions, kind.version as usize, "versions of {name}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The values of tidings' own topics are a promise. Each type has a JSON Schema in `schemas/records/` and golden files of every
+//! released version in `tests/golden/`; what is held here needs no broker.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
+
+mod any;
+mod golden;
+mod kinds;
+mod schema;
