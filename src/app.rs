@@ -123,7 +123,7 @@ impl App {
         let (roles, clock) = (roles.to_vec(), Clock::start());
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::default(), Metrics::new());
-        let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, metrics: &metrics })?;
+        let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, clock, metrics: &metrics })?;
         // From the first answer on, a process is only ready with everything it is going to do.
         for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {
             let _ = health.role(name);
@@ -165,7 +165,8 @@ impl App {
         let Self { assembly, listener, reload, embedded } = self;
         let mut services = Services::default();
         let (door, routes) = watch::channel(assembly.routes(assembly.closed_door()));
-        services.start("listener", Stage::Watch, |stop| listener.serve(routes, stop).map(anyhow::Ok));
+        let reloads = assembly.reloads.clone();
+        services.start("listener", Stage::Watch, |stop| listener.serve(routes, reloads, stop).map(anyhow::Ok));
         services.start("listener for SIGHUP", Stage::Watch, |stop| reload.serve(stop).map(anyhow::Ok));
         let probe = (assembly.cluster.clone(), assembly.health.role("kafka"));
         services.start("broker probe", Stage::Watch, |stop| probe::run(probe.0, probe.1, stop));

@@ -14,6 +14,7 @@ mod inlet;
 mod metrics;
 mod moment;
 mod outbox;
+mod session;
 mod shard;
 mod socket;
 mod upgrade;

@@ -14,7 +14,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
-pub use self::listener::{ListenError, Listener, ListenerParts, Routes};
+pub use self::listener::{CertificateError, ListenError, Listener, ListenerParts, Routes};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 

@@ -15,7 +15,6 @@ use tidings_core::ids::{ConnectionId, DeviceId};
 use tidings_core::protocol::client::{self, ClientFrame, Said};
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -27,7 +26,7 @@ use super::ending::{self, NO_CLOSE, NO_CODE, Open, Who, finish};
 use super::frames;
 use super::inlet::{Ack, AckMode, Control, Inlet, Join};
 use super::moment::{Moment, millis};
-use super::outbox::{Outbox, Phase};
+use super::outbox::{Outbox, Phase, Wire};
 use super::socket::Socket;
 use super::upgrade::Caller;
 use crate::auth::Identity;
@@ -69,8 +68,8 @@ enum Event {
 }
 
 impl Line {
-    pub(super) fn new(shared: Arc<Shared>, caller: Caller, stream: TcpStream) -> Self {
-        let outbox = Arc::new(Outbox::new(stream, shared.config.outbox_bytes.get(), millis(shared.clock)));
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Wire) -> Self {
+        let outbox = Arc::new(Outbox::new(wire, shared.config.outbox_bytes.get(), millis(shared.clock)));
         Self { shared, caller, outbox }
     }
 

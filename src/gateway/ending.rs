@@ -77,7 +77,10 @@ fn reason(code: u16) -> &'static str {
 /// that the connection ended with: the gateway's, if it was the one to end it, else `code`.
 pub(super) async fn finish(shared: &Shared, outbox: &Outbox, code: u16) -> u16 {
     let ending = async {
-        std::future::poll_fn(|cx| outbox.poll_flush(cx, millis(shared.clock))).await?;
+        let flush = || std::future::poll_fn(|cx| outbox.poll_flush(cx, millis(shared.clock)));
+        flush().await?;
+        outbox.say_goodbye()?;
+        flush().await?;
         SockRef::from(outbox.stream()).shutdown(std::net::Shutdown::Write)?;
         // To leave with bytes unread would reset the connection, and with it the close frame.
         let mut discarded = [0; 1024];

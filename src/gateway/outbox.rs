@@ -1,6 +1,6 @@
 //! The outbox of one connection: everything that is written to it goes through here.
 //!
-//! Owns: the socket's writing half, what waits for it, its bound, and the close frame. A frame goes to the socket at once if
+//! Owns: the socket's writing half, plain or TLS, what waits for it, its bound, and the close frame. A frame goes to the socket at once if
 //! nothing waits; else it waits, and the connection's task writes all that waits in one call. Full: the unsent whole frames
 //! are dropped and the connection is closed with 4008, so its device resumes elsewhere from its position.
 
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::frames::{self, Kind};
 use super::moment::Moment;
+use super::session::Session;
 
 /// Frames handed to the kernel in one call.
 const SLICES: usize = 32;
@@ -27,12 +28,27 @@ const KEPT_FRAMES: usize = 8;
 /// The outbox of one connection.
 pub(super) struct Outbox {
     stream: TcpStream,
+    layer: Layer,
     limit_bytes: usize,
-    /// Shared: the shard writes through, the connection's task writes what waits. Never held across a wait.
+    /// Shared: the shard writes through, the connection's task writes what waits. Never held across a wait. With TLS it also
+    /// guards the session, which both encrypt with and the task decrypts with.
     state: Mutex<State>,
     wake: AtomicWaker,
     said: AtomicU32,
     pulse: Pulse,
+}
+
+/// A socket that was taken over from HTTP.
+pub(super) enum Wire {
+    Plain(TcpStream),
+    Tls(TcpStream, Box<Session>),
+}
+
+/// What lies between the outbox and its socket. Known without the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layer {
+    Plain,
+    Tls,
 }
 
 /// When something last happened on the connection, in milliseconds of the monotonic clock. Written by the connection's task
@@ -59,6 +75,8 @@ struct State {
     waiting_bytes: usize,
     pong: Option<Bytes>,
     phase: Phase,
+    /// What encrypts, if the layer is TLS.
+    session: Option<Box<Session>>,
 }
 
 /// How far the connection is.
@@ -88,15 +106,39 @@ pub(super) enum Pushed {
 
 impl Outbox {
     /// The outbox of a connection, holding at most `limit_bytes`.
-    pub(super) fn new(stream: TcpStream, limit_bytes: usize, now_ms: u64) -> Self {
+    pub(super) fn new(wire: Wire, limit_bytes: usize, now_ms: u64) -> Self {
+        let (stream, layer, session) = match wire {
+            Wire::Plain(stream) => (stream, Layer::Plain, None),
+            Wire::Tls(stream, session) => (stream, Layer::Tls, Some(session)),
+        };
         let pulse = Pulse::default();
         pulse.heard_ms.store(now_ms, Ordering::Relaxed);
         pulse.used_ms.store(now_ms, Ordering::Relaxed);
-        Self { stream, limit_bytes, state: Mutex::default(), wake: AtomicWaker::new(), said: AtomicU32::new(0), pulse }
+        let state = Mutex::new(State { session, ..State::default() });
+        Self { stream, layer, limit_bytes, state, wake: AtomicWaker::new(), said: AtomicU32::new(0), pulse }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Reads what the client sent, as plaintext; 0 at its end. `WouldBlock` if nothing has come.
+    pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.layer == Layer::Plain {
+            return self.stream.try_read(buf);
+        }
+        let mut state = self.state.lock();
+        let Some(session) = &mut state.session else { return Ok(0) };
+        let read = session.read(&self.stream, buf);
+        if session.left_bytes() > 0 {
+            self.wake.wake();
+        }
+        read
+    }
+
+    /// With TLS, says that nothing follows; to be called with nothing waiting.
+    pub(super) fn say_goodbye(&self) -> io::Result<()> {
+        self.state.lock().session.as_mut().map_or(Ok(()), |session| session.say_goodbye(&self.stream))
     }
 
     pub(super) fn pulse(&self) -> &Pulse {
@@ -135,7 +177,7 @@ impl Outbox {
         if state.phase != Phase::Open {
             return Pushed::Ended;
         }
-        if !state.waiting.is_empty() && state.waiting_bytes + frame.len() > self.limit_bytes {
+        if !state.is_idle() && state.held_bytes() + frame.len() > self.limit_bytes {
             state.keep_started();
             self.end(&mut state, Phase::Closing(CloseCode::SlowConsumer), frames::close(CloseCode::SlowConsumer), now_ms);
             return Pushed::Overflowed;
@@ -152,7 +194,7 @@ impl Outbox {
         }
         let frame = Bytes::copy_from_slice(frame);
         match frames::kind(&frame) {
-            Kind::Pong if !state.waiting.is_empty() => state.pong = Some(frame),
+            Kind::Pong if !state.is_idle() => state.pong = Some(frame),
             Kind::Close => self.end(&mut state, Phase::Answering, frame, now_ms),
             Kind::Pong | Kind::Other => self.write_or_wait(&mut state, &frame, now_ms),
         }
@@ -177,9 +219,13 @@ impl Outbox {
 
     fn write_or_wait(&self, state: &mut State, frame: &Bytes, now_ms: u64) {
         let mut sent = 0;
-        if state.waiting.is_empty() {
-            match self.stream.try_write(frame) {
-                Ok(bytes) if bytes == frame.len() => return,
+        if state.is_idle() {
+            let written = match &mut state.session {
+                None => self.stream.try_write(frame),
+                Some(session) => session.write(&self.stream, frame).map(|()| frame.len()),
+            };
+            match written {
+                Ok(bytes) if bytes == frame.len() && state.is_idle() => return,
                 Ok(bytes) => sent = bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
@@ -188,9 +234,12 @@ impl Outbox {
                     return;
                 }
             }
-            state.head_sent = sent;
             self.pulse.waiting_ms.store(now_ms.max(1), Ordering::Relaxed);
             self.wake.wake();
+            if sent == frame.len() {
+                return;
+            }
+            state.head_sent = sent;
         }
         state.waiting_bytes += frame.len() - sent;
         state.waiting.push_back(frame.clone());
@@ -204,12 +253,12 @@ impl Outbox {
             if state.phase == Phase::Broken {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
-            if state.waiting.is_empty() {
+            if state.is_idle() {
                 return Poll::Ready(Ok(()));
             }
             match self.write_waiting(&mut state) {
                 Ok(()) => {
-                    let waiting_ms = if state.waiting.is_empty() { 0 } else { now_ms.max(1) };
+                    let waiting_ms = if state.is_idle() { 0 } else { now_ms.max(1) };
                     self.pulse.waiting_ms.store(waiting_ms, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -229,20 +278,44 @@ impl Outbox {
     }
 
     fn write_waiting(&self, state: &mut State) -> io::Result<()> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut used = 0;
-        for (slice, frame) in slices.iter_mut().zip(&state.waiting) {
-            let start = if used == 0 { state.head_sent } else { 0 };
-            *slice = IoSlice::new(frame.get(start..).unwrap_or_default());
-            used += 1;
-        }
-        let written = self.stream.try_write_vectored(slices.get(..used).unwrap_or_default())?;
+        let State { waiting, session, head_sent, .. } = state;
+        let written = match session {
+            Some(session) if session.left_bytes() > 0 => return session.write_left(&self.stream),
+            Some(session) => {
+                let frames = session.write_some(&self.stream, waiting.iter().map(|frame| &frame[..]))?;
+                waiting.iter().take(frames).map(Bytes::len).sum()
+            }
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut used = 0;
+                for (slice, frame) in slices.iter_mut().zip(&*waiting) {
+                    let start = if used == 0 { *head_sent } else { 0 };
+                    *slice = IoSlice::new(frame.get(start..).unwrap_or_default());
+                    used += 1;
+                }
+                self.stream.try_write_vectored(slices.get(..used).unwrap_or_default())?
+            }
+        };
         state.advance(written);
         Ok(())
     }
 }
 
 impl State {
+    /// Whether nothing waits for the socket.
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.left_bytes() == 0
+    }
+
+    /// What waits for the socket: frames as they are, and ciphertext.
+    fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.left_bytes()
+    }
+
+    fn left_bytes(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.left_bytes())
+    }
+
     fn advance(&mut self, mut written: usize) {
         self.waiting_bytes = self.waiting_bytes.saturating_sub(written);
         while let Some(head) = self.waiting.front() {
@@ -263,7 +336,8 @@ impl State {
         }
     }
 
-    /// Drops what waits, but for a frame that has begun to leave: a cut frame would make all behind it unreadable.
+    /// Drops what waits, but for a frame that has begun to leave: a cut frame would make all behind it unreadable. What is
+    /// encrypted stays for the same reason.
     fn keep_started(&mut self) {
         self.waiting.truncate(usize::from(self.head_sent > 0));
         self.waiting_bytes = self.waiting.front().map_or(0, |head| head.len() - self.head_sent);

@@ -29,8 +29,8 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.outbox.stream().poll_read_ready(cx))?;
-            match self.outbox.stream().try_read(buf.initialize_unfilled()) {
+            // Before waiting: TLS may hold what came with bytes that were read before.
+            match self.outbox.try_read(buf.initialize_unfilled()) {
                 Ok(bytes) => {
                     buf.advance(bytes);
                     if bytes > 0 {
@@ -42,7 +42,7 @@ impl AsyncRead for Socket {
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.outbox.stream().poll_read_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

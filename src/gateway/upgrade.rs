@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::protocol::close::CloseCode;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 use warp::Filter;
@@ -26,6 +27,8 @@ use warp::reply::Response;
 use super::connection::{Admitted, Line};
 use super::inlet::AckMode;
 use super::metrics::RefusedLabels;
+use super::outbox::Wire;
+use super::session::Session;
 use super::{Phase, Shared};
 use crate::auth::{Presented, Unidentified};
 
@@ -187,8 +190,8 @@ fn accept(
     let line = shared.clone();
     // What happens once is boxed, so that an idle connection's task holds only what it needs while idle.
     shared.connections.spawn(async move {
-        let Some((stream, early)) = Box::pin(take_over(upgrade)).await else { return };
-        Line::new(line, caller, stream).run(admitted, early).await;
+        let Some((wire, early)) = Box::pin(take_over(upgrade)).await else { return };
+        Line::new(line, caller, wire).run(admitted, early).await;
     });
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -255,15 +258,20 @@ fn admit(shared: &Shared, parameters: Parameters, presented: &Presented<'_>) -> 
     Ok(Box::new(Admitted { identity, device, mode: parameters.mode.unwrap_or(AckMode::Written) }))
 }
 
-/// The bare socket, and what hyper had read beyond the request. Hyper's own buffers are given back at once.
-async fn take_over(upgrade: OnUpgrade) -> Option<(TcpStream, Box<[u8]>)> {
+/// The bare socket with its TLS session if it has one, and what hyper had read beyond the request. Hyper's own buffers are given
+/// back at once.
+async fn take_over(upgrade: OnUpgrade) -> Option<(Wire, Box<[u8]>)> {
     let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "a client left during the upgrade")).ok()?;
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
-        tracing::error!("an upgraded connection was no TCP stream; this is a bug");
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Some((Wire::Plain(parts.io.into_inner()), Box::from(&*parts.read_buf))),
+        Err(upgraded) => upgraded,
+    };
+    let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
+        tracing::error!("an upgraded connection was neither TCP nor TLS; this is a bug");
         return None;
     };
-    let early = Box::from(&*parts.read_buf);
-    Some((parts.io.into_inner(), early))
+    let (stream, session) = parts.io.into_inner().into_inner();
+    Some((Wire::Tls(stream, Box::new(Session::new(session))), Box::from(&*parts.read_buf)))
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! to end because of a client or of a lack of files: it waits and goes on. Neighbours: `line` serves one connection.
 
 mod body;
+mod certificates;
 mod line;
 mod meters;
 mod places;
 mod proxied;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,13 +18,17 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+pub use self::certificates::CertificateError;
+use self::certificates::Certificates;
 pub(super) use self::meters::Meters;
 use self::places::Places;
+use crate::clock::Clock;
 use crate::config::{GatewayConfig, HttpConfig};
 use crate::telemetry::Metrics;
 
@@ -43,13 +49,16 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("no TLS")]
+    Certificate(#[from] CertificateError),
     /// The system does not say how many files may be open.
     #[error("the number of files this process may open is not known")]
     Limit(#[source] io::Error),
 }
 
 /// The routes; more may be mounted while the listener serves.
-pub type Routes = tokio::sync::watch::Receiver<BoxedFilter<(Response,)>>;
+pub type Routes = watch::Receiver<BoxedFilter<(Response,)>>;
 
 /// What a listener is made of.
 pub struct ListenerParts<'a> {
@@ -57,6 +66,8 @@ pub struct ListenerParts<'a> {
     pub gateway: &'a GatewayConfig,
     /// Limits of requests, and who is trusted.
     pub http: &'a HttpConfig,
+    /// When certificates expire.
+    pub clock: Clock,
     /// Where its metrics are registered.
     pub metrics: &'a Metrics,
 }
@@ -74,7 +85,10 @@ pub struct Listener {
 struct Shared {
     http: HttpConfig,
     header_timeout: Duration,
+    handshake_timeout: Duration,
     places: Places,
+    /// None: connections are plain.
+    certificates: Option<Certificates>,
     meters: Meters,
 }
 
@@ -84,15 +98,19 @@ impl Listener {
     /// # Errors
     /// If the address cannot be listened on.
     pub fn bind(parts: &ListenerParts<'_>) -> Result<Self, ListenError> {
-        let ListenerParts { gateway, http, metrics } = parts;
+        let ListenerParts { gateway, http, clock, metrics } = parts;
         let refused = |source| ListenError::Bind { address: format!("{} port {}", gateway.host, gateway.port), source };
         let socket = listen(&gateway.host, gateway.port).map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
+        let meters = Meters::register(metrics);
+        let tls = Some(&gateway.tls).filter(|tls| !tls.certificate.is_empty());
         let shared = Shared {
             http: (*http).clone(),
             header_timeout: gateway.header_timeout.0,
+            handshake_timeout: gateway.tls.handshake_timeout.0,
             places: Places::new(gateway.connections, gateway.connections_per_address)?,
-            meters: Meters::register(metrics),
+            certificates: tls.map(|files| Certificates::load(files, *clock, meters.clone())).transpose()?,
+            meters,
         };
         Ok(Self {
             socket,
@@ -104,6 +122,12 @@ impl Listener {
         })
     }
 
+    /// Whether clients must speak TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.shared.certificates.is_some()
+    }
+
     /// Where it listens, with the port that was taken if the configured one is 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -111,13 +135,18 @@ impl Listener {
     }
 
     /// Accepts until `stop` is cancelled, then finishes the requests that have begun. Upgraded connections are not waited for.
-    /// Each request is answered by the routes as they are at that moment.
-    pub async fn serve(self, routes: Routes, stop: CancellationToken) {
+    /// Each request is answered by the routes as they are at that moment. With each change of `reloads` the certificate is read
+    /// again.
+    pub async fn serve(self, routes: Routes, mut reloads: watch::Receiver<u64>, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let mut full = false;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                Ok(()) = reloads.changed() => {
+                    self.reload().await;
+                    continue;
+                }
                 accepted = self.socket.accept() => accepted,
             };
             let (stream, address) = match accepted {
@@ -145,6 +174,14 @@ impl Listener {
         drop(self.socket);
         tasks.close();
         tasks.wait().await;
+    }
+
+    async fn reload(&self) {
+        let shared = self.shared.clone();
+        let reloading = tokio::task::spawn_blocking(move || shared.certificates.as_ref().map(Certificates::reload));
+        if reloading.await.is_err() {
+            tracing::error!("reading the certificate panicked; the one before it stays in use; this is a bug");
+        }
     }
 
     fn prepare(&self, stream: &TcpStream) {

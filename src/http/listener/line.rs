@@ -20,12 +20,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
 use super::body::{Measured, Stage};
 use super::places::{Place, Seat};
-use super::{Routes, Shared, proxied};
+use super::{Routes, Shared, proxied, tls};
 use crate::config::ProxyProtocol;
 use crate::gateway::{Caller, Page};
 use crate::http::{guard, problem};
@@ -38,6 +39,12 @@ pub(super) struct Line {
     peer: IpAddr,
     /// Its place among all, and among those of its address.
     place: Arc<(Place, Option<Seat>)>,
+}
+
+/// A socket that HTTP can be spoken on.
+enum Opened {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A request that reaches no route.
@@ -60,8 +67,10 @@ pub(super) async fn serve(
         () = stop.cancelled() => return,
         opened = opening => opened,
     };
-    if let Some((stream, line)) = opened {
-        line.speak(stream, stop).await;
+    match opened {
+        Some((Opened::Plain(stream), line)) => line.speak(stream, stop).await,
+        Some((Opened::Tls(stream), line)) => line.speak(*stream, stop).await,
+        None => {}
     }
 }
 
@@ -70,7 +79,7 @@ async fn open(
     address: SocketAddr,
     place: Place,
     (shared, routes): (Arc<Shared>, Routes),
-) -> Option<(TcpStream, Arc<Line>)> {
+) -> Option<(Opened, Arc<Line>)> {
     let peer = announced(&shared, &mut stream, address.ip().to_canonical()).await?;
     // Behind a proxy, whose connections are many clients', requests are counted one by one.
     let seat = if shared.trusts(peer) { Ok(None) } else { shared.places.seat(peer) };
@@ -78,6 +87,13 @@ async fn open(
         shared.meters.refused("connections_per_address");
         tracing::debug!(address = %peer, "a connection is refused: `gateway.connections_per_address` are open");
         return None;
+    };
+    let stream = match &shared.certificates {
+        None => Opened::Plain(stream),
+        Some(certificates) => {
+            let shaking = tls::shake_hands(stream, certificates.current(), shared.handshake_timeout, &shared.meters);
+            Opened::Tls(Box::new(shaking.await?))
+        }
     };
     let place = Arc::new((place, seat));
     Some((stream, Arc::new(Line { shared, routes, peer, place })))

@@ -14,6 +14,9 @@ pub(in crate::http) struct Meters {
     pub(super) accepted: Counter,
     refused: Family<WithReason, Counter>,
     requests_refused: Family<WithReason, Counter>,
+    handshakes: Family<WithOutcome, Counter>,
+    certificates: Family<WithOutcome, Counter>,
+    pub(super) certificate_expiry: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,6 +26,15 @@ struct WithReason {
 
 impl Labels for WithReason {
     const NAMES: &'static [&'static str] = &["reason"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithOutcome {
+    outcome: &'static str,
+}
+
+impl Labels for WithOutcome {
+    const NAMES: &'static [&'static str] = &["outcome"];
 }
 
 impl Meters {
@@ -37,6 +49,13 @@ impl Meters {
             shelf.register("accepted_connections", "TCP connections that were accepted", own.accepted.clone());
             shelf.register("refused_connections", "TCP connections that were closed unserved, by reason", own.refused.clone());
             shelf.register("refused_requests", "Requests that reached no route, by reason", own.requests_refused.clone());
+            shelf.register("tls_handshakes", "TLS handshakes, by outcome", own.handshakes.clone());
+            shelf.register("certificate_loads", "Times the certificate was read, by outcome", own.certificates.clone());
+            shelf.register(
+                "certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, in seconds since 1970",
+                own.certificate_expiry.clone(),
+            );
         });
         own
     }
@@ -53,6 +72,14 @@ impl Meters {
 
     pub(in crate::http) fn request_refused(&self, reason: &'static str) {
         self.requests_refused.get_or_create(&WithReason { reason }).inc();
+    }
+
+    pub(super) fn handshake(&self, outcome: &'static str) {
+        self.handshakes.get_or_create(&WithOutcome { outcome }).inc();
+    }
+
+    pub(super) fn certificate(&self, outcome: &'static str) {
+        self.certificates.get_or_create(&WithOutcome { outcome }).inc();
     }
 }
 
