@@ -30,7 +30,7 @@ use crate::auth::Auth;
 use crate::cli::{Role, ServeArgs};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, Door, Listener, ListenerParts};
+use crate::http::{self, Door, Guard, Listener, ListenerParts};
 use crate::kafka::cluster::{Cluster, Flavour};
 use crate::kafka::embedded::Embedded;
 use crate::kafka::probe;
@@ -76,6 +76,8 @@ struct Assembly {
     reloads: watch::Receiver<u64>,
     /// How clients are known, if this process faces any.
     auth: Option<Arc<Auth>>,
+    /// Lets callers of REST in, likewise.
+    guard: Option<Guard>,
 }
 
 /// Where the gateway's route is mounted once it can be made.
@@ -129,7 +131,8 @@ impl App {
             let _ = health.role(name);
         }
         let reloads = reload.requests();
-        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads, auth };
+        let guard = auth.clone().map(|auth| listener.guard(auth, clock));
+        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads, auth, guard };
         Ok(Self { assembly, listener, reload, embedded })
     }
 
@@ -227,7 +230,13 @@ impl Assembly {
 
     fn routes(&self, door: Door) -> BoxedFilter<(Response,)> {
         let console = self.config.gateway.console.then(|| self.config.gateway.path.clone());
-        http::routes(http::Parts { health: self.health.clone(), metrics: self.metrics.clone(), door, console })
+        http::routes(http::Parts {
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            door,
+            guard: self.guard.clone(),
+            console,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! HTTP: the listener, and every route of the process.
 //!
-//! Owns: accepting connections, judging requests, health, metrics, the console, and how errors are answered. Refuses to know what a WebSocket says:
-//! it mounts the gateway's route as it is. Neighbours: `gateway` below, the assembly above.
+//! Owns: accepting connections, judging requests, health, metrics, the console, and how errors are answered. Refuses to know what
+//! a WebSocket says: it mounts the gateway's route as it is. Neighbours: `gateway` below, the assembly above.
 
 mod console;
 mod guard;
@@ -14,6 +14,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+pub use self::guard::{Guard, Needed, RefusedCaller};
 pub use self::listener::{CertificateError, ListenError, Listener, ListenerParts, Routes};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
@@ -26,6 +27,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answers at the WebSocket's path.
     pub door: Door,
+    /// Lets callers of REST in, where clients can be known.
+    pub guard: Option<Guard>,
     /// The path of the WebSocket, for the console; none serves no console.
     pub console: Option<String>,
 }

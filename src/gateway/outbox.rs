@@ -280,7 +280,10 @@ impl Outbox {
     fn write_waiting(&self, state: &mut State) -> io::Result<()> {
         let State { waiting, session, head_sent, .. } = state;
         let written = match session {
-            Some(session) if session.left_bytes() > 0 => return session.write_left(&self.stream),
+            Some(session) if session.left_bytes() > 0 => {
+                session.write_left(&self.stream)?;
+                0
+            }
             Some(session) => {
                 let frames = session.write_some(&self.stream, waiting.iter().map(|frame| &frame[..]))?;
                 waiting.iter().take(frames).map(Bytes::len).sum()

@@ -1,8 +1,10 @@
 //! The guard: what is known of a request before any route sees it, and who may ask.
 //!
-//! Owns: the client's address, the page that a browser asks for, cross-origin answers. WebSocket
-//! and REST are judged alike. Refuses to know what a route does. Neighbours: `listener` calls it for each request.
+//! Owns: the client's address, the page that a browser asks for, cross-origin answers, and the roles that REST asks for. WebSocket
+//! and REST are judged alike. Refuses to know what a route does. Neighbours: `listener` calls it for each request, REST's routes take
+//! [`Guard::caller`].
 
+mod caller;
 mod cors;
 mod forwarded;
 
@@ -10,6 +12,7 @@ use std::net::IpAddr;
 
 use hyper::header::{HOST, HeaderMap, ORIGIN};
 
+pub use self::caller::{Guard, Needed, RefusedCaller};
 pub(super) use self::cors::{preflight, share};
 use crate::config::{HttpConfig, Site};
 use crate::gateway::Page;

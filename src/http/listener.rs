@@ -28,6 +28,8 @@ pub use self::certificates::CertificateError;
 use self::certificates::Certificates;
 pub(super) use self::meters::Meters;
 use self::places::Places;
+use super::guard::Guard;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, HttpConfig};
 use crate::telemetry::Metrics;
@@ -120,6 +122,12 @@ impl Listener {
             stall_timeout: gateway.write_timeout.0 + 2 * gateway.linger.0,
             shared: Arc::new(shared),
         })
+    }
+
+    /// A guard for routes, which counts beside this listener.
+    #[must_use]
+    pub fn guard(&self, auth: Arc<Auth>, clock: Clock) -> Guard {
+        Guard::new(auth, self.shared.http.clone(), clock, self.shared.meters.clone())
     }
 
     /// Whether clients must speak TLS.

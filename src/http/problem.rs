@@ -12,6 +12,7 @@ use warp::filters::BoxedFilter;
 use warp::reject::Rejection;
 use warp::reply::Response;
 
+use super::guard::RefusedCaller;
 use crate::gateway::RefusedUpgrade;
 
 /// Answers what no route took.
@@ -19,6 +20,13 @@ pub(super) async fn answer(rejection: Rejection) -> Result<Response, Infallible>
     if let Some(refused) = rejection.find::<RefusedUpgrade>() {
         let mut response = problem(refused.status(), &refused.to_string());
         for (name, value) in refused.headers() {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        return Ok(response);
+    }
+    if let Some(refused) = rejection.find::<RefusedCaller>() {
+        let mut response = problem(refused.status(), &refused.to_string());
+        if let Some((name, value)) = refused.header() {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         return Ok(response);
