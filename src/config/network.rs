@@ -29,7 +29,9 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, BadNetwork> {
         let single = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| single()).map(Self).map_err(|_| BadNetwork(text.to_owned()))
+        let network = text.parse::<IpNet>().or_else(|_| single()).ok();
+        // `10.1.2.3/8` was meant to be something else.
+        network.filter(|network| *network == network.trunc()).map(Self).ok_or_else(|| BadNetwork(text.to_owned()))
     }
 }
 
@@ -59,7 +61,7 @@ mod tests {
         assert!(!ten.contains("11.0.0.1".parse().unwrap()));
         let one = "::1".parse::<Network>().unwrap();
         assert!(one.contains("::1".parse().unwrap()) && !one.contains("::2".parse().unwrap()));
-        for bad in ["", "10.0.0.0/33", "10.0.0", "everyone", "0x0a.0.0.1"] {
+        for bad in ["", "10.0.0.0/33", "10.1.2.3/8", "10.0.0", "everyone", "0x0a.0.0.1"] {
             assert!(bad.parse::<Network>().is_err(), "{bad}");
         }
     }

@@ -13,7 +13,7 @@ use crate::harness::eventually;
 use crate::harness::world::{SECRET, await_ready};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 25] = [
+const UNITS: [&str; 26] = [
     "seconds",
     "bytes",
     "ratio",
@@ -26,6 +26,7 @@ const UNITS: [&str; 25] = [
     "deliveries",
     "files",
     "frames",
+    "handshakes",
     "lines",
     "messages",
     "notifications",

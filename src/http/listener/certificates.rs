@@ -111,9 +111,10 @@ impl Certificates {
             Ok(loaded) => {
                 tell(&loaded, &self.files, self.clock, &self.meters);
                 self.current.store(Arc::new(loaded.config));
+                self.meters.certificate("replaced");
             }
             Err(error) => {
-                self.meters.certificate("failed");
+                self.meters.certificate("kept");
                 let error = format!("{:#}", anyhow::Error::from(error));
                 tracing::error!(error, "the certificate was not replaced; the one before it stays in use");
             }
@@ -124,7 +125,6 @@ impl Certificates {
 /// Says what is used from now on.
 fn tell(loaded: &Loaded, files: &TlsConfig, clock: Clock, meters: &Meters) {
     let Loaded { begins, expires, .. } = loaded;
-    meters.certificate("loaded");
     meters.certificate_expiry.set(expires.as_millis() / 1000);
     tracing::info!(file = files.certificate, %expires, "certificate loaded");
     if *expires <= clock.now() {

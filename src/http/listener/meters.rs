@@ -50,7 +50,7 @@ impl Meters {
             shelf.register("refused_connections", "TCP connections that were closed unserved, by reason", own.refused.clone());
             shelf.register("refused_requests", "Requests that reached no route, by reason", own.requests_refused.clone());
             shelf.register("tls_handshakes", "TLS handshakes, by outcome", own.handshakes.clone());
-            shelf.register("certificate_loads", "Times the certificate was read, by outcome", own.certificates.clone());
+            shelf.register("certificate_reloads", "Times the certificate was read again, by outcome", own.certificates.clone());
             shelf.register(
                 "certificate_expiry_timestamp_seconds",
                 "When the certificate in use expires, in seconds since 1970",
