@@ -3,6 +3,7 @@
 //! A [`World`](world::World) has topics and a database of its own, so tests run side by side on one broker.
 
 pub(crate) mod broker;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod inbox;
 pub(crate) mod log;

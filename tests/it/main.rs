@@ -20,4 +20,5 @@ mod poison;
 mod prefix;
 mod reload;
 mod requests;
+mod tls;
 mod topics;

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 use super::HANG;
 
@@ -19,9 +20,14 @@ pub(crate) enum Heard {
     Gone,
 }
 
+/// What a WebSocket is spoken on.
+trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Line for S {}
+
 /// An open connection.
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn Line>>,
     /// Frames that were passed over while waiting for another one.
     waiting: VecDeque<Value>,
 }
@@ -34,9 +40,21 @@ impl Client {
 
     /// Opens a connection, if the server is there.
     pub(crate) async fn try_open(address: SocketAddr, query: &str) -> Option<Self> {
-        let uri = format!("ws://{address}/ws?{query}").parse().unwrap();
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).unwrap();
+        Self::try_over(stream, &address.to_string(), query).await
+    }
+
+    /// Opens a connection on a stream that is already there.
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, query: &str) -> Self {
+        Self::try_over(stream, "localhost", query).await.expect("the connection was refused")
+    }
+
+    async fn try_over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, host: &str, query: &str) -> Option<Self> {
+        let uri = format!("ws://{host}/ws?{query}").parse().unwrap();
+        let line: Box<dyn Line> = Box::new(stream);
         let builder = ClientBuilder::from_uri(uri);
-        let (socket, _) = tokio::time::timeout(HANG, builder.connect()).await.unwrap().ok()?;
+        let (socket, _) = tokio::time::timeout(HANG, builder.connect_on(line)).await.unwrap().ok()?;
         Some(Self { socket, waiting: VecDeque::new() })
     }
 
