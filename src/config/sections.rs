@@ -118,6 +118,7 @@ pub struct PipelineConfig {
     pub queue_records: NonZeroUsize,
     pub commit_interval: Delay,
     pub output_bytes: NonZeroUsize,
+    pub receivers_per_event: NonZeroUsize,
     pub max_age: Delay,
     pub breaker: BreakerConfig,
     pub per_topic: BTreeMap<TopicPattern, TopicConfig>,

@@ -76,7 +76,8 @@ impl Rulebook {
     /// If the folder cannot be read, or any rule in it has a problem.
     pub fn open(config: &PipelineConfig) -> Result<Self, RulebookError> {
         let folder = Some(PathBuf::from(&config.rules)).filter(|folder| !folder.as_os_str().is_empty());
-        let limits = Limits { output_bytes: config.output_bytes.get(), ..Limits::default() };
+        let receivers = config.receivers_per_event.get();
+        let limits = Limits { output_bytes: config.output_bytes.get(), receivers, ..Limits::default() };
         let current = Arc::new(ArcSwap::from_pointee(read(folder.clone(), limits)?));
         Ok(Self { folder, limits, current })
     }

@@ -79,3 +79,25 @@ async fn an_event_said_too_long_ago_is_counted_and_tells_nobody() {
     assert!(counted, "{metrics}");
     running.stop().await;
 }
+
+#[tokio::test]
+async fn an_event_for_more_receivers_than_allowed_is_buried_and_one_for_as_many_is_told() {
+    let mut world = World::new().await;
+    let rules = "rule = [{ name = 'r', event = 'a', users = 'team', role = 'admin', everyone = true, when = 'team is defined', type = 't' }]";
+    std::fs::write(world.dir.path().join("rules.toml"), rules).unwrap();
+    world.config.pipeline.rules = world.dir.path().display().to_string();
+    world.config.pipeline.receivers_per_event = std::num::NonZeroUsize::new(4).unwrap();
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    for team in [json!(["x", "y", "z"]), json!(["x", "y", "x"])] {
+        let value = json!({"type": "a", "data": {"team": team}}).to_string();
+        world.log.produce(&world.topic, Some("k"), value.as_bytes()).await;
+    }
+    let told = world.own_records("notifications", 4).await;
+    let channels = told.iter().map(|record| String::from_utf8(record.key.clone().unwrap()).unwrap());
+    let channels = channels.collect::<std::collections::BTreeSet<_>>();
+    let expected = ["role-admin", "system-announcements", "user-x", "user-y"];
+    assert_eq!(channels.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    assert_eq!(dead.header("tidings-error-class"), "audience_too_large");
+    running.stop().await;
+}

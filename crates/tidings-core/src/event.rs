@@ -25,6 +25,7 @@ use crate::time::Timestamp;
 pub use error::{EventError, Part};
 pub use identity::Identity;
 pub(crate) use identity::identify;
+pub(crate) use json::describe;
 use plain::Shape;
 pub use reading::{Envelope, IdPlace, IdPlaceError, Reading};
 

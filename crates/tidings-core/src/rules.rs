@@ -4,6 +4,7 @@
 //! rules with any problem, and names all of them with file and line. Neighbours: `event` reads records, `pipeline` carries
 //! out verdicts, `cli` checks and previews.
 
+mod audience;
 pub mod check;
 mod context;
 mod parse;
@@ -86,10 +87,16 @@ impl RuleSet {
         let mut nothing = IgnoreReason::NoRule;
         for rule in selected {
             if rule.max_age(terms).is_some_and(|limit| age > limit) {
-                nothing = IgnoreReason::TooOld;
-                continue;
+                nothing = nothing.or(IgnoreReason::TooOld);
+            } else if !rule.holds(&pass)? {
+                nothing = nothing.or(IgnoreReason::ConditionFalse);
+            } else {
+                let before = notifications.len();
+                notifications.extend(rule.render(&pass)?);
+                if notifications.len() == before {
+                    nothing = nothing.or(IgnoreReason::AudienceEmpty);
+                }
             }
-            notifications.extend(rule.render(&pass)?);
         }
         Ok(if notifications.is_empty() { Rendered::Nothing(nothing) } else { Rendered::Notifications(notifications) })
     }

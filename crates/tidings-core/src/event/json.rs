@@ -123,7 +123,7 @@ fn wrong(field: &'static str, found: &Value, expected: &'static str) -> EventErr
 }
 
 /// What a JSON value is, with its article.
-pub(super) fn describe(value: &Value) -> &'static str {
+pub(crate) fn describe(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -13,7 +13,7 @@ use super::context::{EVENT, EVENT_FIELDS};
 use super::parse::{self, is_glob};
 use super::problem::{File, Problem};
 use super::rule::{Pass, Rule, Text};
-use super::template::{Limits, Use};
+use super::template::Limits;
 use crate::event::{self, Event, EventError, Reading, SourceRecord};
 use crate::time::Timestamp;
 use schema::{Field, Schema};
@@ -114,10 +114,7 @@ fn variable(set: &RuleSet, (field, text): (&str, &Text), schema: &Schema<'_>, pa
         Field::Uncertain => schema.lacking(&steps).into_iter().find_map(|(lacking, data)| {
             let event = event(&schema.kind, &data).ok()?;
             let pass = Pass::new(&set.templates, &event);
-            let error = match field.strip_prefix("data.") {
-                Some(_) => text.evaluate(&pass).err(),
-                None => text.render(&pass, Use::Text).err(),
-            }?;
+            let error = text.try_as(field, &pass).err()?;
             let file = schema.file.name;
             Some(format!("`{field}` reads `{path}`, but {file} allows events {lacking}; they would be buried: {error}"))
         }),

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use globset::{Glob, GlobSetBuilder};
 
 use super::RuleSet;
+use super::audience::{self, Audience, Target};
 use super::path::Path;
 use super::problem::{File, Place, Problem};
-use super::rule::{Audience, Body, Rule, Text, locale_field};
+use super::rule::{Body, Rule, Text, WHEN, locale_field};
 use super::table::{self, Table, Written};
 use super::template::{Limits, Templates};
 use super::wording::{self, Wording};
@@ -20,11 +21,15 @@ use crate::locale::Locale;
 use crate::notification::Priority;
 use crate::time::Delay;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 18] = [
     "name",
     "event",
+    "when",
     "user",
+    "users",
+    "role",
     "channel",
+    "everyone",
     "type",
     "title",
     "message",
@@ -77,6 +82,7 @@ impl Parser {
         let owner = name.as_deref().unwrap_or("?");
         let event = table.required("event", &mut self.problems);
         let glob = event.as_ref().and_then(|event| self.event(event));
+        let when = self.when(table, owner);
         let audience = self.audience(table, owner);
         let kind = table.required("type", &mut self.problems).and_then(|kind| self.literal("type", kind));
         let wording = self.wording(table, owner, str::to_owned);
@@ -94,7 +100,7 @@ impl Parser {
         }
         let Written { text: event, place } = event;
         let rule =
-            Rule { name, event, audience, kind, wording, locales, data, priority, category, expires_after, max_age, place };
+            Rule { name, event, when, audience, kind, wording, locales, data, priority, category, expires_after, max_age, place };
         self.rules.push(rule);
     }
 
@@ -129,27 +135,51 @@ impl Parser {
         glob.map_err(|error| self.problems.push(event.place.problem(format!("`event` is no pattern: {}", error.kind())))).ok()
     }
 
+    fn when(&mut self, table: &Table<'_>, owner: &str) -> Option<Text> {
+        let written = table.text(WHEN, &mut self.problems)?;
+        self.expression(owner, WHEN, written)
+    }
+
     fn audience(&mut self, table: &Table<'_>, owner: &str) -> Option<Audience> {
-        if table.has("user") == table.has("channel") {
-            self.problems.push(table.place.problem("a rule has exactly one of `user` and `channel`: whom it tells"));
+        if !audience::KEYS.iter().any(|key| table.has(key)) {
+            let keys = audience::KEYS.map(|key| format!("`{key}`")).join(", ");
+            self.problems.push(table.place.problem(format!("a rule has at least one of {keys}: whom it tells")));
             return None;
         }
-        if let Some(user) = table.text("user", &mut self.problems) {
-            let text = self.template(&format!("{owner}/user"), "user", user)?;
-            self.named::<UserId>("user", &text)?;
-            return Some(Audience::User(text));
+        let before = self.problems.len();
+        let mut targets = Vec::new();
+        for key in ["user", "role", "channel"] {
+            for (field, written) in table.one_or_more(key, &mut self.problems) {
+                let target = self.target(key, &format!("{owner}/{field}"), &field, written);
+                targets.extend(target.map(|target| (field, target)));
+            }
         }
-        let channel = table.text("channel", &mut self.problems)?;
-        let text = self.template(&format!("{owner}/channel"), "channel", channel)?;
-        self.named::<Channel>("channel", &text)?;
-        Some(Audience::Channel(text))
+        if let Some(written) = table.text("users", &mut self.problems) {
+            // People write it like `user`, in braces; a list it must be, and no text.
+            let bare = written.text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
+            let bare = bare.filter(|text| !text.contains("{{")).map(|text| text.trim().to_owned());
+            let written = Written { text: bare.unwrap_or(written.text), place: written.place };
+            targets.extend(self.expression(owner, "users", written).map(|text| ("users".to_owned(), Target::Users(text))));
+        }
+        if table.is_true("everyone", &mut self.problems) {
+            targets.push(("everyone".to_owned(), Target::Everyone));
+        }
+        (self.problems.len() == before).then_some(Audience(targets))
+    }
+
+    fn target(&mut self, key: &str, name: &str, field: &str, written: Written) -> Option<Target> {
+        let text = self.template(name, field, written)?;
+        match key {
+            "user" => self.named(field, &text, |name| name.parse::<UserId>().map(drop)).map(|()| Target::User(text)),
+            "role" => self.named(field, &text, |name| Channel::role(name).map(drop)).map(|()| Target::Role(text)),
+            _ => self.named(field, &text, |name| name.parse::<Channel>().map(drop)).map(|()| Target::Channel(text)),
+        }
     }
 
     /// Checks a receiver that is the same for every event.
-    fn named<T: std::str::FromStr<Err = ids::IdError>>(&mut self, key: &str, text: &Text) -> Option<()> {
+    fn named(&mut self, key: &str, text: &Text, check: impl Fn(&str) -> Result<(), ids::IdError>) -> Option<()> {
         let Body::Literal(name) = &text.body else { return Some(()) };
-        let parsed = name.parse::<T>().map(drop);
-        parsed.map_err(|error| self.problems.push(text.place.problem(format!("`{key}`: {error}")))).ok()
+        check(name).map_err(|error| self.problems.push(text.place.problem(format!("`{key}`: {error}")))).ok()
     }
 
     fn literal(&mut self, key: &'static str, written: Written) -> Option<String> {
@@ -208,16 +238,21 @@ impl Parser {
 
     fn data(&mut self, table: &Table<'_>, owner: &str) -> Vec<(String, Text)> {
         let written = table.texts("data", &mut self.problems);
-        let expression = |(field, Written { text, place }): (String, Written)| {
-            if let Some(path) = Path::of_expression(&text) {
-                return Some((field, Text { body: Body::Path(path), place }));
-            }
-            let name = format!("{owner}/data.{field}");
-            let added = self.templates.add_expression(&name, &text);
-            added.map_err(|error| self.problems.push(syntax(&format!("data.{field}"), &place, &error))).ok()?;
-            Some((field, Text { body: Body::Template(name), place }))
+        let named = |(field, written): (String, Written)| {
+            let text = self.expression(owner, &format!("data.{field}"), written)?;
+            Some((field, text))
         };
-        written.into_iter().filter_map(expression).collect()
+        written.into_iter().filter_map(named).collect()
+    }
+
+    fn expression(&mut self, owner: &str, field: &str, Written { text, place }: Written) -> Option<Text> {
+        if let Some(path) = Path::of_expression(&text) {
+            return Some(Text { body: Body::Path(path), place });
+        }
+        let name = format!("{owner}/{field}");
+        let added = self.templates.add_expression(&name, &text);
+        added.map_err(|error| self.problems.push(syntax(field, &place, &error))).ok()?;
+        Some(Text { body: Body::Template(name), place })
     }
 
     fn priority(&mut self, table: &Table<'_>) -> Priority {
@@ -315,6 +350,18 @@ message = "M"
 
 [rule.locales.fr_BE]
 title = "T"
+
+[[rule]]
+name = "tells"
+event = "a"
+when = "a >"
+user = ["{{ a", " 1", 7]
+users = ["a"]
+role = []
+channel = ["user-", ""]
+everyone = false
+type = "t"
+max_age = "old"
 "#;
 
     #[test]

@@ -3,12 +3,15 @@
 //! Owns: the fields of a rule and how they become a notification. Refuses half a notification: the first field that cannot
 //! be rendered is an error that names rule, field and line. Neighbours: `parse` makes rules, `template` renders texts.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use minijinja::Value;
 use serde_json::Map;
 
+use super::audience::Audience;
 use super::context;
 use super::path::Path;
 use super::problem::Place;
@@ -16,9 +19,9 @@ use super::template::{TemplateError, Templates, Use};
 use super::verdict::Terms;
 use super::wording::Wording;
 use crate::channel::Channel;
-use crate::event::Event;
+use crate::event::{Event, describe};
 use crate::fate::Cause;
-use crate::ids::{IdError, UserId};
+use crate::ids::IdError;
 use crate::locale::Locale;
 use crate::notification::{Notification, Priority, Texts};
 use crate::record::notified::NotificationRecord;
@@ -29,6 +32,8 @@ use crate::time::Delay;
 pub struct Rule {
     pub(super) name: String,
     pub(super) event: String,
+    /// Only if this holds.
+    pub(super) when: Option<Text>,
     pub(super) audience: Audience,
     pub(super) kind: String,
     /// In the language that everybody gets for whom there is no other.
@@ -43,15 +48,6 @@ pub struct Rule {
     pub(super) max_age: Option<Delay>,
     /// Where its `event` stands.
     pub(super) place: Place,
-}
-
-/// Whom a rule tells.
-#[derive(Debug, Clone)]
-pub(super) enum Audience {
-    /// One person, by id.
-    User(Text),
-    /// Whoever listens to a channel.
-    Channel(Text),
 }
 
 /// A text of a rule.
@@ -91,12 +87,37 @@ pub enum RenderError {
     Audience {
         /// The rule's name.
         rule: String,
-        /// `user` or `channel`.
-        field: &'static str,
+        /// `user`, `role` or `channel`; `users[3]` for one of a list.
+        field: String,
         /// What is wrong with the name.
         source: IdError,
     },
+    /// An expression gave something else than it must.
+    #[error("rule `{rule}`, field `{field}`: it gives {found}, it must be {expected}")]
+    WrongType {
+        /// The rule's name.
+        rule: String,
+        /// The field, as above.
+        field: String,
+        /// What it gives.
+        found: &'static str,
+        /// What it must give.
+        expected: &'static str,
+    },
+    /// One event would tell more receivers than is allowed.
+    #[error("rule `{rule}`, field `{field}`: the event has more than {limit} receivers (`pipeline.receivers_per_event`)")]
+    TooMany {
+        /// The rule's name.
+        rule: String,
+        /// The field that came last.
+        field: String,
+        /// The most that are allowed.
+        limit: usize,
+    },
 }
+
+/// The key of a rule's condition.
+pub(super) const WHEN: &str = "when";
 
 impl RenderError {
     /// Always [`Cause::Poison`]: the same event and the same rules give the same.
@@ -110,9 +131,12 @@ impl RenderError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Audience { .. } => "audience_invalid",
-            Self::Field { field, source: TemplateError::Unprintable { .. }, .. } if field == "user" || field == "channel" => {
+            Self::Field { field, source: TemplateError::Unprintable { .. }, .. } if Use::of(field) == Use::Receiver => {
                 "audience_invalid"
             }
+            Self::WrongType { field, .. } if field == WHEN => "condition_invalid",
+            Self::WrongType { .. } => "audience_invalid",
+            Self::TooMany { .. } => "audience_too_large",
             Self::Field { source, .. } => source.class(),
         }
     }
@@ -145,6 +169,22 @@ impl Text {
             Body::Template(name) => pass.templates.evaluate(name, &pass.context),
         }
     }
+
+    /// The same where it names receivers, of which there may be many.
+    pub(super) fn members<'p>(&self, pass: &Pass<'p>) -> Result<Cow<'p, serde_json::Value>, TemplateError> {
+        match &self.body {
+            Body::Path(path) => path.find(&pass.event.data).map(Cow::Borrowed),
+            Body::Literal(_) | Body::Template(_) => self.evaluate(pass).map(Cow::Owned),
+        }
+    }
+
+    /// Whether it can be rendered or evaluated for an event, as the field that it is.
+    pub(super) fn try_as(&self, field: &str, pass: &Pass<'_>) -> Result<(), TemplateError> {
+        match Use::of(field) {
+            Use::Value => self.evaluate(pass).map(drop),
+            purpose => self.render(pass, purpose).map(drop),
+        }
+    }
 }
 
 impl Rule {
@@ -167,20 +207,33 @@ impl Rule {
 
     /// Its texts with the names of their fields, `data.x` for the field `x` of `data`.
     pub(super) fn texts(&self) -> impl Iterator<Item = (String, &Text)> {
-        let (Audience::User(audience) | Audience::Channel(audience)) = &self.audience;
-        let audience = std::iter::once((self.audience.field().to_owned(), audience));
+        let when = self.when.iter().map(|text| (WHEN.to_owned(), text));
+        let audience = self.audience.texts().map(|(field, text)| (field.to_owned(), text));
         let texts = self.wording.texts().map(|(key, text)| (key.to_owned(), text));
         let locales = self
             .locales
             .iter()
             .flat_map(|(locale, wording)| wording.texts().map(move |(key, text)| (locale_field(locale, key), text)));
         let data = self.data.iter().map(|(field, text)| (format!("data.{field}"), text));
-        audience.chain(texts).chain(locales).chain(data)
+        when.chain(audience).chain(texts).chain(locales).chain(data)
+    }
+
+    /// Whether its condition holds for an event.
+    pub(super) fn holds(&self, pass: &Pass<'_>) -> Result<bool, RenderError> {
+        let Some(when) = &self.when else { return Ok(true) };
+        match when.evaluate(pass).map_err(|source| self.error(WHEN.to_owned(), source))? {
+            serde_json::Value::Bool(holds) => Ok(holds),
+            other => {
+                let (rule, field) = (self.name.clone(), WHEN.to_owned());
+                Err(RenderError::WrongType { rule, field, found: describe(&other), expected: "true or false" })
+            }
+        }
     }
 
     /// What this rule makes of an event: one notification for each channel it goes to.
     pub(super) fn render(&self, pass: &Pass<'_>) -> Result<Vec<NotificationRecord>, RenderError> {
-        let channel = self.channel(pass)?;
+        let mut channels = self.audience.channels(&self.name, pass)?;
+        let Some(last) = channels.pop() else { return Ok(Vec::new()) };
         let event = pass.event;
         let mut data = Map::new();
         for (field, text) in &self.data {
@@ -189,7 +242,7 @@ impl Rule {
         }
         let texts = self.wording.render(pass).map_err(|(key, source)| self.error(key.to_owned(), source))?;
         let notification = Notification {
-            id: event.identity.notification_id(&self.name, &channel),
+            id: event.identity.notification_id(&self.name, &last),
             event_id: event.event_id.clone(),
             kind: self.kind.clone(),
             created_at: event.time,
@@ -203,18 +256,20 @@ impl Rule {
             expires_at: self.expires_after.map(|delay| event.time.plus(delay.0)),
             locales: self.in_locales(pass)?,
         };
-        let (rule, origin) = (self.name.clone(), event.origin.clone());
-        Ok(vec![NotificationRecord { channel, notification, rule, origin, exclude: Vec::new() }])
-    }
-
-    fn channel(&self, pass: &Pass<'_>) -> Result<Channel, RenderError> {
-        let field = self.audience.field();
-        let name = |text: &Text| text.render(pass, Use::Receiver).map_err(|source| self.error(field.to_owned(), source));
-        let channel = match &self.audience {
-            Audience::User(text) => name(text)?.parse::<UserId>().map(|user| Channel::mailbox(&user)),
-            Audience::Channel(text) => name(text)?.parse(),
+        let record = |channel: Channel, notification| NotificationRecord {
+            channel,
+            notification,
+            rule: self.name.clone(),
+            origin: event.origin.clone(),
+            exclude: Vec::new(),
         };
-        channel.map_err(|source| RenderError::Audience { rule: self.name.clone(), field, source })
+        let mut records = Vec::with_capacity(channels.len() + 1);
+        for channel in channels {
+            let id = event.identity.notification_id(&self.name, &channel);
+            records.push(record(channel, Notification { id, ..notification.clone() }));
+        }
+        records.push(record(last, notification));
+        Ok(records)
     }
 
     fn in_locales(&self, pass: &Pass<'_>) -> Result<BTreeMap<Locale, Texts>, RenderError> {
@@ -235,24 +290,26 @@ pub(super) fn locale_field(locale: &Locale, key: &str) -> String {
     format!("locales.{locale}.{key}")
 }
 
-impl Audience {
-    fn field(&self) -> &'static str {
-        match self {
-            Self::User(_) => "user",
-            Self::Channel(_) => "channel",
-        }
-    }
-}
-
 /// One event on its way through the rules that match it.
 pub(super) struct Pass<'a> {
     templates: &'a Templates,
     event: &'a Event,
     context: Value,
+    /// How many receivers the event may still have.
+    room: Cell<usize>,
 }
 
 impl<'a> Pass<'a> {
     pub(super) fn new(templates: &'a Templates, event: &'a Event) -> Self {
-        Self { templates, event, context: context::context(event) }
+        Self { templates, event, context: context::context(event), room: Cell::new(templates.limits().receivers) }
+    }
+    /// Takes room for this many receivers; false if the event has no more.
+    pub(super) fn take(&self, receivers: usize) -> bool {
+        self.room.get().checked_sub(receivers).map(|left| self.room.set(left)).is_some()
+    }
+
+    /// The most receivers that an event may have.
+    pub(super) fn most(&self) -> usize {
+        self.templates.limits().receivers
     }
 }

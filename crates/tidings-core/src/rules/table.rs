@@ -63,6 +63,31 @@ impl<'a> Table<'a> {
         self.written(key, self.get(key)?, problems)
     }
 
+    /// The texts at `key`, which is one or a list, each called as problems call it.
+    pub(super) fn one_or_more(&self, key: &str, problems: &mut Vec<Problem>) -> Vec<(String, Written)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Array(items) = value.get_ref() else {
+            return self.written(key, value, problems).map(|written| (key.to_owned(), written)).into_iter().collect();
+        };
+        if items.is_empty() {
+            problems.push(self.place_of(value).problem(format!("`{key}` is an empty list")));
+        }
+        let named = |(index, item): (usize, &Spanned<DeValue<'a>>)| {
+            let field = format!("{key}[{index}]");
+            self.written(&field, item, problems).map(|written| (field, written))
+        };
+        items.iter().enumerate().filter_map(named).collect()
+    }
+
+    /// Whether `key` is there; a problem if it is anything but `true`.
+    pub(super) fn is_true(&self, key: &str, problems: &mut Vec<Problem>) -> bool {
+        let Some(value) = self.get(key) else { return false };
+        if !matches!(value.get_ref(), DeValue::Boolean(true)) {
+            problems.push(self.place_of(value).problem(format!("`{key}` is `true`, or left out")));
+        }
+        true
+    }
+
     /// The text at `key`; a problem if it is not there.
     pub(super) fn required(&self, key: &str, problems: &mut Vec<Problem>) -> Option<Written> {
         if !self.has(key) {

@@ -14,10 +14,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 /// How deep a template may call and include.
 const LIMIT_DEPTH: usize = 50;
-/// The fields that name a receiver end like this; see [`print()`].
-const AUDIENCE_FIELDS: [&str; 2] = ["/user", "/channel"];
-/// The fields that hold a value rather than a text have this in their name.
-const VALUE_FIELDS: &str = "/data.";
+/// What a receiver's name may take in JSON, in bytes: an id of 128 bytes, quotes and a comma, or the same escaped for the most part.
+const RECEIVER_BYTES: usize = 256;
 
 /// What one field of one notification may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +24,14 @@ pub struct Limits {
     pub output_bytes: usize,
     /// The most instructions of the template engine it may take.
     pub fuel: u64,
+    /// The most receivers one event may have, over all rules.
+    pub receivers: usize,
 }
 
 impl Default for Limits {
-    /// 16 KiB and 20,000 instructions.
+    /// 16 KiB, 20,000 instructions, 10,000 receivers.
     fn default() -> Self {
-        Self { output_bytes: 16 * 1024, fuel: 20_000 }
+        Self { output_bytes: 16 * 1024, fuel: 20_000, receivers: 10_000 }
     }
 }
 
@@ -96,6 +96,24 @@ pub(super) enum Use {
     Text,
     /// To name a receiver: texts and integers.
     Receiver,
+    /// To be a value, of any type.
+    Value,
+}
+
+impl Use {
+    /// What the field of a rule is for.
+    pub(super) fn of(field: &str) -> Self {
+        match field.split(['[', '.']).next() {
+            Some("user" | "role" | "channel") => Self::Receiver,
+            Some("when" | "users" | "data") => Self::Value,
+            _ => Self::Text,
+        }
+    }
+
+    /// The same by the name of a template.
+    fn of_template(name: &str) -> Self {
+        name.split_once('/').map_or(Self::Text, |(_, field)| Self::of(field))
+    }
 }
 
 /// A value that is not printed; carried through the engine as an error's source.
@@ -123,8 +141,9 @@ impl Templates {
     pub(super) fn new(limits: Limits) -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment
-            .set_auto_escape_callback(|name| if name.contains(VALUE_FIELDS) { AutoEscape::Json } else { AutoEscape::None });
+        environment.set_auto_escape_callback(|name| {
+            if Use::of_template(name) == Use::Value { AutoEscape::Json } else { AutoEscape::None }
+        });
         environment.set_formatter(print);
         environment.set_fuel(Some(limits.fuel));
         environment.set_recursion_limit(LIMIT_DEPTH);
@@ -146,11 +165,11 @@ impl Templates {
 
     /// Renders a text.
     pub(super) fn render(&self, name: &str, context: &Value) -> Result<String, TemplateError> {
-        let mut output = Bounded::new(self.limits);
+        let mut output = Bounded::new(self.limits_of(name));
         self.environment
             .get_template(name)
             .and_then(|template| template.render_captured_to(context, &mut output).map(drop))
-            .map_err(|error| self.explain(error))?;
+            .map_err(|error| self.explain(name, error))?;
         // The engine writes nothing but text.
         Ok(String::from_utf8(output.bytes).unwrap_or_default())
     }
@@ -175,7 +194,17 @@ impl Templates {
         self.limits
     }
 
-    fn explain(&self, error: Error) -> TemplateError {
+    /// A list of receivers may be longer than any text.
+    fn limits_of(&self, name: &str) -> Limits {
+        let output_bytes = if name.ends_with("/users") {
+            self.limits.receivers.saturating_mul(RECEIVER_BYTES)
+        } else {
+            self.limits.output_bytes
+        };
+        Limits { output_bytes, ..self.limits }
+    }
+
+    fn explain(&self, name: &str, error: Error) -> TemplateError {
         let line = error.line().unwrap_or(1);
         let refused = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Unprintable>());
         if let Some(refused) = refused {
@@ -186,7 +215,7 @@ impl Templates {
                 TemplateError::Undefined { what: error.detail().unwrap_or("a variable is undefined").to_owned(), line }
             }
             ErrorKind::OutOfFuel => TemplateError::Fuel { limit: self.limits.fuel },
-            ErrorKind::WriteFailure => TemplateError::TooLarge { limit_bytes: self.limits.output_bytes },
+            ErrorKind::WriteFailure => TemplateError::TooLarge { limit_bytes: self.limits_of(name).output_bytes },
             _ => TemplateError::Failed { source: error },
         }
     }
@@ -201,8 +230,7 @@ fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resu
             None => minijinja::escape_formatter(out, state, value),
         };
     }
-    let names_receiver = AUDIENCE_FIELDS.iter().any(|field| state.name().ends_with(field));
-    match text(value, if names_receiver { Use::Receiver } else { Use::Text }) {
+    match text(value, Use::of_template(state.name())) {
         Ok(text) => Ok(out.write_str(&text)?),
         Err(refused) => Err(Error::new(ErrorKind::InvalidOperation, "not printable").with_source(refused)),
     }
@@ -224,7 +252,7 @@ pub(super) fn text(value: &Value, purpose: Use) -> Result<Cow<'_, str>, Unprinta
         _ => "this value",
     };
     let allowed = match purpose {
-        Use::Text => "a string, a number or a boolean can",
+        Use::Text | Use::Value => "a string, a number or a boolean can",
         Use::Receiver => "a string or an integer names a receiver",
     };
     Err(Unprintable { found, allowed })
@@ -295,7 +323,7 @@ mod tests {
 
     #[test]
     fn output_stops_at_the_limit_and_not_behind_it() {
-        let limits = Limits { output_bytes: 10, fuel: 20_000 };
+        let limits = Limits { output_bytes: 10, ..Limits::default() };
         assert_eq!(render("0123456789", limits).unwrap(), "0123456789");
         assert_eq!(class("0123456789!", limits), "output_too_large");
         assert_eq!(class("{% for a in range(9) %}{{ name }}{% endfor %}", limits), "output_too_large");
