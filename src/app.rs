@@ -113,7 +113,7 @@ impl App {
     pub async fn prepare(config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
         let node = node_id(&config.node.id)?;
         let auth = roles.contains(&Role::Gateway).then(|| Auth::new(&config.auth)).transpose()?.map(Arc::new);
-        let mut cluster = Cluster::new(&config.kafka)?;
+        let mut cluster = Cluster::new(&config.kafka)?.of_node(&node);
         let embedded = match source {
             Source::Configured => None,
             Source::Embedded => Some(Embedded::start(embedded_topics(&config))?),

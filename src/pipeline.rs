@@ -148,8 +148,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let plan = Plan {
         topics,
         start: parts.config.start,
-        // Nothing that was asked for may be skipped.
-        starts: vec![(requests, Start::Beginning)],
+        starts: starts(&parts.config, requests),
         lost_records: parts.config.lost_records,
         breaker_pause: breaker.pause.0,
         commit_interval: parts.config.commit_interval.0,
@@ -161,4 +160,12 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     // A worker that panicked is the reason for whatever else went wrong.
     let workers = workers.into_iter().map(thread::Worker::join).fold(Ok(()), Result::and);
     workers.and(outcome.map_err(PipelineError::Dispatch))
+}
+
+/// Where single topics begin; names before expressions.
+fn starts(config: &PipelineConfig, requests: TopicPattern) -> Vec<(TopicPattern, Start)> {
+    let set = config.per_topic.iter().filter_map(|(pattern, topic)| Some((pattern.clone(), topic.start?)));
+    let (named, meant): (Vec<_>, Vec<_>) = set.partition(|(pattern, _)| pattern.name().is_some());
+    // Nothing that was asked for may be skipped.
+    [(requests, Start::Beginning)].into_iter().chain(named).chain(meant).collect()
 }

@@ -4,7 +4,7 @@
 //! place to mend.
 
 use super::pattern::is_topic_byte;
-use super::{AuthMode, KeyAlgorithm, ProxyProtocol, TopicConfig};
+use super::{AuthMode, GroupProtocol, KeyAlgorithm, ProxyProtocol, TopicConfig};
 
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
@@ -12,6 +12,11 @@ pub(super) type Refused = (&'static str, String);
 /// Topics of tidings' own, of this release and of those to come, without their prefix. The rungs are in the ladder.
 const OWN_TOPICS: [&str; 10] =
     ["notifications", "requests", "cursors", "receipts", "undelivered", "dlq", "signals", "audit", "meta", "retry.30s"];
+/// Properties that follow from keys of ours.
+const OWN_PROPERTIES: [&str; 2] = ["group.protocol", "group.instance.id"];
+/// Properties that only members of classic groups may have.
+const CLASSIC_PROPERTIES: [&str; 4] =
+    ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"];
 const SECRET_BYTES: usize = 32;
 /// The least that hyper reads a request's header with.
 const HEADER_BYTES: usize = 8192;
@@ -46,6 +51,7 @@ impl super::Config {
             refused.push(("kafka.topic_prefix", "must be 1 to 200 letters, digits, `.`, `_` and `-`".into()));
         }
         self.refuse_topics(refused);
+        self.refuse_groups(refused);
         if self.gateway.host.parse::<std::net::IpAddr>().is_err() {
             refused.push(("gateway.host", "must be an address such as `0.0.0.0`, `127.0.0.1` or `::`".into()));
         }
@@ -77,6 +83,25 @@ impl super::Config {
                 let message = format!("`{pattern}` means `{topic}`, a topic of tidings' own; name only domain topics");
                 refused.push(("pipeline.topics", message));
             }
+        }
+    }
+
+    fn refuse_groups(&self, refused: &mut Vec<Refused>) {
+        let id = self.node.id.as_str();
+        if self.kafka.static_membership && (id.is_empty() || !id.bytes().all(is_topic_byte)) {
+            let message = "needs a `node.id` of letters, digits, `.`, `_` and `-`, which stays the same over restarts";
+            refused.push(("kafka.static_membership", message.into()));
+        }
+        let set = |name: &&&str| self.kafka.properties.contains_key(**name);
+        if let Some(name) = OWN_PROPERTIES.iter().find(set) {
+            let message = format!("`{name}` is set by `kafka.group_protocol` and `kafka.static_membership`");
+            refused.push(("kafka.properties", message));
+        }
+        if self.kafka.group_protocol == GroupProtocol::Consumer
+            && let Some(name) = CLASSIC_PROPERTIES.iter().find(set)
+        {
+            let message = format!("`{name}` is the brokers' to say with `group_protocol = \"consumer\"`: remove it");
+            refused.push(("kafka.properties", message));
         }
     }
 

@@ -53,6 +53,8 @@ pub struct KafkaConfig {
     pub brokers: String,
     pub topic_prefix: String,
     pub group_prefix: String,
+    pub group_protocol: GroupProtocol,
+    pub static_membership: bool,
     pub properties: BTreeMap<String, Scalar>,
     pub property_files: BTreeMap<String, String>,
     pub topics: TopicsConfig,
@@ -72,6 +74,16 @@ impl KafkaConfig {
             }
         }
     }
+}
+
+/// How members of a consumer group agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupProtocol {
+    /// Among themselves, over one coordinator.
+    Classic,
+    /// The brokers decide (KIP-848).
+    Consumer,
 }
 
 /// A librdkafka property's value, which TOML may write as text, number or truth.
@@ -136,6 +148,8 @@ pub struct TopicConfig {
     pub id: Option<IdPlace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Delay>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
 }
 
 /// Where a topic is read from when it is seen for the first time.

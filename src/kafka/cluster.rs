@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rdkafka::ClientConfig;
+use tidings_core::ids::NodeId;
 
 use super::topic::TopicNames;
-use crate::config::KafkaConfig;
+use crate::config::{GroupProtocol, KafkaConfig};
 
 /// The largest `message.max.bytes` that librdkafka allows.
 const LARGEST_RECORD: &str = "1000000000";
@@ -32,6 +33,10 @@ pub struct Cluster {
     names: TopicNames,
     properties: BTreeMap<String, String>,
     flavour: Flavour,
+    group_protocol: GroupProtocol,
+    static_membership: bool,
+    /// The name under which members of groups are known over restarts.
+    instance: Option<String>,
 }
 
 /// What stands behind the brokers' addresses.
@@ -65,7 +70,17 @@ impl Cluster {
             names: TopicNames::new(&config.topic_prefix),
             properties,
             flavour: Flavour::Brokers,
+            group_protocol: config.group_protocol,
+            static_membership: config.static_membership,
+            instance: None,
         })
+    }
+
+    /// The same configuration, for members of groups in the process `node`.
+    #[must_use]
+    pub fn of_node(mut self, node: &NodeId) -> Self {
+        self.instance = self.static_membership.then(|| node.to_string());
+        self
     }
 
     /// The same configuration, pointed at an embedded cluster.
@@ -73,6 +88,7 @@ impl Cluster {
     pub fn embedded_at(mut self, brokers: String) -> Self {
         self.brokers = brokers;
         self.flavour = Flavour::Embedded;
+        self.group_protocol = GroupProtocol::Classic;
         self
     }
 
@@ -128,16 +144,7 @@ impl Cluster {
         let mut client = self.client(service);
         // The mock cluster answers a fetch without news only after the whole wait.
         let fetch_wait_ms = if self.flavour == Flavour::Embedded { "5" } else { "100" };
-        for (name, value) in [
-            ("fetch.wait.max.ms", fetch_wait_ms),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("session.timeout.ms", "30000"),
-            ("topic.metadata.refresh.interval.ms", "10000"),
-        ] {
-            if !self.properties.contains_key(name) {
-                client.set(name, value);
-            }
-        }
+        self.prefer(&mut client, &[("fetch.wait.max.ms", fetch_wait_ms), ("topic.metadata.refresh.interval.ms", "10000")]);
         client.set("group.id", self.group(service));
         client.set("enable.auto.commit", "false");
         client.set("enable.auto.offset.store", "false");
@@ -145,6 +152,40 @@ impl Cluster {
         client.set("enable.partition.eof", "false");
         client.set("isolation.level", "read_committed");
         client
+    }
+
+    /// Properties for a member of the group of `service`; else as [`Cluster::consumer`].
+    #[must_use]
+    pub fn member(&self, service: &str) -> ClientConfig {
+        let mut client = self.consumer(service);
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                let defaults = [("partition.assignment.strategy", "cooperative-sticky"), ("session.timeout.ms", "30000")];
+                self.prefer(&mut client, &defaults);
+            }
+            // How long a session lasts is the brokers' to say, and so is who has which partition.
+            GroupProtocol::Consumer => {
+                client.set("group.protocol", "consumer");
+            }
+        }
+        if let Some(instance) = &self.instance {
+            client.set("group.instance.id", instance);
+        }
+        client
+    }
+
+    /// Whether members of groups are known over restarts.
+    #[must_use]
+    pub fn has_static_members(&self) -> bool {
+        self.instance.is_some()
+    }
+
+    fn prefer(&self, client: &mut ClientConfig, defaults: &[(&str, &str)]) {
+        for (name, value) in defaults {
+            if !self.properties.contains_key(*name) {
+                client.set(*name, *value);
+            }
+        }
     }
 
     /// Properties for a producer that keeps order and never gives up: what was handed to it is written once, in order, however

@@ -101,9 +101,19 @@ impl ConsumerContext for Context {
     }
 }
 
-/// A member of a consumer group. Dropping it leaves the group without committing.
+/// A member of a consumer group. Dropping it commits nothing, and leaves the group unless membership is static.
 pub struct Consumer {
     inner: BaseConsumer<Context>,
+    membership: Membership,
+}
+
+/// How the group knows this member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Membership {
+    /// For as long as it lives.
+    Dynamic,
+    /// By the name of its process, also over a restart (KIP-345).
+    Static,
 }
 
 impl Consumer {
@@ -113,9 +123,10 @@ impl Consumer {
     /// If a property is wrong.
     pub fn join(cluster: &Cluster, service: &str, topics: &[&str]) -> Result<Self, KafkaError> {
         let context = Context { owed: Mutex::new(None), closing: AtomicBool::new(false) };
-        let inner: BaseConsumer<Context> = cluster.consumer(service).create_with_context(context)?;
+        let inner: BaseConsumer<Context> = cluster.member(service).create_with_context(context)?;
         inner.subscribe(topics)?;
-        Ok(Self { inner })
+        let membership = if cluster.has_static_members() { Membership::Static } else { Membership::Dynamic };
+        Ok(Self { inner, membership })
     }
 
     /// Waits up to `wait` for the next step. Must be called at least every few minutes, or the group goes on without us.
@@ -314,7 +325,10 @@ impl Drop for Consumer {
         };
         answered.unwrap_or_else(|error| tracing::debug!(%error, "the group's last decision was not answered"));
         // Closing alone does not leave the group if nothing is assigned, and the others would wait for our session to end.
-        self.inner.unsubscribe();
+        // A static member does not leave: it is expected back.
+        if self.membership == Membership::Dynamic {
+            self.inner.unsubscribe();
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod gateway;
 mod hostile;
 mod kill;
 mod lifecycle;
+mod membership;
 mod metrics;
 mod pipeline;
 mod poison;

@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
 use tidings::cli::Role;
-use tidings::config::{LostRecords, Scalar, Start};
+use tidings::config::{LostRecords, Scalar, Start, TopicConfig};
 
 use crate::harness::eventually;
 use crate::harness::log::config;
@@ -37,6 +37,8 @@ async fn by_expression() -> World {
         let topic = config.pipeline.topics[0].to_string();
         config.pipeline.topics = vec![format!("^{topic}(-[a-z]+)?").parse().unwrap()];
         config.pipeline.start = Start::End;
+        let whole = TopicConfig { start: Some(Start::Beginning), ..TopicConfig::default() };
+        config.pipeline.per_topic.insert(format!("{topic}-whole").parse().unwrap(), whole);
         config.kafka.properties.insert("topic.metadata.refresh.interval.ms".into(), Scalar::Number(300));
     })
     .await
@@ -47,14 +49,17 @@ async fn topics_that_match_are_read_from_their_end_and_those_that_appear_later_f
     let world = by_expression().await;
     let (there, later, other) =
         (format!("{}-there", world.topic), format!("{}-later", world.topic), format!("{}-9", world.topic));
+    let whole = format!("{}-whole", world.topic);
     world.log.create(&there, 1, &[]).await;
+    world.log.create(&whole, 1, &[]).await;
+    emit_to(&world, &whole, "from-the-beginning").await;
     world.log.create(&other, 1, &[]).await;
     emit_to(&world, &world.topic, "old").await;
     emit_to(&world, &there, "old-too").await;
     let running = world.start_roles(&[Role::Pipeline]).await;
     emit_to(&world, &there, "new").await;
     emit_to(&world, &other, "of-another-topic").await;
-    until_notified(&world, &["new"]).await;
+    until_notified(&world, &["new", "from-the-beginning"]).await;
     world.log.create(&later, 2, &[]).await;
     emit_to(&world, &later, "first").await;
     until_notified(&world, &["first"]).await;
@@ -66,7 +71,11 @@ async fn topics_that_match_are_read_from_their_end_and_those_that_appear_later_f
     let running = world.start_roles(&[Role::Pipeline]).await;
     until_notified(&world, &["while-away"]).await;
     let all = notified(&world).await.into_iter().collect::<BTreeSet<_>>();
-    assert_eq!(all, ["first", "new", "while-away"].map(str::to_owned).into(), "nothing older, nothing of another topic");
+    assert_eq!(
+        all,
+        ["first", "new", "while-away", "from-the-beginning"].map(str::to_owned).into(),
+        "nothing older, nothing of another topic"
+    );
     running.stop().await;
 }
 

@@ -55,6 +55,7 @@ impl<A> Dispatch<A> {
         // librdkafka remembers what was paused when a partition was here before.
         consumer.resume(&read)?;
         consumer.pause(&held_back)?;
+        self.meters.taken_up.inc_by(starts.len() as u64);
         tracing::info!(partitions = starts.len(), held = self.holdings.partitions().len(), "partitions taken up");
         self.standing.well();
         self.standing.joined();
@@ -155,6 +156,7 @@ impl<A> Dispatch<A> {
             self.standing.no_longer_stopped(partition);
         }
         consumer.stop_reading(gone)?;
+        self.meters.given_back.inc_by(gone.len() as u64);
         tracing::info!(partitions = gone.len(), held = self.holdings.partitions().len(), "partitions given back");
         self.measure();
         Ok(())

@@ -23,6 +23,8 @@ pub struct Meters {
     pub(super) paused: Gauge,
     pub(super) unreadable: Gauge,
     pub(super) commits: Counter,
+    pub(super) taken_up: Counter,
+    pub(super) given_back: Counter,
     pub(super) lost: Counter,
     pub(super) open: Family<OfTopic, Gauge>,
     pub(super) trips: Family<OfTopic, Counter>,
@@ -35,8 +37,14 @@ impl Meters {
         shelf.register("paused_partitions", "Partitions paused because their worker has no room", self.paused.clone());
         shelf.register("unreadable_partitions", "Partitions not read because records of them are gone", self.unreadable.clone());
         shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());
-        shelf.register("halted_topics", "1 while a topic is not read because too much of it was buried", self.open.clone());
+        shelf.register(
+            "halted_topics",
+            "Topics not read because too much of them was buried; 1 while it is so",
+            self.open.clone(),
+        );
         shelf.register("breaker_trips", "Times a topic's breaker opened", self.trips.clone());
+        shelf.register("taken_up_partitions", "Partitions that the group gave to this process", self.taken_up.clone());
+        shelf.register("given_back_partitions", "Partitions that the group took from this process", self.given_back.clone());
         shelf.register("sent_commits", "Commits sent with news", self.commits.clone());
     }
 }

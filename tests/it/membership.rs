@@ -1,0 +1,170 @@
+//! How members of a group come and go: by name, by either protocol, and in a storm.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tidings::cli::Role;
+use tidings::config::{GroupProtocol, Scalar};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::process::Process;
+use crate::harness::world::{PARTITIONS, Running, World, ms, payment};
+use crate::harness::{eventually, seed};
+
+/// Between two events: a few hundred a second.
+const PAUSE: Duration = Duration::from_millis(3);
+
+async fn held(member: &Running) -> f64 {
+    member.metric("tidings_pipeline_taken_up_partitions_total").await
+        - member.metric("tidings_pipeline_given_back_partitions_total").await
+}
+
+async fn until_shared(members: &[&Running], partitions: i32) {
+    eventually("every member has some of the partitions, and together all", async || {
+        let mut all = 0.0;
+        for member in members {
+            let held = held(member).await;
+            if held == 0.0 {
+                return None;
+            }
+            all += held;
+        }
+        (all == f64::from(partitions)).then_some(())
+    })
+    .await;
+}
+
+/// Emits `count` events, spread over all partitions.
+async fn emit(world: &World, from: u64, count: u64) {
+    for number in from..from + count {
+        let value = payment(&number.to_string(), "alice").to_string();
+        world.log.produce(&world.topic, Some(&number.to_string()), value.as_bytes()).await;
+    }
+}
+
+/// The events that became notifications.
+async fn notified(world: &World) -> BTreeSet<u64> {
+    let records = world.log.records(&world.own("notifications")).await;
+    records.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+async fn until_all_are_notified(world: &World, count: u64) {
+    eventually("every event became a notification", async || (notified(world).await.len() as u64 >= count).then_some(())).await;
+    assert_eq!(notified(world).await, (0..count).collect::<BTreeSet<_>>());
+}
+
+/// Of the domain topic and of `requests`, which have the same group.
+fn all_partitions(world: &World) -> i32 {
+    PARTITIONS + world.config.kafka.topics.partitions
+}
+
+#[tokio::test]
+async fn a_static_member_that_restarts_keeps_its_partitions_and_the_others_notice_nothing() {
+    let mut world = World::with(|config| config.kafka.static_membership = true).await;
+    world.config.node.id = "stays".into();
+    let stays = world.start_roles(&[Role::Pipeline]).await;
+    world.config.node.id = "restarts".into();
+    let restarts = world.start_roles(&[Role::Pipeline]).await;
+    until_shared(&[&stays, &restarts], all_partitions(&world)).await;
+    let (before, others) = (held(&restarts).await, stays.metric("tidings_pipeline_taken_up_partitions_total").await);
+    emit(&world, 0, 60).await;
+    until_all_are_notified(&world, 60).await;
+
+    restarts.stop().await;
+    emit(&world, 60, 60).await;
+    let restarts = world.start_roles(&[Role::Pipeline]).await;
+    until_all_are_notified(&world, 120).await;
+    assert_eq!(held(&restarts).await, before, "it has what it had");
+    assert_eq!(stays.metric("tidings_pipeline_taken_up_partitions_total").await, others, "nothing came to the other meanwhile");
+    restarts.stop().await;
+    stays.stop().await;
+}
+
+#[tokio::test]
+async fn with_the_protocol_of_the_brokers_members_share_hand_over_and_do_nothing_twice() {
+    let world = World::with(|config| {
+        config.kafka.group_protocol = GroupProtocol::Consumer;
+        config.kafka.properties.remove("heartbeat.interval.ms");
+        let topic = config.pipeline.topics[0].to_string();
+        config.pipeline.topics = vec![format!("^{topic}(-never)?").parse().unwrap()];
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec!["1s".parse().unwrap()];
+    })
+    .await;
+    let first = world.start().await;
+    let second = world.start_roles(&[Role::Pipeline]).await;
+    until_shared(&[&first, &second], all_partitions(&world)).await;
+    emit(&world, 0, 60).await;
+    until_all_are_notified(&world, 60).await;
+    second.stop().await;
+    until_shared(&[&first], all_partitions(&world)).await;
+    emit(&world, 60, 60).await;
+    until_all_are_notified(&world, 120).await;
+    let records = world.log.records(&world.own("notifications")).await;
+    assert_eq!(records.len(), 120, "what the one had done the other did not do again");
+    // Transactions name the group too.
+    world.own_records("undelivered", 120).await;
+    first.stop().await;
+}
+
+/// Emits until it is told to stop; counts what the brokers have.
+async fn produce(world: Arc<World>, produced: Arc<AtomicU64>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let number = produced.load(Ordering::Relaxed);
+        emit(&world, number, 1).await;
+        produced.store(number + 1, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[tokio::test]
+async fn members_that_join_leave_and_are_killed_every_second_under_load_lose_nothing() {
+    let mut random = seed::random("members_that_join_leave_and_are_killed");
+    let world = World::with(|config| {
+        config.kafka.properties.insert("session.timeout.ms".into(), Scalar::Number(6000));
+        config.courier.ack_timeout = ms(60_000);
+    })
+    .await;
+    let world = Arc::new(world);
+    let (produced, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let producing = tokio::spawn(produce(world.clone(), produced.clone(), stop.clone()));
+    // Of another process, so that what one holds is lost to the other.
+    let stays = Process::spawn(&world);
+    stays.await_ready().await;
+    let mut members = Vec::new();
+    for number in 0..8 {
+        members.push(Process::spawn(&world));
+        tokio::time::sleep(Duration::from_millis(random.random_range(500..1500))).await;
+        if number % 2 == 1 {
+            // The older one: it had time to get partitions.
+            let mut oldest = members.remove(0);
+            if random.random_bool(0.5) {
+                oldest.kill();
+            } else {
+                oldest.terminate();
+                assert!(oldest.ended().await.success(), "{}", oldest.logged());
+            }
+        }
+    }
+    stop.cancel();
+    producing.await.unwrap();
+    let count = produced.load(Ordering::Relaxed);
+    assert!(count > 500, "only {count} events in all that time are no load");
+    until_all_are_notified(&world, count).await;
+    let inbox = eventually("every event is in the inbox", async || {
+        let inbox = world.inbox("alice").await;
+        (inbox.len() as u64 >= count).then_some(inbox)
+    })
+    .await;
+    assert_eq!(inbox.len() as u64, count, "each once, however often it was decided");
+    let given = metric(&stays, "tidings_pipeline_given_back_partitions_total").await;
+    assert!(given > 0.0, "partitions were handed over");
+}
+
+async fn metric(process: &Process, name: &str) -> f64 {
+    let (_, text) = crate::harness::world::get(process.address, "/metrics").await;
+    text.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).sum()
+}
