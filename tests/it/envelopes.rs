@@ -74,8 +74,9 @@ async fn an_event_said_too_long_ago_is_counted_and_tells_nobody() {
     let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
     assert_eq!(record.json()["notification"]["eventId"], "2");
     let (_, metrics) = running.get("/metrics").await;
-    let counted =
-        metrics.lines().any(|line| line.starts_with("tidings_pipeline_ignored_records_total") && line.ends_with("{reason=\"too_old\"} 1"));
+    let counted = metrics
+        .lines()
+        .any(|line| line.starts_with("tidings_pipeline_ignored_records_total") && line.ends_with("{reason=\"too_old\"} 1"));
     assert!(counted, "{metrics}");
     running.stop().await;
 }
