@@ -3,6 +3,8 @@
 //! Owns: its threads, from their start to their joining. Refuses to mark a record done before the brokers have all that follows
 //! from it. Neighbours: core `rules` decides, `kafka::dispatch` reads and commits; gateway, inbox and courier read what is written.
 
+#[cfg(test)]
+mod documented;
 mod flight;
 mod gates;
 mod meters;
