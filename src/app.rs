@@ -125,6 +125,7 @@ impl App {
         let (roles, clock) = (roles.to_vec(), Clock::start());
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::default(), Metrics::new());
+        let cluster = cluster.measured(&metrics);
         let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, clock, metrics: &metrics })?;
         // From the first answer on, a process is only ready with everything it is going to do.
         for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {

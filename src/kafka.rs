@@ -11,6 +11,7 @@ pub mod probe;
 pub mod producer;
 pub mod reader;
 pub mod said;
+mod statistics;
 pub mod topic;
 pub mod topics;
 pub mod transaction;

@@ -123,7 +123,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let consumer = Consumer::join(&parts.cluster, SERVICE, &subscriptions).map_err(PipelineError::Client)?;
 
     let Answers { sender, receiver } = dispatch::answers();
-    let way = Arc::new(Way::new(sender, meters.notifications.clone()));
+    let way = Arc::new(Way::new(sender, meters, parts.clock));
     let breaker = parts.config.breaker;
     let limits = breaker.enabled.then(|| breaker.limits());
     let settings = Topics::new(&parts.config);

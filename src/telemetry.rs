@@ -10,7 +10,7 @@ mod process;
 
 use std::io::IsTerminal as _;
 
-pub use self::durations::{DELAY_SECONDS, Durations, WORK_SECONDS};
+pub use self::durations::Durations;
 pub use self::metrics::{Described, Labels, Metrics, Shelf};
 
 use crate::config::{LogConfig, LogFormat};

@@ -30,6 +30,8 @@ pub(super) struct Fed {
 pub(super) struct Encoded {
     pub(super) id: NotificationId,
     pub(super) frame: Bytes,
+    /// When the event was written to its topic, as Kafka says.
+    pub(super) event_at: Option<Timestamp>,
     /// Who is left out, in order.
     exclude: Box<[UserId]>,
 }
@@ -85,7 +87,7 @@ impl Fed {
         let message_id = notification.id.to_string();
         let frame = frames::text(&Sent { frame, message_id: &message_id, reply_to: None, timestamp: now })?;
         record.exclude.sort_unstable();
-        Ok(Encoded { id: record.notification.id, frame, exclude: record.exclude.into() })
+        Ok(Encoded { id: record.notification.id, frame, event_at: record.origin.timestamp, exclude: record.exclude.into() })
     }
 }
 

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{Labels, Metrics};
+use crate::telemetry::{Durations, Labels, Metrics};
 
 /// What the gateway counts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,7 @@ pub(super) struct GatewayMetrics {
     pub(super) cursor_records: Counter,
     pub(super) feed_records: Counter,
     pub(super) lag: Gauge<f64, AtomicU64>,
+    pub(super) event_to_socket: Durations,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -63,6 +64,11 @@ impl GatewayMetrics {
             shelf.register("unreadable_records", "Records of own topics that do not read", own.unreadable.clone());
             shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
             shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
+            shelf.register(
+                "event_to_socket_seconds",
+                "From an event's timestamp on Kafka to its last frame handed to a socket, once for each shard that wrote some",
+                own.event_to_socket.clone(),
+            );
             shelf.register("lag_seconds", "Age of the record read last when it was read, 0 while nothing waits", own.lag.clone());
         });
         own

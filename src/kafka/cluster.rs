@@ -9,11 +9,15 @@ use std::path::Path;
 use rdkafka::ClientConfig;
 use tidings_core::ids::NodeId;
 
+use super::statistics::Gauges;
 use super::topic::TopicNames;
 use crate::config::{GroupProtocol, KafkaConfig};
+use crate::telemetry::Metrics;
 
 /// The largest `message.max.bytes` that librdkafka allows.
 const LARGEST_RECORD: &str = "1000000000";
+/// How often a client tells what it measures.
+const STATISTICS_INTERVAL_MS: &str = "5000";
 
 /// A property file that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,7 @@ pub struct Cluster {
     static_membership: bool,
     /// The name under which members of groups are known over restarts.
     instance: Option<String>,
+    statistics: Gauges,
 }
 
 /// What stands behind the brokers' addresses.
@@ -73,6 +78,7 @@ impl Cluster {
             group_protocol: config.group_protocol,
             static_membership: config.static_membership,
             instance: None,
+            statistics: Gauges::default(),
         })
     }
 
@@ -97,6 +103,18 @@ impl Cluster {
     pub fn preferring(mut self, property: &str, value: &str) -> Self {
         self.properties.entry(property.to_owned()).or_insert_with(|| value.to_owned());
         self
+    }
+
+    /// The same configuration, whose clients tell what they measure.
+    #[must_use]
+    pub fn measured(mut self, metrics: &Metrics) -> Self {
+        self.statistics = Gauges::register(metrics);
+        self
+    }
+
+    /// Where clients tell what they measure.
+    pub(super) fn statistics(&self) -> Gauges {
+        self.statistics.clone()
     }
 
     /// What stands behind the addresses.
@@ -144,7 +162,14 @@ impl Cluster {
         let mut client = self.client(service);
         // The mock cluster answers a fetch without news only after the whole wait.
         let fetch_wait_ms = if self.flavour == Flavour::Embedded { "5" } else { "100" };
-        self.prefer(&mut client, &[("fetch.wait.max.ms", fetch_wait_ms), ("topic.metadata.refresh.interval.ms", "10000")]);
+        self.prefer(
+            &mut client,
+            &[
+                ("fetch.wait.max.ms", fetch_wait_ms),
+                ("topic.metadata.refresh.interval.ms", "10000"),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
+            ],
+        );
         client.set("group.id", self.group(service));
         client.set("enable.auto.commit", "false");
         client.set("enable.auto.offset.store", "false");
@@ -194,7 +219,12 @@ impl Cluster {
     pub fn producer(&self, client_id: &str) -> ClientConfig {
         let mut client = self.client(client_id);
         // How large a record may be, the topic says. A lower limit here would cut a dead letter that its topic takes.
-        for (name, value) in [("linger.ms", "0.5"), ("compression.type", "lz4"), ("message.max.bytes", LARGEST_RECORD)] {
+        for (name, value) in [
+            ("linger.ms", "0.5"),
+            ("compression.type", "lz4"),
+            ("message.max.bytes", LARGEST_RECORD),
+            ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
+        ] {
             if !self.properties.contains_key(name) {
                 client.set(name, value);
             }

@@ -13,10 +13,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::said;
+use super::statistics::Gauges;
 
 mod place;
 
@@ -72,9 +73,14 @@ struct Context {
     /// Shared with librdkafka's callback, which runs inside `poll` on the same thread.
     owed: Mutex<Option<Owed>>,
     closing: AtomicBool,
+    gauges: Gauges,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, said: Statistics) {
+        self.gauges.note(&said);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         said::line(level, facility, text);
     }
@@ -122,7 +128,7 @@ impl Consumer {
     /// # Errors
     /// If a property is wrong.
     pub fn join(cluster: &Cluster, service: &str, topics: &[&str]) -> Result<Self, KafkaError> {
-        let context = Context { owed: Mutex::new(None), closing: AtomicBool::new(false) };
+        let context = Context { owed: Mutex::new(None), closing: AtomicBool::new(false), gauges: cluster.statistics() };
         let inner: BaseConsumer<Context> = cluster.member(service).create_with_context(context)?;
         inner.subscribe(topics)?;
         let membership = if cluster.has_static_members() { Membership::Static } else { Membership::Dynamic };

@@ -4,6 +4,7 @@
 //! workers do: they answer each record once. Full queue of a worker: polling waits a moment, then its partitions are paused
 //! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
 
+mod ages;
 mod gaps;
 mod halts;
 mod handover;
@@ -120,6 +121,12 @@ impl Source {
     /// Stands for records that are gone, from `offset` on; `claim` is for the last of them.
     fn missing(lease: Arc<Lease>, claim: Claim, offset: i64, found_at: Timestamp) -> Self {
         Self { lease, claim, offset, timestamp: found_at, key: None, value: None, headers: None }
+    }
+
+    /// Whether it is one of those whose steps are timed. One in 64 of each partition, so that timing costs the others nothing.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.offset % 64 == 0
     }
 
     /// What it holds, in bytes: its key and value, and an allowance for each header.

@@ -16,6 +16,7 @@ use tidings_core::record::{Record, VERSION_HEADER};
 
 use super::cluster::Cluster;
 use super::said;
+use super::statistics::Gauges;
 
 /// What travels with a record and is told when the brokers have it, on the producer's own thread.
 pub trait Ticket: Send + Sync + 'static {
@@ -107,10 +108,15 @@ fn append(front: OwnedHeaders, headers: &[RecordHeader]) -> OwnedHeaders {
     headers.iter().fold(front, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
 }
 
-struct Context<T>(std::marker::PhantomData<fn(T)>);
+struct Context<T> {
+    gauges: Gauges,
+    ticket: std::marker::PhantomData<fn(T)>,
+}
 
 impl<T: Ticket> ClientContext for Context<T> {
-    fn stats(&self, _: Statistics) {}
+    fn stats(&self, said: Statistics) {
+        self.gauges.note(&said);
+    }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         said::line(level, facility, text);
@@ -143,7 +149,8 @@ impl<T: Ticket> Producer<T> {
     /// # Errors
     /// If a property is wrong.
     pub fn new(cluster: &Cluster, client_id: &str) -> Result<Self, KafkaError> {
-        let inner = cluster.producer(client_id).create_with_context(Context(std::marker::PhantomData))?;
+        let context = Context { gauges: cluster.statistics(), ticket: std::marker::PhantomData };
+        let inner = cluster.producer(client_id).create_with_context(context)?;
         Ok(Self { inner })
     }
 

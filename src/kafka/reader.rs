@@ -12,7 +12,7 @@ use rdkafka::message::BorrowedMessage;
 
 use super::cluster::Cluster;
 use super::consumer::{Partition, offsets};
-use super::said::Quiet;
+use super::said::Measured;
 
 /// What one poll brought.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Read<'a> {
 
 /// A reader without a group.
 pub struct Reader {
-    inner: BaseConsumer<Quiet>,
+    inner: BaseConsumer<Measured>,
 }
 
 impl Reader {
@@ -38,7 +38,7 @@ impl Reader {
     /// # Errors
     /// If a property is wrong.
     pub fn new(cluster: &Cluster, client_id: &str) -> Result<Self, KafkaError> {
-        Ok(Self { inner: cluster.consumer(client_id).create_with_context(Quiet)? })
+        Ok(Self { inner: cluster.consumer(client_id).create_with_context(Measured(cluster.statistics()))? })
     }
 
     /// The partitions of a topic.

@@ -3,11 +3,13 @@
 //! Owns: how loud its lines are here. It reports every failed attempt to connect, several a second while brokers are away; who
 //! waits for them says so once. So those are whispered, and what nobody else would say is not.
 
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, Statistics};
+
+use super::statistics::Gauges;
 
 /// The facility of lines about connections that failed.
 const CONNECTIONS: &str = "FAIL";
@@ -39,6 +41,8 @@ pub(super) fn error(error: &KafkaError, reason: &str) {
 pub struct Quiet;
 
 impl ClientContext for Quiet {
+    fn stats(&self, _: Statistics) {}
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         line(level, facility, text);
     }
@@ -49,3 +53,23 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// The context of a client that has no other and stays: it tells what it measures.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Measured(pub(super) Gauges);
+
+impl ClientContext for Measured {
+    fn stats(&self, said: Statistics) {
+        self.0.note(&said);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        line(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self::error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Measured {}

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
 use tidings_core::fate::Cause;
 
 use super::cluster::Cluster;
 use super::consumer::{Partition, offsets};
 use super::producer::{Outgoing, owned_headers};
 use super::said;
+use super::statistics::Gauges;
 
 /// Why no transaction is possible any more with this producer.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +72,14 @@ pub enum End {
 struct Context {
     /// Shared with librdkafka's thread, which brings the brokers' answers.
     refused: Arc<Mutex<Vec<usize>>>,
+    gauges: Gauges,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, said: Statistics) {
+        self.gauges.note(&said);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         said::line(level, facility, text);
     }
@@ -117,7 +123,7 @@ impl Transactions {
     /// # Errors
     /// If a property is wrong.
     pub fn new(cluster: &Cluster, id: &str, timeout: Duration) -> Result<Self, TransactionError> {
-        let context = Context::default();
+        let context = Context { gauges: cluster.statistics(), ..Context::default() };
         let refused = context.refused.clone();
         let timeout_ms = timeout.as_millis().to_string();
         let mut config = cluster.producer("courier");

@@ -5,23 +5,30 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use prometheus_client::metrics::counter::Counter;
 use tidings_core::rules::Burial;
 
+use crate::clock::Clock;
 use crate::kafka::dispatch::{Answer, Source};
 use crate::kafka::producer::{ProduceError, Ticket, Written};
+use crate::telemetry::Durations;
+
+use super::meters::Meters;
 
 /// The way back to the polling thread.
 pub(super) struct Way {
     answers: Sender<Answer<Again>>,
     notifications: Counter,
+    write: Durations,
+    clock: Clock,
 }
 
 impl Way {
-    pub(super) fn new(answers: Sender<Answer<Again>>, notifications: Counter) -> Self {
-        Self { answers, notifications }
+    pub(super) fn new(answers: Sender<Answer<Again>>, meters: &Meters, clock: Clock) -> Self {
+        Self { answers, notifications: meters.notifications.clone(), write: meters.write.clone(), clock }
     }
 
     /// Tells the polling thread; waits if its queue is full. Once it has ended, nobody needs to know.
@@ -53,6 +60,8 @@ pub(super) struct Flight {
     /// Why it is buried, once it is.
     pub(super) burial: OnceLock<Burial>,
     way: Arc<Way>,
+    /// When it began, if it is timed.
+    began: Option<Duration>,
     /// Shared by the tickets, which the producer's thread settles, and the worker, which holds one until it has sent all.
     outstanding: AtomicU32,
     /// What was too large, as `What`; 0 for nothing. Shared likewise.
@@ -63,7 +72,8 @@ impl Flight {
     /// A record for which its worker is about to send something. [`Flight::settle`] ends that.
     pub(super) fn new(source: Source, way: &Arc<Way>) -> Arc<Self> {
         let (outstanding, refused) = (AtomicU32::new(1), AtomicU8::new(0));
-        Arc::new(Self { source, burial: OnceLock::new(), way: Arc::clone(way), outstanding, refused })
+        let began = source.is_timed().then(|| way.clock.elapsed());
+        Arc::new(Self { source, began, burial: OnceLock::new(), way: Arc::clone(way), outstanding, refused })
     }
 
     /// The same for a record whose first flight has ended with something refused.
@@ -84,7 +94,12 @@ impl Flight {
             return;
         }
         let refused = match self.refused.load(Ordering::Relaxed) {
-            0 => return self.way.tell(Answer::Done(self.source.done())),
+            0 => {
+                if let Some(began) = self.began {
+                    self.way.write.observe(self.way.clock.elapsed() - began);
+                }
+                return self.way.tell(Answer::Done(self.source.done()));
+            }
             1 => What::Notification,
             2 => What::DeadLetter,
             3 => What::Stub,

@@ -5,15 +5,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::fate::Cause;
 use tidings_core::rules::Verdict;
 use tidings_core::time::Timestamp;
 
-use crate::telemetry::{Labels, Shelf};
+use crate::telemetry::{Durations, Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTopic {
@@ -28,6 +30,8 @@ struct WithReason {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfClass {
+    cause: &'static str,
+    fate: &'static str,
     class: &'static str,
 }
 
@@ -40,7 +44,7 @@ impl Labels for WithReason {
 }
 
 impl Labels for OfClass {
-    const NAMES: &'static [&'static str] = &["class"];
+    const NAMES: &'static [&'static str] = &["cause", "fate", "class"];
 }
 
 /// A version of the rules, by its hash.
@@ -81,6 +85,8 @@ pub(super) struct Meters {
     reloads: Family<WithOutcome, Counter>,
     rules: Family<OfVersion, Gauge>,
     rules_loaded: Gauge<f64, AtomicU64>,
+    pub(super) decide: Durations,
+    pub(super) write: Durations,
 }
 
 impl Meters {
@@ -88,7 +94,17 @@ impl Meters {
         shelf.register("decided_records", "Records decided on, by topic and verdict", self.records.clone());
         shelf.register("written_notifications", "Notifications that the brokers have taken", self.notifications.clone());
         shelf.register("ignored_records", "Records that gave no notification though nothing was wrong", self.ignored.clone());
-        shelf.register("buried_records", "Records that went to the dead letter topic, by class of failure", self.buried.clone());
+        shelf.register(
+            "buried_records",
+            "Records that went to the dead letter topic, by cause, fate and class of failure",
+            self.buried.clone(),
+        );
+        shelf.register("decide_seconds", "To decode, match and render a record; of one record in 64", self.decide.clone());
+        shelf.register(
+            "write_seconds",
+            "Until the brokers have all that follows from a record; of one in 64",
+            self.write.clone(),
+        );
         shelf.register("rules_reloads", "Times the rules were read again, by what came of it", self.reloads.clone());
         shelf.register("rules_info", "The version of the rules in force, by hash of their files; always 1", self.rules.clone());
         shelf.register("rules_loaded_timestamp_seconds", "When the rules in force were loaded", self.rules_loaded.clone());
@@ -144,11 +160,17 @@ impl Tally {
         };
     }
 
+    /// Notes how long a decision took.
+    pub(super) fn decided_within(&self, took: Duration) {
+        self.meters.decide.observe(took);
+    }
+
     /// Counts a burial; how many of this class this worker has had with it.
-    pub(super) fn buried(&mut self, class: &'static str) -> u64 {
+    pub(super) fn buried(&mut self, cause: Cause, class: &'static str) -> u64 {
         let Self { meters, buried, .. } = self;
-        let (counter, times) =
-            buried.entry(class).or_insert_with(|| (meters.buried.get_or_create(&OfClass { class }).clone(), 0));
+        let (counter, times) = buried.entry(class).or_insert_with(|| {
+            (meters.buried.get_or_create(&OfClass { cause: cause.name(), fate: cause.fate().name(), class }).clone(), 0)
+        });
         counter.inc();
         *times += 1;
         *times

@@ -106,16 +106,16 @@ impl Publisher {
     }
 
     /// Goes on with a record of which something was refused as too large. Gives the reason if it is buried for it now.
-    pub(super) fn again(&self, again: &Again) -> Option<&'static str> {
+    pub(super) fn again(&self, again: &Again) -> Option<(Cause, &'static str)> {
         let Again { flight, refused } = again;
         flight.renew();
         match refused {
             What::Notification => {
                 let message = format!("a notification of it is larger than `max.message.bytes` of {} allows", self.notifications);
                 let burial = Burial::new("publish", Cause::Refused, "notification_too_large", message);
-                let class = burial.class;
+                let why = (burial.cause, burial.class);
                 self.bury_flight(flight, burial);
-                return Some(class);
+                return Some(why);
             }
             What::DeadLetter => self.bury_stub(flight, What::Stub),
             What::Stub => self.bury_stub(flight, What::Bare),

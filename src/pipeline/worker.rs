@@ -54,8 +54,8 @@ impl Worker {
                 Task::New(source) => self.decide(source),
                 Task::Lost(lost) => self.lost(lost),
                 Task::Again(again) => {
-                    if let Some(class) = self.publisher.again(&again) {
-                        self.buried(&again.flight.source, class);
+                    if let Some((cause, class)) = self.publisher.again(&again) {
+                        self.buried(&again.flight.source, cause, class);
                     }
                 }
             }
@@ -73,7 +73,11 @@ impl Worker {
         let _span =
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
                 .entered();
+        let began = source.is_timed().then(|| self.context.clock.elapsed());
         let verdict = self.verdict(&source);
+        if let Some(began) = began {
+            self.tally.decided_within(self.context.clock.elapsed() - began);
+        }
         self.tally.verdict(&partition.topic, &verdict);
         let outcome = if matches!(verdict, Verdict::Bury(_)) { Outcome::Buried } else { Outcome::Fine };
         if let Some(trip) = self.gates.note(&source.lease, outcome) {
@@ -123,15 +127,15 @@ impl Worker {
     }
 
     fn bury(&mut self, source: Source, burial: Burial) {
-        self.buried(&source, burial.class);
+        self.buried(&source, burial.cause, burial.class);
         self.publisher.bury(source, burial);
     }
 
     /// Said loudly once for each class, so that a flood of bad records is no flood of lines. The message stays out of the log,
     /// since it may quote the record; it is in the headers on `dlq`.
-    fn buried(&mut self, source: &Source, class: &'static str) {
+    fn buried(&mut self, source: &Source, cause: Cause, class: &'static str) {
         let (partition, offset) = (source.lease.partition(), source.offset);
-        if self.tally.buried(class) == 1 {
+        if self.tally.buried(cause, class) == 1 {
             tracing::warn!(%partition, offset, class, "a record was buried in dlq; later ones of this class are only counted");
         } else {
             tracing::debug!(%partition, offset, class, "buried");

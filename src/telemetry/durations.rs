@@ -9,14 +9,11 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// From the time one record's decision takes up to a broker that is in trouble.
-pub const WORK_SECONDS: &[f64] = &[
-    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-    0.5, 1.0, 5.0, 30.0,
+/// One scale for all: from the time that one record's decision takes up to a consumer that is far behind.
+const SECONDS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
+    5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
 ];
-/// From one hop over a broker up to a consumer that is far behind.
-pub const DELAY_SECONDS: &[f64] =
-    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
 /// How long something took, in seconds, as a histogram. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,8 +32,7 @@ struct Inner {
 
 impl Durations {
     /// A histogram with these upper bounds, in seconds and rising.
-    #[must_use]
-    pub fn new(bounds: &'static [f64]) -> Self {
+    pub(super) fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { inner: Arc::new(Inner { bounds, counts, nanoseconds: AtomicU64::new(0) }) }
     }
@@ -49,6 +45,12 @@ impl Durations {
             count.fetch_add(1, Ordering::Relaxed);
         }
         self.inner.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self::new(SECONDS)
     }
 }
 
@@ -98,6 +100,6 @@ mod tests {
 
     #[test]
     fn bounds_rise() {
-        assert!(WORK_SECONDS.is_sorted_by(|a, b| a < b) && DELAY_SECONDS.is_sorted_by(|a, b| a < b));
+        assert!(SECONDS.is_sorted_by(|a, b| a < b));
     }
 }

@@ -5,20 +5,21 @@ use std::path::Path;
 
 use tidings::app::{App, Source};
 use tidings::cli::Role;
-use tidings::config::Config;
+use tidings::config::{Config, Scalar};
 use tidings::telemetry::Described;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::eventually;
-use crate::harness::world::{SECRET, await_ready};
+use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, payment};
+use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 26] = [
+const UNITS: [&str; 28] = [
     "seconds",
     "bytes",
     "ratio",
     "attempts",
     "batches",
+    "brokers",
     "commits",
     "connections",
     "contexts",
@@ -32,6 +33,7 @@ const UNITS: [&str; 26] = [
     "notifications",
     "offsets",
     "partitions",
+    "rebalances",
     "records",
     "reloads",
     "requests",
@@ -86,6 +88,48 @@ async fn a_process_with_all_roles_registers_these_metrics() {
     for (file, used) in uses() {
         assert!(names.contains(&used), "{file} uses {used}, which nothing registers");
     }
+}
+
+/// The lines of a metric's samples.
+async fn samples(running: &Running, name: &str) -> Vec<String> {
+    let (_, text) = running.get("/metrics").await;
+    let of = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+    text.lines().filter(of).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_way_of_an_event_is_measured_from_its_topic_to_the_socket() {
+    let world = World::with(|config| {
+        config.kafka.properties.insert("statistics.interval.ms".into(), Scalar::Number(100));
+    })
+    .await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.log.produce(&world.topic, Some("k"), payment("1", "alice").to_string().as_bytes()).await;
+    world.log.produce(&world.topic, Some("k"), b"no event").await;
+    alice.frame("notification:new").await;
+    world.own_records("dlq", 1).await;
+    assert_eq!(running.metric("tidings_gateway_event_to_socket_seconds_count").await, 1.0);
+    assert!(running.metric("tidings_gateway_event_to_socket_seconds_sum").await < HANG.as_secs_f64());
+    // The first record of a partition is one of those that are timed.
+    assert_eq!(running.metric("tidings_pipeline_decide_seconds_count").await, 1.0);
+    eventually("the write is timed", async || {
+        (running.metric("tidings_pipeline_write_seconds_count").await == 1.0).then_some(())
+    })
+    .await;
+    let buried = samples(&running, "tidings_pipeline_buried_records_total").await;
+    let labels = r#"{cause="poison",fate="dead_letter",class="not_json"}"#;
+    assert_eq!(buried, [format!("tidings_pipeline_buried_records_total{labels} 1")]);
+    eventually("librdkafka has told that all was read", async || {
+        let lags = samples(&running, "tidings_kafka_lag_records").await;
+        let of_topic = format!("client=\"pipeline\",topic=\"{}\"", world.topic);
+        let mine = lags.iter().filter(|line| line.contains(&of_topic)).collect::<Vec<_>>();
+        (mine.len() == PARTITIONS as usize && mine.iter().all(|line| line.ends_with(" 0"))).then_some(())
+    })
+    .await;
+    assert!(running.metric("tidings_kafka_round_trip_seconds").await > 0.0);
+    assert!(running.metric("tidings_kafka_connected_brokers").await >= 1.0);
+    running.stop().await;
 }
 
 /// Every name that a query or a test may use.

@@ -31,6 +31,19 @@ pub enum Fate {
     Stop,
 }
 
+impl Fate {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RetryInPlace => "retry_in_place",
+            Self::RetryLater => "retry_later",
+            Self::DeadLetter => "dead_letter",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 impl Cause {
     /// The fate of this cause.
     #[must_use]

@@ -56,6 +56,9 @@ impl Shard {
                 self.take_mails();
             }
         }
+        if let Some(event_at) = encoded.event_at.filter(|_| written > 0) {
+            self.shared.metrics.event_to_socket.observe(self.shared.clock.now().since(event_at));
+        }
         self.shared.metrics.frames_sent.inc_by(written as u64);
         self.shared.metrics.bytes_sent.inc_by((written * encoded.frame.len()) as u64);
         listeners

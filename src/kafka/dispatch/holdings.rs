@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidings_core::offsets::{Claim, Generation, Shown, Tracker};
+use tidings_core::time::Timestamp;
+
+use super::ages::Ages;
 
 use crate::kafka::consumer::Partition;
 
@@ -97,9 +100,16 @@ pub(super) struct Held {
     /// What was last sent to be committed.
     sent: Option<i64>,
     pub(super) stop: Option<Stop>,
+    pub(super) ages: Ages,
 }
 
 impl Held {
+    /// When the oldest record that is not done was written to the topic, if one is not done.
+    pub(super) fn oldest(&mut self) -> Option<Timestamp> {
+        let done_to = self.tracker.committable().unwrap_or(i64::MIN);
+        if self.tracker.in_flight() == 0 { self.ages.clear() } else { self.ages.oldest(done_to) }
+    }
+
     /// The offset to commit, if there is news, once.
     fn news(&mut self) -> Option<(Partition, i64)> {
         let offset = self.tracker.committable().filter(|offset| Some(*offset) != self.sent)?;
@@ -143,7 +153,7 @@ impl Holdings {
         let tracker = Tracker::new(Generation(self.generation), start);
         let lease =
             Arc::new(Lease { partition, place, lane, stay, over: AtomicBool::new(false), halted: AtomicBool::new(false) });
-        self.places[place].insert(Held { lease, tracker, sent: None, stop: None })
+        self.places[place].insert(Held { lease, tracker, sent: None, stop: None, ages: Ages::default() })
     }
 
     /// Ends a partition's stay: what comes late of it is ignored.
@@ -195,6 +205,10 @@ impl Holdings {
     /// What is done since the last time of asking: the offset to commit of each partition.
     pub(super) fn news(&mut self) -> Vec<(Partition, i64)> {
         self.places.iter_mut().flatten().filter_map(Held::news).collect()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.places.iter_mut().flatten()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {

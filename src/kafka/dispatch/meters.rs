@@ -1,5 +1,7 @@
 //! The numbers that a dispatch tells.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,6 +24,7 @@ pub struct Meters {
     pub(super) in_flight: Gauge,
     pub(super) paused: Gauge,
     pub(super) unreadable: Gauge,
+    pub(super) lag: Gauge<f64, AtomicU64>,
     pub(super) commits: Counter,
     pub(super) taken_up: Counter,
     pub(super) given_back: Counter,
@@ -34,6 +37,7 @@ impl Meters {
     /// Registers all of them.
     pub fn register(&self, shelf: &mut Shelf<'_>) {
         shelf.register("in_flight_records", "Records handed to workers and not done yet", self.in_flight.clone());
+        shelf.register("lag_seconds", "Age of the oldest record that was read and is not done", self.lag.clone());
         shelf.register("paused_partitions", "Partitions paused because their worker has no room", self.paused.clone());
         shelf.register("unreadable_partitions", "Partitions not read because records of them are gone", self.unreadable.clone());
         shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());

@@ -9,7 +9,7 @@ use crossbeam_channel::RecvTimeoutError;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
-use super::holdings::Stop;
+use super::holdings::{Held, Stop};
 use super::{Answer, Arriving, Dispatch, DispatchError, Source, Task};
 use crate::kafka::consumer::{Consumer, Step};
 
@@ -96,6 +96,7 @@ impl<A> Dispatch<A> {
         let Some(claim) = held.tracker.handed_out(record.offset()) else { return Ok(()) };
         let (lane, too_long) = (held.lease.lane(), held.tracker.span() >= SPAN);
         let source = Source::new(record, std::sync::Arc::clone(&held.lease), claim);
+        held.ages.note(source.offset, source.timestamp);
         self.lanes.give(lane, Task::New(source))?;
         if self.standing.is_troubled() {
             self.standing.well();
@@ -173,7 +174,9 @@ impl<A> Dispatch<A> {
         }
     }
 
-    pub(super) fn measure(&self) {
+    pub(super) fn measure(&mut self) {
+        let oldest = self.holdings.iter_mut().filter_map(Held::oldest).min();
+        self.meters.lag.set(oldest.map_or(0.0, |oldest| self.clock.now().since(oldest).as_secs_f64()));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.meters.in_flight.set(count(self.holdings.iter().map(|held| held.tracker.in_flight()).sum()));
         self.meters.paused.set(count(self.lanes.paused().into_iter().map(|lane| self.holdings.of_lane(lane).len()).sum()));

@@ -1,0 +1,156 @@
+//! What librdkafka measures of each client, as metrics under `tidings_kafka_`.
+//!
+//! Owns: which of its many numbers are told, every `statistics.interval.ms` (5 s, unless the configuration says otherwise). A series
+//! of a partition that is no longer read is taken back. Neighbours: every client's context hands its statistics here.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use rdkafka::Statistics;
+use rdkafka::statistics::Partition;
+
+use crate::telemetry::{Labels, Metrics};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClient {
+    client: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPartition {
+    client: String,
+    topic: String,
+    partition: i32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBroker {
+    client: String,
+    kind: String,
+    broker: i32,
+    quantile: &'static str,
+}
+
+impl Labels for OfClient {
+    const NAMES: &'static [&'static str] = &["client", "kind"];
+}
+
+impl Labels for OfPartition {
+    const NAMES: &'static [&'static str] = &["client", "topic", "partition"];
+}
+
+impl Labels for OfBroker {
+    const NAMES: &'static [&'static str] = &["client", "kind", "broker", "quantile"];
+}
+
+/// The numbers of all Kafka clients of the process. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gauges {
+    lag: Family<OfPartition, Gauge>,
+    waiting: Family<OfClient, Gauge>,
+    waiting_bytes: Family<OfClient, Gauge>,
+    fetched: Family<OfClient, Gauge>,
+    round_trip: Family<OfBroker, Gauge<f64, AtomicU64>>,
+    connected: Family<OfClient, Gauge>,
+    rebalances: Family<OfClient, Gauge>,
+}
+
+impl Gauges {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        let own = Self::default();
+        metrics.register("kafka", |shelf| {
+            shelf.register("lag_records", "Offsets between what a client has read and the partition's end", own.lag.clone());
+            shelf.register("queued_messages", "Messages a producer holds that no broker has taken", own.waiting.clone());
+            shelf.register("queued_bytes", "The same in bytes", own.waiting_bytes.clone());
+            shelf.register("fetched_messages", "Messages a consumer has fetched and not handed on", own.fetched.clone());
+            shelf.register(
+                "round_trip_seconds",
+                "How long a broker takes to answer, over the last interval",
+                own.round_trip.clone(),
+            );
+            shelf.register("connected_brokers", "Brokers that a client is connected to", own.connected.clone());
+            shelf.register("seen_rebalances", "Rebalances of its group that a client has seen", own.rebalances.clone());
+        });
+        own
+    }
+
+    /// Takes over what a client says of itself.
+    pub(super) fn note(&self, said: &Statistics) {
+        let client = said.client_id.strip_prefix("tidings-").unwrap_or(&said.client_id);
+        let of = OfClient { client: client.to_owned(), kind: said.client_type.clone() };
+        let brokers = said.brokers.values().filter(|broker| broker.nodeid >= 0).collect::<Vec<_>>();
+        let up = brokers.iter().filter(|broker| broker.state == "UP").count();
+        self.connected.get_or_create(&of).set(i64::try_from(up).unwrap_or(i64::MAX));
+        for (broker, times) in brokers.iter().filter_map(|broker| Some((broker, broker.rtt.as_ref()?))) {
+            for (quantile, micros) in [("0.5", times.p50), ("0.99", times.p99)] {
+                let of = OfBroker { client: of.client.clone(), kind: of.kind.clone(), broker: broker.nodeid, quantile };
+                self.round_trip.get_or_create(&of).set(micros as f64 / 1e6);
+            }
+        }
+        if of.kind == "producer" {
+            self.waiting.get_or_create(&of).set(i64::try_from(said.msg_cnt).unwrap_or(i64::MAX));
+            self.waiting_bytes.get_or_create(&of).set(i64::try_from(said.msg_size).unwrap_or(i64::MAX));
+        } else {
+            self.note_reading(said, &of);
+        }
+    }
+
+    fn note_reading(&self, said: &Statistics, of: &OfClient) {
+        let mut fetched = 0;
+        for topic in said.topics.values() {
+            for (number, partition) in &topic.partitions {
+                let of = OfPartition { client: of.client.clone(), topic: topic.topic.clone(), partition: *number };
+                fetched += partition.fetchq_cnt;
+                match lag(partition) {
+                    Some(lag) => {
+                        self.lag.get_or_create(&of).set(lag);
+                    }
+                    None => {
+                        self.lag.remove(&of);
+                    }
+                }
+            }
+        }
+        self.fetched.get_or_create(of).set(fetched);
+        if let Some(group) = &said.cgrp {
+            self.rebalances.get_or_create(of).set(group.rebalance_cnt);
+        }
+    }
+}
+
+/// Offsets from what was handed on to the end; nothing for a partition that is not read.
+fn lag(partition: &Partition) -> Option<i64> {
+    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+    // Markers of transactions are fetched and never handed on.
+    let all_handed_on = partition.fetchq_cnt == 0;
+    let read = if all_handed_on { partition.app_offset.max(partition.next_offset) } else { partition.app_offset };
+    (partition.fetch_state == "active" && end >= 0 && read >= 0).then(|| (end - read).max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(change: impl FnOnce(&mut Partition)) -> Partition {
+        let mut partition = Partition { fetch_state: "active".into(), ..Partition::default() };
+        (partition.hi_offset, partition.ls_offset, partition.app_offset, partition.next_offset) = (100, 90, 80, 90);
+        change(&mut partition);
+        partition
+    }
+
+    #[test]
+    fn lag_is_what_committed_records_were_not_handed_on() {
+        assert_eq!(lag(&partition(|partition| partition.fetchq_cnt = 7)), Some(10));
+        assert_eq!(lag(&partition(|_| {})), Some(0), "what lies between is a marker");
+        assert_eq!(lag(&partition(|partition| partition.next_offset = 95)), Some(0), "never less than nothing");
+    }
+
+    #[test]
+    fn a_partition_that_is_not_read_has_no_lag() {
+        assert_eq!(lag(&partition(|partition| partition.fetch_state = "none".into())), None);
+        assert_eq!(lag(&partition(|partition| (partition.app_offset, partition.next_offset) = (-1001, -1001))), None);
+    }
+}
