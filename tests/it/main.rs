@@ -9,6 +9,7 @@ mod breaker;
 mod commands;
 mod courier;
 mod delivery;
+mod edge;
 mod envelopes;
 mod gateway;
 mod hostile;
