@@ -22,5 +22,6 @@ mod poison;
 mod prefix;
 mod reload;
 mod requests;
+mod secure;
 mod tls;
 mod topics;

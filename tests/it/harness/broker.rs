@@ -1,9 +1,12 @@
 //! The broker: the one that `TIDINGS_TEST_BROKERS` names, else one that `dev/kafka` starts for this run; or one of its own
 //! for a test that stops it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+
+use super::certificates::Pair;
 
 /// The address of the broker that all tests share.
 pub(crate) fn shared() -> &'static str {
@@ -22,6 +25,20 @@ impl OwnBroker {
         let dir = tempfile::tempdir().unwrap();
         let brokers = dev_kafka("start", dir.path());
         Self { dir, brokers }
+    }
+
+    /// One that listens with TLS and passwords as well.
+    pub(crate) fn start_secure(pair: &Pair) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("broker.pem");
+        std::fs::write(&pem, [&pair.key[..], &pair.certificate].concat()).unwrap();
+        let brokers = dev_kafka_with("start", dir.path(), &["--secure".as_ref(), pem.as_os_str()]);
+        Self { dir, brokers }
+    }
+
+    /// Where it listens with TLS and passwords.
+    pub(crate) fn secure(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("bootstrap.secure")).unwrap().trim().to_owned()
     }
 
     /// Stops the broker and keeps its data.
@@ -46,7 +63,12 @@ fn script() -> PathBuf {
 }
 
 fn dev_kafka(verb: &str, dir: &Path) -> String {
-    let output = Command::new(script()).arg(verb).arg(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    dev_kafka_with(verb, dir, &[])
+}
+
+fn dev_kafka_with(verb: &str, dir: &Path, options: &[&OsStr]) -> String {
+    let output =
+        Command::new(script()).arg(verb).arg(dir).args(options).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "dev/kafka {verb} failed");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
