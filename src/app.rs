@@ -137,6 +137,13 @@ impl App {
         Ok(Self { assembly, listener, reload, embedded })
     }
 
+    /// The same by another clock than the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.assembly.clock = clock;
+        self
+    }
+
     /// Where HTTP and WebSocket connections are accepted.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -4,7 +4,8 @@
 //! every further one is kept as a copy, since a device may have met it only there. Neighbours: `stretches` merges cursors.
 
 use serde_json::{Value, json};
-use sqlx::SqliteConnection;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, Sqlite, SqliteConnection};
 use tidings_core::position::Epoch;
 
 use super::{Fold, Folded, Move, Notified, Standing, Store, StoreError, stretches};
@@ -15,50 +16,70 @@ impl Store {
     /// # Errors
     /// If the database does not take it.
     pub async fn claim(&self, epoch: Epoch, starts: &[Standing]) -> Result<Vec<Standing>, StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut claimed = Vec::with_capacity(starts.len());
-        for start in starts {
-            sqlx::query(
-                "INSERT INTO projection (epoch, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            )
-            .bind(sql_epoch(epoch))
-            .bind(&*start.topic)
-            .bind(start.partition)
-            .bind(start.next)
-            .execute(&mut *transaction)
-            .await?;
-            let next =
-                sqlx::query_scalar("SELECT next_offset FROM projection WHERE epoch = ?1 AND topic = ?2 AND partition = ?3")
-                    .bind(sql_epoch(epoch))
-                    .bind(&*start.topic)
-                    .bind(start.partition)
-                    .fetch_one(&mut *transaction)
-                    .await?;
-            claimed.push(Standing { next, ..start.clone() });
-        }
-        transaction.commit().await?;
-        Ok(claimed)
+        let mut writer = self.writer.acquire().await?;
+        let claimed = claim(&mut writer, epoch, starts).await;
+        kept_if_well(writer, claimed)
     }
 
     /// Folds a batch: all of it and the new positions, or nothing.
     ///
     /// # Errors
     /// If the database does not take it.
-    pub async fn fold(&self, epoch: Epoch, fold: &Fold) -> Result<Folded, StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        if !advance(&mut transaction, epoch, &fold.moves).await? {
-            transaction.rollback().await?;
-            return Ok(Folded::Moved);
-        }
-        if !fold.notifications.is_empty() {
-            insert(&mut transaction, epoch, &fold.notifications).await?;
-        }
-        if !fold.cursors.is_empty() {
-            stretches::merge(&mut transaction, &fold.cursors).await?;
-        }
-        transaction.commit().await?;
-        Ok(Folded::Committed)
+    pub async fn fold(&self, epoch: Epoch, batch: &Fold) -> Result<Folded, StoreError> {
+        let mut writer = self.writer.acquire().await?;
+        let folded = fold(&mut writer, epoch, batch).await;
+        kept_if_well(writer, folded)
     }
+}
+
+/// A connection that saw an error is given up: on a full disk SQLite may have ended the transaction by itself
+/// (<https://sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction>), and sqlx would not know.
+fn kept_if_well<T>(mut writer: PoolConnection<Sqlite>, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    if outcome.is_err() {
+        writer.close_on_drop();
+    }
+    outcome
+}
+
+async fn claim(writer: &mut SqliteConnection, epoch: Epoch, starts: &[Standing]) -> Result<Vec<Standing>, StoreError> {
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    let mut claimed = Vec::with_capacity(starts.len());
+    for start in starts {
+        sqlx::query(
+            "INSERT INTO projection (epoch, topic, partition, next_offset) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+        )
+        .bind(sql_epoch(epoch))
+        .bind(&*start.topic)
+        .bind(start.partition)
+        .bind(start.next)
+        .execute(&mut *transaction)
+        .await?;
+        let next = sqlx::query_scalar("SELECT next_offset FROM projection WHERE epoch = ?1 AND topic = ?2 AND partition = ?3")
+            .bind(sql_epoch(epoch))
+            .bind(&*start.topic)
+            .bind(start.partition)
+            .fetch_one(&mut *transaction)
+            .await?;
+        claimed.push(Standing { next, ..start.clone() });
+    }
+    transaction.commit().await?;
+    Ok(claimed)
+}
+
+async fn fold(writer: &mut SqliteConnection, epoch: Epoch, fold: &Fold) -> Result<Folded, StoreError> {
+    let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+    if !advance(&mut transaction, epoch, &fold.moves).await? {
+        transaction.rollback().await?;
+        return Ok(Folded::Moved);
+    }
+    if !fold.notifications.is_empty() {
+        insert(&mut transaction, epoch, &fold.notifications).await?;
+    }
+    if !fold.cursors.is_empty() {
+        stretches::merge(&mut transaction, &fold.cursors).await?;
+    }
+    transaction.commit().await?;
+    Ok(Folded::Committed)
 }
 
 /// Moves every partition that stands where its move begins. Says whether all did.

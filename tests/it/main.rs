@@ -23,5 +23,6 @@ mod prefix;
 mod reload;
 mod requests;
 mod secure;
+mod strength;
 mod tls;
 mod topics;

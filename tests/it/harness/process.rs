@@ -21,13 +21,26 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `serve` with the world's configuration in a file, on a free port.
     pub(crate) fn spawn(world: &World) -> Self {
+        Self::spawn_by(world, Command::new(env!("CARGO_BIN_EXE_tidings")))
+    }
+
+    /// The same where no file may grow beyond `bytes`, as on a full disk, until [`Process::lift_file_limit`].
+    pub(crate) fn spawn_with_files_of(world: &World, bytes: u64) -> Self {
+        let mut shell = Command::new("sh");
+        // A write beyond the limit is to fail, not to end the process.
+        let script = format!("trap '' XFSZ; exec prlimit --fsize={bytes}:unlimited \"$@\"");
+        shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_tidings")]);
+        Self::spawn_by(world, shell)
+    }
+
+    fn spawn_by(world: &World, mut command: Command) -> Self {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let mut config = world.config.clone();
         config.gateway.port = port;
         let file = world.dir.path().join(format!("tidings-{port}.toml"));
         std::fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
         let log = world.dir.path().join(format!("log-{}", uuid::Uuid::new_v4()));
-        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        let child = command
             .args(["--config".as_ref(), file.as_os_str(), "serve".as_ref()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -35,6 +48,12 @@ impl Process {
             .spawn()
             .unwrap();
         Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)), log }
+    }
+
+    /// There is room again.
+    pub(crate) fn lift_file_limit(&self) {
+        let lifted = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &self.child.id().to_string()]).status();
+        assert!(lifted.unwrap().success());
     }
 
     pub(crate) async fn await_ready(&self) {
@@ -72,6 +91,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the process at {} wrote:\n{}", self.address, self.logged());
+        }
         // Already gone after `kill` and `ended`.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -104,7 +104,12 @@ impl World {
 
     /// Some services in this process, ready or not.
     pub(crate) async fn start_unready(&self, roles: &[Role]) -> Running {
-        let app = App::prepare(self.config.clone(), roles, Source::Configured).await.unwrap();
+        self.start_by(Clock::start(), roles).await
+    }
+
+    /// Some services in this process by a clock of the test's, ready or not.
+    pub(crate) async fn start_by(&self, clock: Clock, roles: &[Role]) -> Running {
+        let app = App::prepare(self.config.clone(), roles, Source::Configured).await.unwrap().with_clock(clock);
         let (address, stop) = (app.address(), CancellationToken::new());
         Running { address, stop: stop.clone(), services: tokio::spawn(app.run(stop)) }
     }

@@ -1,0 +1,126 @@
+//! What breaks around a running process, and is there again: the database, the disk, the clock.
+
+use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tidings::cli::Role;
+use tidings::clock::Clock;
+
+use crate::harness::client::Client;
+use crate::harness::eventually;
+use crate::harness::process::Process;
+use crate::harness::world::{World, get, ms, payment};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Emits events of Alice's, waits for each at her connection and acknowledges it.
+async fn live(world: &World, alice: &mut Client, names: &[&str]) {
+    for name in names {
+        world.emit(&payment(name, "alice")).await;
+        let frame = alice.frame("notification:new").await;
+        assert_eq!(frame["notification"]["eventId"], **name);
+        alice.ack(&frame).await;
+    }
+}
+
+async fn until_folded(world: &World, count: usize) {
+    eventually(&format!("{count} notifications are in SQL and acknowledged"), async || {
+        let (folded, acknowledged) = (world.inbox("alice").await.len(), world.acknowledged("alice").await.len());
+        assert!(folded <= count, "one stands twice");
+        (folded == count && acknowledged == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_holds_locked_stops_no_delivery_and_loses_nothing() {
+    let world = World::with(|config| config.store.busy_timeout = ms(200)).await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    live(&world, &mut alice, &["before"]).await;
+    until_folded(&world, 1).await;
+
+    let file = SqliteConnectOptions::new().filename(&world.config.store.path);
+    let mut other = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    live(&world, &mut alice, &["one", "two"]).await;
+    eventually("/ready names the inbox", async || {
+        let (status, body) = running.get("/ready").await;
+        (status == 503 && body.contains("inbox")).then_some(())
+    })
+    .await;
+    live(&world, &mut alice, &["three"]).await;
+    assert_eq!(world.inbox("alice").await.len(), 1, "nothing could be folded meanwhile");
+
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    until_folded(&world, 4).await;
+    running.await_ready().await;
+    assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_database_stops_no_delivery_and_loses_nothing() {
+    let world = World::with(|config| config.store.busy_timeout = ms(200)).await;
+    let mut process = Process::spawn_with_files_of(&world, 400_000);
+    process.await_ready().await;
+    let (mut alice, _) =
+        Client::greeted(process.address, &format!("token={}&deviceId=d1&ack=client", World::token("alice"))).await;
+    let mut count = 0;
+    eventually("/ready names the inbox", async || {
+        count += 1;
+        // Each takes some room.
+        let long = json!({"type": "booking:confirmed", "id": format!("e-{count}"),
+            "data": {"userId": "alice", "bookingId": count, "vehicleName": "x".repeat(8_000)}});
+        world.emit(&long).await;
+        let frame = alice.frame("notification:new").await;
+        alice.ack(&frame).await;
+        let (status, body) = get(process.address, "/ready").await;
+        (status == 503 && body.contains("inbox")).then_some(())
+    })
+    .await;
+    live(&world, &mut alice, &["live"]).await;
+    assert!(world.inbox("alice").await.len() <= count, "the disk was not full");
+
+    process.lift_file_limit();
+    until_folded(&world, count + 1).await;
+    process.await_ready().await;
+    process.terminate();
+    assert!(process.ended().await.success(), "{}", process.logged());
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
+    let world = World::with(|config| {
+        config.gateway.heartbeat_interval = ms(300);
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec![ms(300), ms(400)];
+    })
+    .await;
+    let (clock, step) = Clock::stepped();
+    let running = world.start_by(clock, &[Role::Pipeline, Role::Gateway, Role::Inbox, Role::Courier]).await;
+    running.await_ready().await;
+    let mut alice = running.connect("alice").await;
+    live(&world, &mut alice, &["before"]).await;
+
+    step.to(-HOUR_MS);
+    live(&world, &mut alice, &["an hour back"]).await;
+    // Not acknowledged: it is due an hour later by this clock, and nothing may happen to it earlier.
+    world.emit(&payment("waits", "alice")).await;
+    let waits = alice.frame("notification:new").await;
+    world.emit(&payment("still there", "alice")).await;
+    let there = alice.frame("notification:new").await["notification"]["id"].clone();
+    alice.send(json!({"type": "ack", "notificationIds": [there]})).await;
+    world.until_acknowledged(there.as_str().unwrap()).await;
+    assert!(world.log.records(&world.own("signals")).await.is_empty(), "an attempt before its time");
+
+    step.to(0);
+    let again = alice.frame("notification:new").await;
+    assert_eq!((&again["notification"]["id"], again["redelivery"].as_u64()), (&waits["notification"]["id"], Some(1)));
+    alice.send(json!({"type": "ack", "notificationIds": [again["notification"]["id"]]})).await;
+    world.until_acknowledged(waits["notification"]["id"].as_str().unwrap()).await;
+
+    step.to(HOUR_MS / 2);
+    live(&world, &mut alice, &["half an hour ahead"]).await;
+    running.stop().await;
+}
