@@ -1,6 +1,7 @@
 //! The sections of the configuration, one struct each.
 //!
 //! Owns: names and types. `default.toml` beside this file says what each key means; defaults stand only there, ranges in `ranges`.
+//! Long because every key of every section stands here, once.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -1,3 +1,5 @@
+//! Every envelope, read and refused. Long because each of them meets each kind of harm, side by side.
+
 use proptest::prelude::*;
 use serde_json::json;
 
