@@ -36,7 +36,7 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::probe;
 use crate::kafka::topics::{self, Plan};
 use crate::telemetry::Metrics;
-use crate::telemetry::health::Health;
+use crate::telemetry::health::{self, Health};
 
 /// How often brokers that are away, or topics that are not there, are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -194,11 +194,15 @@ impl App {
 
 impl Assembly {
     async fn serve(&self, services: &mut Services, door: &Doorway, stop: &CancellationToken) -> anyhow::Result<()> {
+        let role = self.health.role("topics");
         let epoch = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             failure = services.failure() => return Err(failure),
-            epoch = self.agree() => epoch?,
+            epoch = self.agree(&role) => epoch?,
         };
+        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let watch = (self.cluster.clone(), role);
+        services.start("topic watch", Stage::Watch, |stop| topics::watch(watch.0, plan, watch.1, stop));
         self.start(services, door, &epoch).await?;
         tracing::info!(epoch = %epoch.epoch, "services started");
         tokio::select! {
@@ -208,8 +212,7 @@ impl Assembly {
     }
 
     /// Waits until the brokers answer and every topic is as it must be.
-    async fn agree(&self) -> anyhow::Result<EpochRecord> {
-        let role = self.health.role("topics");
+    async fn agree(&self, role: &health::Role) -> anyhow::Result<EpochRecord> {
         let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
         if self.cluster.flavour() == Flavour::Embedded {
             // The log begins anew with each embedded cluster, so its epoch must be later than any before it.

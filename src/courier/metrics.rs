@@ -31,6 +31,7 @@ pub(super) struct CourierMetrics {
     pub(super) aborted: Counter,
     pub(super) held: Gauge,
     pub(super) due: Gauge,
+    pub(super) stuck: Gauge,
     pub(super) lag: Gauge<f64, AtomicU64>,
 }
 
@@ -45,6 +46,7 @@ impl CourierMetrics {
             shelf.register("committed_transactions", "Transactions committed", own.committed.clone());
             shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
             shelf.register("held_records", "Deliveries held in memory, waiting for their time", own.held.clone());
+            shelf.register("held_partitions", "Partitions that cannot be read on until an operator acts", own.stuck.clone());
             shelf.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
             shelf.register("lag_seconds", "For how long the delivery that is due longest has been due", own.lag.clone());
         });

@@ -3,7 +3,7 @@
 //! Owns: the reader's thread. A full shard queue slows it down and loses nothing. Refuses to go on behind a lost position (the
 //! process restarts and its clients resume), and pauses a partition whose records a later release wrote.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,13 +35,14 @@ pub(super) struct Feed {
     cluster: Cluster,
     role: Role,
     stop: CancellationToken,
-    paused: BTreeSet<Partition>,
+    /// Partitions that are not read on, and why.
+    paused: BTreeMap<Partition, String>,
     trouble: Option<&'static str>,
 }
 
 impl Feed {
     pub(super) fn new(shared: Arc<Shared>, cluster: Cluster, role: Role, stop: CancellationToken) -> Self {
-        Self { shared, cluster, role, stop, paused: BTreeSet::new(), trouble: None }
+        Self { shared, cluster, role, stop, paused: BTreeMap::new(), trouble: None }
     }
 
     /// Reads until it is told to stop.
@@ -173,8 +174,10 @@ impl Feed {
     fn pause(&mut self, reader: &Reader, message: &BorrowedMessage<'_>, error: &RecordError) -> Result<(), GatewayError> {
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
         reader.pause(&partition)?;
+        let reason = format!("{partition} at offset {}: {error}", message.offset());
         tracing::error!(%partition, offset = message.offset(), %error, "the partition is paused until this process is upgraded");
-        self.paused.insert(partition);
+        self.paused.insert(partition, reason);
+        self.shared.metrics.held.set(i64::try_from(self.paused.len()).unwrap_or(i64::MAX));
         self.tell();
         Ok(())
     }
@@ -204,7 +207,7 @@ impl Feed {
     }
 
     fn tell(&self) {
-        let paused = self.paused.iter().map(|partition| format!("{partition} is paused: its records are of a later release"));
+        let paused = self.paused.values().cloned();
         let why = self.trouble.map(str::to_owned).into_iter().chain(paused).collect::<Vec<_>>();
         if why.is_empty() { self.role.ready() } else { self.role.waiting(why.join("; ")) }
     }

@@ -25,6 +25,7 @@ pub(super) struct GatewayMetrics {
     pub(super) unreadable: Counter,
     pub(super) cursor_records: Counter,
     pub(super) feed_records: Counter,
+    pub(super) held: Gauge,
     pub(super) lag: Gauge<f64, AtomicU64>,
     pub(super) event_to_socket: Durations,
 }
@@ -53,6 +54,11 @@ impl GatewayMetrics {
         metrics.register("gateway", |shelf| {
             shelf.register("open_connections", "Connections that are open", own.connections.clone());
             shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());
+            shelf.register(
+                "held_partitions",
+                "Partitions not read on until this process is upgraded: a later release wrote what comes next",
+                own.held.clone(),
+            );
             shelf.register("refused_upgrades", "Upgrades that were refused, by reason", own.refused.clone());
             shelf.register("closed_connections", "Connections that ended, by close code", own.closed.clone());
             shelf.register("sent_frames", "Frames handed to connections", own.frames_sent.clone());

@@ -21,13 +21,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
 use tidings_core::breaker::Trip;
 use tidings_core::offsets::Claim;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::Consumer;
+use super::consumer::{self, Consumer};
 use super::producer::ProduceError;
 use crate::clock::Clock;
 use crate::config::{LostRecords, Start, TopicPattern};
@@ -43,8 +43,10 @@ use standing::Standing;
 
 /// How long the brokers may take at the end for the last commit and our leaving.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
-/// What a header counts for. How long one is cannot be asked without reading its name.
-const HEADER_BYTES: usize = 512;
+/// What a header takes beside its name and value.
+const HEADER_BYTES: usize = 64;
+/// What a header counts for whose name cannot be read.
+const UNREADABLE_HEADER_BYTES: usize = 512;
 /// Answers that may wait for the polling thread.
 const ANSWERS: usize = 8192;
 
@@ -103,6 +105,7 @@ pub struct Source {
     pub value: Option<Box<[u8]>>,
     /// Its headers, in order; `legible` reads those that can be read.
     pub headers: Option<OwnedHeaders>,
+    header_bytes: usize,
 }
 
 impl Source {
@@ -115,12 +118,13 @@ impl Source {
             key: record.key().map(Box::from),
             value: record.payload().map(Box::from),
             headers: record.headers().map(rdkafka::message::BorrowedHeaders::detach),
+            header_bytes: record.headers().map_or(0, header_bytes),
         }
     }
 
     /// Stands for records that are gone, from `offset` on; `claim` is for the last of them.
     fn missing(lease: Arc<Lease>, claim: Claim, offset: i64, found_at: Timestamp) -> Self {
-        Self { lease, claim, offset, timestamp: found_at, key: None, value: None, headers: None }
+        Self { lease, claim, offset, timestamp: found_at, key: None, value: None, headers: None, header_bytes: 0 }
     }
 
     /// Whether it is one of those whose steps are timed. One in 64 of each partition, so that timing costs the others nothing.
@@ -129,11 +133,10 @@ impl Source {
         self.offset % 64 == 0
     }
 
-    /// What it holds, in bytes: its key and value, and an allowance for each header.
+    /// What it holds, in bytes: its key, its value and its headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let headers = self.headers.as_ref().map_or(0, |headers| headers.count() * HEADER_BYTES);
-        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len()) + headers
+        self.key.as_ref().map_or(0, |key| key.len()) + self.value.as_ref().map_or(0, |value| value.len()) + self.header_bytes
     }
 
     /// The answer that says that all which follows from it is written.
@@ -141,6 +144,12 @@ impl Source {
     pub fn done(&self) -> Done {
         Done { spot: self.lease.spot(self.claim), lane: self.lease.lane(), bytes: self.bytes() }
     }
+}
+
+/// What headers hold, in bytes, with what keeping them takes.
+fn header_bytes(headers: &BorrowedHeaders) -> usize {
+    let count = headers.count();
+    consumer::lengths_of(headers).map_or(count * UNREADABLE_HEADER_BYTES, |bytes| bytes + count * HEADER_BYTES)
 }
 
 /// Says that a record is done.

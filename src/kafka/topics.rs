@@ -6,6 +6,7 @@
 mod epoch;
 mod plan;
 mod sources;
+mod watch;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::said::Quiet;
 use crate::clock::Clock;
 pub use epoch::write_epoch;
 pub use plan::{Plan, Topic};
+pub use watch::watch;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(100);

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use tidings::cli::Role;
 use tidings::config::Scalar;
 
 use crate::harness::broker::OwnBroker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::log::config;
 use crate::harness::process::Process;
 use crate::harness::world::{PARTITIONS, World, get, ms, payment};
 
@@ -125,6 +128,21 @@ async fn missing_topics_are_named_with_the_command_that_makes_them() {
     assert!(!status.success());
     let logged = process.logged();
     assert!(logged.contains(&lost.own("notifications")) && logged.contains("tidings topics create"), "{logged}");
+}
+
+#[tokio::test]
+async fn a_partition_count_that_changes_stops_the_process_with_the_reason() {
+    let world = World::new().await;
+    let mut process = Process::spawn(&world);
+    process.await_ready().await;
+    let admin: AdminClient<DefaultClientContext> = config(&world.log.brokers).create().unwrap();
+    let (topic, more) = (world.own("notifications"), usize::try_from(world.config.kafka.topics.partitions + 1).unwrap());
+    for grown in admin.create_partitions([&NewPartitions::new(&topic, more)], &AdminOptions::new()).await.unwrap() {
+        grown.unwrap();
+    }
+    assert!(!process.ended().await.success());
+    let logged = process.logged();
+    assert!(logged.contains(&format!("topic {topic} has {more} partitions")) && logged.contains("epoch"), "{logged}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod kill;
 mod lifecycle;
 mod membership;
 mod metrics;
+mod newer;
 mod pipeline;
 mod poison;
 mod prefix;

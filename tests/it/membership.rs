@@ -10,6 +10,7 @@ use tidings::cli::Role;
 use tidings::config::{GroupProtocol, Scalar};
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::broker::OwnBroker;
 use crate::harness::process::Process;
 use crate::harness::world::{PARTITIONS, Running, World, ms, payment};
 use crate::harness::{eventually, seed};
@@ -162,6 +163,42 @@ async fn members_that_join_leave_and_are_killed_every_second_under_load_lose_not
     assert_eq!(inbox.len() as u64, count, "each once, however often it was decided");
     let given = metric(&stays, "tidings_pipeline_given_back_partitions_total").await;
     assert!(given > 0.0, "partitions were handed over");
+}
+
+#[tokio::test]
+async fn one_of_three_brokers_killed_under_load_loses_nothing_and_stops_nothing() {
+    let brokers = OwnBroker::three();
+    let world = World::on(&brokers.brokers, |config| {
+        config.kafka.topics.replication_factor = 3;
+        config.courier.ack_timeout = ms(60_000);
+    })
+    .await;
+    let world = Arc::new(world);
+    let (produced, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let running = world.start().await;
+    let producing = tokio::spawn(produce(world.clone(), produced.clone(), stop.clone()));
+    let until_produced = async |count: u64| {
+        eventually("the load goes on", async || (produced.load(Ordering::Relaxed) >= count).then_some(())).await;
+    };
+    until_produced(100).await;
+    let (before, at) = (notified(&world).await.len(), produced.load(Ordering::Relaxed));
+    brokers.kill(2);
+    until_produced(at + 100).await;
+    eventually("events still become notifications", async || (notified(&world).await.len() > before + 50).then_some(())).await;
+    brokers.start_again();
+    until_produced(produced.load(Ordering::Relaxed) + 100).await;
+    stop.cancel();
+    producing.await.unwrap();
+    let count = produced.load(Ordering::Relaxed);
+    until_all_are_notified(&world, count).await;
+    let inbox = eventually("every event is in the inbox", async || {
+        let inbox = world.inbox("alice").await;
+        (inbox.len() as u64 >= count).then_some(inbox)
+    })
+    .await;
+    assert_eq!(inbox.len() as u64, count, "each once");
+    running.await_ready().await;
+    running.stop().await;
 }
 
 async fn metric(process: &Process, name: &str) -> f64 {

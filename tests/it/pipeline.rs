@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use serde_json::json;
 use tidings::cli::Role;
 use tidings::config::{Scalar, Start};
 
@@ -172,17 +173,45 @@ async fn a_topic_that_appears_after_the_start_is_read_from_its_first_record() {
     running.stop().await;
 }
 
+/// Has the broker refuse larger records for a topic of tidings' own.
+async fn take_less(world: &World, name: &str, bytes: u32) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &world.log.brokers).create().unwrap();
+    let (topic, bytes) = (world.own(name), bytes.to_string());
+    let smaller = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", &bytes);
+    for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
+        altered.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_notification_the_broker_refuses_for_its_size_is_buried_and_the_next_goes_on() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    take_less(&world, "notifications", 4000).await;
+    // Drawn, so that compression does not make it fit.
+    let name = (0..4000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect::<String>();
+    let large =
+        json!({"type": "booking:confirmed", "id": "large", "data": {"userId": "alice", "bookingId": "b", "vehicleName": name}});
+    let (partition, offset) = world.log.produce(&world.topic, Some("k"), large.to_string().as_bytes()).await;
+    // Brokers judge whole batches; with the limit that `topics create` sets, only a record alone in its batch is too large.
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    let small = payment("small", "alice").to_string();
+    let (_, last) = world.log.produce(&world.topic, Some("k"), small.as_bytes()).await;
+    committed_to(&world, &BTreeMap::from([(partition, last + 1)])).await;
+    assert_eq!(dead.header("tidings-error-class"), "notification_too_large");
+    assert_eq!(dead.header("tidings-original-offset"), offset.to_string());
+    assert_eq!(dead.value, Some(large.to_string().into_bytes()));
+    let records = world.own_records("notifications", 1).await;
+    assert!(records.iter().any(|record| record.json()["notification"]["eventId"] == "small"));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_record_of_which_dlq_takes_not_even_the_beginning_leaves_its_context_there() {
     let world = World::new().await;
     let running = world.start_roles(&[Role::Pipeline]).await;
-    let dlq = world.own("dlq");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &world.log.brokers).create().unwrap();
-    let smaller = AlterConfig::new(ResourceSpecifier::Topic(&dlq)).set("max.message.bytes", "8000");
-    for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
-        altered.unwrap();
-    }
+    take_less(&world, "dlq", 8000).await;
     // Drawn, so that compression does not make it fit.
     let poison = (0..100_000).map(|_| rand::random::<u8>()).collect::<Vec<_>>();
     let (partition, offset) = world.log.produce(&world.topic, None, &poison).await;

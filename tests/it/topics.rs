@@ -2,14 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::{Offset, TopicPartitionList};
 use tidings::cli::Role;
 use tidings::config::{LostRecords, Scalar, Start, TopicConfig};
 
 use crate::harness::eventually;
-use crate::harness::log::config;
 use crate::harness::process::Process;
 use crate::harness::world::{PARTITIONS, World, ms, payment};
 
@@ -119,15 +115,6 @@ async fn of_two_members_that_meet_a_topic_together_one_says_where_it_begins_and_
     .await;
 }
 
-/// Removes everything below `offset`, as retention would.
-async fn remove_below(world: &World, partition: i32, offset: i64) {
-    let admin: AdminClient<DefaultClientContext> = config(&world.log.brokers).create().unwrap();
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&world.topic, partition, Offset::Offset(offset)).unwrap();
-    let answer = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
-    answer.elements().iter().for_each(|element| element.error().unwrap());
-}
-
 #[tokio::test]
 async fn where_records_are_gone_only_that_partition_stops_visibly_until_an_operator_lets_it_go_on() {
     let mut world = World::new().await;
@@ -145,7 +132,7 @@ async fn where_records_are_gone_only_that_partition_stops_visibly_until_an_opera
     while emit(&elsewhere, "elsewhere").await.0 == partition {
         elsewhere.push('b');
     }
-    remove_below(&world, partition, first + 3).await;
+    world.log.remove_below(&world.topic, partition, first + 3).await;
 
     let running = world.start_unready(&[Role::Pipeline]).await;
     until_notified(&world, &["elsewhere"]).await;

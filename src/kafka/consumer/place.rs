@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::record::dead_letter::Header as RecordHeader;
 
@@ -56,6 +56,12 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
 pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<RecordHeader>> {
     let headers = || record.headers().into_iter().flat_map(Headers::iter);
     readable(|| headers().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect())
+}
+
+/// What names and values of headers hold together, in bytes; none if a name is not UTF-8.
+#[must_use]
+pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
+    readable(|| headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum())
 }
 
 /// The content of a record's header, if it has one of that name and no name before it is other than UTF-8.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::certificates::Pair;
 
 /// The address of the broker that all tests share.
@@ -17,6 +20,8 @@ pub(crate) fn shared() -> &'static str {
 /// A broker of a test's own. Stopped, with its data removed, when dropped.
 pub(crate) struct OwnBroker {
     dir: tempfile::TempDir,
+    /// What starts it.
+    verb: &'static str,
     pub(crate) brokers: String,
 }
 
@@ -24,7 +29,20 @@ impl OwnBroker {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let brokers = dev_kafka("start", dir.path());
-        Self { dir, brokers }
+        Self { dir, verb: "start", brokers }
+    }
+
+    /// Three brokers that hold a copy of everything each; a write counts once two have it.
+    pub(crate) fn three() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let brokers = dev_kafka("cluster", dir.path());
+        Self { dir, verb: "cluster", brokers }
+    }
+
+    /// Kills one of three, 1 to 3. Its data stays.
+    pub(crate) fn kill(&self, number: u8) {
+        let pid = std::fs::read_to_string(self.dir.path().join(number.to_string()).join("pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
     }
 
     /// One that listens with TLS and passwords as well.
@@ -33,7 +51,7 @@ impl OwnBroker {
         let pem = dir.path().join("broker.pem");
         std::fs::write(&pem, [&pair.key[..], &pair.certificate].concat()).unwrap();
         let brokers = dev_kafka_with("start", dir.path(), &["--secure".as_ref(), pem.as_os_str()]);
-        Self { dir, brokers }
+        Self { dir, verb: "start", brokers }
     }
 
     /// Where it listens with TLS and passwords.
@@ -46,9 +64,9 @@ impl OwnBroker {
         dev_kafka("stop", self.dir.path());
     }
 
-    /// Starts it again, at the same address.
+    /// Starts it again, at the same address; of three, those that do not run.
     pub(crate) fn start_again(&self) {
-        assert_eq!(dev_kafka("start", self.dir.path()), self.brokers);
+        assert_eq!(dev_kafka(self.verb, self.dir.path()), self.brokers);
     }
 }
 

@@ -48,7 +48,7 @@ impl Log {
 
     pub(crate) async fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -66,6 +66,21 @@ impl Log {
         let record = FutureRecord { key, ..FutureRecord::to(topic).payload(value).headers(headers) };
         let written = self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
         (written.partition, written.offset)
+    }
+
+    /// Writes to a partition, whatever the key says.
+    pub(crate) async fn produce_to(&self, topic: &str, partition: i32, key: &str, value: &[u8], headers: OwnedHeaders) -> i64 {
+        let record = FutureRecord::to(topic).partition(partition).key(key).payload(value).headers(headers);
+        self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap().offset
+    }
+
+    /// Removes everything below `offset`, as retention would.
+    pub(crate) async fn remove_below(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let answer = admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+        answer.elements().iter().for_each(|element| element.error().unwrap());
     }
 
     /// Everything that lies on a topic now and is committed, partition by partition in order.
@@ -123,7 +138,8 @@ fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
     while !passed(&consumer, &ends) {
         assert!(start.elapsed() < HANG, "{topic} could not be read to its end");
         if let Some(record) = consumer.poll(Duration::from_millis(20)) {
-            let record = record.unwrap();
+            // A broker that goes: librdkafka goes on trying by itself.
+            let Ok(record) = record else { continue };
             let headers = record.headers().map(|headers| {
                 headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
             });
