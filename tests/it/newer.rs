@@ -31,7 +31,7 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     let mut on_line = running.connect(&bob).await;
     let (topic, number) = (world.own("notifications"), partition("alice"));
     let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
-    let offset = world.log.produce_to(&topic, number, "user-alice", b"{\"later\": true}", headers).await;
+    let offset = world.log.produce_to((&topic, number), "user-alice", b"{\"later\": true}", headers).await;
     let place = format!("{topic}[{number}] at offset {offset}");
     until_every_reader_names(&running, &place).await;
     for reader in READERS {

@@ -69,8 +69,8 @@ impl Log {
     }
 
     /// Writes to a partition, whatever the key says.
-    pub(crate) async fn produce_to(&self, topic: &str, partition: i32, key: &str, value: &[u8], headers: OwnedHeaders) -> i64 {
-        let record = FutureRecord::to(topic).partition(partition).key(key).payload(value).headers(headers);
+    pub(crate) async fn produce_to(&self, place: (&str, i32), key: &str, value: &[u8], headers: OwnedHeaders) -> i64 {
+        let record = FutureRecord::to(place.0).partition(place.1).key(key).payload(value).headers(headers);
         self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap().offset
     }
 
