@@ -70,6 +70,8 @@ pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
 fn for_demo(mut config: Config, database: &str) -> Config {
     "127.0.0.1".clone_into(&mut config.gateway.host);
     config.gateway.console = true;
+    config.gateway.tls.certificate.clear();
+    config.gateway.tls.key.clear();
     config.auth.mode = AuthMode::Jwt;
     config.auth.keys.clear();
     config.auth.secret_file.clear();
