@@ -6,6 +6,7 @@
 mod claims;
 mod keys;
 mod presented;
+mod rotation;
 mod tokens;
 
 use tidings_core::fate::Cause;
@@ -15,6 +16,7 @@ use tidings_core::time::Timestamp;
 pub use self::keys::KeyError;
 pub use self::presented::{Presented, Unidentified};
 use self::presented::{Proxy, by_word};
+pub use self::rotation::follow;
 pub use self::tokens::{SignError, Tokens, sign};
 use crate::config::{AuthConfig, AuthMode};
 
@@ -124,6 +126,15 @@ impl Auth {
     #[must_use]
     pub fn takes_tokens(&self) -> bool {
         matches!(self.0, Way::Tokens(_))
+    }
+
+    /// The files that keys are read from.
+    fn files(&self) -> impl Iterator<Item = &str> {
+        let tokens = match &self.0 {
+            Way::Tokens(tokens) => Some(tokens.files()),
+            Way::Proxy(_) | Way::Word => None,
+        };
+        tokens.into_iter().flatten()
     }
 
     /// Reads every key file again, and gives how many keys there are. Connections that are open stay until their tokens end.

@@ -20,8 +20,8 @@ pub use load::{ConfigError, load};
 pub use network::Network;
 pub use pattern::TopicPattern;
 pub use sections::{
-    AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GroupProtocol, HttpConfig, InboxConfig, KafkaConfig,
-    KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar,
+    AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
+    KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar,
     ShutdownConfig, Start, StoreConfig, TlsConfig, TopicConfig, TopicsConfig,
 };
 pub use site::Site;

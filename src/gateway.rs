@@ -11,13 +11,18 @@ mod fed;
 mod feed;
 mod frames;
 mod inlet;
+mod intake;
+mod line;
 mod metrics;
 mod moment;
 mod outbox;
+mod rate;
 mod session;
 mod shard;
 mod socket;
+mod unproven;
 mod upgrade;
+mod wording;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
@@ -28,7 +33,7 @@ use futures_util::FutureExt;
 use futures_util::future::select_all;
 use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
-use tidings_core::channel::Access;
+use tidings_core::channel::{Access, Grant};
 use tidings_core::fate::Cause;
 use tidings_core::ids::{NodeId, UserId};
 use tidings_core::position::Epoch;
@@ -43,14 +48,15 @@ use self::cursor::{CursorTicket, CursorWriter};
 pub use self::desk::{Absent, Census, Desk, Present};
 use self::feed::Feed;
 use self::inlet::{Control, Inlet, Outlet};
-use self::metrics::GatewayMetrics;
+use self::metrics::{GatewayMetrics, Limit};
 use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
 use self::shard::Shard;
+use self::unproven::Unproven;
 pub use self::upgrade::{Caller, Page, RefusedUpgrade};
 use crate::auth::Auth;
 use crate::clock::Clock;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, GrantConfig};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
 use crate::telemetry::Metrics;
@@ -142,6 +148,7 @@ pub(crate) struct Shared {
     access: Access,
     /// Shared: `http` knows callers by it too.
     auth: Arc<Auth>,
+    unproven: Arc<Unproven>,
     epoch: Epoch,
     partitions: i32,
     node: NodeId,
@@ -150,6 +157,8 @@ pub(crate) struct Shared {
     metrics: GatewayMetrics,
     inlets: Vec<Arc<Inlet>>,
     connections: TaskTracker,
+    /// Cancelled when the gateway drains: for clients that no shard knows of yet.
+    draining: CancellationToken,
     phase: AtomicU8,
 }
 
@@ -178,7 +187,8 @@ impl Gateway {
             .unzip();
         let producer = Arc::new(Producer::new(&cluster, "gateway")?);
         let shared = Shared {
-            access: Access::new(config.open_channels.clone()),
+            access: access(&config),
+            unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),
             auth,
             epoch: epoch.epoch,
             partitions: epoch.partitions,
@@ -187,6 +197,7 @@ impl Gateway {
             metrics: GatewayMetrics::register(&metrics),
             inlets,
             connections: TaskTracker::new(),
+            draining: CancellationToken::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             config,
             clock,
@@ -224,6 +235,7 @@ impl Gateway {
         };
         self.role.waiting("draining");
         self.shared.set(Phase::Draining);
+        self.shared.draining.cancel();
         reading.cancel();
         if let Some(early) = early {
             return early;
@@ -261,6 +273,12 @@ impl Gateway {
         }
         Ok(())
     }
+}
+
+/// Who may subscribe to what, as configured.
+fn access(config: &GatewayConfig) -> Access {
+    let grant = |grant: &GrantConfig| Grant { pattern: grant.pattern.clone(), roles: grant.roles.clone() };
+    Access::new(config.open_channels.clone(), config.channels.iter().map(grant).collect())
 }
 
 impl Shared {
@@ -306,7 +324,7 @@ impl Shared {
                 self.metrics.frames_sent.inc();
             }
             Pushed::Overflowed => {
-                self.metrics.overflows.inc();
+                self.metrics.crossed(Limit::OutboxBytes);
             }
             Pushed::Ended => {}
         }
@@ -318,3 +336,6 @@ impl Shared {
         tracing::warn!(topic, partition, offset, error = error.to_string(), "a record was left out: it does not read");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tidings_core::record::meta::EpochRecord;
 
 use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
-use crate::auth::Auth;
+use crate::auth::{self, Auth};
 use crate::cli::Role;
 use crate::gateway::{self, Gateway};
 use crate::http::Door;
@@ -82,6 +83,8 @@ impl Assembly {
     }
 
     fn start_gateway(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord, auth: Arc<Auth>) -> anyhow::Result<()> {
+        let (keys, reloads) = (auth.clone(), self.reloads.clone());
+        services.start("rotation of keys", Stage::Watch, |stop| auth::follow(keys, reloads, stop).map(anyhow::Ok));
         let gateway = Gateway::new(gateway::Parts {
             cluster: self.cluster.clone(),
             config: self.config.gateway.clone(),

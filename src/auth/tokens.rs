@@ -31,6 +31,12 @@ impl Tokens {
         Ok(Self { config: config.clone(), claims: Claims::new(config), keys })
     }
 
+    /// The files that keys are read from.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let listed = self.config.keys.iter().map(|key| &key.file);
+        std::iter::once(&self.config.secret_file).chain(listed).map(String::as_str).filter(|file| !file.is_empty())
+    }
+
     /// Reads every key file again, and gives how many keys there are.
     ///
     /// # Errors

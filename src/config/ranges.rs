@@ -127,6 +127,12 @@ impl super::Config {
         if self.gateway.frame_bytes.get() < 1024 {
             refused.push(("gateway.frame_bytes", "must be at least 1024".into()));
         }
+        if !(512..=65_536).contains(&self.gateway.auth_frame_bytes.get()) {
+            refused.push(("gateway.auth_frame_bytes", "must be 512 to 65536: one token must fit".into()));
+        }
+        if self.gateway.frames_per_second.get() > 1_000_000 {
+            refused.push(("gateway.frames_per_second", "must be 1 to 1000000".into()));
+        }
         if self.gateway.outbox_bytes.get() < 65_536 {
             refused.push(("gateway.outbox_bytes", "must be at least 65536: one notification must fit".into()));
         }
@@ -152,6 +158,8 @@ impl super::Config {
             ("gateway.heartbeat_interval", self.gateway.heartbeat_interval),
             ("gateway.idle_timeout", self.gateway.idle_timeout),
             ("gateway.frame_timeout", self.gateway.frame_timeout),
+            ("gateway.bad_frame_interval", self.gateway.bad_frame_interval),
+            ("gateway.auth_timeout", self.gateway.auth_timeout),
             ("gateway.write_timeout", self.gateway.write_timeout),
             ("gateway.header_timeout", self.gateway.header_timeout),
             ("gateway.tls.handshake_timeout", self.gateway.tls.handshake_timeout),

@@ -8,7 +8,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
 use tidings_core::breaker::Limits;
-use tidings_core::channel::Channel;
+use tidings_core::channel::{Channel, Pattern};
 use tidings_core::event::{Envelope, IdPlace};
 use tidings_core::time::Delay;
 
@@ -211,16 +211,27 @@ pub struct GatewayConfig {
     pub shards: usize,
     pub queue_records: NonZeroUsize,
     pub open_channels: Vec<Channel>,
+    pub channels: Vec<GrantConfig>,
     pub heartbeat_interval: Delay,
     pub idle_timeout: Delay,
     pub frame_bytes: NonZeroUsize,
     pub frame_timeout: Delay,
+    pub frames_per_second: NonZeroUsize,
+    pub frames_burst: NonZeroUsize,
+    pub bad_frames: NonZeroUsize,
+    pub bad_frame_interval: Delay,
+    pub auth_timeout: Delay,
+    pub auth_frame_bytes: NonZeroUsize,
+    pub unauthenticated: NonZeroUsize,
+    pub unauthenticated_per_address: NonZeroUsize,
     pub outbox_bytes: NonZeroUsize,
     pub write_timeout: Delay,
     pub send_buffer_bytes: NonZeroUsize,
     pub linger: Delay,
     pub channels_per_connection: NonZeroUsize,
     pub unacknowledged_per_connection: NonZeroUsize,
+    pub connections_per_user: NonZeroUsize,
+    pub devices_per_user: NonZeroUsize,
     pub connections: usize,
     pub connections_per_address: usize,
     pub header_timeout: Delay,
@@ -262,6 +273,16 @@ pub enum ProxyProtocol {
     Off,
     /// Every one does, and comes from a trusted proxy.
     Required,
+}
+
+/// One of `[[gateway.channels]]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct GrantConfig {
+    pub pattern: Pattern,
+    #[serde(default)]
+    pub roles: Vec<String>,
 }
 
 /// `[auth]`.

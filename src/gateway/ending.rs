@@ -52,9 +52,12 @@ pub(super) fn closed(shared: &Shared, who: &Who, code: u16, since_ms: u64) {
     count(&shared.metrics, code);
 }
 
-/// Says that a connection was upgraded only to be closed.
-pub(super) fn refused(shared: &Shared, address: IpAddr, code: u16) {
-    tracing::info!(%address, code, reason = reason(code), "connection refused");
+/// Says that a connection was upgraded only to be closed; whose it was, if that is known.
+pub(super) fn refused(shared: &Shared, (who, address): (Option<&Who>, IpAddr), code: u16, since_ms: u64) {
+    let user = who.map(|who| tracing::field::display(&who.user));
+    let device = who.map(|who| tracing::field::display(&who.device));
+    let duration_ms = millis(shared.clock).saturating_sub(since_ms);
+    tracing::info!(user, device, %address, code, reason = reason(code), duration_ms, "connection refused");
     count(&shared.metrics, code);
 }
 

@@ -1,18 +1,17 @@
 //! One record of the feed on its way to the shards, decoded and encoded once, and only if somebody listens.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use bytes::Bytes;
 use tidings_core::channel::Channel;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::{Epoch, Position};
-use tidings_core::protocol::server::{Sent, ServerFrame};
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::Delivery;
 use tidings_core::record::{self, RecordError};
 use tidings_core::time::Timestamp;
 
-use super::frames;
+use super::wording::{Around, Wording};
 
 /// A record of `notifications` as it was read.
 pub(super) struct Fed {
@@ -25,11 +24,11 @@ pub(super) struct Fed {
     pub(super) frame: OnceLock<Option<Encoded>>,
 }
 
-/// A notification as a frame, the same for every connection.
-#[derive(Debug, Clone)]
+/// A notification as frames, the same for every connection of one locale.
+#[derive(Debug)]
 pub(super) struct Encoded {
     pub(super) id: NotificationId,
-    pub(super) frame: Bytes,
+    pub(super) wording: Wording,
     /// When the event was written to its topic, as Kafka says.
     pub(super) event_at: Option<Timestamp>,
     /// Who is left out, in order.
@@ -77,28 +76,21 @@ impl Fed {
         if record.channel != self.channel {
             return Err(FedError::Channel);
         }
-        let notification = &record.notification;
-        let frame = ServerFrame::NotificationNew {
-            channel: &self.channel,
-            position: Some(Position::after(epoch, self.offset)),
-            notification,
-            redelivery: None,
-        };
-        let message_id = notification.id.to_string();
-        let frame = frames::text(&Sent { frame, message_id: &message_id, reply_to: None, timestamp: now })?;
+        let position = Some(Position::after(epoch, self.offset));
+        let around = Around { channel: record.channel, position, redelivery: None, at: now };
         record.exclude.sort_unstable();
-        Ok(Encoded { id: record.notification.id, frame, event_at: record.origin.timestamp, exclude: record.exclude.into() })
+        let (id, exclude) = (record.notification.id, record.exclude.into());
+        Ok(Encoded {
+            id,
+            wording: Wording::new(around, Cow::Owned(record.notification))?,
+            event_at: record.origin.timestamp,
+            exclude,
+        })
     }
 }
 
-/// The frame of a delivery that is tried again.
-pub(super) fn again(delivery: &Delivery, redelivery: u32, now: Timestamp) -> Result<Bytes, serde_json::Error> {
-    let frame = ServerFrame::NotificationNew {
-        channel: &delivery.channel,
-        position: None,
-        notification: &delivery.notification,
-        redelivery: Some(redelivery),
-    };
-    let message_id = format!("{}/{redelivery}", delivery.notification.id);
-    frames::text(&Sent { frame, message_id: &message_id, reply_to: None, timestamp: now })
+/// The frames of a delivery that is tried again.
+pub(super) fn again(delivery: &Delivery, redelivery: u32, now: Timestamp) -> Result<Wording, serde_json::Error> {
+    let around = Around { channel: delivery.channel.clone(), position: None, redelivery: Some(redelivery), at: now };
+    Wording::new(around, Cow::Borrowed(&delivery.notification))
 }

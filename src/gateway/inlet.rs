@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tidings_core::channel::Channel;
 use tidings_core::ids::{ConnectionId, DeviceId, NotificationId, UserId};
+use tidings_core::locale::Locale;
 use tidings_core::position::Position;
+use tidings_core::protocol::close::CloseCode;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::retry::Delivery;
 use tidings_core::time::Timestamp;
@@ -20,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::desk::{Counts, Present};
 use super::fed::Fed;
 use super::outbox::Outbox;
+use crate::auth::Identity;
 
 const CONTROLS: usize = 4096;
 
@@ -50,13 +53,16 @@ pub(super) struct Join {
     pub(super) user: UserId,
     pub(super) device: DeviceId,
     pub(super) mode: AckMode,
+    pub(super) locale: Option<Locale>,
     pub(super) channels: Vec<Channel>,
     /// When the client's proof ends, if it does.
     pub(super) ends_at: Option<Timestamp>,
     pub(super) address: IpAddr,
     pub(super) since: Timestamp,
-    /// Told the connection's number within the shard.
-    pub(super) joined: oneshot::Sender<u32>,
+    /// The `messageId` of the client's `auth`, if it came in by one.
+    pub(super) reply_to: Option<String>,
+    /// Told the connection's number within the shard, or why it is refused.
+    pub(super) joined: oneshot::Sender<Result<u32, CloseCode>>,
 }
 
 /// What a client acknowledges.
@@ -72,6 +78,12 @@ pub(super) enum Control {
     Join(Box<Join>),
     /// The last word of a connection.
     Leave(u32),
+    /// Another token of the same user, with its roles.
+    Refresh {
+        member: u32,
+        identity: Box<Identity>,
+        reply_to: Option<String>,
+    },
     Subscribe {
         member: u32,
         channels: Vec<Channel>,

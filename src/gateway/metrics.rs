@@ -21,7 +21,7 @@ pub(super) struct GatewayMetrics {
     pub(super) frames_received: Counter,
     pub(super) duplicates: Counter,
     pub(super) redeliveries: Counter,
-    pub(super) overflows: Counter,
+    limits: Family<LimitLabels, Counter>,
     pub(super) unreadable: Counter,
     pub(super) cursor_records: Counter,
     pub(super) feed_records: Counter,
@@ -48,9 +48,90 @@ impl Labels for RefusedLabels {
     const NAMES: &'static [&'static str] = &["reason"];
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+impl Labels for LimitLabels {
+    const NAMES: &'static [&'static str] = &["limit"];
+}
+
+/// A limit of `[gateway]`; its label is its key there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    AuthFrameBytes,
+    AuthTimeout,
+    BadFrames,
+    ChannelsPerConnection,
+    ConnectionsPerUser,
+    DevicesPerUser,
+    FrameBytes,
+    FramesPerSecond,
+    FrameTimeout,
+    HeartbeatInterval,
+    IdleTimeout,
+    OutboxBytes,
+    UnacknowledgedPerConnection,
+    Unauthenticated,
+    UnauthenticatedPerAddress,
+    WriteTimeout,
+}
+
+impl Limit {
+    const ALL: [Self; 16] = [
+        Self::AuthFrameBytes,
+        Self::AuthTimeout,
+        Self::BadFrames,
+        Self::ChannelsPerConnection,
+        Self::ConnectionsPerUser,
+        Self::DevicesPerUser,
+        Self::FrameBytes,
+        Self::FramesPerSecond,
+        Self::FrameTimeout,
+        Self::HeartbeatInterval,
+        Self::IdleTimeout,
+        Self::OutboxBytes,
+        Self::UnacknowledgedPerConnection,
+        Self::Unauthenticated,
+        Self::UnauthenticatedPerAddress,
+        Self::WriteTimeout,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::AuthFrameBytes => "auth_frame_bytes",
+            Self::AuthTimeout => "auth_timeout",
+            Self::BadFrames => "bad_frames",
+            Self::ChannelsPerConnection => "channels_per_connection",
+            Self::ConnectionsPerUser => "connections_per_user",
+            Self::DevicesPerUser => "devices_per_user",
+            Self::FrameBytes => "frame_bytes",
+            Self::FramesPerSecond => "frames_per_second",
+            Self::FrameTimeout => "frame_timeout",
+            Self::HeartbeatInterval => "heartbeat_interval",
+            Self::IdleTimeout => "idle_timeout",
+            Self::OutboxBytes => "outbox_bytes",
+            Self::UnacknowledgedPerConnection => "unacknowledged_per_connection",
+            Self::Unauthenticated => "unauthenticated",
+            Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
+            Self::WriteTimeout => "write_timeout",
+        }
+    }
+}
+
 impl GatewayMetrics {
+    /// Counts that a limit was crossed.
+    pub(super) fn crossed(&self, limit: Limit) {
+        self.limits.get_or_create(&LimitLabels { limit: limit.name() }).inc();
+    }
+
     pub(super) fn register(metrics: &Metrics) -> Self {
         let own = Self::default();
+        // Each limit has its line from the start: a counter that appears with its first crossing hides it from a rate.
+        for limit in Limit::ALL {
+            drop(own.limits.get_or_create(&LimitLabels { limit: limit.name() }));
+        }
         metrics.register("gateway", |shelf| {
             shelf.register("open_connections", "Connections that are open", own.connections.clone());
             shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());
@@ -66,7 +147,7 @@ impl GatewayMetrics {
             shelf.register("received_frames", "Text frames of clients", own.frames_received.clone());
             shelf.register("duplicate_frames", "Frames not sent, as their notification was sent before", own.duplicates.clone());
             shelf.register("redelivered_frames", "Frames of notifications that were tried again", own.redeliveries.clone());
-            shelf.register("overflowed_connections", "Connections closed because their outbox was full", own.overflows.clone());
+            shelf.register("crossed_limits", "Times that a limit of a connection was crossed, by its name", own.limits.clone());
             shelf.register("unreadable_records", "Records of own topics that do not read", own.unreadable.clone());
             shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
             shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
@@ -78,5 +159,18 @@ impl GatewayMetrics {
             shelf.register("lag_seconds", "Age of the record read last when it was read, 0 while nothing waits", own.lag.clone());
         });
         own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limits_label_is_its_key_in_the_configuration() {
+        let default = crate::config::DEFAULT.parse::<toml::Table>().unwrap();
+        for limit in Limit::ALL {
+            assert!(default["gateway"].get(limit.name()).is_some(), "{}", limit.name());
+        }
     }
 }

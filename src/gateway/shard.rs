@@ -9,24 +9,22 @@ mod deliver;
 mod devices;
 mod members;
 mod recent;
+mod seats;
 mod sweep;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
 use tidings_core::channel::Channel;
-use tidings_core::position::Position;
 use tidings_core::protocol::close::CloseCode;
-use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
+use tidings_core::protocol::server::ServerFrame;
 
 use self::devices::Devices;
-use self::members::{Heartbeat, Member, Members};
+use self::members::Members;
 use self::recent::Recent;
 use super::cursor::CursorWriter;
-use super::inlet::{Control, Inlet, Join, Outlet};
+use super::inlet::{Control, Inlet, Outlet};
 use super::moment::Moment;
 use super::{GatewayError, Shared};
 
@@ -141,6 +139,7 @@ impl Shard {
             Control::Begin(starts) => self.next = Next { mailboxes: starts.to_vec(), others: starts.to_vec() },
             Control::Join(join) => self.join(*join),
             Control::Leave(member) => self.leave(member),
+            Control::Refresh { member, identity, reply_to } => self.refresh(member, &identity, reply_to.as_deref()),
             Control::Subscribe { member, channels, reply_to } => self.subscribe(member, &channels, reply_to.as_deref()),
             Control::Unsubscribe { member, channels, reply_to } => self.unsubscribe(member, &channels, reply_to.as_deref()),
             Control::Ack { member, ack, reply_to } => self.acknowledge(member, ack, reply_to.as_deref()),
@@ -151,97 +150,6 @@ impl Shard {
             Control::Reconnect(spread) => self.reconnect(spread),
             Control::Drain => self.drain(),
             Control::Finish => self.finishing = true,
-        }
-    }
-
-    fn join(&mut self, join: Join) {
-        // Silence counts from here on.
-        join.outbox.pulse().heard_ms.store(self.now.ms, Ordering::Relaxed);
-        let device = self.devices.of(&join.user, &join.device);
-        let member = self.members.add(Member {
-            outbox: join.outbox.clone(),
-            device,
-            mode: join.mode,
-            ends_at: join.ends_at,
-            connection: join.connection,
-            address: join.address,
-            since: join.since,
-            subscriptions: Vec::with_capacity(join.channels.len()),
-            heartbeat: Heartbeat { asked_ms: self.now.ms, ..Heartbeat::default() },
-        });
-        self.devices.join(device, member);
-        let limit = self.shared.config.channels_per_connection.get();
-        let mut channels = BTreeMap::new();
-        for channel in join.channels.iter().take(limit) {
-            let from = self.from(channel);
-            self.members.subscribe(member, channel, from);
-            channels.insert(channel.as_str(), self.position(from));
-        }
-        let connected = ServerFrame::Connected {
-            user_id: &join.user,
-            connection_id: join.connection,
-            device_id: &join.device,
-            heartbeat_interval: u64::try_from(self.shared.config.heartbeat_interval.0.as_millis()).unwrap_or(u64::MAX),
-            channels,
-        };
-        self.shared.say(&join.outbox, connected, None, self.now);
-        if self.draining {
-            join.outbox.close(CloseCode::Draining, self.now.ms);
-        }
-        if join.joined.send(member).is_err() {
-            self.leave(member);
-        }
-    }
-
-    /// Where a subscription that begins now begins.
-    fn from(&mut self, channel: &Channel) -> i64 {
-        let partition = channel.partition(self.shared.partitions);
-        self.next.of(channel, partition).map_or(0, |next| *next)
-    }
-
-    fn position(&self, offset: i64) -> Position {
-        Position { epoch: self.shared.epoch, offset }
-    }
-
-    fn subscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
-        for channel in channels {
-            let known = self.members.subscription(member, channel).map(|subscription| subscription.ledger.next());
-            let from = known.unwrap_or_else(|| self.from(channel));
-            let Some(outbox) = self.members.get_mut(member).map(|member| member.outbox.clone()) else { return };
-            if known.is_none() {
-                let limit = self.shared.config.channels_per_connection.get();
-                if self.members.channels(member).len() >= limit {
-                    let problem = Problem::new(ErrorCode::Limit, format!("a connection subscribes to at most {limit} channels"));
-                    self.shared.say(&outbox, problem.frame(), reply_to, self.now);
-                    continue;
-                }
-                self.members.subscribe(member, channel, from);
-            }
-            let subscribed = ServerFrame::Subscribed { channel, position: self.position(from), recovering: false };
-            self.shared.say(&outbox, subscribed, reply_to, self.now);
-        }
-    }
-
-    fn unsubscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
-        for channel in channels {
-            let subscription = self.members.unsubscribe(member, channel);
-            let Some(left) = self.members.get_mut(member) else { return };
-            if let Some(subscription) = subscription
-                && subscription.due
-            {
-                self.devices.offer(left.device, channel, subscription.ledger.offered());
-            }
-            self.shared.say(&left.outbox, ServerFrame::Unsubscribed { channel }, reply_to, self.now);
-        }
-    }
-
-    fn leave(&mut self, member: u32) {
-        let Some((gone, subscriptions)) = self.members.remove(member) else { return };
-        for (channel, subscription) in subscriptions.iter().filter(|(_, subscription)| subscription.due) {
-            self.devices.offer(gone.device, channel, subscription.ledger.offered());
-        }
-        for channel in self.devices.leave(gone.device, member) {
-            self.write_cursor(gone.device, channel);
         }
     }
 

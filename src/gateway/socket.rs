@@ -1,6 +1,7 @@
 //! The socket as the codec sees it: reads come from the connection, writes go to its outbox.
 //!
-//! Owns: noting when bytes arrive. Refuses to write: the outbox is the only writer.
+//! Owns: noting when bytes arrive, and the limits that are told by the bytes alone: unfinished frames, their rate and, before the
+//! client is known, their size. Refuses to write: the outbox is the only writer.
 
 use std::io;
 use std::pin::Pin;
@@ -10,39 +11,79 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use tidings_core::protocol::close::CloseCode;
+
+use super::Shared;
+use super::intake::{Intake, Unfinished};
+use super::metrics::Limit;
 use super::moment::millis;
-use super::outbox::Outbox;
-use crate::clock::Clock;
+use super::outbox::{Outbox, Phase};
+use super::rate::{Allowance, Rate};
 
 /// One connection's socket.
 pub(super) struct Socket {
+    shared: Arc<Shared>,
     outbox: Arc<Outbox>,
-    clock: Clock,
+    intake: Intake,
+    frames: Rate,
 }
 
 impl Socket {
-    pub(super) fn new(outbox: Arc<Outbox>, clock: Clock) -> Self {
-        Self { outbox, clock }
+    /// A socket whose client is not known yet, so its messages must be short.
+    pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
+        let intake = Intake::new(shared.config.auth_frame_bytes.get());
+        Self { shared, outbox, intake, frames: Rate::default() }
+    }
+
+    /// The client is known: it may send messages of any size that the codec takes.
+    pub(super) fn is_known(&mut self) {
+        self.intake.allow(usize::MAX);
+    }
+
+    /// Notes what the client has sent, whoever has read it.
+    pub(super) fn heard(&mut self, bytes: &[u8]) {
+        let (pulse, now_ms) = (self.outbox.pulse(), millis(self.shared.clock));
+        pulse.heard_ms.store(now_ms, Ordering::Relaxed);
+        let brought = self.intake.take(bytes);
+        match brought.unfinished {
+            Unfinished::Nothing => pulse.unfinished_ms.store(0, Ordering::Relaxed),
+            Unfinished::Anew => pulse.unfinished_ms.store(now_ms.max(1), Ordering::Relaxed),
+            Unfinished::Still => {}
+        }
+        let allowance = Allowance::new(
+            std::time::Duration::from_secs(1) / u32::try_from(self.shared.config.frames_per_second.get()).unwrap_or(u32::MAX),
+            self.shared.config.frames_burst.get(),
+        );
+        if brought.is_too_large {
+            self.cross(Limit::AuthFrameBytes, CloseCode::TooLarge, now_ms);
+        } else if !self.frames.take(brought.frames, allowance, self.shared.clock.elapsed()) {
+            self.cross(Limit::FramesPerSecond, CloseCode::RateLimited, now_ms);
+        }
+    }
+
+    fn cross(&self, limit: Limit, code: CloseCode, now_ms: u64) {
+        if self.outbox.phase() == Phase::Open {
+            self.shared.metrics.crossed(limit);
+            self.outbox.close(code, now_ms);
+        }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let socket = self.get_mut();
         loop {
             // Before waiting: TLS may hold what came with bytes that were read before.
-            match self.outbox.try_read(buf.initialize_unfilled()) {
+            match socket.outbox.try_read(buf.initialize_unfilled()) {
                 Ok(bytes) => {
                     buf.advance(bytes);
                     if bytes > 0 {
-                        let (pulse, now_ms) = (self.outbox.pulse(), millis(self.clock));
-                        pulse.heard_ms.store(now_ms, Ordering::Relaxed);
-                        if pulse.unfinished_ms.load(Ordering::Relaxed) == 0 {
-                            pulse.unfinished_ms.store(now_ms.max(1), Ordering::Relaxed);
-                        }
+                        let filled = buf.filled();
+                        socket.heard(filled.get(filled.len() - bytes..).unwrap_or_default());
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.outbox.stream().poll_read_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(socket.outbox.stream().poll_read_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -51,7 +92,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, frame: &[u8]) -> Poll<io::Result<usize>> {
-        self.outbox.push_of_codec(frame, millis(self.clock));
+        self.outbox.push_of_codec(frame, millis(self.shared.clock));
         Poll::Ready(Ok(frame.len()))
     }
 

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tidings_core::ids::{DeviceId, UserId};
+use tidings_core::ids::DeviceId;
 use tidings_core::protocol::close::CloseCode;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -24,15 +25,17 @@ use warp::filters::BoxedFilter;
 use warp::reject::Reject;
 use warp::reply::Response;
 
-use super::connection::{Admitted, Line};
 use super::inlet::AckMode;
+use super::line::{Admitted, Arrival, Line, Wish};
 use super::metrics::RefusedLabels;
 use super::outbox::Wire;
 use super::session::Session;
+use super::unproven::{Full, Place};
 use super::{Phase, Shared};
 use crate::auth::{Presented, Unidentified};
 
 const KEY_BYTES: usize = 24;
+const SUBPROTOCOL: &str = "tidings.v1";
 
 /// Who sent a request; `http` adds it to each.
 #[derive(Clone)]
@@ -83,6 +86,9 @@ pub enum RefusedUpgrade {
     /// A page of another site.
     #[error("the page's origin is neither this host nor one of `http.allowed_origins`")]
     Origin,
+    /// Too many that have not proved who they are.
+    #[error("too many clients have not proved who they are yet; come back in a moment")]
+    Unproven,
     /// The feed has not started, or the process drains.
     #[error("not open for connections: {why}; come back in a moment")]
     NotOpen {
@@ -101,6 +107,7 @@ impl RefusedUpgrade {
             Self::NotWebSocket | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Key | Self::Parameter { .. } => StatusCode::BAD_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
+            Self::Unproven => StatusCode::TOO_MANY_REQUESTS,
             Self::NotOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -112,7 +119,7 @@ impl RefusedUpgrade {
             Self::NotWebSocket | Self::Version => {
                 vec![(CONNECTION, "upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_VERSION, "13")]
             }
-            Self::NotOpen { .. } => vec![(hyper::header::RETRY_AFTER, "1")],
+            Self::NotOpen { .. } | Self::Unproven => vec![(hyper::header::RETRY_AFTER, "1")],
             _ => Vec::new(),
         }
     }
@@ -124,17 +131,10 @@ impl RefusedUpgrade {
             Self::Key => "key",
             Self::Parameter { .. } => "parameter",
             Self::Origin => "origin",
+            Self::Unproven => "unproven",
             Self::NotOpen { .. } => "not_open",
         }
     }
-}
-
-/// What the query says. Unknown parameters are ignored; `locale` is accepted for later.
-#[derive(Default)]
-struct Parameters {
-    user: Option<String>,
-    device: Option<DeviceId>,
-    mode: Option<AckMode>,
 }
 
 /// The gateway's route.
@@ -177,7 +177,7 @@ fn accept(
     if socket.as_ref().is_some_and(|(_, caller)| caller.page == Page::Foreign) {
         return Err(RefusedUpgrade::Origin);
     }
-    let parameters = read_parameters(query)?;
+    let wish = wish(query)?;
     if shared.is(Phase::Starting) {
         return Err(RefusedUpgrade::NotOpen { why: "the feed has not started" });
     }
@@ -185,13 +185,12 @@ fn accept(
         return Err(RefusedUpgrade::NotOpen { why: "the process is draining" });
     }
     let (upgrade, caller) = socket.ok_or(RefusedUpgrade::NotWebSocket)?;
-    let presented = Presented { headers, query, peer: caller.peer };
-    let admitted = admit(shared, parameters, &presented);
+    let arrival = arrive(shared, wish, (&Presented { headers, query, peer: caller.peer }, caller.address))?;
     let line = shared.clone();
     // What happens once is boxed, so that an idle connection's task holds only what it needs while idle.
     shared.connections.spawn(async move {
         let Some((wire, early)) = Box::pin(take_over(upgrade)).await else { return };
-        Line::new(line, caller, wire).run(admitted, early).await;
+        Line::new(line, caller, wire).run(arrival, early).await;
     });
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -199,6 +198,10 @@ fn accept(
     answer.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&key).map_err(|_| RefusedUpgrade::Key)?);
+    // Another subprotocol that a browser lists, such as the one that holds its token, is not for echoing.
+    if lists(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
     Ok(response)
 }
 
@@ -219,43 +222,52 @@ fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
 }
 
-fn read_parameters(query: &str) -> Result<Parameters, RefusedUpgrade> {
-    let mut parameters = Parameters::default();
+/// What the query asks for. Unknown parameters are ignored.
+fn wish(query: &str) -> Result<Wish, RefusedUpgrade> {
+    let (mut user, mut device, mut mode, mut locale) = (None, None, AckMode::Written, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
-            "userId" => parameters.user = Some(value.into_owned()),
+            "userId" => user = Some(value.into_owned()),
             "deviceId" => {
                 let refused = RefusedUpgrade::Parameter { name: "deviceId", allowed: "must be 1 to 64 bytes of printable text" };
-                parameters.device = Some(value.parse().map_err(|_| refused)?);
+                device = Some(value.parse().map_err(|_| refused)?);
             }
+            // Browsers name more kinds of locales than these; who names another reads the default.
+            "locale" => locale = value.parse().ok(),
             "ack" => {
-                parameters.mode = Some(match &*value {
+                mode = match &*value {
                     "client" => AckMode::Client,
                     "written" => AckMode::Written,
                     _ => return Err(RefusedUpgrade::Parameter { name: "ack", allowed: "must be `client` or `written`" }),
-                });
+                };
             }
             _ => {}
         }
     }
-    Ok(parameters)
+    Ok(Wish { user, device: device.unwrap_or_else(|| DeviceId::drawn(Uuid::new_v4())), mode, locale })
 }
 
-/// Who comes in, or the code that the connection is closed with.
-fn admit(shared: &Shared, parameters: Parameters, presented: &Presented<'_>) -> Result<Box<Admitted>, CloseCode> {
-    let identity = shared.auth.identify(presented, shared.clock.now()).map_err(|unidentified| match unidentified {
-        Unidentified::Missing | Unidentified::Peer | Unidentified::Host => CloseCode::MissingCredentials,
-        Unidentified::Token(_) | Unidentified::Header { .. } | Unidentified::User => CloseCode::InvalidToken,
-    })?;
-    if parameters.user.is_some_and(|user| user.parse::<UserId>().ok().as_ref() != Some(&identity.user)) {
-        return Err(CloseCode::UserMismatch);
-    }
-    let device = match parameters.device {
-        Some(device) => device,
-        // A UUID is always a device id.
-        None => Uuid::new_v4().to_string().parse().map_err(|_| CloseCode::Internal)?,
+/// What the request's credentials are worth. Whoever is not known by them takes a place among the unproven.
+fn arrive(shared: &Shared, wish: Wish, (presented, address): (&Presented<'_>, IpAddr)) -> Result<Arrival, RefusedUpgrade> {
+    let code = match shared.auth.identify(presented, shared.clock.now()) {
+        Ok(identity) => match Admitted::new(identity, wish, None) {
+            Ok(admitted) => return Ok(Arrival::Known(admitted)),
+            Err(code) => code,
+        },
+        Err(Unidentified::Missing) if shared.auth.takes_tokens() => {
+            return Ok(Arrival::Unknown(Box::new(wish), unproven(shared, address)?));
+        }
+        Err(Unidentified::Missing | Unidentified::Peer | Unidentified::Host) => CloseCode::MissingCredentials,
+        Err(Unidentified::Token(_) | Unidentified::Header { .. } | Unidentified::User) => CloseCode::InvalidToken,
     };
-    Ok(Box::new(Admitted { identity, device, mode: parameters.mode.unwrap_or(AckMode::Written) }))
+    Ok(Arrival::Refused(code, unproven(shared, address)?))
+}
+
+fn unproven(shared: &Shared, address: IpAddr) -> Result<Place, RefusedUpgrade> {
+    shared.unproven.enter(address).map_err(|Full(limit)| {
+        shared.metrics.crossed(limit);
+        RefusedUpgrade::Unproven
+    })
 }
 
 /// The bare socket with its TLS session if it has one, and what hyper had read beyond the request. Hyper's own buffers are given
@@ -304,10 +316,12 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded_and_unknown_ones_ignored() {
-        let parameters = read_parameters("token=a.b&deviceId=my%20phone&ack=client&locale=fr-CA&x=1").unwrap();
-        assert_eq!(parameters.device.unwrap().as_str(), "my phone");
-        assert_eq!(parameters.mode, Some(AckMode::Client));
-        assert!(matches!(read_parameters("ack=maybe"), Err(RefusedUpgrade::Parameter { name: "ack", .. })));
-        assert!(matches!(read_parameters("deviceId="), Err(RefusedUpgrade::Parameter { name: "deviceId", .. })));
+        let asked = wish("token=a.b&deviceId=my%20phone&ack=client&locale=fr-ca&x=1").unwrap();
+        assert_eq!(asked.locale.unwrap().as_str(), "fr-CA");
+        assert_eq!(wish("locale=en-US-u-ca-buddhist").unwrap().locale, None);
+        assert_eq!((asked.device.as_str(), asked.mode), ("my phone", AckMode::Client));
+        assert_ne!(wish("").unwrap().device, wish("").unwrap().device, "a device without a name is another each time");
+        assert!(matches!(wish("ack=maybe"), Err(RefusedUpgrade::Parameter { name: "ack", .. })));
+        assert!(matches!(wish("deviceId="), Err(RefusedUpgrade::Parameter { name: "deviceId", .. })));
     }
 }

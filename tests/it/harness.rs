@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod inbox;
 pub(crate) mod log;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod seed;
 pub(crate) mod world;
 

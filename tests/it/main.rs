@@ -5,8 +5,10 @@
 
 mod harness;
 
+mod admission;
 mod breaker;
 mod commands;
+mod conformance;
 mod courier;
 mod delivery;
 mod edge;
@@ -15,6 +17,7 @@ mod gateway;
 mod hostile;
 mod kill;
 mod lifecycle;
+mod limits;
 mod membership;
 mod metrics;
 mod newer;

@@ -13,7 +13,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 28] = [
+const UNITS: [&str; 29] = [
     "seconds",
     "bytes",
     "ratio",
@@ -28,6 +28,7 @@ const UNITS: [&str; 28] = [
     "files",
     "frames",
     "handshakes",
+    "limits",
     "lines",
     "messages",
     "notifications",

@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{self, IdError, UserId};
 
@@ -130,11 +131,74 @@ impl<'de> Deserialize<'de> for Channel {
     }
 }
 
-/// Who may subscribe to what. `user-{id}` is for its owner, `role-{role}` for who has the role, and these for everyone
-/// whose token was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Names of channels with `*`, `?`, `[…]` and `{a,b}` in them, as a shell writes names of files.
+#[derive(Debug, Clone)]
+pub struct Pattern(GlobMatcher);
+
+/// A text that is no pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Nothing was given.
+    #[error("a pattern of channels must not be empty")]
+    Empty,
+    /// It reaches what is given by the name alone.
+    #[error("a pattern cannot open `user-…` and `role-…`: those are for their owner and for who has the role")]
+    Reserved,
+    /// It does not read.
+    #[error("not a pattern of channels: {0}")]
+    Glob(String),
+}
+
+impl Pattern {
+    /// Whether the channel's name fits.
+    #[must_use]
+    pub fn fits(&self, channel: &Channel) -> bool {
+        self.0.is_match(channel.as_str())
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        if text.starts_with(MAILBOX_PREFIX) || text.starts_with(ROLE_PREFIX) {
+            return Err(PatternError::Reserved);
+        }
+        let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build();
+        glob.map(|glob| Self(glob.compile_matcher())).map_err(|error| PatternError::Glob(error.kind().to_string()))
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.glob().glob())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Channels that are opened to those who have one of some roles.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Which channels.
+    pub pattern: Pattern,
+    /// Any of these is enough; none: everyone who is known.
+    pub roles: Vec<String>,
+}
+
+/// Who may subscribe to what. `user-{id}` is for its owner, `role-{role}` for who has the role; other channels are open to
+/// everyone who is known, or by a pattern to who has one of its roles.
+#[derive(Debug, Clone)]
 pub struct Access {
     open: Vec<Channel>,
+    grants: Vec<Grant>,
 }
 
 /// The answer to a wish to subscribe.
@@ -147,10 +211,10 @@ pub enum Verdict {
 }
 
 impl Access {
-    /// Access in which every verified user may subscribe to `open`.
+    /// Access in which everyone who is known may subscribe to `open`, and others as `grants` say.
     #[must_use]
-    pub fn new(open: Vec<Channel>) -> Self {
-        Self { open }
+    pub fn new(open: Vec<Channel>, grants: Vec<Grant>) -> Self {
+        Self { open, grants }
     }
 
     /// Whether `user`, holding `roles`, may subscribe to `channel`.
@@ -160,9 +224,15 @@ impl Access {
             ChannelKind::Mailbox(owner) => owner == *user,
             ChannelKind::Role(role) => roles.contains(&role),
             ChannelKind::Everyone => true,
-            ChannelKind::Topic => self.open.contains(channel),
+            ChannelKind::Topic => self.open.contains(channel) || self.grants.iter().any(|grant| grant.opens(channel, roles)),
         };
         if allowed { Verdict::Allowed } else { Verdict::Forbidden }
+    }
+}
+
+impl Grant {
+    fn opens(&self, channel: &Channel, held: &[String]) -> bool {
+        (self.roles.is_empty() || self.roles.iter().any(|role| held.contains(role))) && self.pattern.fits(channel)
     }
 }
 
@@ -188,6 +258,34 @@ mod tests {
         assert_eq!(channel("booking-updates").kind(), ChannelKind::Topic);
     }
 
+    fn grant(pattern: &str, roles: &[&str]) -> Grant {
+        Grant { pattern: pattern.parse().unwrap(), roles: roles.iter().map(|role| (*role).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_pattern_opens_channels_to_who_has_one_of_its_roles() {
+        let grants = vec![grant("fleet-*", &["driver", "dispatcher"]), grant("news.{de,fr}", &[])];
+        let access = Access::new(Vec::new(), grants);
+        let judge = |roles: &[&str], name: &str| {
+            let roles = roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>();
+            access.judge(&user("1"), &roles, &channel(name))
+        };
+        assert_eq!(judge(&["driver"], "fleet-7"), Verdict::Allowed);
+        assert_eq!(judge(&["clerk", "dispatcher"], "fleet-a/b"), Verdict::Allowed);
+        assert_eq!(judge(&["clerk"], "fleet-7"), Verdict::Forbidden);
+        assert_eq!(judge(&["driver"], "the-fleet-7"), Verdict::Forbidden);
+        assert_eq!(judge(&[], "news.fr"), Verdict::Allowed);
+        assert_eq!(judge(&[], "news.it"), Verdict::Forbidden);
+    }
+
+    #[test]
+    fn what_is_no_pattern_or_would_open_a_mailbox_is_refused() {
+        assert_eq!("".parse::<Pattern>().unwrap_err(), PatternError::Empty);
+        assert_eq!("user-*".parse::<Pattern>().unwrap_err(), PatternError::Reserved);
+        assert_eq!("role-admin".parse::<Pattern>().unwrap_err(), PatternError::Reserved);
+        assert!(matches!("a[".parse::<Pattern>(), Err(PatternError::Glob(_))));
+    }
+
     #[test]
     fn a_prefix_without_a_name_is_no_channel() {
         assert!("user-".parse::<Channel>().is_err());
@@ -209,14 +307,14 @@ mod tests {
             let mailbox = Channel::mailbox(&user(&owner));
             let mut listed = vec![mailbox.clone()];
             listed.extend(open.parse::<Channel>());
-            let access = Access::new(listed);
+            let access = Access::new(listed, vec![grant("*", &[])]);
             prop_assert_eq!(access.judge(&user(&other), std::slice::from_ref(&owner), &mailbox), Verdict::Forbidden);
             prop_assert_eq!(access.judge(&user(&owner), &[], &mailbox), Verdict::Allowed);
         }
 
         #[test]
         fn a_role_channel_is_for_who_has_the_role(role in "[a-z]{1,10}", held in "[a-z]{1,10}") {
-            let access = Access::new(Vec::new());
+            let access = Access::new(Vec::new(), vec![grant("*", &[])]);
             let expected = if role == held { Verdict::Allowed } else { Verdict::Forbidden };
             prop_assert_eq!(access.judge(&user("1"), &[held], &Channel::role(&role).unwrap()), expected);
         }

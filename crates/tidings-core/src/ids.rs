@@ -171,6 +171,14 @@ impl FromStr for NotificationId {
     }
 }
 
+impl DeviceId {
+    /// The id of a device that named none; the number is drawn by the caller.
+    #[must_use]
+    pub fn drawn(number: Uuid) -> Self {
+        Self(number.to_string().into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Answers to the desk: what this shard has, whose connections are here, and their end on an operator's order.
 //!
-//! Looks at every device, which is fine for a person's question now and then. An asker who has given up is no error.
+//! Counting looks at every device, which is fine for a person's question now and then. An asker who has given up is no error.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ impl Shard {
 
     pub(super) fn list(&mut self, user: &UserId, asker: oneshot::Sender<Vec<Present>>) {
         let mut present = Vec::new();
-        for (_, device, members) in self.devices.present().filter(|(owner, ..)| *owner == user) {
+        for (device, members) in self.devices.of_user(user) {
             for number in members {
                 let channels = self.members.channels(*number);
                 let Some(member) = self.members.get_mut(*number) else { continue };
@@ -43,8 +43,7 @@ impl Shard {
     }
 
     pub(super) fn disconnect(&mut self, user: &UserId, asker: Option<oneshot::Sender<usize>>) {
-        let owned = self.devices.present().filter(|(owner, ..)| *owner == user);
-        let numbers = owned.flat_map(|(_, _, members)| members.iter().copied()).collect::<Vec<_>>();
+        let numbers = self.devices.of_user(user).flat_map(|(_, members)| members.iter().copied()).collect::<Vec<_>>();
         for number in &numbers {
             if let Some(member) = self.members.get_mut(*number) {
                 member.outbox.close(CloseCode::Disconnected, self.now.ms);

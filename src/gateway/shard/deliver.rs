@@ -10,6 +10,7 @@ use tidings_core::record::retry::Delivery;
 use super::{Shard, TURN};
 use crate::gateway::fed::{self, Encoded, Fed};
 use crate::gateway::inlet::{AckMode, Mail};
+use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
 
 /// A record on its way to members.
@@ -49,9 +50,12 @@ impl Shard {
         let first = self.recent.note(encoded.id, fed.offset);
         let item = Item { encoded, offset: fed.offset, first };
         let listeners = self.members.listeners(slot);
-        let mut written = 0;
+        let (mut written, mut bytes) = (0, 0);
         for index in 0..listeners {
-            written += usize::from(self.hand(slot, index, &item));
+            if let Some(handed) = self.hand(slot, index, &item) {
+                written += 1;
+                bytes += handed as u64;
+            }
             if turn.is_some_and(|turn| (index + 1) % turn == 0) {
                 self.take_mails();
             }
@@ -59,37 +63,40 @@ impl Shard {
         if let Some(event_at) = encoded.event_at.filter(|_| written > 0) {
             self.shared.metrics.event_to_socket.observe(self.shared.clock.now().since(event_at));
         }
-        self.shared.metrics.frames_sent.inc_by(written as u64);
-        self.shared.metrics.bytes_sent.inc_by((written * encoded.frame.len()) as u64);
+        self.shared.metrics.frames_sent.inc_by(written);
+        self.shared.metrics.bytes_sent.inc_by(bytes);
         listeners
     }
 
-    fn hand(&mut self, slot: u32, index: usize, item: &Item<'_>) -> bool {
+    /// Gives how many bytes were written or wait, if it was sent now.
+    fn hand(&mut self, slot: u32, index: usize, item: &Item<'_>) -> Option<usize> {
         let Self { members, devices, shared, now, .. } = self;
-        let Some((channel, member, subscription)) = members.listener(slot, index) else { return false };
+        let (channel, member, subscription) = members.listener(slot, index)?;
         if item.offset < subscription.ledger.next() {
-            return false;
+            return None;
         }
         // To who is left out it is as if the record were another channel's.
         if item.encoded.is_exclusive() && devices.user(member.device).is_some_and(|user| item.encoded.excludes(user)) {
-            return false;
+            return None;
         }
         let names = match member.mode {
             AckMode::Client => shared.config.unacknowledged_per_connection.get(),
             AckMode::Written => 0,
         };
+        let is_full = names > 0 && subscription.ledger.named() >= names;
+        let frame = item.encoded.wording.frame(member.locale);
         let repeated = item.first.is_some_and(|first| first >= subscription.ledger.from());
         if repeated {
             shared.metrics.duplicates.inc();
             subscription.ledger.repeated(item.encoded.id, item.offset, names);
         } else {
-            match member.outbox.push(&item.encoded.frame, now.ms) {
+            match member.outbox.push(frame, now.ms) {
                 Pushed::Taken => member.outbox.used(now.ms),
                 Pushed::Overflowed => {
-                    shared.metrics.overflows.inc();
-                    return false;
+                    shared.metrics.crossed(Limit::OutboxBytes);
+                    return None;
                 }
-                Pushed::Ended => return false,
+                Pushed::Ended => return None,
             }
             subscription.ledger.sent(item.encoded.id, item.offset, names);
         }
@@ -97,16 +104,16 @@ impl Shard {
             subscription.due = true;
             devices.touch(member.device, channel, now.ms);
         }
-        if names > 0 {
-            members.bound_names(slot, index, names);
+        if is_full || names > 0 && members.bound_names(slot, index, names) {
+            shared.metrics.crossed(Limit::UnacknowledgedPerConnection);
         }
-        !repeated
+        (!repeated).then_some(frame.len())
     }
 
     fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) {
         let Some(slot) = self.members.slot(&delivery.channel) else { return };
-        let frame = match fed::again(delivery, redelivery, self.now.wall) {
-            Ok(frame) => frame,
+        let wording = match fed::again(delivery, redelivery, self.now.wall) {
+            Ok(wording) => wording,
             Err(error) => {
                 tracing::error!(%error, "a redelivery could not be written as JSON; this is a bug");
                 return;
@@ -115,7 +122,8 @@ impl Shard {
         let Self { members, devices, shared, now, .. } = self;
         for index in 0..members.listeners(slot) {
             let Some((channel, member, subscription)) = members.listener(slot, index) else { continue };
-            if member.outbox.push(&frame, now.ms) != Pushed::Taken {
+            let frame = wording.frame(member.locale);
+            if member.outbox.push(frame, now.ms) != Pushed::Taken {
                 continue;
             }
             member.outbox.used(now.ms);

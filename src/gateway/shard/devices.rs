@@ -42,7 +42,8 @@ struct Due {
 /// All devices of a shard.
 pub(super) struct Devices {
     devices: Slab<Device>,
-    names: HashMap<(UserId, DeviceId), u32>,
+    /// Each user's devices; who connected least recently comes first.
+    users: HashMap<UserId, Vec<u32>>,
     /// Mailboxes and other channels wait equally long among themselves, so both stay in order of time.
     mailboxes_due: VecDeque<Due>,
     others_due: VecDeque<Due>,
@@ -55,7 +56,7 @@ impl Devices {
         let millis = |interval: Duration| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         Self {
             devices: Slab::new(),
-            names: HashMap::new(),
+            users: HashMap::new(),
             mailboxes_due: VecDeque::new(),
             others_due: VecDeque::new(),
             mailbox_interval_ms: millis(mailbox_interval),
@@ -65,21 +66,31 @@ impl Devices {
 
     /// The device's number, known or new.
     pub(super) fn of(&mut self, user: &UserId, device: &DeviceId) -> u32 {
-        let Self { devices, names, .. } = self;
-        *names.entry((user.clone(), device.clone())).or_insert_with(|| {
-            number(devices.insert(Device {
-                user: user.clone(),
-                device: device.clone(),
-                members: Vec::new(),
-                cursors: Vec::new(),
-            }))
-        })
+        let Self { devices, users, .. } = self;
+        let named = |number: &u32| devices.get(*number as usize).is_some_and(|known| known.device == *device);
+        if let Some(known) = users.get(user).and_then(|own| own.iter().copied().find(named)) {
+            return known;
+        }
+        let new = Device { user: user.clone(), device: device.clone(), members: Vec::new(), cursors: Vec::new() };
+        let number = number(devices.insert(new));
+        users.entry(user.clone()).or_default().push(number);
+        number
     }
 
     pub(super) fn join(&mut self, device: u32, member: u32) {
-        if let Some(device) = self.devices.get_mut(device as usize) {
-            device.members.push(member);
+        let Some(joined) = self.devices.get_mut(device as usize) else { return };
+        joined.members.push(member);
+        if let Some(own) = self.users.get_mut(&joined.user) {
+            own.retain(|number| *number != device);
+            own.push(device);
         }
+    }
+
+    /// The connections of each of a user's devices that has any; the device that connected least recently comes first.
+    pub(super) fn of_user(&self, user: &UserId) -> impl Iterator<Item = (&DeviceId, &[u32])> {
+        let own = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
+        let devices = own.iter().filter_map(|number| self.devices.get(*number as usize));
+        devices.filter(|device| !device.members.is_empty()).map(|device| (&device.device, device.members.as_slice()))
     }
 
     /// Takes a member off its device. Gives the channels whose cursors must be written now, as nobody is left.
@@ -206,8 +217,12 @@ impl Devices {
         let idle = |device: &Device| device.members.is_empty() && device.cursors.iter().all(|cursor| !cursor.due);
         if self.devices.get(device as usize).is_some_and(idle)
             && let Some(gone) = self.devices.try_remove(device as usize)
+            && let Some(own) = self.users.get_mut(&gone.user)
         {
-            self.names.remove(&(gone.user, gone.device));
+            own.retain(|number| *number != device);
+            if own.is_empty() {
+                self.users.remove(&gone.user);
+            }
         }
     }
 
@@ -264,7 +279,21 @@ mod tests {
         assert_eq!(devices.leave(device, 3), [channel("user-42")]);
         assert!(devices.record(device, &channel("user-42"), Epoch(1)).is_some());
         devices.taken(device, &channel("user-42"));
-        assert!(devices.names.is_empty() && devices.devices.is_empty());
+        assert!(devices.users.is_empty() && devices.devices.is_empty());
+    }
+
+    #[test]
+    fn a_users_devices_stand_in_the_order_they_connected_last() {
+        let mut devices = devices();
+        let user: UserId = "42".parse().unwrap();
+        for (member, name) in (0..).zip(["phone", "watch", "tablet", "phone"]) {
+            let device = devices.of(&user, &name.parse().unwrap());
+            devices.join(device, member);
+        }
+        devices.of(&user, &"never-connected".parse().unwrap());
+        devices.of(&"43".parse().unwrap(), &"phone".parse().unwrap());
+        let found = devices.of_user(&user).map(|(device, members)| (device.as_str(), members.to_vec())).collect::<Vec<_>>();
+        assert_eq!(found, [("watch", vec![1]), ("tablet", vec![2]), ("phone", vec![0, 3])]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use slab::Slab;
 use tidings_core::channel::Channel;
 use tidings_core::delivery::ledger::Ledger;
 use tidings_core::ids::ConnectionId;
+use tidings_core::locale::Locale;
 use tidings_core::time::Timestamp;
 
 use crate::gateway::frames;
@@ -22,6 +23,8 @@ pub(super) struct Member {
     /// Its device's number.
     pub(super) device: u32,
     pub(super) mode: AckMode,
+    /// What its client reads, if it says so.
+    pub(super) locale: Option<Locale>,
     /// When the client's proof ends, if it does.
     pub(super) ends_at: Option<Timestamp>,
     pub(super) connection: ConnectionId,
@@ -57,6 +60,7 @@ pub(super) struct Listener<'a> {
     pub(super) outbox: &'a Outbox,
     pub(super) device: u32,
     pub(super) mode: AckMode,
+    pub(super) locale: Option<&'a Locale>,
 }
 
 struct Slot {
@@ -98,6 +102,10 @@ impl Member {
 impl Members {
     pub(super) fn add(&mut self, member: Member) -> u32 {
         number(self.members.insert(member))
+    }
+
+    pub(super) fn get(&self, member: u32) -> Option<&Member> {
+        self.members.get(member as usize)
     }
 
     pub(super) fn get_mut(&mut self, member: u32) -> Option<&mut Member> {
@@ -147,17 +155,18 @@ impl Members {
     pub(super) fn listener(&mut self, slot: u32, index: usize) -> Option<(&Channel, Listener<'_>, &mut Subscription)> {
         let seats = self.slots.get(slot as usize)?;
         let member = self.members.get_mut(*seats.members.get(index)? as usize)?;
-        let listener = Listener { outbox: &member.outbox, device: member.device, mode: member.mode };
-        let subscription = member.subscriptions.iter_mut().find(|subscription| subscription.slot == slot)?;
+        let Member { outbox, device, mode, locale, subscriptions, .. } = member;
+        let listener = Listener { outbox, device: *device, mode: *mode, locale: locale.as_ref() };
+        let subscription = subscriptions.iter_mut().find(|subscription| subscription.slot == slot)?;
         Some((&seats.channel, listener, subscription))
     }
 
-    /// Keeps what the listener at `index` can name within `limit` over all its channels.
-    pub(super) fn bound_names(&mut self, slot: u32, index: usize, limit: usize) {
+    /// Keeps what the listener at `index` can name within `limit` over all its channels. Says whether anything was forgotten.
+    pub(super) fn bound_names(&mut self, slot: u32, index: usize, limit: usize) -> bool {
         let member = self.slots.get(slot as usize).and_then(|seats| seats.members.get(index)).copied();
-        if let Some(member) = member.and_then(|member| self.members.get_mut(member as usize)) {
-            bound(&mut member.subscriptions, limit);
-        }
+        member
+            .and_then(|member| self.members.get_mut(member as usize))
+            .is_some_and(|member| bound(&mut member.subscriptions, limit))
     }
 
     /// The subscription of a member, if it has it.
@@ -210,13 +219,14 @@ impl Members {
 }
 
 /// The oldest of the channel with the most is forgotten first, so that a busy channel takes no mailbox's room.
-fn bound(subscriptions: &mut [Subscription], limit: usize) {
+fn bound(subscriptions: &mut [Subscription], limit: usize) -> bool {
     let named = subscriptions.iter().map(|subscription| subscription.ledger.named()).sum::<usize>();
     for _ in limit..named {
         if let Some(most) = subscriptions.iter_mut().max_by_key(|subscription| subscription.ledger.named()) {
             most.ledger.forget_oldest();
         }
     }
+    named > limit
 }
 
 /// Slab indexes stay far below four thousand million: each stands for an open file.
@@ -241,7 +251,8 @@ mod tests {
             Subscription { slot, ledger, due: false }
         };
         let mut subscriptions = [subscription(0, 2), subscription(1, 20), subscription(2, 0)];
-        bound(&mut subscriptions, 10);
+        assert!(bound(&mut subscriptions, 10));
+        assert!(!bound(&mut subscriptions, 10));
         assert_eq!(subscriptions.map(|subscription| subscription.ledger.named()), [2, 8, 0]);
     }
 }

@@ -10,7 +10,9 @@ use tidings_core::protocol::close::CloseCode;
 use super::members::Member;
 use super::{Shard, TURN};
 use crate::config::GatewayConfig;
+use crate::gateway::metrics::Limit;
 use crate::gateway::moment::Moment;
+use crate::gateway::outbox::Phase;
 
 /// The limits in milliseconds.
 struct Limits {
@@ -61,8 +63,12 @@ impl Shard {
         };
         let mut answered = Vec::new();
         for (number, member) in self.members.iter_mut() {
-            if let Some(code) = ended(member, &limits, self.now) {
-                member.outbox.close(code, self.now.ms);
+            if let Some((code, limit)) = ended(member, &limits, self.now) {
+                // One that is ending already is looked at until it has left.
+                if member.outbox.phase() == Phase::Open {
+                    limit.into_iter().for_each(|limit| self.shared.metrics.crossed(limit));
+                    member.outbox.close(code, self.now.ms);
+                }
                 continue;
             }
             heartbeat(member, &limits, self.now.ms);
@@ -79,19 +85,20 @@ fn wait_ms(written: usize, until_sweep_ms: u64) -> u64 {
     if written >= TURN { 0 } else { until_sweep_ms.max(1) }
 }
 
-/// Why a connection must end, if it must.
-fn ended(member: &Member, limits: &Limits, now: Moment) -> Option<CloseCode> {
+/// Why a connection must end, if it must: the code, and the limit that was crossed, if it is one.
+fn ended(member: &Member, limits: &Limits, now: Moment) -> Option<(CloseCode, Option<Limit>)> {
     let pulse = member.outbox.pulse();
     let passed = |since_ms: u64, limit_ms: u64| since_ms > 0 && now.ms.saturating_sub(since_ms) >= limit_ms;
     if member.ends_at.is_some_and(|ends_at| ends_at <= now.wall) {
-        Some(CloseCode::InvalidToken)
+        Some((CloseCode::InvalidToken, None))
     } else if passed(pulse.waiting_ms.load(Ordering::Relaxed), limits.write_ms) {
-        Some(CloseCode::SlowConsumer)
-    } else if passed(pulse.unfinished_ms.load(Ordering::Relaxed), limits.frame_ms)
-        || now.ms.saturating_sub(pulse.used_ms.load(Ordering::Relaxed)) >= limits.idle_ms
-        || is_silent(member, limits, now.ms)
-    {
-        Some(CloseCode::NothingHeard)
+        Some((CloseCode::SlowConsumer, Some(Limit::WriteTimeout)))
+    } else if passed(pulse.unfinished_ms.load(Ordering::Relaxed), limits.frame_ms) {
+        Some((CloseCode::NothingHeard, Some(Limit::FrameTimeout)))
+    } else if now.ms.saturating_sub(pulse.used_ms.load(Ordering::Relaxed)) >= limits.idle_ms {
+        Some((CloseCode::NothingHeard, Some(Limit::IdleTimeout)))
+    } else if is_silent(member, limits, now.ms) {
+        Some((CloseCode::NothingHeard, Some(Limit::HeartbeatInterval)))
     } else {
         None
     }

@@ -190,6 +190,13 @@ impl Running {
         named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// The value of one line of a counter, told by its labels.
+    pub(crate) async fn labelled(&self, name: &str, labels: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let line = format!("{name}{{{labels}}} ");
+        text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or_else(|| panic!("no {line}in {text}"))
+    }
+
     /// Asks the services to drain.
     pub(crate) fn begin_stop(&self) {
         self.stop.cancel();

@@ -3,6 +3,8 @@
 //! Owns: reading one text frame into a typed frame, or into the refusal that answers it. Unknown fields are ignored. Refuses
 //! to judge: whether a channel may be subscribed to is `channel::Access`'s word.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,6 +31,10 @@ pub struct Said {
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientFrame {
+    /// `auth`: the first frame of a connection whose request had no token.
+    Auth(Token),
+    /// `refresh`: a later token of the same user.
+    Refresh(Token),
     /// `ping` or `heartbeat`: to be answered with the same data.
     Ping {
         /// Anything.
@@ -54,6 +60,30 @@ pub enum ClientFrame {
         /// Which.
         ids: Vec<NotificationId>,
     },
+}
+
+/// A token, which is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    /// The token itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    token: Token,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +144,8 @@ pub fn read(text: &str) -> Said {
 fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
     match kind {
         "ping" | "heartbeat" => typed::<Ping>(text).map(|ping| ClientFrame::Ping { data: ping.data }),
+        "auth" => credentials(text).map(ClientFrame::Auth),
+        "refresh" => credentials(text).map(ClientFrame::Refresh),
         "subscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Subscribe),
         "unsubscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Unsubscribe),
         "ack" => typed::<Ack>(text)?.said(),
@@ -123,6 +155,12 @@ fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
 
 fn typed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| bad_frame(&error))
+}
+
+/// Says nothing of what stands where the token should: it may be one.
+fn credentials(text: &str) -> Result<Token, Problem> {
+    let wrong = |_| Problem::new(ErrorCode::BadFrame, "a `token` is needed, which is a text");
+    serde_json::from_str::<Credentials>(text).map(|credentials| credentials.token).map_err(wrong)
 }
 
 fn bad_frame(error: &serde_json::Error) -> Problem {
@@ -219,6 +257,19 @@ mod tests {
         let ids = vec!["438e828e-0a38-5599-8fb1-76b0e4574c75"; ACK_IDS + 1];
         let text = serde_json::json!({"type": "ack", "channel": "user-1", "position": "1:9", "except": ids}).to_string();
         assert_eq!(problem(&text), ErrorCode::Limit);
+    }
+
+    #[test]
+    fn a_token_is_read_and_shown_nowhere() {
+        let said = read(r#"{"type":"refresh","token":"a.b.c"}"#);
+        let Ok(ClientFrame::Refresh(token)) = &said.frame else { panic!("{:?}", said.frame) };
+        assert_eq!(token.reveal(), "a.b.c");
+        assert!(!format!("{said:?}").contains("a.b.c"));
+        for text in [r#"{"type":"auth"}"#, r#"{"type":"auth","token":["a.b.c"]}"#] {
+            let problem = read(text).frame.unwrap_err();
+            assert_eq!(problem.code, ErrorCode::BadFrame);
+            assert!(!problem.message.contains("a.b.c"), "{problem}");
+        }
     }
 
     proptest! {

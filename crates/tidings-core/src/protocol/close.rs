@@ -14,6 +14,8 @@ pub enum CloseCode {
     Binary,
     /// 1007: a text frame that is not UTF-8.
     NotText,
+    /// 1008: the client's budget of bad frames is spent.
+    BadFrames,
     /// 1009: a frame larger than the gateway takes.
     TooLarge,
     /// 1012: the process is draining.
@@ -30,6 +32,10 @@ pub enum CloseCode {
     SlowConsumer,
     /// 4009: nothing was heard from the client.
     NothingHeard,
+    /// 4010: the user has as many connections or devices as one may have.
+    TooMany,
+    /// 4029: the client sends more frames than it may.
+    RateLimited,
     /// 4500: an operator ended it.
     Disconnected,
 }
@@ -47,11 +53,12 @@ pub enum Comeback {
 
 impl CloseCode {
     /// Every code.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Normal,
         Self::Protocol,
         Self::Binary,
         Self::NotText,
+        Self::BadFrames,
         Self::TooLarge,
         Self::Draining,
         Self::Internal,
@@ -60,6 +67,8 @@ impl CloseCode {
         Self::UserMismatch,
         Self::SlowConsumer,
         Self::NothingHeard,
+        Self::TooMany,
+        Self::RateLimited,
         Self::Disconnected,
     ];
 
@@ -71,6 +80,7 @@ impl CloseCode {
             Self::Protocol => 1002,
             Self::Binary => 1003,
             Self::NotText => 1007,
+            Self::BadFrames => 1008,
             Self::TooLarge => 1009,
             Self::Draining => 1012,
             Self::Internal => 4000,
@@ -79,6 +89,8 @@ impl CloseCode {
             Self::UserMismatch => 4003,
             Self::SlowConsumer => 4008,
             Self::NothingHeard => 4009,
+            Self::TooMany => 4010,
+            Self::RateLimited => 4029,
             Self::Disconnected => 4500,
         }
     }
@@ -91,6 +103,7 @@ impl CloseCode {
             Self::Protocol => "Not a WebSocket frame",
             Self::Binary => "Binary frames are not supported",
             Self::NotText => "Text that is not UTF-8",
+            Self::BadFrames => "Too many bad frames",
             Self::TooLarge => "Frame too large",
             Self::Draining => "Draining",
             Self::Internal => "Internal server error",
@@ -99,6 +112,8 @@ impl CloseCode {
             Self::UserMismatch => "User ID mismatch",
             Self::SlowConsumer => "Slow consumer",
             Self::NothingHeard => "Nothing heard",
+            Self::TooMany => "Too many connections",
+            Self::RateLimited => "Rate limited",
             Self::Disconnected => "Disconnected by an operator",
         }
     }
@@ -134,7 +149,7 @@ mod tests {
     #[test]
     fn a_code_that_is_not_known_yet_is_judged_by_its_range() {
         assert_eq!(comes_back(4499), Comeback::WithBackoff);
-        assert_eq!(comes_back(4010), Comeback::WithBackoff);
+        assert_eq!(comes_back(4011), Comeback::WithBackoff);
         assert_eq!(comes_back(1006), Comeback::WithBackoff);
         assert_eq!(comes_back(4500), Comeback::Never);
         assert_eq!(comes_back(4999), Comeback::Never);

@@ -58,6 +58,11 @@ pub enum ServerFrame<'a> {
         /// What it is subscribed to from the start, each with the position it begins at.
         channels: BTreeMap<&'a str, Position>,
     },
+    /// The answer to `refresh`.
+    Refreshed {
+        /// Until when the token says it is valid.
+        expires_at: Timestamp,
+    },
     /// The answer to `ping`.
     Pong {
         /// What the ping carried.
@@ -122,6 +127,8 @@ pub enum ErrorCode {
     Forbidden,
     /// More than one may have.
     Limit,
+    /// Known, and not offered here.
+    Unsupported,
 }
 
 /// Why a frame of a client is not obeyed.
@@ -190,6 +197,7 @@ mod tests {
             ServerFrame::NotificationNew { channel: &channel, position: None, notification: &notification, redelivery: Some(2) };
         let frames = [
             shown(connected, None),
+            shown(ServerFrame::Refreshed { expires_at: Timestamp::from_millis(1_769_864_400_000) }, Some("m-0")),
             shown(ServerFrame::Pong { data: Some(&json!({"n": 1})) }, Some("m-1")),
             shown(ServerFrame::Subscribed { channel: &channel, position, recovering: false }, Some("m-2")),
             shown(ServerFrame::Unsubscribed { channel: &channel }, None),

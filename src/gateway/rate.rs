@@ -1,0 +1,68 @@
+//! A rate that may be exceeded for a while: the generic cell rate algorithm, in one number for each connection.
+//!
+//! Refuses to know a clock: the time is an argument, and nothing runs while nothing comes.
+
+use std::time::Duration;
+
+/// What is allowed: `burst` at once, and one more after each `every`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    every_us: u64,
+    burst: u64,
+}
+
+/// How much of an allowance is used.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    /// When everything that was taken has been given back, in microseconds of the monotonic clock.
+    free_at_us: u64,
+}
+
+impl Allowance {
+    pub(super) fn new(every: Duration, burst: usize) -> Self {
+        Self { every_us: micros(every).max(1), burst: burst as u64 }
+    }
+}
+
+impl Rate {
+    /// Takes `count`, and says whether that was within what is allowed.
+    pub(super) fn take(&mut self, count: u64, allowance: Allowance, now: Duration) -> bool {
+        let now_us = micros(now);
+        let taken_us = count.saturating_mul(allowance.every_us);
+        self.free_at_us = self.free_at_us.max(now_us).saturating_add(taken_us);
+        self.free_at_us - now_us <= allowance.burst.saturating_mul(allowance.every_us)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_burst_is_allowed_and_comes_back_with_time() {
+        let allowance = Allowance::new(at(100), 3);
+        let mut rate = Rate::default();
+        assert!(rate.take(3, allowance, at(1000)));
+        assert!(!rate.take(1, allowance, at(1000)));
+        let mut rate = Rate::default();
+        assert!(rate.take(2, allowance, at(1000)));
+        assert!(rate.take(1, allowance, at(1050)));
+        assert!(rate.take(1, allowance, at(1100)));
+        assert!(!rate.take(1, allowance, at(1150)));
+    }
+
+    #[test]
+    fn a_steady_rate_is_allowed_for_ever() {
+        let allowance = Allowance::new(at(10), 1);
+        let mut rate = Rate::default();
+        assert!((0..10_000).all(|number| rate.take(1, allowance, at(number * 10))));
+    }
+}

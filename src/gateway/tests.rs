@@ -1,0 +1,78 @@
+//! What no client can bring about from outside: a shard that is gone.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use tidings_core::protocol::close::CloseCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::line::{Admitted, Arrival, Line, Wish};
+use super::*;
+use crate::auth::Identity;
+
+/// What connections share, with one shard at whose queues the test sits.
+fn shared() -> (Arc<Shared>, Outlet) {
+    let secret = ("TIDINGS_AUTH__SECRET".to_owned(), "a-secret-that-only-the-tests-know-of".to_owned());
+    let config = crate::config::load(None, &[secret]).unwrap();
+    let (inlet, outlet) = Inlet::new(8);
+    let shared = Shared {
+        access: access(&config.gateway),
+        auth: Arc::new(Auth::new(&config.auth).unwrap()),
+        unproven: Unproven::new(1, 1),
+        epoch: Epoch(1),
+        partitions: 1,
+        node: "node".parse().unwrap(),
+        notifications: "notifications".into(),
+        metrics: GatewayMetrics::register(&Metrics::new()),
+        inlets: vec![Arc::new(inlet)],
+        connections: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        phase: AtomicU8::new(Phase::Open as u8),
+        config: config.gateway,
+        clock: Clock::start(),
+    };
+    (Arc::new(shared), outlet)
+}
+
+/// A connection of alice, and the client's end of it.
+async fn connect(shared: &Arc<Shared>) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let caller = Caller { peer: address, address, page: Page::None, place: Arc::new(()) };
+    let identity = Identity { user: "alice".parse().unwrap(), roles: Vec::new(), expiry: None };
+    let wish = Wish { user: None, device: "phone".parse().unwrap(), mode: inlet::AckMode::Client, locale: None };
+    let admitted = Admitted::new(identity, wish, None).unwrap();
+    let line = Line::new(shared.clone(), caller, outbox::Wire::Plain(stream));
+    shared.connections.spawn(line.run(Arrival::Known(admitted), Box::default()));
+    client
+}
+
+/// The frames that the client is sent until the server has left.
+async fn heard(mut client: TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn a_connection_whose_shard_is_gone_is_closed_with_4000() {
+    let (shared, outlet) = shared();
+    drop(outlet);
+    let client = connect(&shared).await;
+    assert_eq!(heard(client).await, frames::close(CloseCode::Internal));
+}
+
+#[tokio::test]
+async fn a_connection_whose_shard_goes_is_closed_with_4000_at_its_next_word() {
+    let (shared, mut outlet) = shared();
+    let mut client = connect(&shared).await;
+    let Some(Control::Join(join)) = outlet.controls.recv().await else { panic!("the connection joins first") };
+    join.joined.send(Ok(0)).unwrap();
+    drop(outlet);
+    // A masked text frame, whose mask is zero.
+    let text = br#"{"type":"subscribe","channel":"notifications"}"#;
+    client.write_all(&[&[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0], &text[..]].concat()).await.unwrap();
+    assert_eq!(heard(client).await, frames::close(CloseCode::Internal));
+}
