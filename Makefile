@@ -1,5 +1,5 @@
 # Each target is one line: what it does is in dev/.
-.PHONY: help demo build test check bench fmt setup
+.PHONY: help demo build test check bench fuzz fmt setup
 
 help: ; @sed -n 's/^\([a-z]*\): [^[]*## /\1\t/p' Makefile
 demo: ; @dev/demo ## start everything in one process, with sample events flowing
@@ -7,5 +7,6 @@ build: ; @dev/build ## the binary for use, target/release/tidings
 test: ; @dev/test ## all tests, against a real Kafka that is started for them
 check: ; @dev/check ## format, lints, core tests, arrows, docs, licences, scripts, limits
 bench: ; @dev/bench ## the budgets, each beside a bare counterpart of the same run
+fuzz: ; @dev/fuzz ## drawn bytes for everything that reads bytes from outside
 fmt: ; @cargo fmt --all ## format the code
 setup: ; @dev/setup all ## install what all of these need (each also does it by itself)
