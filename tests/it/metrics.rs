@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
 use tidings::app::{App, Source};
 use tidings::cli::Role;
 use tidings::config::{Config, Scalar};
@@ -85,10 +86,52 @@ async fn a_process_with_all_roles_registers_these_metrics() {
         assert!(name.ends_with("_info") || UNITS.contains(&unit.as_deref().unwrap()), "{name} ends with no known unit");
         assert!(!help.ends_with('.') && help.starts_with(char::is_uppercase), "{name}: {help}");
     }
+    hold_the_dashboard(&catalog);
     let names = names_of(&catalog);
     for (file, used) in uses() {
         assert!(names.contains(&used), "{file} uses {used}, which nothing registers");
     }
+}
+
+/// What the dashboard need not show.
+const NOT_SHOWN: [&str; 5] = [
+    "tidings_http_certificate_expiry_timestamp_seconds",
+    "tidings_pipeline_rules_info",
+    "tidings_pipeline_rules_loaded_timestamp_seconds",
+    "tidings_process_build_info",
+    "tidings_process_start_time_seconds",
+];
+
+/// Every name in the dashboard exists, and every metric is in it.
+fn hold_the_dashboard(catalog: &[Described]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/tidings.json");
+    let board: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert!(board["schemaVersion"].as_u64() >= Some(39));
+    assert_eq!(board["templating"]["list"][0]["type"], "datasource");
+    let mut shown = BTreeSet::new();
+    let panels = board["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    for panel in panels {
+        let title = &panel["title"];
+        assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title} has no unit");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            let used = names_in(target["expr"].as_str().unwrap());
+            assert!(!used.is_empty(), "{title} asks for nothing of ours");
+            shown.extend(used);
+        }
+    }
+    let names = names_of(catalog);
+    assert_eq!(shown.difference(&names).collect::<Vec<_>>(), [""; 0], "the dashboard asks for what nothing registers");
+    for metric in catalog.iter().filter(|metric| !NOT_SHOWN.contains(&metric.name.as_str())) {
+        let bucket = format!("{}_bucket", metric.name);
+        assert!(shown.contains(&metric.name) || shown.contains(&bucket), "the dashboard does not show {}", metric.name);
+    }
+}
+
+/// The names of our metrics in a query.
+fn names_in(query: &str) -> Vec<String> {
+    let words = query.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    words.filter(|word| word.starts_with("tidings_")).map(str::to_owned).collect()
 }
 
 /// The lines of a metric's samples.
