@@ -35,8 +35,8 @@ use crate::kafka::cluster::{Cluster, Flavour};
 use crate::kafka::embedded::Embedded;
 use crate::kafka::probe;
 use crate::kafka::topics::{self, Plan};
-use crate::telemetry::Metrics;
 use crate::telemetry::health::{self, Health};
+use crate::telemetry::{Exporting, Metrics, Traces};
 
 /// How often brokers that are away, or topics that are not there, are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -58,6 +58,7 @@ pub enum Source {
 pub struct App {
     assembly: Assembly,
     listener: Listener,
+    exporting: Exporting,
     reload: Reload,
     /// Kept for as long as the services run.
     embedded: Option<Embedded>,
@@ -72,6 +73,7 @@ struct Assembly {
     cluster: Cluster,
     health: Health,
     metrics: Metrics,
+    traces: Traces,
     /// Changes when everything that may change is to be read again.
     reloads: watch::Receiver<u64>,
     /// How clients are known, if this process faces any.
@@ -126,6 +128,7 @@ impl App {
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::default(), Metrics::new());
         let cluster = cluster.measured(&metrics);
+        let (traces, exporting) = Traces::start(&config.telemetry.otlp, node.as_str(), &metrics)?;
         let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, clock, metrics: &metrics })?;
         // From the first answer on, a process is only ready with everything it is going to do.
         for name in ["kafka", "topics"].into_iter().chain(roles.iter().map(|role| role.name())) {
@@ -133,8 +136,8 @@ impl App {
         }
         let reloads = reload.requests();
         let guard = auth.clone().map(|auth| listener.guard(auth, clock));
-        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, reloads, auth, guard };
-        Ok(Self { assembly, listener, reload, embedded })
+        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, traces, reloads, auth, guard };
+        Ok(Self { assembly, listener, exporting, reload, embedded })
     }
 
     /// The same by another clock than the machine's.
@@ -173,7 +176,7 @@ impl App {
     /// # Errors
     /// If a service fails, or the drain is not finished in time. What was not finished is done again at the next start.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { assembly, listener, reload, embedded } = self;
+        let Self { assembly, listener, exporting, reload, embedded } = self;
         let mut services = Services::default();
         let (door, routes) = watch::channel(assembly.routes(assembly.closed_door()));
         let reloads = assembly.reloads.clone();
@@ -187,6 +190,7 @@ impl App {
             tracing::error!(error = format!("{error:#}"), "a service failed; stopping the process");
         }
         let drained = services.drain(assembly.config.shutdown.drain_timeout.0).await;
+        tokio::task::spawn_blocking(move || exporting.finish()).await?;
         drop(embedded);
         outcome.and(drained)
     }

@@ -21,8 +21,8 @@ pub use network::Network;
 pub use pattern::TopicPattern;
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
-    KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, PipelineConfig, ProxyProtocol, Scalar,
-    ShutdownConfig, Start, StoreConfig, TlsConfig, TopicConfig, TopicsConfig,
+    KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
+    ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig, TopicConfig, TopicsConfig,
 };
 pub use site::Site;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub inbox: InboxConfig,
     /// The retry ladder.
     pub courier: CourierConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// Draining.
     pub shutdown: ShutdownConfig,
 }

@@ -59,8 +59,8 @@ use crate::clock::Clock;
 use crate::config::{GatewayConfig, GrantConfig};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
-use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::telemetry::{Metrics, Traces};
 use crate::worker::{Worker, WorkerError};
 
 /// How long acknowledgements that are on their way may still arrive, once clients were told to reconnect.
@@ -86,6 +86,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where its metrics are registered.
     pub metrics: Metrics,
+    /// What is done is shown in.
+    pub traces: Traces,
     /// Its entry in the process's health.
     pub role: Role,
 }
@@ -155,6 +157,7 @@ pub(crate) struct Shared {
     /// The topic's name, for messages.
     notifications: String,
     metrics: GatewayMetrics,
+    traces: Traces,
     inlets: Vec<Arc<Inlet>>,
     connections: TaskTracker,
     /// Cancelled when the gateway drains: for clients that no shard knows of yet.
@@ -177,7 +180,7 @@ impl Gateway {
     /// # Errors
     /// If a Kafka property is wrong.
     pub fn new(parts: Parts) -> Result<Self, GatewayError> {
-        let Parts { cluster, config, auth, reconnect_spread, epoch, node, clock, metrics, role } = parts;
+        let Parts { cluster, config, auth, reconnect_spread, epoch, node, clock, metrics, traces, role } = parts;
         let shards = if config.shards == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { config.shards };
         let (inlets, outlets): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| {
@@ -195,6 +198,7 @@ impl Gateway {
             node,
             notifications: cluster.names().notifications(),
             metrics: GatewayMetrics::register(&metrics),
+            traces,
             inlets,
             connections: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -28,8 +28,8 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
 use crate::kafka::producer::Producer;
-use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::telemetry::{Metrics, Traces};
 use crate::worker::{self as thread, WorkerError};
 
 use flight::Way;
@@ -60,6 +60,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Where its numbers are shown.
     pub metrics: Metrics,
+    /// What is done is shown in.
+    pub traces: Traces,
     /// Where it tells how it stands.
     pub role: Role,
 }
@@ -123,7 +125,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let consumer = Consumer::join(&parts.cluster, SERVICE, &subscriptions).map_err(PipelineError::Client)?;
 
     let Answers { sender, receiver } = dispatch::answers();
-    let way = Arc::new(Way::new(sender, meters, parts.clock));
+    let way = Arc::new(Way::new(sender, meters, parts.clock, parts.traces.clone()));
     let breaker = parts.config.breaker;
     let limits = breaker.enabled.then(|| breaker.limits());
     let settings = Topics::new(&parts.config);
@@ -136,6 +138,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
             requests: parts.cluster.names().requests(),
             topics: settings.clone(),
             clock: parts.clock,
+            traces: parts.traces.clone(),
         };
         let worker = Worker::new(context, publisher, Gates::new(limits), meters.clone());
         queues.push(sender);

@@ -7,11 +7,13 @@ mod durations;
 pub mod health;
 mod metrics;
 mod process;
+mod traces;
 
 use std::io::IsTerminal as _;
 
 pub use self::durations::Durations;
 pub use self::metrics::{Described, Labels, Metrics, Shelf};
+pub use self::traces::{Doing, Exporting, Span, Traces, TracesError};
 
 use crate::config::{LogConfig, LogFormat};
 

@@ -60,6 +60,7 @@ impl Assembly {
             clock: self.clock,
             store,
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             role: self.health.role(Role::Courier.name()),
         };
         services.start("courier", Stage::Intake, |stop| courier::run(parts, stop));
@@ -76,6 +77,7 @@ impl Assembly {
             node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             role: self.health.role(Role::Pipeline.name()),
         };
         services.start("pipeline", Stage::Intake, |stop| pipeline::run(parts, stop));
@@ -94,6 +96,7 @@ impl Assembly {
             node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             role: self.health.role(Role::Gateway.name()),
         })
         .context("the gateway does not start")?;

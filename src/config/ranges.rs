@@ -106,6 +106,16 @@ impl super::Config {
     }
 
     fn refuse_numbers(&self, refused: &mut Vec<Refused>) {
+        if !(0.0..=1.0).contains(&self.telemetry.otlp.ratio) {
+            refused.push(("telemetry.otlp.ratio", "must be from 0.0 to 1.0".into()));
+        }
+        let endpoint = self.telemetry.otlp.endpoint.as_str();
+        if !endpoint.is_empty() && endpoint.strip_prefix("http://").is_none_or(str::is_empty) {
+            refused.push((
+                "telemetry.otlp.endpoint",
+                "must begin with `http://`; a collector beside this process speaks TLS".into(),
+            ));
+        }
         if !(1..=10_000).contains(&self.kafka.topics.partitions) {
             refused.push(("kafka.topics.partitions", "must be 1 to 10000".into()));
         }
@@ -169,6 +179,8 @@ impl super::Config {
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
             ("store.busy_timeout", self.store.busy_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),
+            ("telemetry.otlp.interval", self.telemetry.otlp.interval),
+            ("telemetry.otlp.timeout", self.telemetry.otlp.timeout),
             ("courier.ack_timeout", self.courier.ack_timeout),
             ("courier.poll_interval", self.courier.poll_interval),
             ("courier.transaction_timeout", self.courier.transaction_timeout),

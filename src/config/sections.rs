@@ -403,6 +403,26 @@ pub struct CourierConfig {
     pub transaction_timeout: Delay,
 }
 
+/// `[telemetry]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct TelemetryConfig {
+    pub otlp: OtlpConfig,
+}
+
+/// `[telemetry.otlp]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct OtlpConfig {
+    pub endpoint: String,
+    pub ratio: f64,
+    pub queue_spans: NonZeroUsize,
+    pub interval: Delay,
+    pub timeout: Delay,
+}
+
 /// `[shutdown]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,12 +3,15 @@
 //! Owns: what is written for an attempt (the word to the gateways and the next rung, which belong together), for an end without
 //! success, and for a burial. Refuses to decide. Neighbours: `round` asks for them, one transaction writes them.
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tidings_core::delivery::decide::Decision;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
 use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{Record, RecordError, encode};
 use tidings_core::time::Timestamp;
 
@@ -16,6 +19,7 @@ use super::line::{Held, Pending, Remains, Work};
 use super::rung::{FORGED, Rungs};
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, version_header};
+use crate::telemetry::{Doing, Traces};
 
 /// A record to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,12 +41,13 @@ impl Made {
         }
     }
 
-    fn of<R: Record>(topic: &str, delivery: &Delivery, record: &R) -> Result<Self, RecordError> {
+    fn of<R: Record>(topic: &str, delivery: &Delivery, record: &R, trace: Option<&TraceContext>) -> Result<Self, RecordError> {
+        let traced = trace.map(TraceContext::headers).unwrap_or_default();
         Ok(Self {
             topic: topic.to_owned(),
             key: Some(delivery.channel.as_str().as_bytes().to_vec()),
             value: Some(encode(record)?),
-            headers: vec![version_header::<R>()],
+            headers: std::iter::once(version_header::<R>()).chain(traced).collect(),
         })
     }
 }
@@ -54,30 +59,41 @@ pub(super) struct Hand {
     pub(super) signals: String,
     pub(super) undelivered: String,
     pub(super) dlq: String,
+    pub(super) traces: Traces,
 }
 
 impl Hand {
-    /// The records that carry out `decision` about `delivery` at `now`.
+    /// The records that carry out `decision` about `pending` at `now`.
     pub(super) fn carry_out(
         &self,
         rungs: &Rungs,
-        delivery: &Delivery,
+        pending: &Pending,
         decision: &Decision,
         now: Timestamp,
     ) -> Result<Vec<Made>, RecordError> {
+        let delivery = &pending.delivery;
+        let trace = pending.trace.as_ref();
         match *decision {
             Decision::Drop(_) => Ok(Vec::new()),
             Decision::Attempt { redelivery, next, outcome } => {
+                let doing = || Doing {
+                    name: "attempt",
+                    kind: SpanKind::Producer,
+                    attributes: vec![KeyValue::new("tidings.redelivery", i64::from(redelivery))],
+                };
+                let span = self.traces.follow(trace, doing);
+                let within = span.context(trace.cloned());
+                let within = within.as_ref();
                 let mut delivery = delivery.clone();
                 delivery.attempts.push(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome });
                 let signal = SignalRecord::Redeliver { delivery: Box::new(delivery.clone()), redelivery };
-                let signal = Made::of(&self.signals, &delivery, &signal)?;
+                let signal = Made::of(&self.signals, &delivery, &signal, within)?;
                 let retry = RetryRecord(delivery);
-                Ok(vec![signal, Made::of(rungs.topic(next), &retry.0, &retry)?])
+                Ok(vec![signal, Made::of(rungs.topic(next), &retry.0, &retry, within)?])
             }
             Decision::Undelivered { reason } => {
                 let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
-                Ok(vec![Made::of(&self.undelivered, delivery, &end)?])
+                Ok(vec![Made::of(&self.undelivered, delivery, &end, trace)?])
             }
         }
     }
@@ -160,12 +176,18 @@ mod tests {
     fn rungs() -> Rungs {
         let delays = [30, 120].map(|seconds| Delay(Duration::from_secs(seconds))).to_vec();
         let epoch = EpochRecord { epoch: Epoch(1), partitions: 4, created_at: Timestamp::from_millis(0) };
-        Rungs::new(Ladder::new(Duration::from_secs(30), delays, 20), epoch, &TopicNames::new("t."))
+        Rungs::new(Ladder::new(Duration::from_secs(30), delays, 20), epoch, &TopicNames::new("t."), Traces::default())
     }
 
     fn hand() -> Hand {
         let node = "node-1".parse().unwrap();
-        Hand { node, signals: "t.signals".into(), undelivered: "t.undelivered".into(), dlq: "t.dlq".into() }
+        Hand {
+            node,
+            signals: "t.signals".into(),
+            undelivered: "t.undelivered".into(),
+            dlq: "t.dlq".into(),
+            traces: Traces::default(),
+        }
     }
 
     fn delivery() -> Delivery {
@@ -177,12 +199,18 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    fn pending() -> Pending {
+        let trace = TraceContext::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None).ok();
+        Pending { trace, delivery: delivery(), partition: 0, cursors_end: None }
+    }
+
     #[test]
     fn an_attempt_is_a_word_to_the_gateways_and_the_next_rung_with_one_attempt_more() {
         let decision = Decision::Attempt { redelivery: 1, next: Rung(1), outcome: Outcome::Offline };
-        let made = hand().carry_out(&rungs(), &delivery(), &decision, Timestamp::from_millis(5)).unwrap();
+        let made = hand().carry_out(&rungs(), &pending(), &decision, Timestamp::from_millis(5)).unwrap();
         assert_eq!(made.iter().map(|made| made.topic.as_str()).collect::<Vec<_>>(), ["t.signals", "t.retry.30s"]);
         assert!(made.iter().all(|made| made.key.as_deref() == Some(b"user-1")));
+        assert!(made.iter().all(|made| made.headers.iter().any(|(name, _)| name == "traceparent")), "the trace goes on");
         let RetryRecord(retry) = decode(Some(b"1"), made[1].value.as_deref().unwrap()).unwrap();
         let attempt = &retry.attempts[0];
         assert_eq!((attempt.at, attempt.node.as_str(), attempt.outcome), (Timestamp::from_millis(5), "node-1", Outcome::Offline));
@@ -196,11 +224,11 @@ mod tests {
     #[test]
     fn the_end_is_one_record_and_a_dropped_delivery_none() {
         let end = Decision::Undelivered { reason: Outcome::Unacknowledged };
-        let made = hand().carry_out(&rungs(), &delivery(), &end, Timestamp::from_millis(5)).unwrap();
+        let made = hand().carry_out(&rungs(), &pending(), &end, Timestamp::from_millis(5)).unwrap();
         assert_eq!(made.len(), 1);
         let record: UndeliveredRecord = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
         assert_eq!((record.reason, record.delivery), (Outcome::Unacknowledged, delivery()));
         let dropped = Decision::Drop(tidings_core::delivery::decide::Dropped::Delivered);
-        assert!(hand().carry_out(&rungs(), &delivery(), &dropped, Timestamp::from_millis(5)).unwrap().is_empty());
+        assert!(hand().carry_out(&rungs(), &pending(), &dropped, Timestamp::from_millis(5)).unwrap().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use tidings_core::delivery::ladder::{Rung, behind};
 use tidings_core::record::dead_letter::Header;
 use tidings_core::record::retry::Delivery;
+use tidings_core::record::trace::TraceContext;
 use tidings_core::time::Timestamp;
 
 /// The most records that a line holds.
@@ -41,6 +42,8 @@ pub(super) enum Work {
 /// A delivery that nobody has decided about.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pending {
+    /// The trace it belongs to.
+    pub(super) trace: Option<TraceContext>,
     /// The delivery with its attempts so far.
     pub(super) delivery: Delivery,
     /// Where its notification lies.

@@ -86,14 +86,20 @@ impl Member {
         let config = parts.config;
         let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
         let names = parts.cluster.names().clone();
-        let rungs = Rungs::new(ladder, parts.epoch, &names);
+        let rungs = Rungs::new(ladder, parts.epoch, &names, parts.traces.clone());
         // What is fetched beyond a full line is thrown away when the partition is paused.
         let cluster = parts.cluster;
         let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");
         let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
         let this = Self {
             transactions: transactions(&cluster, &config, &parts.node)?,
-            hand: Hand { node: parts.node, signals: names.signals(), undelivered: names.undelivered(), dlq: names.dlq() },
+            hand: Hand {
+                node: parts.node,
+                signals: names.signals(),
+                undelivered: names.undelivered(),
+                dlq: names.dlq(),
+                traces: parts.traces,
+            },
             cursors: names.cursors().into(),
             store: parts.store,
             runtime,

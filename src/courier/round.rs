@@ -160,7 +160,7 @@ impl Member {
                 let known = evidence.next().unwrap_or_default();
                 let case = Case { rung, reach: known.reach(), standing: standing(rung, pending, &known, now) };
                 let decision = decide(case, &self.rungs.ladder);
-                let made = self.hand.carry_out(&self.rungs, &pending.delivery, &decision, now)?;
+                let made = self.hand.carry_out(&self.rungs, pending, &decision, now)?;
                 plan.decisions.push(decision);
                 made
             }

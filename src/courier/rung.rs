@@ -13,8 +13,11 @@ use tidings_core::record::dead_letter::DeadLetter;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::{Delivery, RetryRecord};
+use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::record::{RecordError, VERSION_HEADER, decode};
 use tidings_core::time::Timestamp;
+
+use crate::telemetry::Traces;
 
 use super::line::{Held, Pending, Remains, Work};
 use crate::kafka::consumer::{header, headers_of};
@@ -33,6 +36,7 @@ pub(super) struct Rungs {
     pub(super) epoch: EpochRecord,
     topics: BTreeMap<String, Rung>,
     names: BTreeMap<Rung, String>,
+    traces: Traces,
 }
 
 /// What a record asks for.
@@ -47,11 +51,11 @@ pub(super) enum Read {
 }
 
 impl Rungs {
-    pub(super) fn new(ladder: Ladder, epoch: EpochRecord, topics: &TopicNames) -> Self {
+    pub(super) fn new(ladder: Ladder, epoch: EpochRecord, topics: &TopicNames, traces: Traces) -> Self {
         let mut names = BTreeMap::from([(Rung::FIRST, topics.notifications())]);
         names.extend(ladder.rungs().map(|(rung, delay)| (rung, topics.retry(delay))));
         let topics = names.iter().map(|(rung, name)| (name.clone(), *rung)).collect();
-        Self { ladder, epoch, topics, names }
+        Self { ladder, epoch, topics, names, traces }
     }
 
     pub(super) fn topics(&self) -> Vec<&str> {
@@ -79,7 +83,10 @@ impl Rungs {
                 None => {
                     let due = self.ladder.due(rung, appended, delivery.notification.id);
                     let partition = record.partition();
-                    Read::Waits(held(due, Work::Decide(Box::new(Pending { delivery, partition, cursors_end: None }))))
+                    Read::Waits(held(
+                        due,
+                        Work::Decide(Box::new(Pending { trace: self.trace(record), delivery, partition, cursors_end: None })),
+                    ))
                 }
                 // For no mailbox, or the inbox buries it.
                 Some(_) if rung == Rung::FIRST => Read::Passes,
@@ -90,6 +97,12 @@ impl Rungs {
             Err(_) if rung == Rung::FIRST => Read::Passes,
             Err(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, why.class(), &why.in_full(), node))))),
         }
+    }
+
+    /// The trace that a record belongs to. It is passed on also when nobody here records traces.
+    fn trace(&self, record: &BorrowedMessage<'_>) -> Option<TraceContext> {
+        let parent = header(record, PARENT_HEADER)?;
+        self.traces.context(Some(parent), header(record, STATE_HEADER))
     }
 
     fn delivery(&self, rung: Rung, record: &BorrowedMessage<'_>, value: &[u8]) -> Result<Delivery, RecordError> {

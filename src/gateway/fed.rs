@@ -8,6 +8,7 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::Delivery;
+use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{self, RecordError};
 use tidings_core::time::Timestamp;
 
@@ -20,6 +21,7 @@ pub(super) struct Fed {
     pub(super) offset: i64,
     pub(super) version: Option<Vec<u8>>,
     pub(super) value: Vec<u8>,
+    pub(super) trace: Option<TraceContext>,
     /// Shared: the first shard with somebody to write to fills it for all.
     pub(super) frame: OnceLock<Option<Encoded>>,
 }

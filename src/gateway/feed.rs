@@ -12,6 +12,7 @@ use rdkafka::message::BorrowedMessage;
 use tidings_core::channel::Channel;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -144,6 +145,7 @@ impl Feed {
             offset: message.offset(),
             version: version.map(<[u8]>::to_vec),
             value: message.payload().unwrap_or_default().to_vec(),
+            trace: self.trace(message),
             frame: OnceLock::new(),
         });
         match owner {
@@ -159,7 +161,7 @@ impl Feed {
                 if let Some(user) = delivery.channel.mailbox_user()
                     && delivery.epoch == self.shared.epoch
                 {
-                    self.shared.inlet(&user).mail(Mail::Again { delivery, redelivery });
+                    self.shared.inlet(&user).mail(Mail::Again { delivery, redelivery, trace: self.trace(message) });
                 }
             }
             SignalRecord::Disconnect { user_id, by } => {
@@ -169,6 +171,13 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// The trace that a record belongs to. Not even looked for while nobody records traces.
+    fn trace(&self, message: &BorrowedMessage<'_>) -> Option<TraceContext> {
+        let traces = &self.shared.traces;
+        let parent = traces.are_on().then(|| header(message, PARENT_HEADER)).flatten()?;
+        traces.context(Some(parent), header(message, STATE_HEADER))
     }
 
     fn pause(&mut self, reader: &Reader, message: &BorrowedMessage<'_>, error: &RecordError) -> Result<(), GatewayError> {

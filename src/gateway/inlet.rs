@@ -16,6 +16,7 @@ use tidings_core::position::Position;
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::retry::Delivery;
+use tidings_core::record::trace::TraceContext;
 use tidings_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,7 +35,7 @@ pub(super) enum Mail {
     /// A record of the user's mailbox.
     New(Arc<Fed>),
     /// A delivery that is tried again.
-    Again { delivery: Box<Delivery>, redelivery: u32 },
+    Again { delivery: Box<Delivery>, redelivery: u32, trace: Option<TraceContext> },
 }
 
 /// When a notification counts as handled.

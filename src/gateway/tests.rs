@@ -16,6 +16,7 @@ fn shared() -> (Arc<Shared>, Outlet) {
     let config = crate::config::load(None, &[secret]).unwrap();
     let (inlet, outlet) = Inlet::new(8);
     let shared = Shared {
+        traces: crate::telemetry::Traces::default(),
         access: access(&config.gateway),
         auth: Arc::new(Auth::new(&config.auth).unwrap()),
         unproven: Unproven::new(1, 1),

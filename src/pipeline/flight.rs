@@ -14,7 +14,7 @@ use tidings_core::rules::Burial;
 use crate::clock::Clock;
 use crate::kafka::dispatch::{Answer, Source};
 use crate::kafka::producer::{ProduceError, Ticket, Written};
-use crate::telemetry::Durations;
+use crate::telemetry::{Durations, Span, Traces};
 
 use super::meters::Meters;
 
@@ -24,11 +24,12 @@ pub(super) struct Way {
     notifications: Counter,
     write: Durations,
     clock: Clock,
+    pub(super) traces: Traces,
 }
 
 impl Way {
-    pub(super) fn new(answers: Sender<Answer<Again>>, meters: &Meters, clock: Clock) -> Self {
-        Self { answers, notifications: meters.notifications.clone(), write: meters.write.clone(), clock }
+    pub(super) fn new(answers: Sender<Answer<Again>>, meters: &Meters, clock: Clock, traces: Traces) -> Self {
+        Self { answers, notifications: meters.notifications.clone(), write: meters.write.clone(), clock, traces }
     }
 
     /// Tells the polling thread; waits if its queue is full. Once it has ended, nobody needs to know.
@@ -83,9 +84,9 @@ impl Flight {
     }
 
     /// A ticket for something that is about to be sent.
-    pub(super) fn ticket(self: &Arc<Self>, what: What) -> Box<Passage> {
+    pub(super) fn ticket(self: &Arc<Self>, what: What, span: Span) -> Box<Passage> {
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        Box::new(Passage { flight: Arc::clone(self), what })
+        Box::new(Passage { flight: Arc::clone(self), what, _span: span })
     }
 
     /// One thing less is outstanding. The last one tells the polling thread.
@@ -114,6 +115,8 @@ impl Flight {
 pub(super) struct Passage {
     flight: Arc<Flight>,
     what: What,
+    /// Over when the brokers have answered.
+    _span: Span,
 }
 
 impl Ticket for Passage {

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use rdkafka::message::OwnedHeaders;
 use sha2::{Digest as _, Sha256};
 use tidings_core::breaker::Trip;
@@ -13,12 +15,14 @@ use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
 use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{RecordError, encode_into};
 use tidings_core::rules::Burial;
 
 use crate::kafka::dispatch::{Answer, Source};
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket as _, version_header};
 use crate::kafka::topic::TopicNames;
+use crate::telemetry::{Doing, Span};
 
 use super::flight::{Again, Flight, Passage, Way, What};
 
@@ -74,7 +78,12 @@ impl Publisher {
     ///
     /// # Errors
     /// If one cannot be written as JSON; then none was sent.
-    pub(super) fn notify(&mut self, source: Source, notifications: &[NotificationRecord]) -> Result<(), (Source, RecordError)> {
+    pub(super) fn notify(
+        &mut self,
+        source: Source,
+        notifications: &[NotificationRecord],
+        context: Option<&TraceContext>,
+    ) -> Result<(), (Source, RecordError)> {
         self.buffer.clear();
         let mut ends = Vec::with_capacity(notifications.len());
         for notification in notifications {
@@ -86,14 +95,20 @@ impl Publisher {
         let flight = Flight::new(source, &self.way);
         let mut from = 0;
         for (notification, to) in notifications.iter().zip(ends) {
+            let span = self.way.traces.follow(context, || Doing {
+                name: "produce",
+                kind: SpanKind::Producer,
+                attributes: vec![KeyValue::new("messaging.destination.name", self.notifications.clone())],
+            });
+            let traced = span.context(context.cloned()).map(|context| [&self.version[..], &context.headers()].concat());
             let record = Outgoing {
                 topic: &self.notifications,
                 partition: None,
                 key: Some(notification.channel.as_str().as_bytes()),
                 value: self.buffer.get(from..to),
-                headers: &self.version,
+                headers: traced.as_deref().unwrap_or(&self.version),
             };
-            self.send(&flight, What::Notification, record, None);
+            self.send(&flight, flight.ticket(What::Notification, span), record, None);
             from = to;
         }
         flight.settle();
@@ -137,7 +152,7 @@ impl Publisher {
             value: source.value.as_deref(),
             headers: &context,
         };
-        self.send(flight, What::DeadLetter, record, source.headers.as_ref());
+        self.send(flight, flight.ticket(What::DeadLetter, Span::default()), record, source.headers.as_ref());
         flight.settle();
     }
 
@@ -156,7 +171,7 @@ impl Publisher {
             (source.key.as_deref().filter(|key| key.len() <= STUB_BYTES), value.get(..value.len().min(STUB_BYTES)))
         };
         let record = Outgoing { topic: &self.dlq, partition: None, key, value: kept, headers: &context };
-        self.send(flight, what, record, None);
+        self.send(flight, flight.ticket(what, Span::default()), record, None);
         flight.settle();
     }
 
@@ -177,8 +192,7 @@ impl Publisher {
     }
 
     /// Hands a record to the producer. While its queue is full this waits, unless the partition is no longer ours.
-    fn send(&self, flight: &Arc<Flight>, what: What, record: Outgoing<'_>, carried: Option<&OwnedHeaders>) {
-        let mut ticket = flight.ticket(what);
+    fn send(&self, flight: &Arc<Flight>, mut ticket: Box<Passage>, record: Outgoing<'_>, carried: Option<&OwnedHeaders>) {
         let mut wait = Duration::from_millis(1);
         loop {
             match self.producer.send_carrying(record, carried, ticket) {

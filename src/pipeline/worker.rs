@@ -7,14 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tidings_core::breaker::Outcome;
 use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
+use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
 use crate::clock::Clock;
 use crate::kafka::consumer::legible;
 use crate::kafka::dispatch::{Lost, Source, Task};
+use crate::telemetry::{Doing, Traces};
 
 use super::flight::Again;
 use super::gates::Gates;
@@ -30,6 +34,7 @@ pub(super) struct Context {
     pub(super) requests: String,
     pub(super) topics: Topics,
     pub(super) clock: Clock,
+    pub(super) traces: Traces,
 }
 
 /// What one thread needs.
@@ -73,6 +78,8 @@ impl Worker {
         let _span =
             tracing::debug_span!("record", topic = %partition.topic, partition = partition.number, offset = source.offset)
                 .entered();
+        let above = self.context_of(&source);
+        let mut span = self.context.traces.begin(above.as_ref(), || deciding(&source));
         let began = source.is_timed().then(|| self.context.clock.elapsed());
         let verdict = self.verdict(&source);
         if let Some(began) = began {
@@ -90,13 +97,22 @@ impl Worker {
             }
             Verdict::Notify(notifications) => {
                 tracing::debug!(notifications = notifications.len(), "notified");
-                if let Err((source, error)) = self.publisher.notify(source, &notifications) {
+                span.note("tidings.notifications", notifications.len() as u64);
+                let context = span.context(above);
+                if let Err((source, error)) = self.publisher.notify(source, &notifications, context.as_ref()) {
                     let burial = Burial::new("publish", Cause::Refused, "notification_unwritable", error.to_string());
                     self.bury(source, burial);
                 }
             }
             Verdict::Bury(burial) => self.bury(source, burial),
         }
+    }
+
+    /// The trace that the record belongs to, if its headers name one.
+    fn context_of(&self, source: &Source) -> Option<TraceContext> {
+        let headers = legible(source.headers.as_ref()?);
+        let value = |name: &str| headers.iter().rev().find(|header| header.key == name)?.value;
+        self.context.traces.context(value(PARENT_HEADER), value(STATE_HEADER))
     }
 
     fn verdict(&mut self, source: &Source) -> Verdict {
@@ -141,6 +157,17 @@ impl Worker {
             tracing::debug!(%partition, offset, class, "buried");
         }
     }
+}
+
+fn deciding(source: &Source) -> Doing {
+    let partition = source.lease.partition();
+    let attributes = vec![
+        KeyValue::new("messaging.system", "kafka"),
+        KeyValue::new("messaging.destination.name", partition.topic.to_string()),
+        KeyValue::new("messaging.destination.partition.id", partition.number.to_string()),
+        KeyValue::new("messaging.kafka.offset", source.offset),
+    ];
+    Doing { name: "decide", kind: SpanKind::Consumer, attributes }
 }
 
 impl Drop for Worker {

@@ -30,3 +30,4 @@ mod secure;
 mod strength;
 mod tls;
 mod topics;
+mod traces;

@@ -10,6 +10,7 @@ pub mod notified;
 pub mod request;
 pub mod retry;
 pub mod signal;
+pub mod trace;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -3,6 +3,8 @@
 //! Owns: fan-out, the dropping of repeated notifications, and redelivery. A repeated record still moves positions: to a
 //! member that was sent the first it counts as sent, to one that joined later it is sent.
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use tidings_core::channel::Channel;
 use tidings_core::delivery::stretch::Stretch;
 use tidings_core::record::retry::Delivery;
@@ -12,6 +14,7 @@ use crate::gateway::fed::{self, Encoded, Fed};
 use crate::gateway::inlet::{AckMode, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
+use crate::telemetry::Doing;
 
 /// A record on its way to members.
 struct Item<'a> {
@@ -21,13 +24,26 @@ struct Item<'a> {
     first: Option<i64>,
 }
 
+/// How many frames were handed to sockets.
+const FRAMES: &str = "tidings.frames";
+
+fn doing(name: &'static str, topic: &str) -> Doing {
+    let attributes =
+        vec![KeyValue::new("messaging.system", "kafka"), KeyValue::new("messaging.destination.name", topic.to_owned())];
+    Doing { name, kind: SpanKind::Consumer, attributes }
+}
+
 impl Shard {
     pub(super) fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::New(fed) => {
                 self.fan_out(&fed, None);
             }
-            Mail::Again { delivery, redelivery } => self.deliver_again(&delivery, redelivery),
+            Mail::Again { delivery, redelivery, trace } => {
+                let mut span = self.shared.traces.follow(trace.as_ref(), || doing("write frames", &self.shared.notifications));
+                let written = self.deliver_again(&delivery, redelivery);
+                span.note(FRAMES, written);
+            }
         }
     }
 
@@ -49,6 +65,9 @@ impl Shard {
         let Some(encoded) = fed.encoded(shared.epoch, self.now.wall, failed) else { return 0 };
         let first = self.recent.note(encoded.id, fed.offset);
         let item = Item { encoded, offset: fed.offset, first };
+        let fanning = shared.traces.follow(fed.trace.as_ref(), || doing("fan out", &shared.notifications));
+        let within = fanning.context(fed.trace.clone());
+        let mut writing = shared.traces.follow(within.as_ref(), || doing("write frames", &shared.notifications));
         let listeners = self.members.listeners(slot);
         let (mut written, mut bytes) = (0, 0);
         for index in 0..listeners {
@@ -60,6 +79,7 @@ impl Shard {
                 self.take_mails();
             }
         }
+        writing.note(FRAMES, written);
         if let Some(event_at) = encoded.event_at.filter(|_| written > 0) {
             self.shared.metrics.event_to_socket.observe(self.shared.clock.now().since(event_at));
         }
@@ -110,16 +130,17 @@ impl Shard {
         (!repeated).then_some(frame.len())
     }
 
-    fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) {
-        let Some(slot) = self.members.slot(&delivery.channel) else { return };
+    fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) -> u64 {
+        let Some(slot) = self.members.slot(&delivery.channel) else { return 0 };
         let wording = match fed::again(delivery, redelivery, self.now.wall) {
             Ok(wording) => wording,
             Err(error) => {
                 tracing::error!(%error, "a redelivery could not be written as JSON; this is a bug");
-                return;
+                return 0;
             }
         };
         let Self { members, devices, shared, now, .. } = self;
+        let mut written = 0;
         for index in 0..members.listeners(slot) {
             let Some((channel, member, subscription)) = members.listener(slot, index) else { continue };
             let frame = wording.frame(member.locale);
@@ -127,6 +148,7 @@ impl Shard {
                 continue;
             }
             member.outbox.used(now.ms);
+            written += 1;
             shared.metrics.redeliveries.inc();
             shared.metrics.frames_sent.inc();
             shared.metrics.bytes_sent.inc_by(frame.len() as u64);
@@ -135,6 +157,7 @@ impl Shard {
             devices.offer(member.device, channel, again);
             devices.touch(member.device, channel, now.ms);
         }
+        written
     }
 
     /// Writes a cursor to the log, with what its connections were sent by now, and asks those that acknowledge by answering.
