@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::harness::world::{World, booking, payment};
+use crate::harness::client::Client;
+use crate::harness::world::{World, booking, ms, payment};
 
 #[tokio::test]
 async fn an_event_reaches_its_user_and_the_acknowledgement_ends_up_in_sql() {
@@ -110,6 +111,34 @@ async fn with_ack_written_a_notification_counts_once_the_device_answered_a_later
     tokio::select! {
         heard = alice.hear() => panic!("nothing more was said, but {heard:?} was heard"),
         () = world.until_acknowledged(&id) => {}
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn each_connection_is_sent_the_texts_of_its_locale_also_when_they_are_sent_again() {
+    let mut world = World::with(|config| config.courier.ack_timeout = ms(500)).await;
+    let folder = world.dir.path().join("rules");
+    std::fs::create_dir(&folder).unwrap();
+    let rule = "[[rule]]\nname = \"r\"\nevent = \"a\"\nuser = \"alice\"\ntype = \"t\"\ntitle = \"Booked\"\n[rule.locales.fr]\ntitle = \"Réservé\"\n";
+    std::fs::write(folder.join("a.toml"), rule).unwrap();
+    world.config.pipeline.rules = folder.display().to_string();
+    let running = world.start().await;
+    let mut clients = Vec::new();
+    for (locale, title) in [("fr-CA", "Réservé"), ("fr", "Réservé"), ("de", "Booked"), ("", "Booked")] {
+        let query = format!("token={}&deviceId=d{locale}&ack=client&locale={locale}", World::token("alice"));
+        clients.push((Client::greeted(running.address, &query).await.0, title));
+    }
+    world.emit(&json!({"type": "a", "data": {}})).await;
+    for (client, title) in &mut clients {
+        let first = client.frame("notification:new").await;
+        assert_eq!(first["notification"]["title"], *title);
+        assert!(first["position"].is_string() && first["notification"].get("locales").is_none(), "{first}");
+    }
+    for (client, title) in &mut clients {
+        let again = client.frame("notification:new").await;
+        assert_eq!((&again["notification"]["title"], &again["redelivery"]), (&json!(title), &json!(1)));
+        assert!(again["notification"].get("locales").is_none(), "{again}");
     }
     running.stop().await;
 }
