@@ -9,6 +9,7 @@ mod health;
 mod listener;
 mod metrics;
 mod problem;
+mod rest;
 
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -16,6 +17,7 @@ use warp::reply::{Reply, Response};
 
 pub use self::guard::{Guard, Needed, RefusedCaller};
 pub use self::listener::{CertificateError, ListenError, Listener, ListenerParts, Routes};
+pub use self::rest::{RestParts, rest};
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 
@@ -27,8 +29,6 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answers at the WebSocket's path.
     pub door: Door,
-    /// Lets callers of REST in, where clients can be known.
-    pub guard: Option<Guard>,
     /// The path of the WebSocket, for the console; none serves no console.
     pub console: Option<String>,
 }
@@ -42,7 +42,7 @@ pub enum Door {
         /// The WebSocket's path.
         path: String,
     },
-    /// The gateway's own route.
+    /// The gateway's own route, and REST.
     Open(BoxedFilter<(Response,)>),
 }
 

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use tidings_core::record::meta::EpochRecord;
+use warp::Filter as _;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
 
 use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
 use crate::auth::{self, Auth};
 use crate::cli::Role;
-use crate::gateway::{self, Gateway};
-use crate::http::Door;
+use crate::gateway::{self, Desk, Gateway};
+use crate::http::{self, Door, Guard, RestParts};
 use crate::pipeline::rulebook::Rulebook;
 use crate::store::Store;
 use crate::{courier, inbox, pipeline};
@@ -31,8 +34,13 @@ impl Assembly {
         if self.has(Role::Pipeline) {
             self.start_pipeline(services)?;
         }
-        if let Some(auth) = &self.auth {
-            self.start_gateway(services, door, epoch, auth.clone())?;
+        if let (Some(auth), Some(guard)) = (&self.auth, &self.guard) {
+            let (keys, reloads) = (auth.clone(), self.reloads.clone());
+            services.start("rotation of keys", Stage::Watch, |stop| auth::follow(keys, reloads, stop).map(anyhow::Ok));
+            let gateway = self.gateway(epoch, auth.clone())?;
+            let rest = self.rest(guard.clone(), gateway.desk())?;
+            door.send_replace(self.routes(Door::Open(gateway.routes().or(rest).unify().boxed())));
+            services.start("gateway", Stage::Door, |stop| async move { gateway.run(stop).await });
         }
         Ok(())
     }
@@ -84,10 +92,8 @@ impl Assembly {
         Ok(())
     }
 
-    fn start_gateway(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord, auth: Arc<Auth>) -> anyhow::Result<()> {
-        let (keys, reloads) = (auth.clone(), self.reloads.clone());
-        services.start("rotation of keys", Stage::Watch, |stop| auth::follow(keys, reloads, stop).map(anyhow::Ok));
-        let gateway = Gateway::new(gateway::Parts {
+    fn gateway(&self, epoch: &EpochRecord, auth: Arc<Auth>) -> anyhow::Result<Gateway> {
+        let parts = gateway::Parts {
             cluster: self.cluster.clone(),
             config: self.config.gateway.clone(),
             auth,
@@ -98,11 +104,20 @@ impl Assembly {
             metrics: self.metrics.clone(),
             traces: self.traces.clone(),
             role: self.health.role(Role::Gateway.name()),
-        })
-        .context("the gateway does not start")?;
-        door.send_replace(self.routes(Door::Open(gateway.routes())));
-        services.start("gateway", Stage::Door, |stop| async move { gateway.run(stop).await });
-        Ok(())
+        };
+        Gateway::new(parts).context("the gateway does not start")
+    }
+
+    fn rest(&self, guard: Guard, desk: Desk) -> anyhow::Result<BoxedFilter<(Response,)>> {
+        let parts = RestParts {
+            cluster: self.cluster.clone(),
+            config: self.config.http.clone(),
+            guard,
+            desk,
+            clock: self.clock,
+            metrics: self.metrics.clone(),
+        };
+        http::rest(parts).context("REST does not start")
     }
 
     fn has(&self, role: Role) -> bool {

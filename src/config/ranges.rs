@@ -21,7 +21,7 @@ const SECRET_BYTES: usize = 32;
 /// The least that hyper reads a request's header with.
 const HEADER_BYTES: usize = 8192;
 /// What `http` answers itself.
-const RESERVED_PATHS: [&str; 4] = ["/health", "/ready", "/metrics", "/console"];
+const RESERVED_PATHS: [&str; 5] = ["/health", "/ready", "/metrics", "/console", "/v1"];
 
 impl super::Config {
     /// Every key whose value has the right type but makes no sense, with what would.
@@ -174,6 +174,7 @@ impl super::Config {
             ("gateway.header_timeout", self.gateway.header_timeout),
             ("gateway.tls.handshake_timeout", self.gateway.tls.handshake_timeout),
             ("http.request_timeout", self.http.request_timeout),
+            ("http.broker_timeout", self.http.broker_timeout),
             ("gateway.linger", self.gateway.linger),
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
@@ -245,6 +246,10 @@ impl super::Config {
         }
         if !(HEADER_BYTES..=1 << 20).contains(&self.http.header_bytes.get()) {
             refused.push(("http.header_bytes", format!("must be {HEADER_BYTES} to {}", 1 << 20)));
+        }
+        if self.http.broker_timeout >= self.http.request_timeout {
+            refused
+                .push(("http.broker_timeout", "must be shorter than `http.request_timeout`: the caller is told in time".into()));
         }
         if self.http.proxy_protocol == ProxyProtocol::Required && self.http.trusted_proxies.is_empty() {
             refused.push(("http.proxy_protocol", "needs `trusted_proxies`: only their headers are believed".into()));

@@ -258,6 +258,8 @@ pub struct HttpConfig {
     pub header_bytes: NonZeroUsize,
     pub body_bytes: NonZeroUsize,
     pub request_timeout: Delay,
+    pub broker_timeout: Delay,
+    pub idempotency_keys: NonZeroUsize,
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: ProxyProtocol,
     pub allowed_origins: Vec<Site>,

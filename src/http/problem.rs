@@ -3,59 +3,181 @@
 //! Owns: the only way an error of HTTP is answered. Says nothing of a request's query, which may hold a token.
 
 use std::convert::Infallible;
+use std::fmt;
 
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use serde_json::json;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::{Value, json};
+use tidings_core::record::request::Fault;
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::reject::Rejection;
+use warp::reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge, Rejection, UnsupportedMediaType};
 use warp::reply::Response;
 
 use super::guard::RefusedCaller;
-use crate::gateway::RefusedUpgrade;
+use crate::gateway::{Absent, RefusedUpgrade};
+
+/// The most faults that one answer lists.
+const LIMIT_FAULTS: usize = 50;
+/// What a fragment must not hold as it is (RFC 3986, section 3.5).
+const NO_FRAGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Why a request gets no other answer, in words for its author.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    /// What kind of problem, where the status does not say it all.
+    kind: Option<&'static str>,
+    detail: String,
+    faults: Vec<Fault>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem that its status names.
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, kind: None, detail: detail.into(), faults: Vec::new(), headers: Vec::new() }
+    }
+
+    /// A problem of a kind that a client may tell apart.
+    pub(super) fn of(kind: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { kind: Some(kind), ..Self::new(status, detail) }
+    }
+
+    /// With a header of the answer.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// With what is wrong in the request's body.
+    pub(super) fn pointing(mut self, faults: Vec<Fault>) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// The answer.
+    pub(super) fn answer(self) -> Response {
+        let mut response = Response::new(self.body().to_string().into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(self.headers);
+        response
+    }
+
+    fn body(&self) -> Value {
+        let title = self.kind.map(|kind| kind.replace('-', " ")).or_else(|| self.status.canonical_reason().map(str::to_owned));
+        let kind = self.kind.map_or_else(|| "about:blank".to_owned(), |kind| format!("urn:tidings:problem:{kind}"));
+        let mut body = json!({ "type": kind, "title": title, "status": self.status.as_u16(), "detail": self.detail });
+        if !self.faults.is_empty() {
+            // A pointer stands as a fragment, as in RFC 9457, section 3; percent-encoded as in RFC 6901, section 6.
+            let fault = |fault: &Fault| {
+                let pointer = utf8_percent_encode(&fault.pointer, NO_FRAGMENT);
+                json!({ "pointer": format!("#{pointer}"), "detail": fault.detail })
+            };
+            body["errors"] = self.faults.iter().take(LIMIT_FAULTS).map(fault).collect();
+        }
+        body
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl From<Absent> for Problem {
+    fn from(absent: Absent) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{absent}; ask again in a moment"));
+        problem.with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
 
 /// Answers what no route took.
 pub(super) async fn answer(rejection: Rejection) -> Result<Response, Infallible> {
-    if let Some(refused) = rejection.find::<RefusedUpgrade>() {
-        let mut response = problem(refused.status(), &refused.to_string());
-        for (name, value) in refused.headers() {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        return Ok(response);
-    }
-    if let Some(refused) = rejection.find::<RefusedCaller>() {
-        let mut response = problem(refused.status(), &refused.to_string());
-        if let Some((name, value)) = refused.header() {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        return Ok(response);
-    }
-    if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        return Ok(problem(StatusCode::METHOD_NOT_ALLOWED, "the address knows no such method"));
-    }
-    if rejection.is_not_found() {
-        return Ok(problem(StatusCode::NOT_FOUND, "there is nothing at this address"));
-    }
-    Ok(problem(StatusCode::BAD_REQUEST, "the request makes no sense here"))
+    Ok(of_rejection(&rejection).answer())
 }
 
-/// The route of a gateway that cannot be made yet.
+fn of_rejection(rejection: &Rejection) -> Problem {
+    if let Some(refused) = rejection.find::<RefusedUpgrade>() {
+        let problem = Problem::new(refused.status(), refused.to_string());
+        let headers = refused.headers().into_iter();
+        return headers.fold(problem, |problem, (name, value)| problem.with(name, HeaderValue::from_static(value)));
+    }
+    if let Some(refused) = rejection.find::<RefusedCaller>() {
+        let problem = Problem::new(refused.status(), refused.to_string());
+        return refused
+            .header()
+            .into_iter()
+            .fold(problem, |problem, (name, value)| problem.with(name, HeaderValue::from_static(value)));
+    }
+    if rejection.find::<MethodNotAllowed>().is_some() {
+        // Addresses that know other methods answer themselves.
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes GET");
+        return problem.with(ALLOW, HeaderValue::from_static("GET"));
+    }
+    let (status, detail) = if rejection.is_not_found() {
+        (StatusCode::NOT_FOUND, "there is nothing at this address")
+    } else if rejection.find::<PayloadTooLarge>().is_some() {
+        (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")
+    } else if rejection.find::<UnsupportedMediaType>().is_some() {
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body's type is not taken here")
+    } else if rejection.find::<LengthRequired>().is_some() {
+        (StatusCode::LENGTH_REQUIRED, "the body's length must be said")
+    } else {
+        (StatusCode::BAD_REQUEST, "the request makes no sense here")
+    };
+    Problem::new(status, detail)
+}
+
+/// The routes of a gateway that cannot be made yet: the WebSocket's path and REST.
 pub(super) fn closed(path: &str) -> BoxedFilter<(Response,)> {
     let segment = path.trim_start_matches('/').to_owned();
+    let rest = warp::path("v1").and(warp::path::tail()).map(drop).untuple_one();
     warp::path(segment)
         .and(warp::path::end())
-        .map(|| problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway waits for the brokers; come back in a moment"))
+        .or(rest)
+        .unify()
+        .map(|| {
+            let detail = "the gateway waits for the brokers; come back in a moment";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, HeaderValue::from_static("1")).answer()
+        })
         .boxed()
 }
 
-/// A problem in words for the client's author.
+/// A problem that its status names, answered.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
-    let mut response = Response::new(body.to_string().into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Problem::new(status, detail).answer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_lists_a_bounded_number_of_faults_with_pointers_that_are_fragments() {
+        let fault = |number: usize| Fault { pointer: format!("/locales/é {number}%"), detail: "wrong".into() };
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no").pointing((0..1_000).map(fault).collect());
+        let body = problem.body();
+        assert_eq!(body["errors"].as_array().unwrap().len(), LIMIT_FAULTS);
+        assert_eq!(body["errors"][0]["pointer"], "#/locales/%C3%A9%200%25");
+    }
 }

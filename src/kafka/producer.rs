@@ -9,7 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientContext, Statistics};
+use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tidings_core::fate::Cause;
 use tidings_core::record::dead_letter::Header as RecordHeader;
 use tidings_core::record::{Record, VERSION_HEADER};
@@ -149,9 +149,25 @@ impl<T: Ticket> Producer<T> {
     /// # Errors
     /// If a property is wrong.
     pub fn new(cluster: &Cluster, client_id: &str) -> Result<Self, KafkaError> {
+        Self::of(cluster, &cluster.producer(client_id))
+    }
+
+    /// The same, but for callers who wait: a record that the brokers have not taken within `limit` is given up, and not
+    /// written later. Records may then change their order.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn within(cluster: &Cluster, client_id: &str, limit: Duration) -> Result<Self, KafkaError> {
+        let mut client = cluster.producer(client_id);
+        client.set("message.timeout.ms", limit.as_millis().to_string());
+        // A record is one caller's, and is not to wait for others.
+        client.set("linger.ms", "0");
+        Self::of(cluster, &client)
+    }
+
+    fn of(cluster: &Cluster, client: &ClientConfig) -> Result<Self, KafkaError> {
         let context = Context { gauges: cluster.statistics(), ticket: std::marker::PhantomData };
-        let inner = cluster.producer(client_id).create_with_context(context)?;
-        Ok(Self { inner })
+        Ok(Self { inner: client.create_with_context(context)? })
     }
 
     /// Takes a record into the queue. The ticket is settled once the brokers have answered, or handed back with the error if

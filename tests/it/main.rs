@@ -26,6 +26,7 @@ mod poison;
 mod prefix;
 mod reload;
 mod requests;
+mod rest;
 mod secure;
 mod strength;
 mod tls;

@@ -33,7 +33,7 @@ impl Shard {
         for (device, members) in self.devices.of_user(user) {
             for number in members {
                 let channels = self.members.channels(*number);
-                let Some(member) = self.members.get_mut(*number) else { continue };
+                let Some(member) = self.members.get_mut(*number).filter(|member| member.is_open()) else { continue };
                 let (connection, address, since) = (member.connection, member.address, member.since);
                 present.push(Present { connection, device: device.clone(), address, since, channels });
             }
@@ -44,13 +44,15 @@ impl Shard {
 
     pub(super) fn disconnect(&mut self, user: &UserId, asker: Option<oneshot::Sender<usize>>) {
         let numbers = self.devices.of_user(user).flat_map(|(_, members)| members.iter().copied()).collect::<Vec<_>>();
-        for number in &numbers {
-            if let Some(member) = self.members.get_mut(*number) {
+        let mut closed = 0;
+        for number in numbers {
+            if let Some(member) = self.members.get_mut(number).filter(|member| member.is_open()) {
                 member.outbox.close(CloseCode::Disconnected, self.now.ms);
+                closed += 1;
             }
         }
         if let Some(asker) = asker {
-            let _ = asker.send(numbers.len());
+            let _ = asker.send(closed);
         }
     }
 }

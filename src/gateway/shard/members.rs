@@ -15,7 +15,7 @@ use tidings_core::time::Timestamp;
 
 use crate::gateway::frames;
 use crate::gateway::inlet::AckMode;
-use crate::gateway::outbox::{Outbox, Pushed};
+use crate::gateway::outbox::{Outbox, Phase, Pushed};
 
 /// One connection.
 pub(super) struct Member {
@@ -77,6 +77,11 @@ pub(super) struct Members {
 }
 
 impl Member {
+    /// Whether nobody has begun to end it.
+    pub(super) fn is_open(&self) -> bool {
+        self.outbox.phase() == Phase::Open
+    }
+
     /// Writes a ping and gives its number.
     pub(super) fn ping(&mut self, now_ms: u64) -> u32 {
         self.heartbeat.pings = self.heartbeat.pings.wrapping_add(1).max(1);

@@ -1,0 +1,121 @@
+//! `POST /v1/notifications`: a service asks for a notification, and gets its id once the brokers have the request.
+//!
+//! Owns: the request's id, which follows from the caller and its `Idempotency-Key`. What becomes of it is the pipeline's to decide.
+//! Neighbours: core `record::request` reads the body, `keys` remembers what came under a key.
+
+mod keys;
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures_util::Stream;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use tidings_core::ids::UserId;
+use tidings_core::record::encode;
+use tidings_core::record::request::{self, Fault, RequestError, RequestRecord, request_id};
+use uuid::Uuid;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+pub(super) use self::keys::Keys;
+use self::keys::{Remembered, key_of};
+use super::{Rest, json, other_methods, read};
+use crate::auth::Identity;
+use crate::http::guard::Needed;
+use crate::http::problem::Problem;
+use crate::kafka::producer::{Outgoing, version_header};
+
+const ROUTE: &str = "/v1/notifications";
+
+#[derive(Serialize)]
+struct Accepted {
+    id: Uuid,
+}
+
+pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
+    let (service, other) = (rest.guard.caller(Needed::Service), other_methods(ROUTE, &[Method::POST], rest.clone()));
+    let address = warp::path!("v1" / "notifications");
+    let asked = address.and(warp::post()).and(service).and(warp::header::headers_cloned()).and(warp::body::stream());
+    let post = asked.then(move |caller: Identity, headers: HeaderMap, body| {
+        let rest = rest.clone();
+        async move { rest.answer(ROUTE, rest.notify(&caller.user, &headers, body).await) }
+    });
+    post.or(address.and(other)).unify().boxed()
+}
+
+impl Rest {
+    async fn notify(
+        &self,
+        caller: &UserId,
+        headers: &HeaderMap,
+        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
+    ) -> Result<Response, Problem> {
+        expect_json(headers)?;
+        let key = key_of(headers)?;
+        let request = readable(&read(body).await?)?;
+        self.accept(caller, key.as_deref(), request).await
+    }
+
+    async fn accept(&self, caller: &UserId, key: Option<&str>, mut request: RequestRecord) -> Result<Response, Problem> {
+        let words = encode(&request).map_err(|_| unwritable())?;
+        let id = key.map_or_else(Uuid::new_v4, |key| request_id(caller, key));
+        if key.is_some() {
+            match self.keys.remember(id, &words) {
+                Remembered::New => {}
+                Remembered::Written => return json(StatusCode::ACCEPTED, &Accepted { id }),
+                Remembered::Other => {
+                    let detail = "this `Idempotency-Key` came with another request before: take a new key for a new request";
+                    return Err(Problem::of("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, detail));
+                }
+            }
+        }
+        // A UUID is always an id.
+        request.id = Some(id.to_string().parse().map_err(|_| unwritable())?);
+        let value = encode(&request).map_err(|_| unwritable())?;
+        let (topic, headers, partition_key) = (self.names.requests(), [version_header::<RequestRecord>()], request.key());
+        let outgoing = Outgoing {
+            topic: &topic,
+            partition: None,
+            key: partition_key.as_deref().map(str::as_bytes),
+            value: Some(&value),
+            headers: &headers,
+        };
+        self.writer.write(outgoing).await?;
+        if key.is_some() {
+            self.keys.written(id);
+        }
+        json(StatusCode::ACCEPTED, &Accepted { id })
+    }
+}
+
+/// The request in a body. Its id is not the caller's to choose: another caller's could be taken.
+fn readable(body: &[u8]) -> Result<RequestRecord, Problem> {
+    let invalid =
+        |faults| Problem::of("invalid-request", StatusCode::UNPROCESSABLE_ENTITY, "the body is no request").pointing(faults);
+    match request::read(body) {
+        Ok(request) if request.id.is_some() => {
+            let detail = "must not stand here: the id follows from the header `Idempotency-Key`".to_owned();
+            Err(invalid(vec![Fault { pointer: "/id".to_owned(), detail }]))
+        }
+        Ok(request) => Ok(request),
+        Err(error @ RequestError::NotJson(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string())),
+        Err(RequestError::Invalid(faults)) => Err(invalid(faults)),
+    }
+}
+
+fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be JSON, with `Content-Type: application/json`"))
+}
+
+fn unwritable() -> Problem {
+    tracing::error!("a request could not be written as JSON; this is a bug");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be written")
+}

@@ -1,0 +1,44 @@
+//! Parameters of a query, and names in a path.
+
+use std::str::FromStr;
+
+use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
+use tidings_core::ids::UserId;
+
+use crate::http::problem::Problem;
+
+/// The value of a parameter, if it stands in the query.
+pub(super) fn parameter<T: FromStr>(query: &str, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
+    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `{name}` {allowed}"));
+    found.map(|(_, value)| value.parse().map_err(wrong)).transpose()
+}
+
+/// The user that a segment of a path names, percent-encoded.
+pub(super) fn user(segment: &str) -> Result<UserId, Problem> {
+    let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("the path names no user: {why}"));
+    let text = percent_decode_str(segment).decode_utf8().map_err(|error| wrong(error.to_string()))?;
+    text.parse().map_err(|error: tidings_core::ids::IdError| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_in_a_path_may_have_any_character() {
+        assert_eq!(user("alice").unwrap().as_str(), "alice");
+        assert_eq!(user("auth0%7C7%2Fa+b%20c").unwrap().as_str(), "auth0|7/a+b c");
+        for hostile in ["", "%00", "%ff", "%20a"] {
+            assert!(user(hostile).is_err(), "{hostile}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_does_not_read_is_refused() {
+        assert_eq!(parameter::<usize>("a=1&b=2", "b", "").unwrap(), Some(2));
+        assert_eq!(parameter::<usize>("a=1", "b", "").unwrap(), None);
+        assert!(parameter::<usize>("b=-1", "b", "").is_err());
+    }
+}
