@@ -2,6 +2,8 @@
 //!
 //! Owns: one connection that writes and a few that read. Neighbours: `fold` writes, `read` reads.
 
+use std::time::Duration;
+
 use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -17,20 +19,27 @@ const READERS: u32 = 4;
 /// TOOBIG, CONSTRAINT, MISMATCH, MISUSE, FORMAT, RANGE, NOTADB.
 const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
 
-/// How often the schema is tried to be brought up to date.
-const TRIES: usize = 5;
+/// How often a database is tried to be opened, and the pause between two tries.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Two processes may meet a new database at the same moment, and no lock spans all migrations: whoever comes second fails at
-/// the first one, and finds it done when it looks again.
-async fn migrate(writer: &SqlitePool) -> Result<(), StoreError> {
-    let mut outcome = Ok(());
-    for _ in 0..TRIES {
-        outcome = MIGRATIONS.run(writer).await;
-        if outcome.is_ok() {
-            break;
+/// Two processes may meet a new database at the same moment. No lock spans all migrations, and SQLite does not wait for the one
+/// that WAL is begun with: whoever comes second fails, and finds it done when it looks again.
+async fn writer(options: &SqliteConnectOptions, config: &StoreConfig) -> Result<SqlitePool, StoreError> {
+    let mut tries = 1;
+    loop {
+        match migrated(options.clone(), config).await {
+            Err(_) if tries < TRIES => tries += 1,
+            outcome => return outcome,
         }
+        tokio::time::sleep(PAUSE).await;
     }
-    Ok(outcome?)
+}
+
+async fn migrated(options: SqliteConnectOptions, config: &StoreConfig) -> Result<SqlitePool, StoreError> {
+    let writer = pool(1, config).connect_with(options).await?;
+    MIGRATIONS.run(&writer).await?;
+    Ok(writer)
 }
 
 /// An open database. Cheap to clone.
@@ -54,8 +63,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(config.busy_timeout.0)
             .foreign_keys(true);
-        let writer = pool(1, config).connect_with(options.clone()).await?;
-        migrate(&writer).await?;
+        let writer = writer(&options, config).await?;
         // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
         let readers = pool(READERS, config).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { writer, readers })
