@@ -4,9 +4,11 @@
 //! nothing waits; else it waits, and the connection's task writes all that waits in one call. Full: the unsent whole frames
 //! are dropped and the connection is closed with 4008, so its device resumes elsewhere from its position.
 
+mod pulse;
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{Sent, ServerFrame};
 use tokio::net::TcpStream;
 
+pub(super) use self::pulse::Pulse;
 use super::frames::{self, Kind};
 use super::moment::Moment;
 use super::session::Session;
@@ -49,22 +52,6 @@ pub(super) enum Wire {
 enum Layer {
     Plain,
     Tls,
-}
-
-/// When something last happened on the connection, in milliseconds of the monotonic clock. Written by the connection's task
-/// or the shard, read by the shard's sweep.
-#[derive(Debug, Default)]
-pub(super) struct Pulse {
-    /// Any byte arrived.
-    pub(super) heard_ms: AtomicU64,
-    /// A frame that is no ping or pong went either way.
-    pub(super) used_ms: AtomicU64,
-    /// The first byte of a frame that is not complete yet arrived; 0 if there is none.
-    pub(super) unfinished_ms: AtomicU64,
-    /// Bytes left while others waited, or began to wait; 0 if none waits.
-    pub(super) waiting_ms: AtomicU64,
-    /// The number of the last ping that was answered.
-    pub(super) answered: AtomicU32,
 }
 
 #[derive(Default)]
