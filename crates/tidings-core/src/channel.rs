@@ -294,6 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn a_roles_name_is_as_long_as_a_channel_has_room_for() {
+        let longest = "r".repeat(155);
+        let channel = Channel::role(&longest).unwrap();
+        assert_eq!(channel.to_string().parse(), Ok(channel));
+        let refused = Channel::role(&format!("{longest}r"));
+        assert_eq!(refused, Err(IdError::TooLong { kind: "role", bytes: 156, limit_bytes: 155 }));
+    }
+
+    #[test]
+    fn a_pattern_is_shown_as_it_was_written() {
+        assert_eq!(serde_json::to_value(grant("news.{de,fr}", &[]).pattern).unwrap(), "news.{de,fr}");
+    }
+
+    #[test]
     fn the_partition_is_the_one_of_kafkas_default_partitioner() {
         // From Kafka's own UtilsTest.testMurmur2: murmur2("21") is -973932308, murmur2("foobar") is -790332482.
         assert_eq!(channel("21").partition(1_000_000), (-973_932_308_i32 & 0x7fff_ffff) % 1_000_000);

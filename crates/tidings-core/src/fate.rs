@@ -81,4 +81,16 @@ mod tests {
         assert_eq!(Cause::Recipient.fate(), Fate::RetryLater);
         assert_eq!(Cause::Bug.fate(), Fate::Stop);
     }
+
+    #[test]
+    fn the_names_in_headers_and_metrics_never_change() {
+        let causes = [Cause::Poison, Cause::Dependency, Cause::Recipient, Cause::Refused, Cause::Bug];
+        insta::assert_snapshot!(causes.map(|cause| format!("{}: {}", cause.name(), cause.fate().name())).join("\n"), @r"
+        poison: dead_letter
+        dependency: retry_in_place
+        recipient: retry_later
+        refused: dead_letter
+        bug: stop
+        ");
+    }
 }

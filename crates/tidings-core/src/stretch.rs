@@ -144,6 +144,36 @@ mod tests {
         }
     }
 
+    fn set_of(ranges: &[(i64, i64)]) -> Stretches {
+        ranges.iter().map(|(from, length)| Stretch { from: *from, to: from + length }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn merged_stretches_hold_both_and_say_whether_anything_was_new(
+            mine in prop::collection::vec((0..60_i64, 1..12_i64), 0..6),
+            more in prop::collection::vec((0..60_i64, 1..12_i64), 0..6),
+        ) {
+            let (mine, more) = (set_of(&mine), set_of(&more));
+            let mut merged = mine.clone();
+            let is_news = merged.merge(&more);
+            let expected = &offsets(&mine) | &offsets(&more);
+            prop_assert_eq!(is_news, expected.len() > offsets(&mine).len());
+            prop_assert_eq!(merged.end(), expected.last().map(|last| last + 1));
+            prop_assert_eq!(merged.is_empty(), expected.is_empty());
+            prop_assert_eq!(offsets(&merged), expected);
+        }
+    }
+
+    #[test]
+    fn of_too_many_stretches_the_lowest_are_forgotten() {
+        let mut set = set_of(&[(1, 2), (5, 2), (9, 2)]);
+        set.keep_newest(3);
+        assert_eq!(set, set_of(&[(1, 2), (5, 2), (9, 2)]));
+        set.keep_newest(2);
+        assert_eq!(set, set_of(&[(5, 2), (9, 2)]));
+    }
+
     #[test]
     fn forged_stretches_out_of_order_are_put_in_order() {
         let set: Stretches = serde_json::from_str(r#"[{"from":9,"to":12},{"from":5,"to":1},{"from":1,"to":9}]"#).unwrap();

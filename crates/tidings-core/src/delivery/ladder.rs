@@ -104,6 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_scattered_as_splitmix64_does_it() {
+        // The first outputs of the published generator for the seeds 0 and 1234567.
+        assert_eq!(scatter(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(scatter(1_234_567), 6_457_827_717_110_365_317);
+    }
+
+    #[test]
+    fn a_release_waits_as_long_as_the_one_before_it() {
+        let ladder = ladder(&[30, 120], 20);
+        let id = NotificationId(Uuid::from_u128(0x438e_828e_0a38_5599_8fb1_76b0_e457_4c75));
+        let due = [1, 2].map(|rung| ladder.due(Rung(rung), Timestamp::from_millis(0), id).as_millis());
+        assert_eq!(due, [35_530, 141_967]);
+    }
+
+    #[test]
     fn what_failed_together_is_not_tried_together() {
         let ladder = ladder(&[30], 20);
         let start = Timestamp::from_millis(0);
