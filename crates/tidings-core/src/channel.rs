@@ -107,7 +107,7 @@ impl FromStr for Channel {
             user.parse::<UserId>()?;
         }
         if let Some(role) = text.strip_prefix(ROLE_PREFIX) {
-            ids::check("role", role, LIMIT_BYTES - ROLE_PREFIX.len())?;
+            return Self::role(role);
         }
         Ok(Self(text.into()))
     }
@@ -256,6 +256,13 @@ mod tests {
         assert_eq!(channel("role-admin").kind(), ChannelKind::Role("admin".into()));
         assert_eq!(channel("system-announcements").kind(), ChannelKind::Everyone);
         assert_eq!(channel("booking-updates").kind(), ChannelKind::Topic);
+        assert!(channel("user-42").is_mailbox());
+        assert!(!channel("role-admin").is_mailbox());
+    }
+
+    #[test]
+    fn in_a_log_a_name_stands_in_quotes() {
+        assert_eq!(format!("{:?}", channel("say \"hi\"")), r#""say \"hi\"""#);
     }
 
     fn grant(pattern: &str, roles: &[&str]) -> Grant {

@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn in_a_log_a_locale_stands_in_quotes() {
+        assert_eq!(format!("{:?}", "fr-ca".parse::<Locale>().unwrap()), "\"fr-CA\"");
+    }
+
+    #[test]
+    fn what_is_kept_by_locale_is_found_by_its_text() {
+        let kept = std::collections::BTreeMap::from([("fr-CA".parse::<Locale>().unwrap(), 1)]);
+        assert_eq!(kept.get("fr-CA"), Some(&1));
+        assert_eq!(kept.get("fr"), None);
+    }
+
+    #[test]
     fn what_is_no_language_script_and_region_is_refused() {
         let long = "a".repeat(36);
         let texts =

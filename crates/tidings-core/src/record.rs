@@ -156,6 +156,9 @@ mod tests {
     /// The record as it lies on the log, which must read back as what was written.
     fn shown<R: Record + PartialEq + std::fmt::Debug>(record: &R) -> String {
         let value = encode(record).unwrap();
+        let mut buffer = b"before".to_vec();
+        encode_into(record, &mut buffer).unwrap();
+        assert_eq!(buffer.strip_prefix(b"before"), Some(&*value));
         assert_eq!(decode::<R>(Some(R::VERSION.to_string().as_bytes()), &value).unwrap(), *record);
         format!("{} {}: {}", R::NAME, R::VERSION, String::from_utf8(value).unwrap())
     }
@@ -231,6 +234,25 @@ mod tests {
     fn a_newer_version_is_refused_and_named() {
         let error = decode::<EpochRecord>(Some(b"2"), VALUE).unwrap_err();
         insta::assert_snapshot!(error, @"epoch record of version 2, this release reads up to 1: upgrade this process");
+    }
+
+    #[test]
+    fn a_refusal_says_its_class_and_where_the_json_departs() {
+        let name = EpochRecord::NAME;
+        let refusals = [
+            RecordError::Unversioned { name },
+            RecordError::Unkeyed { name },
+            RecordError::Misplaced { name, found: 1, expected: 2 },
+            decode::<EpochRecord>(Some(b"2"), VALUE).unwrap_err(),
+            decode::<EpochRecord>(Some(b"1"), b"{").unwrap_err(),
+        ];
+        insta::assert_snapshot!(refusals.map(|refusal| format!("{}: {}", refusal.class(), refusal.in_full())).join("\n"), @r"
+        unversioned: epoch record without a readable `tidings-version` header: it was not written by tidings
+        unkeyed: epoch record whose key names no channel: it was not written by tidings
+        misplaced: epoch record in partition 1, its key belongs to 2: it was not written by tidings
+        newer_version: epoch record of version 2, this release reads up to 1: upgrade this process
+        malformed: epoch record that does not read as its version promises: EOF while parsing an object at line 1 column 1
+        ");
     }
 
     #[test]

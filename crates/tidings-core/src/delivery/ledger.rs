@@ -374,6 +374,31 @@ mod tests {
         assert!(!ledger.probe());
     }
 
+    #[test]
+    fn what_was_offered_reaches_from_joining_to_the_last_one_sent_whatever_comes_again() {
+        let mut ledger = sent(&[11, 14]);
+        ledger.sent(id(12), 12, NAMES);
+        assert_eq!((ledger.from(), ledger.offered(), ledger.named()), (10, Stretch { from: 10, to: 15 }, 2));
+    }
+
+    #[test]
+    fn as_many_as_allowed_are_known_by_their_ids_and_the_oldest_are_not() {
+        let mut ledger = sent(&[11, 12, 13, 14, 15, 16, 17, 18]);
+        assert_eq!(ledger.named(), NAMES);
+        ledger.sent(id(19), 19, NAMES);
+        assert_eq!((ledger.named(), acknowledge(&mut ledger, id(11))), (NAMES, None));
+        (0..=1024).for_each(|number| ledger.sent_again(id(number + 100), number));
+        assert_eq!(acknowledge(&mut ledger, id(100)), None);
+        assert!(acknowledge(&mut ledger, id(101)).is_some());
+    }
+
+    #[test]
+    fn the_same_position_again_acknowledges_what_was_excepted_before() {
+        let mut ledger = sent(&[11, 14]);
+        ledger.acknowledge_below(15, &[id(11)]).unwrap();
+        assert!(ledger.acknowledge_below(15, &[]).unwrap().contains(11));
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Send(i64),
