@@ -318,6 +318,13 @@ mod tests {
     }
 
     #[test]
+    fn a_repeated_record_behind_everything_sent_is_covered_too() {
+        let mut ledger = sent(&[11]);
+        ledger.repeated(id(11), 13, NAMES);
+        assert_eq!(pairs(&ledger.acknowledge_below(12, &[]).unwrap()), [(10, 14)]);
+    }
+
+    #[test]
     fn a_redelivered_one_is_acknowledged_by_id_and_moves_no_position() {
         let mut ledger = sent(&[]);
         ledger.sent_again(id(3), 3);
