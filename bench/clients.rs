@@ -1,5 +1,6 @@
 //! The load: sockets that open a connection, subscribe, read frames, time them and acknowledge, as cheaply as they can.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use memchr::memmem;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_openssl::SslStream;
 
 use crate::machine::now_us;
 use crate::server::{CHANNEL, Server};
@@ -68,9 +71,13 @@ impl Clients {
     }
 }
 
+/// A plain or a TLS connection.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// One connection of the load.
 struct Line {
-    socket: TcpStream,
+    socket: Box<dyn Wire>,
     seen: Arc<Seen>,
     buffer: Vec<u8>,
     mailbox: String,
@@ -79,8 +86,9 @@ struct Line {
 
 impl Line {
     async fn open(server: &Server, user: String, seen: Arc<Seen>) -> anyhow::Result<Self> {
-        let mut socket = TcpStream::connect(server.address()).await?;
+        let socket = TcpStream::connect(server.address()).await?;
         socket.set_nodelay(true)?;
+        let mut socket: Box<dyn Wire> = if server.is_tls() { Box::new(encrypted(socket).await?) } else { Box::new(socket) };
         socket.write_all(server.request(&user)?.as_bytes()).await?;
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let end = loop {
@@ -131,6 +139,16 @@ impl Line {
         self.buffer.drain(..from);
         ack
     }
+}
+
+/// TLS with whoever answers: what is measured is the server.
+async fn encrypted(socket: TcpStream) -> anyhow::Result<SslStream<TcpStream>> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    connector.set_verify(SslVerifyMode::NONE);
+    let session = connector.build().configure()?.into_ssl("localhost")?;
+    let mut stream = SslStream::new(session, socket)?;
+    Pin::new(&mut stream).connect().await?;
+    Ok(stream)
 }
 
 /// The payload of the first whole frame, and where the frame ends ([RFC 6455, section

@@ -15,9 +15,9 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// What one run measured.
 #[derive(Debug, Clone, Copy)]
-struct Figures {
-    open_cpu_us: f64,
-    idle_kib: f64,
+pub(crate) struct Figures {
+    pub(crate) open_cpu_us: f64,
+    pub(crate) idle_kib: f64,
     after_burst_kib: f64,
 }
 
@@ -39,7 +39,8 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn once(server: Server, size: &Size, count: usize) -> anyhow::Result<Figures> {
+/// One run with `count` connections.
+pub(crate) async fn once(server: Server, size: &Size, count: usize) -> anyhow::Result<Figures> {
     let (before, cpu) = (server.resident_bytes()?, server.cpu_us()?);
     let clients = Clients::connect(&server, count).await?;
     tokio::time::sleep(SETTLE).await;

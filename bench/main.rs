@@ -15,6 +15,7 @@ mod person;
 mod pipeline;
 mod report;
 mod server;
+mod tls;
 
 use anyhow::Context as _;
 
@@ -60,6 +61,9 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("pipeline") {
         pipeline::run(&size, &mut report).await?;
+    }
+    if wanted("tls") {
+        tls::run(&size, &mut report).await?;
     }
     if wanted("growth") {
         growth::run(&size, &mut report).await?;

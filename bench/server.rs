@@ -33,6 +33,7 @@ impl Setup {
 pub(crate) struct Server {
     child: Child,
     port: u16,
+    tls: bool,
     /// Where the notifications of this server lie.
     pub(crate) notifications: String,
 }
@@ -57,8 +58,13 @@ impl Server {
         anyhow::ensure!(command(&["topics", "create"]).status()?.success(), "`tidings topics create` failed");
         let roles = setup.roles.iter().flat_map(|role| ["--role", *role]).collect::<Vec<_>>();
         let child = command(&[&["serve"], roles.as_slice()].concat()).spawn()?;
-        let server = Self { child, port, notifications: format!("{prefix}notifications") };
-        server.await_ready().await?;
+        let tls = setup.config.iter().any(|(key, _)| key.starts_with("GATEWAY__TLS"));
+        let server = Self { child, port, tls, notifications: format!("{prefix}notifications") };
+        if tls {
+            server.await_port().await?;
+        } else {
+            server.await_ready().await?;
+        }
         Ok(server)
     }
 
@@ -81,12 +87,17 @@ impl Server {
 
     fn bare(args: &[&str], port: u16, notifications: String) -> anyhow::Result<Self> {
         let child = Command::new(std::env::current_exe()?).arg("bare").args(args).spawn()?;
-        Ok(Self { child, port, notifications })
+        Ok(Self { child, port, tls: false, notifications })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> (&'static str, u16) {
         ("127.0.0.1", self.port)
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
     }
 
     /// The request that opens a connection for a user.
