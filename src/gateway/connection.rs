@@ -135,6 +135,9 @@ impl<'a> Connection<'a> {
         let (member, reply_to) = (self.seat.member, message_id.as_deref());
         match frame {
             Err(problem) => {
+                if problem.code == ErrorCode::Limit {
+                    self.line.shared.metrics.crossed(Limit::FrameNames);
+                }
                 self.say(problem.frame(), reply_to);
                 self.charge(problem.code);
             }
@@ -146,15 +149,12 @@ impl<'a> Connection<'a> {
             }
             Ok(ClientFrame::Refresh(token)) => self.refresh(&token, message_id).await,
             Ok(ClientFrame::Subscribe(names)) => {
-                let channels = self.judged(names, reply_to);
+                let named = self.named(names, reply_to);
+                let channels = self.judged(named, reply_to);
                 self.pass_on(Control::Subscribe { member, channels, reply_to: message_id }).await;
             }
             Ok(ClientFrame::Unsubscribe(names)) => {
-                let (channels, problems): (Vec<_>, Vec<_>) = names.into_iter().partition(Result::is_ok);
-                for problem in problems.iter().flat_map(|problem| problem.as_ref().err()) {
-                    self.say(problem.frame(), reply_to);
-                }
-                let channels = channels.into_iter().flatten().collect();
+                let channels = self.named(names, reply_to);
                 self.pass_on(Control::Unsubscribe { member, channels, reply_to: message_id }).await;
             }
             Ok(ClientFrame::AckBelow { channel, position, except }) => {
@@ -197,17 +197,29 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The channels that the user may subscribe to; for each other the client is told why not.
-    fn judged(&self, names: Vec<Result<Channel, Problem>>, reply_to: Option<&str>) -> Vec<Channel> {
-        let judge = |name: Result<Channel, Problem>| {
-            let channel = name?;
-            match self.line.shared.access.judge(&self.identity.user, &self.identity.roles, &channel) {
-                Verdict::Allowed => Ok(channel),
-                Verdict::Forbidden => Err(Problem::new(ErrorCode::Forbidden, format!("{channel} is not open to this user"))),
+    /// The names that are channels; for each other the client is told so, and the frame is charged once.
+    fn named(&mut self, names: Vec<Result<Channel, Problem>>, reply_to: Option<&str>) -> Vec<Channel> {
+        let (channels, problems): (Vec<_>, Vec<_>) = names.into_iter().partition(Result::is_ok);
+        for problem in problems.iter().flat_map(|problem| problem.as_ref().err()) {
+            self.say(problem.frame(), reply_to);
+        }
+        if !problems.is_empty() {
+            self.charge(ErrorCode::BadFrame);
+        }
+        channels.into_iter().flatten().collect()
+    }
+
+    /// The channels that the user may subscribe to; for each other the client is told that it is not open.
+    fn judged(&self, mut channels: Vec<Channel>, reply_to: Option<&str>) -> Vec<Channel> {
+        channels.retain(|channel| {
+            let verdict = self.line.shared.access.judge(&self.identity.user, &self.identity.roles, channel);
+            if verdict == Verdict::Forbidden {
+                let problem = Problem::new(ErrorCode::Forbidden, format!("{channel} is not open to this user"));
+                self.say(problem.frame(), reply_to);
             }
-        };
-        let judged = names.into_iter().map(judge);
-        judged.filter_map(|verdict| verdict.map_err(|problem| self.say(problem.frame(), reply_to)).ok()).collect()
+            verdict == Verdict::Allowed
+        });
+        channels
     }
 
     fn say(&self, frame: ServerFrame<'_>, reply_to: Option<&str>) {

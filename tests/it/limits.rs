@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidings::cli::Role;
 use tidings::config::GatewayConfig;
 
-use crate::harness::client::Client;
+use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::raw::{Raw, TEXT, masked, text};
 use crate::harness::world::{Running, World, ms, payment};
@@ -50,7 +50,7 @@ async fn a_connection_beyond_those_of_its_user_is_refused_with_4010_and_the_othe
     second.close().await;
     eventually("the place is free again", async || {
         let mut third = Client::open(running.address, &query("alice", "c")).await;
-        matches!(third.hear().await, crate::harness::client::Heard::Frame(_)).then_some(())
+        matches!(third.hear().await, Heard::Frame(_)).then_some(())
     })
     .await;
     running.stop().await;
@@ -84,6 +84,38 @@ async fn frames_that_make_no_sense_close_with_1008_once_their_budget_is_spent() 
     alice.send(json!({"type": "subscribe", "channel": "user-bob"})).await;
     assert_eq!(alice.frame("error").await["code"], "forbidden");
     alice.send(json!({"type": "teleport"})).await;
+    assert_eq!(alice.close_code().await, 1008);
+    assert_eq!(crossed(&running, "bad_frames").await, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_frame_that_names_too_many_channels_gets_one_answer_and_none_of_them() {
+    let (_world, running) = gateway(|config| config.channels_per_connection = count(3)).await;
+    let mut alice = running.connect("alice").await;
+    let names = (0..5_000).map(|number| number.to_string()).collect::<Vec<_>>();
+    for kind in ["subscribe", "unsubscribe"] {
+        alice.send(json!({"type": kind, "messageId": kind, "channels": names})).await;
+        alice.send(json!({"type": "ping"})).await;
+        let Heard::Frame(refused) = alice.hear().await else { panic!("closed") };
+        assert_eq!((&refused["code"], &refused["replyTo"]), (&json!("limit"), &json!(kind)));
+        assert!(matches!(alice.hear().await, Heard::Frame(pong) if pong["type"] == "pong"), "one answer only");
+    }
+    assert_eq!(crossed(&running, "frame_names").await, 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_are_no_channels_are_charged_once_a_frame() {
+    let (_world, running) = gateway(|config| config.bad_frames = count(2)).await;
+    let mut alice = running.connect("alice").await;
+    for kind in ["subscribe", "unsubscribe"] {
+        alice.send(json!({"type": kind, "channels": ["user-", "role-", ""]})).await;
+        for _ in 0..3 {
+            assert_eq!(alice.frame("error").await["code"], "bad_frame");
+        }
+    }
+    alice.send(json!({"type": "subscribe", "channels": ["user-"]})).await;
     assert_eq!(alice.close_code().await, 1008);
     assert_eq!(crossed(&running, "bad_frames").await, 1);
     running.stop().await;

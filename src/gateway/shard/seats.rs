@@ -106,16 +106,17 @@ impl Shard {
     pub(super) fn subscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
         for channel in channels {
             let known = self.members.subscription(member, channel).map(|subscription| subscription.ledger.next());
+            let Some(asking) = self.members.get(member) else { return };
+            let outbox = asking.outbox.clone();
+            let limit = self.shared.config.channels_per_connection.get();
+            if known.is_none() && asking.subscriptions.len() >= limit {
+                self.shared.metrics.crossed(Limit::ChannelsPerConnection);
+                let problem = Problem::new(ErrorCode::Limit, format!("a connection subscribes to at most {limit} channels"));
+                self.shared.say(&outbox, problem.frame(), reply_to, self.now);
+                continue;
+            }
             let from = known.unwrap_or_else(|| self.from(channel));
-            let Some(outbox) = self.members.get(member).map(|member| member.outbox.clone()) else { return };
             if known.is_none() {
-                let limit = self.shared.config.channels_per_connection.get();
-                if self.members.channels(member).len() >= limit {
-                    self.shared.metrics.crossed(Limit::ChannelsPerConnection);
-                    let problem = Problem::new(ErrorCode::Limit, format!("a connection subscribes to at most {limit} channels"));
-                    self.shared.say(&outbox, problem.frame(), reply_to, self.now);
-                    continue;
-                }
                 self.members.subscribe(member, channel, from);
             }
             let subscribed = ServerFrame::Subscribed { channel, position: self.position(from), recovering: false };

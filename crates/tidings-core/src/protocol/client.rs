@@ -3,6 +3,7 @@
 //! Owns: reading one text frame into a typed frame, or into the refusal that answers it. Unknown fields are ignored. Refuses
 //! to judge: whether a channel may be subscribed to is `channel::Access`'s word.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -15,6 +16,9 @@ use crate::position::Position;
 
 /// The most notifications that one acknowledgement may name or except.
 pub const ACK_IDS: usize = 100;
+
+/// The most channels that one frame may name.
+pub const FRAME_CHANNELS: usize = 128;
 
 /// The longest `messageId` of a client, in bytes; a longer one is cut off from the answer.
 const MESSAGE_ID_BYTES: usize = 128;
@@ -169,15 +173,19 @@ fn bad_frame(error: &serde_json::Error) -> Problem {
 
 impl Channels {
     fn named(self) -> Result<Vec<Result<Channel, Problem>>, Problem> {
-        let names = self.channel.into_iter().chain(self.channels);
-        let channels = names.map(|name| {
-            name.parse().map_err(|error| Problem::new(ErrorCode::BadFrame, format!("Failed to process message: {error}")))
-        });
-        let channels = channels.collect::<Vec<_>>();
-        if channels.is_empty() {
+        let names = self.channel.into_iter().chain(self.channels).collect::<Vec<_>>();
+        if names.is_empty() {
             return Err(Problem::new(ErrorCode::BadFrame, "name a `channel` or `channels`"));
         }
-        Ok(channels)
+        if names.len() > FRAME_CHANNELS {
+            return Err(Problem::new(ErrorCode::Limit, format!("a frame names at most {FRAME_CHANNELS} channels")));
+        }
+        let mut seen = BTreeSet::new();
+        let once = names.iter().filter(|name| seen.insert(name.as_str()));
+        let channels = once.map(|name| {
+            name.parse().map_err(|error| Problem::new(ErrorCode::BadFrame, format!("Failed to process message: {error}")))
+        });
+        Ok(channels.collect())
     }
 }
 
@@ -241,6 +249,19 @@ mod tests {
         let said = read(r#"{"type":"subscribe","channel":"booking-updates","channels":["user-","notifications"]}"#);
         let Ok(ClientFrame::Subscribe(channels)) = said.frame else { panic!("{:?}", said.frame) };
         assert_eq!(channels.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn a_frame_names_each_channel_once_and_not_more_than_it_may() {
+        let frame = |kind: &str, names: &[String]| serde_json::json!({"type": kind, "channels": names}).to_string();
+        let mut names = (0..FRAME_CHANNELS).map(|number| format!("c-{number}")).collect::<Vec<_>>();
+        assert!(read(&frame("subscribe", &names)).frame.is_ok());
+        names.push("c-0".to_owned());
+        for kind in ["subscribe", "unsubscribe"] {
+            assert_eq!(problem(&frame(kind, &names)), ErrorCode::Limit);
+        }
+        let said = read(r#"{"type":"subscribe","channel":"a","channels":["b","a","b"]}"#);
+        assert_eq!(said.frame, Ok(ClientFrame::Subscribe(vec![Ok("a".parse().unwrap()), Ok("b".parse().unwrap())])));
     }
 
     #[test]
