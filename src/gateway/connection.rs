@@ -4,7 +4,6 @@
 //! subscriptions and acknowledgements is passed on to the user's shard. Neighbours: `line` reads and ends it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidings_core::channel::{Channel, Verdict};
 use tidings_core::ids::ConnectionId;
@@ -113,7 +112,7 @@ impl<'a> Connection<'a> {
                     if let Message::Pong(payload) = &message
                         && let Some(number) = frames::answered(payload)
                     {
-                        self.line.outbox.pulse().answered.fetch_max(number, Ordering::Relaxed);
+                        self.line.outbox.pulse().answer(number);
                     }
                 }
                 Event::Goodbye(code) => goodbye = Some(code),

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::client::Client;
+use crate::harness::raw::{PONG, Raw, masked};
 use crate::harness::world::{World, booking, ms, payment};
 
 #[tokio::test]
@@ -142,5 +143,29 @@ async fn each_connection_is_sent_the_texts_of_its_locale_also_when_they_are_sent
         assert_eq!((&again["notification"]["title"], &again["redelivery"]), (&json!(title), &json!(1)));
         assert!(again["notification"].get("locales").is_none(), "{again}");
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_pong_that_nobody_asked_for_acknowledges_nothing() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut silent = Raw::greeted(running.address, "alice").await;
+    silent.send(&masked(PONG, &u32::MAX.to_be_bytes())).await;
+    // A ping that was answered shows that the pong before it was read.
+    silent.send(&crate::harness::raw::text(&json!({"type": "ping"}))).await;
+    silent.json("pong").await;
+    let (mut answering, _) = Client::greeted(running.address, &format!("token={}&deviceId=d1", World::token("alice"))).await;
+    world.emit(&payment("1", "alice")).await;
+    silent.json("notification:new").await;
+    let id = answering.frame("notification:new").await["notification"]["id"].as_str().unwrap().to_owned();
+    tokio::select! {
+        heard = answering.hear() => panic!("nothing more was said, but {heard:?} was heard"),
+        () = world.until_acknowledged(&id) => {}
+    }
+    let cursors = world.own_records("cursors", 1).await.into_iter().map(|record| record.json());
+    let acknowledging = cursors.filter(|cursor| !cursor["acknowledged"].as_array().unwrap().is_empty());
+    let devices = acknowledging.map(|cursor| cursor["deviceId"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert!(!devices.is_empty() && devices.iter().all(|device| device == "d1"), "{devices:?}");
     running.stop().await;
 }

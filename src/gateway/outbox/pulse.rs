@@ -1,8 +1,8 @@
 //! The pulse of a connection: when something last happened on it.
 //!
-//! Owns: the times only. Neighbours: the connection's task and the shard write them, the shard's sweep judges them.
+//! Owns: the times, and which pings were written and answered. Neighbours: the connection's task and the shard write them, the shard's sweep judges them.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// When something last happened on the connection, in milliseconds of the monotonic clock. Written by the connection's task
 /// or the shard, read by the shard's sweep.
@@ -16,6 +16,27 @@ pub(in crate::gateway) struct Pulse {
     pub(in crate::gateway) unfinished_ms: AtomicU64,
     /// Bytes left while others waited, or began to wait; 0 if none waits.
     pub(in crate::gateway) waiting_ms: AtomicU64,
+    /// The number of the last ping.
+    asked: AtomicU32,
     /// The number of the last ping that was answered.
-    pub(in crate::gateway) answered: AtomicU32,
+    answered: AtomicU32,
+}
+
+impl Pulse {
+    /// Notes that the ping with this number is about to be written.
+    pub(in crate::gateway) fn ask(&self, number: u32) {
+        self.asked.store(number, Ordering::Release);
+    }
+
+    /// Notes a pong. Pongs that nobody asked for are allowed (RFC 6455, section 5.5.3), and say nothing of what arrived.
+    pub(in crate::gateway) fn answer(&self, number: u32) {
+        if number <= self.asked.load(Ordering::Acquire) {
+            self.answered.fetch_max(number, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of the last ping that was answered.
+    pub(in crate::gateway) fn answered(&self) -> u32 {
+        self.answered.load(Ordering::Relaxed)
+    }
 }

@@ -85,6 +85,7 @@ impl Member {
     /// Writes a ping and gives its number.
     pub(super) fn ping(&mut self, now_ms: u64) -> u32 {
         self.heartbeat.pings = self.heartbeat.pings.wrapping_add(1).max(1);
+        self.outbox.pulse().ask(self.heartbeat.pings);
         let _: Pushed = self.outbox.push(&frames::ping(self.heartbeat.pings), now_ms);
         self.heartbeat.pings
     }

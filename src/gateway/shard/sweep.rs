@@ -126,7 +126,7 @@ fn heartbeat(member: &mut Member, limits: &Limits, now_ms: u64) {
 }
 
 fn is_answered(member: &Member) -> bool {
-    let answered = member.outbox.pulse().answered.load(Ordering::Relaxed);
+    let answered = member.outbox.pulse().answered();
     member.heartbeat.probe.is_some_and(|probe| answered >= probe)
 }
 
