@@ -166,6 +166,7 @@ fn refused(at: SocketAddr) -> Vec<(&'static str, reqwest::RequestBuilder)> {
         ("no JSON", post("{\"to\":")),
         ("no request", post("{\"to\":{\"user\":\"\"},\"title\":7}")),
         ("an id of its own", post("{\"id\":\"mine\",\"to\":{\"user\":\"a\"},\"message\":\"m\"}")),
+        ("an event's own id", post("{\"event\":{\"type\":\"a\",\"data\":{},\"id\":\"taken\"}}")),
         ("too large", post(&to_alice(&"x".repeat(2_000)).to_string())),
         ("an empty key", ask(at, Some("\"\""), &fine)),
         ("a key with another request", ask(at, Some("taken"), &fine)),

@@ -14,7 +14,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::encode;
-use tidings_core::record::request::{self, Fault, RequestError, RequestRecord, request_id};
+use tidings_core::record::request::{self, Asked, Fault, RequestError, RequestRecord, request_id};
 use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -91,19 +91,25 @@ impl Rest {
     }
 }
 
-/// The request in a body. Its id is not the caller's to choose: another caller's could be taken.
+/// The request in a body. Neither its id nor that of its event is the caller's to choose: another caller's could be taken.
 fn readable(body: &[u8]) -> Result<RequestRecord, Problem> {
     let invalid =
         |faults| Problem::of("invalid-request", StatusCode::UNPROCESSABLE_ENTITY, "the body is no request").pointing(faults);
     match request::read(body) {
-        Ok(request) if request.id.is_some() => {
-            let detail = "must not stand here: the id follows from the header `Idempotency-Key`".to_owned();
-            Err(invalid(vec![Fault { pointer: "/id".to_owned(), detail }]))
+        Ok(request) => {
+            let named = own_ids(&request);
+            if named.is_empty() { Ok(request) } else { Err(invalid(named)) }
         }
-        Ok(request) => Ok(request),
         Err(error @ RequestError::NotJson(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, error.to_string())),
         Err(RequestError::Invalid(faults)) => Err(invalid(faults)),
     }
+}
+
+fn own_ids(request: &RequestRecord) -> Vec<Fault> {
+    let of_event = matches!(&request.asked, Asked::Event { event } if event.id.is_some());
+    let stands = [("/id", request.id.is_some()), ("/event/id", of_event)].into_iter().filter(|(_, stands)| *stands);
+    let detail = "must not stand here: the id follows from the header `Idempotency-Key`";
+    stands.map(|(pointer, _)| Fault { pointer: pointer.to_owned(), detail: detail.to_owned() }).collect()
 }
 
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
