@@ -40,7 +40,7 @@ const SUBPROTOCOL: &str = "tidings.v1";
 /// Who sent a request; `http` adds it to each.
 #[derive(Clone)]
 pub struct Caller {
-    /// Who is at the other end of the TCP connection: the last proxy, if there are any.
+    /// Who is at the other end of the TCP connection: the last proxy, if there are any, whomever its PROXY header names.
     pub peer: IpAddr,
     /// The client's address, as far as trusted proxies tell it: for logs and limits.
     pub address: IpAddr,

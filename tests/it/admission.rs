@@ -256,6 +256,38 @@ async fn a_proxy_that_is_listed_says_who_its_clients_are() {
 }
 
 #[tokio::test]
+async fn behind_the_proxy_protocol_it_is_the_tcp_peer_that_must_be_listed() {
+    let ask = |running: &Running| {
+        let named = format!("PROXY TCP4 203.0.113.7 127.0.0.1 4711 443\r\nGET /v1/stats HTTP/1.1\r\nHost: {}", running.address);
+        format!("{named}\r\nX-User-Id: ops\r\nX-User-Roles: admin\r\nConnection: close\r\n\r\n")
+    };
+    for (listed, status) in [("127.0.0.1", "200"), ("203.0.113.7", "401")] {
+        let world = World::with(|config| {
+            config.auth.mode = AuthMode::Proxy;
+            config.auth.proxies = vec![listed.parse().unwrap()];
+            config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+            config.http.proxy_protocol = tidings::config::ProxyProtocol::Required;
+        })
+        .await;
+        let running = world.start_unready(&[Role::Pipeline, Role::Gateway]).await;
+        crate::harness::eventually(&format!("{status} if {listed} is listed"), async || {
+            let mut stream = tokio::net::TcpStream::connect(running.address).await.unwrap();
+            let mut answer = String::new();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, ask(&running).as_bytes()).await.unwrap();
+            tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.unwrap();
+            // Until the brokers are there, nobody is asked who they are.
+            if answer.starts_with("HTTP/1.1 503") {
+                return None;
+            }
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{listed}: {answer}");
+            Some(())
+        })
+        .await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn without_authentication_the_url_names_the_user() {
     let (_world, running) = gateway(|config| config.auth.mode = AuthMode::None).await;
     let (_, greeting) = Client::greeted(running.address, "userId=alice&roles=driver").await;

@@ -35,8 +35,10 @@ use crate::http::{guard, problem};
 pub(super) struct Line {
     shared: Arc<Shared>,
     routes: Routes,
-    /// Who is at its other end, or whom the PROXY header names.
+    /// Who is at the other end of the TCP connection.
     peer: IpAddr,
+    /// Whom the PROXY header names; else the peer.
+    named: IpAddr,
     /// Its place among all, and among those of its address.
     place: Arc<(Place, Option<Seat>)>,
 }
@@ -80,12 +82,13 @@ async fn open(
     place: Place,
     (shared, routes): (Arc<Shared>, Routes),
 ) -> Option<(Opened, Arc<Line>)> {
-    let peer = announced(&shared, &mut stream, address.ip().to_canonical()).await?;
+    let peer = address.ip().to_canonical();
+    let named = announced(&shared, &mut stream, peer).await?;
     // Behind a proxy, whose connections are many clients', requests are counted one by one.
-    let seat = if shared.trusts(peer) { Ok(None) } else { shared.places.seat(peer) };
+    let seat = if shared.trusts(named) { Ok(None) } else { shared.places.seat(named) };
     let Ok(seat) = seat else {
         shared.meters.refused("connections_per_address");
-        tracing::debug!(address = %peer, "a connection is refused: `gateway.connections_per_address` are open");
+        tracing::debug!(address = %named, "a connection is refused: `gateway.connections_per_address` are open");
         return None;
     };
     let stream = match &shared.certificates {
@@ -96,7 +99,7 @@ async fn open(
         }
     };
     let place = Arc::new((place, seat));
-    Some((stream, Arc::new(Line { shared, routes, peer, place })))
+    Some((stream, Arc::new(Line { shared, routes, peer, named, place })))
 }
 
 /// Who is at the other end, or whom the proxy there names.
@@ -187,10 +190,10 @@ impl Line {
     }
 
     fn caller(&self, request: &Request<Incoming>, page: Page) -> Result<Caller, Refused> {
-        let (shared, peer) = (&self.shared, self.peer);
-        let address = guard::client(&shared.http, peer, request.headers());
-        let caller = |place| Caller { peer, address, page, place };
-        if !shared.trusts(peer) || shared.trusts(address) {
+        let (shared, named) = (&self.shared, self.named);
+        let address = guard::client(&shared.http, named, request.headers());
+        let caller = |place| Caller { peer: self.peer, address, page, place };
+        if !shared.trusts(named) || shared.trusts(address) {
             return Ok(caller(self.place.clone()));
         }
         match shared.places.seat(address) {
