@@ -55,6 +55,7 @@ pub(super) enum Unfinished {
 }
 
 impl Intake {
+    /// With a limit of the first message; those behind it are the codec's to bound.
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self {
             part: Part::First,
@@ -65,11 +66,6 @@ impl Intake {
             message_bytes: 0,
             limit_bytes: limit_bytes as u64,
         }
-    }
-
-    /// From the next message on, this many bytes are allowed.
-    pub(super) fn allow(&mut self, limit_bytes: usize) {
-        self.limit_bytes = limit_bytes as u64;
     }
 
     /// Follows what was read.
@@ -153,6 +149,9 @@ impl Intake {
         self.part = Part::First;
         if self.first & CONTROL == 0 {
             self.is_fragmented = self.first & FIN == 0;
+            if !self.is_fragmented {
+                self.limit_bytes = u64::MAX;
+            }
         }
     }
 }
@@ -216,13 +215,17 @@ mod tests {
     #[test]
     fn a_message_is_as_large_as_its_fragments_together_and_known_by_their_headers() {
         let mut intake = Intake::new(100);
-        assert!(!intake.take(&frame(TEXT, 100)).is_too_large);
         assert!(intake.take(&frame(TEXT, 101)[..8]).is_too_large);
         let mut intake = Intake::new(100);
         assert!(!intake.take(&frame(FRAGMENT, 60)).is_too_large);
         assert!(!intake.take(&frame(PING, 120)).is_too_large);
         assert!(intake.take(&frame(LAST, 60)).is_too_large);
-        intake.allow(70_000);
+    }
+
+    #[test]
+    fn only_the_first_message_is_limited_however_many_come_in_one_read() {
+        let mut intake = Intake::new(100);
+        assert!(!intake.take(&[frame(PING, 125), frame(TEXT, 100), frame(TEXT, 70_000)].concat()).is_too_large);
         assert!(!intake.take(&frame(TEXT, 70_000)).is_too_large);
     }
 

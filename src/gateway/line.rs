@@ -101,7 +101,11 @@ impl Line {
     /// only what it needs while idle.
     pub(super) async fn run(self, arrival: Arrival, early: Box<[u8]>) {
         let since_ms = millis(self.shared.clock);
-        let mut codec = Box::pin(self.codec(early)).await;
+        let first_bytes = match arrival {
+            Arrival::Known(_) => usize::MAX,
+            Arrival::Unknown(..) | Arrival::Refused(..) => self.shared.config.auth_frame_bytes.get(),
+        };
+        let mut codec = Box::pin(self.codec(early, first_bytes)).await;
         let (admitted, place) = match arrival {
             Arrival::Known(admitted) => (Ok(admitted), None),
             Arrival::Refused(code, place) => (Err(code.code()), Some(place)),
@@ -110,21 +114,20 @@ impl Line {
         match admitted {
             Ok(admitted) => {
                 drop(place);
-                codec.get_mut().is_known();
                 Box::pin(self.serve(admitted, codec, since_ms)).await;
             }
             Err(code) => Box::pin(self.refuse(None, code, since_ms)).await,
         }
     }
 
-    async fn codec(&self, early: Box<[u8]>) -> Box<Codec> {
+    async fn codec(&self, early: Box<[u8]>, first_bytes: usize) -> Box<Codec> {
         let limit = Some(self.shared.config.frame_bytes.get());
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)
             .max_message_size(limit)
             .max_frame_size(limit);
-        let mut socket = Socket::new(self.shared.clone(), self.outbox.clone());
+        let mut socket = Socket::new(self.shared.clone(), self.outbox.clone(), first_bytes);
         // What came with the request does not come by the socket.
         if !early.is_empty() {
             socket.heard(&early);

@@ -29,15 +29,9 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// A socket whose client is not known yet, so its messages must be short.
-    pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>) -> Self {
-        let intake = Intake::new(shared.config.auth_frame_bytes.get());
-        Self { shared, outbox, intake, frames: Rate::default() }
-    }
-
-    /// The client is known: it may send messages of any size that the codec takes.
-    pub(super) fn is_known(&mut self) {
-        self.intake.allow(usize::MAX);
+    /// A socket whose first message has at most `first_bytes`; the codec bounds all.
+    pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, first_bytes: usize) -> Self {
+        Self { shared, outbox, intake: Intake::new(first_bytes), frames: Rate::default() }
     }
 
     /// Notes what the client has sent, whoever has read it.

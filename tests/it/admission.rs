@@ -1,4 +1,5 @@
-//! Who comes in: every way to prove it, when it may be proved, and what becomes of who does not.
+//! Who comes in: every way to prove it, when it may be proved, and what becomes of who does not. Long because every way is tried, right
+//! and wrong.
 
 use std::path::Path;
 
@@ -114,6 +115,20 @@ async fn a_client_may_prove_who_it_is_by_its_first_frame() {
     alice.frame("pong").await;
     alice.send(json!({"type": "auth", "token": World::token("alice")})).await;
     assert_eq!(alice.frame("error").await["code"], "bad_frame");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_first_frame_must_be_short_also_if_more_come_in_one_write_with_it() {
+    let (_world, running) = gateway(|_| {}).await;
+    let large = text(&json!({"type": "ping", "data": "x".repeat(20_000)}));
+    let auth = text(&json!({"type": "auth", "token": World::token("alice")}));
+    let mut later = Raw::open(running.address, "", ("", &[])).await;
+    later.send(&[auth, large.clone()].concat()).await;
+    later.json("pong").await;
+    let mut known = Raw::open(running.address, &format!("token={}", World::token("alice")), ("", &large)).await;
+    known.json("pong").await;
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", "limit=\"auth_frame_bytes\"").await, 0);
     running.stop().await;
 }
 
