@@ -23,8 +23,12 @@ impl Member {
         let starts = lines.iter().map(|(partition, line)| (partition.clone(), line.read())).collect::<Vec<_>>();
         consumer.start_reading(&starts)?;
         self.unanswered = None;
-        let stuck = lines.iter().filter(|(_, line)| line.stuck.is_some()).map(|(partition, _)| partition.clone());
-        consumer.pause(&stuck.collect::<Vec<_>>())?;
+        let (stuck, read): (Vec<_>, Vec<_>) = lines.iter().partition(|(_, line)| line.stuck.is_some());
+        let names =
+            |lines: Vec<&(Partition, Line)>| lines.into_iter().map(|(partition, _)| partition.clone()).collect::<Vec<_>>();
+        // librdkafka remembers what was paused when a partition was here before.
+        consumer.resume(&names(read))?;
+        consumer.pause(&names(stuck))?;
         self.lines.extend(lines);
         Ok(())
     }

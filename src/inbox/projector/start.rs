@@ -36,11 +36,7 @@ impl Projector {
         let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
         consumer.start_reading(&offsets)?;
         self.unanswered = None;
-        self.begin(consumer, starts)?;
-        if self.paused {
-            consumer.pause(&given)?;
-        }
-        Ok(())
+        self.begin(consumer, starts)
     }
 
     /// Puts all partitions back to where the store stands.
@@ -69,13 +65,21 @@ impl Projector {
     }
 
     fn begin(&mut self, consumer: &Consumer, starts: Vec<Start>) -> Result<(), InboxError> {
+        let (mut read, mut held_back) = (Vec::new(), Vec::new());
         for (partition, start, held) in starts {
             self.progress.begin(partition.clone(), start);
-            if let Some(place) = self.progress.get_mut(&partition).filter(|_| held.is_some()) {
+            if held.is_some() || self.paused {
+                held_back.push(partition.clone())
+            } else {
+                read.push(partition.clone())
+            }
+            if let Some(place) = self.progress.get_mut(&partition) {
                 place.held = held;
-                consumer.pause(&[partition])?;
             }
         }
+        // librdkafka remembers what was paused when a partition was here before, or before it was put back.
+        consumer.resume(&read)?;
+        consumer.pause(&held_back)?;
         self.lag_at = self.clock.elapsed();
         Ok(())
     }
