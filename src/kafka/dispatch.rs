@@ -15,6 +15,7 @@ mod standing;
 mod start;
 mod turns;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use tidings_core::offsets::Claim;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::consumer::{self, Consumer};
+use super::consumer::{self, Consumer, Partition};
 use super::producer::ProduceError;
 use crate::clock::Clock;
 use crate::config::{LostRecords, Start, TopicPattern};
@@ -246,6 +247,8 @@ pub struct Dispatch<A> {
     range_check_due: Option<Duration>,
     /// When to ask again where partitions begin of which nobody has said it yet.
     unsaid_due: Option<Duration>,
+    /// The end of what is counted as lost, by partition.
+    lost_to: HashMap<Partition, i64>,
 }
 
 impl<A> Dispatch<A> {
@@ -264,6 +267,7 @@ impl<A> Dispatch<A> {
             arriving: None,
             range_check_due: None,
             unsaid_due: None,
+            lost_to: HashMap::new(),
             plan,
         }
     }

@@ -26,7 +26,9 @@ enum Standing {
 impl<A> Dispatch<A> {
     /// The offsets `from..to` of a partition of ours are gone from its log.
     pub(super) fn lost(&mut self, partition: &Partition, from: i64, to: i64) -> Result<(), DispatchError> {
-        self.meters.lost.inc_by(u64::try_from(to - from).unwrap_or(0));
+        // A partition that waits for an operator meets the same range each time it is taken up.
+        let counted = self.lost_to.insert(partition.clone(), to).filter(|counted| (from..=to).contains(counted));
+        self.meters.lost.inc_by(u64::try_from(to - counted.unwrap_or(from)).unwrap_or(0));
         let Some(held) = self.holdings.find(&partition.topic, partition.number) else { return Ok(()) };
         let last = to - 1;
         match self.plan.lost_records {
@@ -67,10 +69,8 @@ impl<A> Dispatch<A> {
             }
         }
         self.range_check_due = None;
-        if outside.is_empty() {
-            // librdkafka stopped one of these; a seek sets it going.
-            self.set_going(consumer, &fine);
-        }
+        // librdkafka stopped one of these or of those outside; a seek sets it going.
+        self.set_going(consumer, &fine);
         for (partition, position, standing) in outside {
             self.outside(consumer, &partition, position, &standing)?;
         }
