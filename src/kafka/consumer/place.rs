@@ -64,10 +64,13 @@ pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
     readable(|| headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum())
 }
 
-/// The content of a record's header, if it has one of that name and no name before it is other than UTF-8.
+/// The content of a record's last header of that name, which is the one that counts for Kafka's own clients: what is appended
+/// stands behind what somebody else may have written.
 #[must_use]
 pub fn header<'a, M: Message>(record: &'a M, name: &str) -> Option<&'a [u8]> {
-    readable(|| record.headers()?.iter().find(|header| header.key == name)?.value).flatten()
+    let headers = record.headers()?;
+    let read = |index| readable(|| headers.try_get(index)).flatten();
+    (0..headers.count()).rev().filter_map(read).find(|header| header.key == name)?.value
 }
 
 /// Those headers whose names are UTF-8, in their order.
@@ -84,7 +87,19 @@ fn readable<T>(read: impl FnOnce() -> T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::Timestamp;
+    use rdkafka::message::OwnedMessage;
+
     use super::*;
+
+    #[test]
+    fn of_several_headers_of_a_name_the_last_counts() {
+        let value = |key, value| Header { key, value };
+        let headers = OwnedHeaders::new().insert(value("a", Some("forged"))).insert(value("a", Some("ours")));
+        let headers = headers.insert(value("b", None::<&str>));
+        let record = OwnedMessage::new(None, None, "t".to_owned(), Timestamp::NotAvailable, 0, 0, Some(headers));
+        assert_eq!(["a", "b", "c"].map(|name| header(&record, name)), [Some(&b"ours"[..]), None, None]);
+    }
 
     #[test]
     fn headers_that_the_binding_panics_at_count_as_none() {
