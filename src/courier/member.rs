@@ -135,6 +135,7 @@ impl Member {
                 self.put_back(consumer)?;
             }
             if self.clock.elapsed() >= self.round_at {
+                self.measure();
                 if self.can_write(consumer)? {
                     self.round(consumer)?;
                 }

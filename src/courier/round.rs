@@ -115,14 +115,25 @@ impl Member {
         Ok(())
     }
 
+    /// Tells for how long the oldest record has been due, also while brokers or store do not answer.
+    pub(super) fn measure(&self) {
+        let now = self.clock.now();
+        let oldest = self.lines.values().filter_map(|line| line.due(now).next()).map(|held| held.due).min();
+        self.metrics.lag.set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
+    }
+
     /// Decides all that can be decided at `now`.
     fn plan(&mut self, now: Timestamp) -> Result<Plan, CourierError> {
         let due = self.lines.values().map(|line| line.due(now).count()).sum::<usize>();
-        let ready = if due == 0 { BTreeMap::new() } else { self.ready(now)? };
+        let ready = if due == 0 {
+            BTreeMap::new()
+        } else {
+            self.ready(now).inspect_err(|_| {
+                self.metrics.due.set(i64::try_from(due).unwrap_or(i64::MAX));
+            })?
+        };
         let count = ready.values().sum::<usize>();
         self.metrics.due.set(i64::try_from(due - count).unwrap_or(i64::MAX));
-        let oldest = self.lines.values().filter_map(|line| line.due(now).next()).map(|held| held.due).min();
-        self.metrics.lag.set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
         self.blocked_since = (due > 0 && count == 0).then(|| self.blocked_since.unwrap_or_else(|| self.clock.elapsed()));
         let heads = self.lines.iter().flat_map(|(partition, line)| {
             let count = ready.get(partition).copied().unwrap_or(0);

@@ -142,6 +142,10 @@ impl Batch {
         let mut partitions = self.cursor_partitions.iter();
         self.fold.cursors.retain(|_| partitions.next().is_some_and(|number| !left(&topics.cursors, *number)));
         self.cursor_partitions.retain(|number| !left(&topics.cursors, *number));
+        // Else nothing would ever be folded that ends the wait of what went.
+        if self.is_empty() {
+            self.clear();
+        }
     }
 
     /// What the store is to fold: all records, and `moves`.
@@ -184,6 +188,10 @@ mod tests {
         let left = batch.with(Vec::new()).cursors.iter().map(|cursor| cursor.device_id.as_str()).collect::<Vec<_>>();
         assert_eq!(left, ["b", "d"]);
         assert_eq!(batch.cursor_partitions, [1, 2]);
+
+        batch.waits_since(Timestamp::from_millis(1));
+        batch.forget(&topics, &[1, 2].map(|number| Partition { topic: "c".into(), number }));
+        assert_eq!((batch.oldest(), batch.bytes), (None, 0), "nothing waits any more");
     }
 
     #[test]

@@ -107,7 +107,9 @@ impl Held {
     /// When the oldest record that is not done was written to the topic, if one is not done.
     pub(super) fn oldest(&mut self) -> Option<Timestamp> {
         let done_to = self.tracker.committable().unwrap_or(i64::MIN);
-        if self.tracker.in_flight() == 0 { self.ages.clear() } else { self.ages.oldest(done_to) }
+        // What workers left of a halted topic is not done either.
+        let all_done = self.tracker.first_undone() == self.tracker.position();
+        if all_done { self.ages.clear() } else { self.ages.oldest(done_to) }
     }
 
     /// The offset to commit, if there is news, once.
