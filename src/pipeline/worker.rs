@@ -60,7 +60,9 @@ impl Worker {
                 Task::Lost(lost) => self.lost(lost),
                 Task::Again(again) => {
                     if let Some((cause, class)) = self.publisher.again(&again) {
-                        self.buried(&again.flight.source, cause, class);
+                        let source = &again.flight.source;
+                        self.buried(source, cause, class);
+                        self.note(source, Outcome::Buried);
                     }
                 }
             }
@@ -87,9 +89,7 @@ impl Worker {
         }
         self.tally.verdict(&partition.topic, &verdict);
         let outcome = if matches!(verdict, Verdict::Bury(_)) { Outcome::Buried } else { Outcome::Fine };
-        if let Some(trip) = self.gates.note(&source.lease, outcome) {
-            self.publisher.tripped(&source, trip);
-        }
+        self.note(&source, outcome);
         match verdict {
             Verdict::Ignore(reason) => {
                 tracing::debug!(reason = reason.name(), "ignored");
@@ -101,10 +101,21 @@ impl Worker {
                 let context = span.context(above);
                 if let Err((source, error)) = self.publisher.notify(source, &notifications, context.as_ref()) {
                     let burial = Burial::new("publish", Cause::Refused, "notification_unwritable", error.to_string());
+                    self.note(&source, Outcome::Buried);
                     self.bury(source, burial);
                 }
             }
             Verdict::Bury(burial) => self.bury(source, burial),
+        }
+    }
+
+    /// Tells the breaker what becomes of a record, unless its topic is halted already.
+    fn note(&mut self, source: &Source, outcome: Outcome) {
+        if source.lease.is_over() || source.lease.is_halted() {
+            return;
+        }
+        if let Some(trip) = self.gates.note(&source.lease, outcome) {
+            self.publisher.tripped(source, trip);
         }
     }
 
