@@ -54,3 +54,35 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     eventually("what lay behind is folded", async || (world.inbox("alice").await.len() == 1).then_some(())).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_partition_that_was_held_back_and_went_elsewhere_is_read_when_it_comes_back() {
+    let world = World::new().await;
+    let stays = world.start().await;
+    let rungs = world.config.courier.ladder.iter().map(|rung| world.own(&format!("retry.{rung}")));
+    let topics = [world.own("notifications"), world.own("cursors")].into_iter().chain(rungs).collect::<Vec<_>>();
+    let partitions = world.config.kafka.topics.partitions;
+    for topic in &topics {
+        for number in 0..partitions {
+            let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
+            world.log.produce_to((topic, number), "user-alice", b"{\"later\": true}", headers).await;
+        }
+    }
+    let held = async |reader: &str| stays.metric(&format!("tidings_{reader}_held_partitions")).await;
+    // The inbox reads notifications and cursors, the courier all but cursors.
+    let all = [("inbox", f64::from(partitions) * 2.0), ("courier", f64::from(partitions) * (topics.len() - 1) as f64)];
+    for (reader, all) in all {
+        eventually(&format!("the {reader} holds all back"), async || (held(reader).await == all).then_some(())).await;
+    }
+    let leaves = world.start_unready(&[tidings::cli::Role::Inbox, tidings::cli::Role::Courier]).await;
+    for (reader, all) in all {
+        let what = format!("some partitions of the {reader} went elsewhere");
+        eventually(&what, async || (held(reader).await < all).then_some(())).await;
+    }
+    leaves.stop().await;
+    for (reader, all) in all {
+        let what = format!("the {reader} has met the record in every partition again");
+        eventually(&what, async || (held(reader).await == all).then_some(())).await;
+    }
+    stays.stop().await;
+}
