@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL, VIA};
 use hyper::http::uri::Authority;
 use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
@@ -16,6 +16,8 @@ use crate::config::{AuthConfig, Network};
 
 const SUBPROTOCOL: &str = "bearer.";
 const ROLES_LIMIT: usize = 64;
+/// What a proxy adds to the requests that it passes on.
+const OF_PROXIES: [HeaderName; 3] = [HeaderName::from_static("x-forwarded-for"), FORWARDED, VIA];
 
 /// A request, as far as it says who sent it.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +33,7 @@ pub struct Presented<'a> {
 /// Why a request's sender is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unidentified {
-    /// Nothing is presented.
+    /// No token is presented.
     #[error("no credentials: send a token as `Authorization: Bearer`")]
     Missing,
     /// The token is not taken.
@@ -46,6 +48,18 @@ pub enum Unidentified {
         /// Which.
         name: HeaderName,
     },
+    /// The proxy names no user.
+    #[error("the proxy named no user: it must set the header `{name}`")]
+    Unnamed {
+        /// Which.
+        name: HeaderName,
+    },
+    /// Nothing is said where the client's own word counts.
+    #[error("no user: without authentication the parameter `userId` says who it is")]
+    Unsaid,
+    /// Through a proxy, so perhaps not from this machine.
+    #[error("without authentication no request is taken that a proxy has passed on (`X-Forwarded-For`, `Forwarded`, `Via`)")]
+    Proxied,
     /// Not from this machine after all.
     #[error("without authentication only requests to a loopback name such as `localhost` are taken")]
     Host,
@@ -113,7 +127,7 @@ impl Proxy {
         if !self.peers.iter().any(|network| network.contains(presented.peer)) {
             return Err(Unidentified::Peer);
         }
-        let user = presented.one(&self.user)?.ok_or(Unidentified::Missing)?;
+        let user = presented.one(&self.user)?.ok_or_else(|| Unidentified::Unnamed { name: self.user.clone() })?;
         let user = user.parse().map_err(|_| Unidentified::Header { name: self.user.clone() })?;
         let roles = presented.one(&self.roles)?.unwrap_or_default();
         let roles = listed(roles).ok_or_else(|| Unidentified::Header { name: self.roles.clone() })?;
@@ -128,13 +142,16 @@ fn listed(roles: &str) -> Option<Vec<String>> {
 }
 
 /// Takes the client's own word: the parameters `userId` and `roles`. The listener is on loopback; a page of another site that has
-/// its own name point there (DNS rebinding) is told by the `Host` it names.
+/// its own name point there (DNS rebinding) is told by the `Host` it names, a proxy on this machine by the headers that it adds.
 pub(super) fn by_word(presented: &Presented<'_>) -> Result<Identity, Unidentified> {
+    if OF_PROXIES.iter().any(|name| presented.headers.contains_key(name)) {
+        return Err(Unidentified::Proxied);
+    }
     let host = presented.headers.get(HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse::<Authority>().ok());
     if !host.is_some_and(|host| is_loopback(host.host())) || !presented.peer.to_canonical().is_loopback() {
         return Err(Unidentified::Host);
     }
-    let user = presented.parameter("userId").ok_or(Unidentified::Missing)?.parse::<UserId>();
+    let user = presented.parameter("userId").ok_or(Unidentified::Unsaid)?.parse::<UserId>();
     let roles = presented.parameter("roles").unwrap_or_default();
     let roles = listed(&roles).ok_or(Unidentified::User)?;
     Ok(Identity { user: user.map_err(|_| Unidentified::User)?, roles, expiry: None })

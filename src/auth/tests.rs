@@ -316,7 +316,8 @@ fn a_proxys_headers_count_only_from_listed_peers_and_only_once() {
     assert_eq!((identity.user.as_str(), identity.roles.join("+")), ("alice", "driver+admin".into()));
     assert_eq!(identity.expiry, None);
     assert_eq!(identify(&auth, &both, ("", "192.168.0.1")), Err(Unidentified::Peer));
-    assert_eq!(identify(&auth, &[], ("userId=alice", "10.1.2.3")), Err(Unidentified::Missing));
+    let unnamed = Err(Unidentified::Unnamed { name: HeaderName::from_static("x-user-id") });
+    assert_eq!(identify(&auth, &[], ("userId=alice", "10.1.2.3")), unnamed);
     let twice = [("x-user-id", "mallory"), ("x-user-id", "alice")];
     assert!(matches!(identify(&auth, &twice, ("", "10.1.2.3")), Err(Unidentified::Header { .. })));
     assert_eq!(auth.verify(&signed(&alice()), at(NOW)), Err(TokenError::Untaken));
@@ -334,6 +335,10 @@ fn without_authentication_the_url_is_believed_on_this_machine_only() {
         assert_eq!(identify(&auth, &[("host", host)], (said, "127.0.0.1")), Err(Unidentified::Host), "{host}");
     }
     assert_eq!(identify(&auth, &[("host", "localhost")], (said, "10.0.0.1")), Err(Unidentified::Host));
-    assert_eq!(identify(&auth, &[("host", "localhost")], ("", "127.0.0.1")), Err(Unidentified::Missing));
+    assert_eq!(identify(&auth, &[("host", "localhost")], ("", "127.0.0.1")), Err(Unidentified::Unsaid));
+    for (name, value) in [("x-forwarded-for", "203.0.113.7"), ("forwarded", "for=203.0.113.7"), ("via", "1.1 proxy")] {
+        let passed_on = identify(&auth, &[("host", "localhost"), (name, value)], (said, "127.0.0.1"));
+        assert_eq!(passed_on, Err(Unidentified::Proxied), "{name}");
+    }
     assert_eq!(identify(&auth, &[("host", "localhost")], ("userId=%0A", "127.0.0.1")), Err(Unidentified::User));
 }

@@ -311,6 +311,10 @@ mod tests {
         );
         insta::assert_snapshot!("algorithm", refusal("[[auth.keys]]\nalgorithm = \"none\"\n"));
         insta::assert_snapshot!("proxy_without_peers", refusal("[auth]\nmode = \"proxy\"\n"));
+        insta::assert_snapshot!(
+            "none_behind_a_proxy",
+            refusal("[auth]\nmode = \"none\"\n[http]\ntrusted_proxies = [\"10.0.0.1\"]\n")
+        );
         insta::assert_snapshot!("no_network", refusal("[auth]\nproxies = [\"10.1.2.3/8\"]\n"));
         insta::assert_snapshot!("unknown_by_environment", environment("TIDINGS_GATEWAY__PROT", "1").unwrap_err());
     }

@@ -230,6 +230,11 @@ impl super::Config {
         if auth.mode == AuthMode::None && !loopback {
             refused.push(("auth.mode", "`none` needs `gateway.host` to be a loopback address: anybody may be anybody".into()));
         }
+        let proxied = !self.http.trusted_proxies.is_empty() || self.http.proxy_protocol == ProxyProtocol::Required;
+        if auth.mode == AuthMode::None && proxied {
+            let told = "`none` goes with no `http.trusted_proxies` or `http.proxy_protocol`: a proxy lets everybody be anybody";
+            refused.push(("auth.mode", told.into()));
+        }
         if auth.mode == AuthMode::Proxy && auth.proxies.is_empty() {
             refused.push(("auth.proxies", "must name the proxies whose headers count, if `mode` is `proxy`".into()));
         }

@@ -257,8 +257,8 @@ fn arrive(shared: &Shared, wish: Wish, (presented, address): (&Presented<'_>, Ip
         Err(Unidentified::Missing) if shared.auth.takes_tokens() => {
             return Ok(Arrival::Unknown(Box::new(wish), unproven(shared, address)?));
         }
-        Err(Unidentified::Missing | Unidentified::Peer | Unidentified::Host) => CloseCode::MissingCredentials,
         Err(Unidentified::Token(_) | Unidentified::Header { .. } | Unidentified::User) => CloseCode::InvalidToken,
+        Err(_) => CloseCode::MissingCredentials,
     };
     Ok(Arrival::Refused(code, unproven(shared, address)?))
 }

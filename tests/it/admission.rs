@@ -308,6 +308,8 @@ async fn without_authentication_the_url_names_the_user() {
     let (_, greeting) = Client::greeted(running.address, "userId=alice&roles=driver").await;
     assert!(greeting["channels"]["user-alice"].is_string() && greeting["channels"]["role-driver"].is_string(), "{greeting}");
     assert_eq!(Client::open(running.address, "").await.close_code().await, 4001);
+    let passed_on = ("X-Forwarded-For: 203.0.113.7\r\n", &[][..]);
+    assert_eq!(Raw::open(running.address, "userId=alice", passed_on).await.close_code().await, 4001, "through a proxy");
     running.stop().await;
 }
 

@@ -75,7 +75,8 @@ impl RefusedCaller {
 
     /// A header that belongs to the answer.
     pub(in crate::http) fn header(&self) -> Option<(HeaderName, &'static str)> {
-        matches!(self, Self::Unidentified(_)).then_some((WWW_AUTHENTICATE, "Bearer"))
+        let by_token = matches!(self, Self::Unidentified(Unidentified::Missing | Unidentified::Token(_)));
+        by_token.then_some((WWW_AUTHENTICATE, "Bearer"))
     }
 
     fn reason(&self) -> &'static str {
@@ -175,5 +176,7 @@ mod tests {
         let refused = RefusedCaller::from(Unidentified::Missing);
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(refused.header(), Some((WWW_AUTHENTICATE, "Bearer")));
+        let untaken = RefusedCaller::from(Unidentified::Unsaid);
+        assert_eq!((untaken.status(), untaken.header()), (StatusCode::UNAUTHORIZED, None), "no token would help");
     }
 }
