@@ -83,7 +83,12 @@ impl Rest {
             value: Some(&value),
             headers: &headers,
         };
-        self.writer.write(outgoing).await?;
+        if let Err(unwritten) = self.writer.write(outgoing).await {
+            if key.is_some() && unwritten.is_certain() {
+                self.keys.forget(id);
+            }
+            return Err(unwritten.problem("send it again, with the same `Idempotency-Key` if it had one"));
+        }
         if key.is_some() {
             self.keys.written(id);
         }

@@ -95,7 +95,8 @@ impl Rest {
         let (topic, key) = (self.names.signals(), Channel::mailbox(user));
         let headers = [version_header::<SignalRecord>()];
         let key = Some(key.as_str().as_bytes());
-        self.writer.write(Outgoing { topic: &topic, partition: None, key, value: Some(&value), headers: &headers }).await?;
+        let outgoing = Outgoing { topic: &topic, partition: None, key, value: Some(&value), headers: &headers };
+        self.writer.write(outgoing).await.map_err(|unwritten| unwritten.problem("ask again: closing twice does no harm"))?;
         let closed = self.desk.disconnect(user).await?;
         tracing::info!(%user, %operator, closed, "an operator closed a user's connections; other nodes are told");
         json(StatusCode::OK, &Closed { node, user_id: user, closed })

@@ -1,7 +1,7 @@
-//! Writing for a caller who waits: a record is on the log within a limit, or not at all.
+//! Writing for a caller who waits: a record is on the log within a limit, or is given up.
 //!
-//! Refuses to write later what the caller was told has failed. Only an answer of the brokers that was lost on its way leaves it open,
-//! which is why callers send an idempotency key.
+//! Refuses to write later what the caller was told has failed. Only an answer of the brokers that was lost on its way leaves it open
+//! whether the record was written, which is why callers send an idempotency key.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -35,25 +35,69 @@ impl Writer {
     }
 
     /// Returns once the brokers have the record.
-    pub(super) async fn write(&self, record: Outgoing<'_>) -> Result<(), Problem> {
+    pub(super) async fn write(&self, record: Outgoing<'_>) -> Result<(), Unwritten> {
         let (tell, told) = oneshot::channel();
-        let outcome = match self.producer.send(record, Box::new(Told(tell))) {
-            Ok(()) => told.await.map_err(|_| unwritten(None))?,
-            Err((error, _)) => Err(error),
-        };
-        outcome.map(drop).map_err(|error| match error {
-            ProduceError::TooLarge { .. } => {
-                let detail = "the request is larger than its topic takes (`max.message.bytes`)";
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-            }
-            error => unwritten(Some(&error)),
-        })
+        if let Err((error, _)) = self.producer.send(record, Box::new(Told(tell))) {
+            return Err(if is_too_large(&error) { Unwritten::TooLarge } else { Unwritten::untaken(&error) });
+        }
+        match told.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if is_too_large(&error) => Err(Unwritten::TooLarge),
+            Ok(Err(error)) => Err(Unwritten::unanswered(Some(&error))),
+            Err(_) => Err(Unwritten::unanswered(None)),
+        }
     }
 }
 
-fn unwritten(error: Option<&ProduceError>) -> Problem {
-    let why = error.map(|error| error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}")));
-    tracing::warn!(why, "a record of a REST caller was not written; the caller was told to come back");
-    let detail = "the brokers did not take it in time: nothing was accepted; send it again, with the same `Idempotency-Key`";
-    Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, HeaderValue::from_static("5"))
+/// Why the brokers are not known to have a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    /// It was refused, as it always will be.
+    TooLarge,
+    /// It was never sent.
+    Untaken,
+    /// No answer came in time: perhaps they have it.
+    Unanswered,
+}
+
+impl Unwritten {
+    fn untaken(error: &ProduceError) -> Self {
+        tracing::warn!(why = told(error), "a record of a REST caller was not sent; the caller was told to come back");
+        Self::Untaken
+    }
+
+    fn unanswered(error: Option<&ProduceError>) -> Self {
+        tracing::warn!(
+            why = error.map(told),
+            "a record of a REST caller was perhaps not written; the caller was told to come back"
+        );
+        Self::Unanswered
+    }
+
+    /// Whether the record is on no log, for certain.
+    pub(super) fn is_certain(self) -> bool {
+        self != Self::Unanswered
+    }
+
+    /// In words for the caller, who is told what to do `next`.
+    pub(super) fn problem(self, next: &str) -> Problem {
+        let detail = match self {
+            Self::TooLarge => {
+                let detail = "the request is larger than its topic takes (`max.message.bytes`)";
+                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail);
+            }
+            Self::Untaken => format!("the brokers are away or slow: nothing was accepted; {next}"),
+            Self::Unanswered => format!("the brokers did not confirm it in time: it was perhaps not accepted; {next}"),
+        };
+        let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+    }
+}
+
+fn is_too_large(error: &ProduceError) -> bool {
+    matches!(error, ProduceError::TooLarge { .. })
+}
+
+fn told(error: &ProduceError) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -88,6 +88,15 @@ impl Keys {
             known.written = true;
         }
     }
+
+    /// Forgets what came under the key and was not written, so that another request may.
+    pub(super) fn forget(&self, id: Uuid) {
+        let mut memory = self.memory.lock();
+        if memory.known.get(&id).is_some_and(|known| !known.written) {
+            memory.known.remove(&id);
+            memory.order.retain(|known| *known != id);
+        }
+    }
 }
 
 /// The key of a request, if it has one: a string in quotes, as the draft has it (RFC 9651, section 3.3.3), or bare.
@@ -152,10 +161,24 @@ mod tests {
         keys.written(id(1));
         assert_eq!(keys.remember(id(1), b"a"), Remembered::Written);
         assert_eq!(keys.remember(id(1), b"b"), Remembered::Other);
-        assert_eq!(keys.conflicts().get(), 1);
+        assert_eq!(keys.conflicts().get(), 1, "one was told");
+        keys.forget(id(1));
+        assert_eq!(keys.remember(id(1), b"b"), Remembered::Other, "what is written stays");
         for other in [2, 3] {
             assert_eq!(keys.remember(id(other), b"a"), Remembered::New);
         }
         assert_eq!(keys.remember(id(1), b"b"), Remembered::New);
+    }
+
+    #[test]
+    fn a_key_is_free_again_if_what_came_under_it_was_not_written() {
+        let keys = Keys::new(NonZeroUsize::new(2).unwrap());
+        let id = Uuid::from_u128;
+        keys.remember(id(1), b"a");
+        keys.forget(id(1));
+        assert_eq!(keys.remember(id(1), b"b"), Remembered::New);
+        keys.written(id(1));
+        keys.remember(id(2), b"a");
+        assert_eq!(keys.remember(id(1), b"b"), Remembered::Written, "what was forgotten takes no room");
     }
 }
