@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, ORIGIN};
+use hyper::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper::{Request, StatusCode};
@@ -245,6 +245,9 @@ impl Refused {
     fn answer(&self, shared: &Shared) -> Response {
         shared.meters.request_refused(self.reason);
         let mut response = problem::problem(self.status, self.detail);
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     }
