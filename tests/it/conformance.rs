@@ -177,5 +177,7 @@ async fn binary_and_oversize_messages_are_closed_with_their_codes() {
     judge(&running, &[(rows[2].0, with_mask(&rows[2].1), rows[2].2.clone())], usize::MAX).await;
     judge(&running, &[(rows[3].0, with_mask(&rows[3].1), rows[3].2.clone())], usize::MAX).await;
     judge(&running, &rows[4..], usize::MAX).await;
+    let crossed = running.labelled("tidings_gateway_crossed_limits_total", "limit=\"frame_bytes\"").await;
+    assert_eq!(crossed, 3);
     running.stop().await;
 }

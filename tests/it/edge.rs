@@ -163,6 +163,25 @@ async fn with_the_proxy_protocol_a_connection_names_its_client_first_or_is_close
 }
 
 #[tokio::test]
+async fn the_address_that_a_proxy_header_names_is_the_one_that_is_limited() {
+    let (_world, running) = edge(|config| {
+        config.gateway.connections_per_address = 1;
+        config.http.proxy_protocol = ProxyProtocol::Required;
+        config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let from = |address: &str, last: &str| format!("PROXY TCP4 {address} 127.0.0.1 4711 443\r\n{}", get("/health", last));
+    let mut first = open(running.address).await;
+    assert!(asked(&mut first, &from("203.0.113.7", "")).await.starts_with("HTTP/1.1 200"));
+    let same = from("203.0.113.7", "Connection: close\r\n");
+    assert_eq!(said(open(running.address).await, same.as_bytes()).await, "", "the address has its one connection");
+    let other = from("203.0.113.8", "Connection: close\r\n");
+    assert!(said(open(running.address).await, other.as_bytes()).await.starts_with("HTTP/1.1 200"));
+    drop(first);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_that_trickles_in_byte_by_byte_is_dropped_in_its_time() {
     let (_world, running) = edge(|config| config.gateway.header_timeout = ms(700)).await;
     let (mut reading, mut writing) = open(running.address).await.into_split();

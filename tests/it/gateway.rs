@@ -141,6 +141,8 @@ async fn more_channels_than_allowed_are_refused() {
     }
     alice.send(json!({"type": "subscribe", "channel": "open-2"})).await;
     assert_eq!(alice.frame("error").await["code"], "limit");
+    let label = "limit=\"channels_per_connection\"";
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", label).await, 1);
     running.stop().await;
 }
 
