@@ -3,6 +3,7 @@
 //! Owns: noticing the change, by looking at the files now and then: a secret that is mounted changes by a link above it, which
 //! events of the file system do not tell. Refuses to end because of a bad key: those that were there stay.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +49,8 @@ async fn reload(auth: &Arc<Auth>) {
     match tokio::task::spawn_blocking(move || reading.reload()).await {
         Ok(Ok(keys)) => tracing::info!(keys, "the keys of tokens were read again"),
         Ok(Err(error)) => {
-            let error = error.to_string();
+            let chain = std::iter::successors(Some(&error as &dyn Error), |error| (*error).source());
+            let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
             tracing::error!(error, "the keys of tokens were not replaced: mend the file, and send SIGHUP");
         }
         Err(_) => tracing::error!("reading the keys of tokens panicked, which is a bug; those in force stay"),
