@@ -109,32 +109,28 @@ impl Hand {
             return;
         };
         let message = format!("`notifications` does not reach to offset {}", pending.delivery.offset);
-        tracing::error!(%partition, offset = held.offset, dlq = self.dlq, "a retry of what is not there: {message}; buried");
+        tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "a retry of what is not there: {message}; buried");
         let headers = self.letter(partition, held.offset, (Cause::Poison, FORGED, &message));
         let value = serde_json::to_vec(&pending.delivery).ok();
-        held.work = Work::Bury(Box::new(Remains { key: Some(key(pending)), value, headers }));
+        let own_headers = headers.len();
+        held.work = Work::Bury(Box::new(Remains { key: Some(key(pending)), value, headers, own_headers }));
     }
 
     /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its value.
     pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
-        tracing::error!(%partition, offset = held.offset, dlq = self.dlq, "{message}; buried as a stub");
+        tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "{message}; buried as a stub");
         let stub = |mut value: Vec<u8>| {
             value.truncate(STUB_BYTES);
             value
         };
         let remains = match &mut held.work {
-            Work::Decide(pending) => Remains {
-                key: Some(key(pending)),
-                value: serde_json::to_vec(&pending.delivery.notification).ok().map(stub),
-                headers: self.letter(partition, held.offset, (Cause::Refused, "too_large", message)),
-            },
-            // Not even its bytes and headers as they were: then without what a stranger put into them.
-            Work::Bury(remains) => Remains {
-                key: None,
-                value: remains.value.take().map(stub),
-                headers: remains.headers.iter().filter(|(name, _)| name.starts_with("tidings-")).cloned().collect(),
-            },
+            Work::Decide(pending) => {
+                let headers = self.letter(partition, held.offset, (Cause::Refused, "too_large", message));
+                let (value, own_headers) = (serde_json::to_vec(&pending.delivery.notification).ok().map(stub), headers.len());
+                Remains { key: Some(key(pending)), value, headers, own_headers }
+            }
+            Work::Bury(remains) => remains.smaller(),
         };
         held.work = Work::Bury(Box::new(remains));
     }

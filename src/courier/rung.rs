@@ -141,10 +141,12 @@ fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: &str, nod
         message,
         node,
     };
-    let place = format_args!("{}[{}]@{}", record.topic(), record.partition(), record.offset());
-    tracing::error!(%place, error = message, "a record of our own makes no sense; it goes to dlq");
+    let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
+    tracing::error!(topic, partition, offset, error = message, "a record of our own makes no sense; it goes to dlq");
     let left_out = || vec![(LEFT_OUT_HEADER.to_owned(), Some(b"a name is not UTF-8".to_vec()))];
     let mut headers = headers_of(record).unwrap_or_else(left_out);
-    headers.extend(letter.headers());
-    Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers }
+    let own = letter.headers();
+    let own_headers = own.len();
+    headers.extend(own);
+    Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers, own_headers }
 }

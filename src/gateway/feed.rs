@@ -184,7 +184,7 @@ impl Feed {
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
         reader.pause(&partition)?;
         let reason = format!("{partition} at offset {}: {error}", message.offset());
-        tracing::error!(%partition, offset = message.offset(), %error, "the partition is paused until this process is upgraded");
+        tracing::error!(topic = %partition.topic, partition = partition.number, offset = message.offset(), %error, "the partition is paused until this process is upgraded");
         self.paused.insert(partition, reason);
         self.shared.metrics.held.set(i64::try_from(self.paused.len()).unwrap_or(i64::MAX));
         self.tell();

@@ -20,6 +20,14 @@ use super::batch::Unfit;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 
+/// Where a record lay.
+#[derive(Debug, Clone)]
+struct Place {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
 /// A record as it is to lie in `dlq`.
 struct Remains {
     key: Option<Vec<u8>>,
@@ -27,7 +35,7 @@ struct Remains {
     /// The original headers, byte for byte.
     carried: Option<OwnedHeaders>,
     context: Vec<Header>,
-    place: String,
+    place: Place,
     whole: bool,
 }
 
@@ -52,17 +60,17 @@ struct Burial {
 
 impl Ticket for Burial {
     fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
-        let place = &self.remains.place;
+        let Place { topic, partition, offset } = &self.remains.place;
         match outcome {
             Ok(_) => {}
             // It stays open: the stub takes its place.
             Err(ProduceError::TooLarge { .. }) if self.remains.whole && self.stubs.send(self.remains.stub()).is_ok() => {
-                tracing::error!(place, "`dlq` does not take a record of this size; buried as a stub");
+                tracing::error!(topic, partition, offset, "`dlq` does not take a record of this size; buried as a stub");
                 return;
             }
             // Not even `dlq` takes it. It stays where it lies until retention ends.
             Err(error) => {
-                tracing::error!(place, %error, cause = error.cause().name(), "a record that is not folded was not buried");
+                tracing::error!(topic, partition, offset, %error, cause = error.cause().name(), "a record that is not folded was not buried");
             }
         }
         self.open.fetch_sub(1, Ordering::Release);
@@ -141,8 +149,9 @@ impl Graveyard {
             message: &message,
             node: &self.node,
         };
-        let place = format!("{}[{}]@{}", record.topic(), record.partition(), record.offset());
-        tracing::error!(place, error = message, dlq = self.dlq, "a record of our own is not folded; buried");
+        let place = Place { topic: record.topic().to_owned(), partition: record.partition(), offset: record.offset() };
+        let Place { topic, partition, offset } = &place;
+        tracing::error!(topic, partition, offset, error = message, dlq = self.dlq, "a record of our own is not folded; buried");
         self.open.fetch_add(1, Ordering::Relaxed);
         self.waiting.push_back(Arc::new(Remains {
             key: record.key().map(<[u8]>::to_vec),
@@ -175,7 +184,14 @@ mod tests {
 
     fn whole() -> Arc<Remains> {
         let value = Some(vec![b'x'; STUB_BYTES + 1]);
-        Arc::new(Remains { key: Some(vec![1]), value, carried: None, context: Vec::new(), place: "n[0]@1".into(), whole: true })
+        Arc::new(Remains {
+            key: Some(vec![1]),
+            value,
+            carried: None,
+            context: Vec::new(),
+            place: Place { topic: "n".into(), partition: 0, offset: 1 },
+            whole: true,
+        })
     }
 
     #[test]

@@ -163,7 +163,7 @@ impl Worker {
     fn buried(&mut self, source: &Source, cause: Cause, class: &'static str) {
         let (partition, offset) = (source.lease.partition(), source.offset);
         if self.tally.buried(cause, class) == 1 {
-            tracing::warn!(%partition, offset, class, "a record was buried in dlq; later ones of this class are only counted");
+            tracing::warn!(topic = %partition.topic, partition = partition.number, offset, class, "a record was buried in dlq; later ones of this class are only counted");
         } else {
             tracing::debug!(%partition, offset, class, "buried");
         }

@@ -2,9 +2,11 @@
 
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::json;
+use tidings::config::LogFormat;
 
 use crate::harness::eventually;
 use crate::harness::log::Seen;
+use crate::harness::process::Process;
 use crate::harness::world::{PARTITIONS, World, payment};
 
 /// A key, so that everything lies in one partition, in order.
@@ -104,4 +106,19 @@ async fn original_headers_stay_and_forged_context_does_not_replace_ours() {
     // The last header of a name counts, as Kafka's own clients have it.
     assert_eq!(dead.header("tidings-stage"), "decode");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn one_poison_record_gives_one_warning_with_its_topic_partition_and_offset() {
+    let world = World::with(|config| config.log.format = LogFormat::Json).await;
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let (partition, offset) = emit(&world, b"not json").await;
+    world.own_records("dlq", 1).await;
+    let logged = process.logged();
+    let lines = logged.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let warnings = lines.filter(|line| line["level"] == "WARN").map(|line| line["fields"].clone()).collect::<Vec<_>>();
+    let [warning] = warnings.as_slice() else { panic!("{logged}") };
+    let place = (warning["topic"].as_str(), warning["partition"].as_i64(), warning["offset"].as_i64());
+    assert_eq!(place, (Some(world.topic.as_str()), Some(partition.into()), Some(offset)), "{warning}");
 }

@@ -80,7 +80,7 @@ impl Member {
 }
 
 fn tell_lost(partition: &Partition, from: i64, to: i64) {
-    tracing::error!(%partition, from, to, "retention took deliveries before they were decided; going on behind them");
+    tracing::error!(topic = %partition.topic, partition = partition.number, from, to, "retention took deliveries before they were decided; going on behind them");
 }
 
 fn tell_anew(partition: &Partition, next: i64, high: i64) -> String {

@@ -139,7 +139,7 @@ impl Projector {
                 return Err(NotYet::Moved);
             }
             self.metrics.skipped.inc_by(u64::try_from(low - stored).unwrap_or(0));
-            tracing::error!(%partition, from = stored, to = low, "retention took offsets before they were folded; going on behind them");
+            tracing::error!(topic = %partition.topic, partition = partition.number, from = stored, to = low, "retention took offsets before they were folded; going on behind them");
         }
         Ok((partition.clone(), stored.max(low), None))
     }

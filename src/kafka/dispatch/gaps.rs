@@ -37,11 +37,11 @@ impl<A> Dispatch<A> {
                 let why = format!(
                     "{partition} is not read: its retention removed offsets {from} to {last} before they were read. {TO_GO_ON}"
                 );
-                tracing::error!(%partition, from, last, "{why}");
+                tracing::error!(topic = %partition.topic, partition = partition.number, from, last, "{why}");
                 self.standing.stopped(partition.clone(), why);
             }
             LostRecords::Skip => {
-                tracing::error!(%partition, from, last, "retention removed records before they were read; going on behind them, dlq names them");
+                tracing::error!(topic = %partition.topic, partition = partition.number, from, last, "retention removed records before they were read; going on behind them, dlq names them");
                 // It is committed behind the range once the range is recorded.
                 let Some(claim) = held.tracker.handed_out(last) else { return Ok(()) };
                 let source = Source::missing(std::sync::Arc::clone(&held.lease), claim, from, self.clock.now());
