@@ -12,7 +12,8 @@ use tidings_core::time::Timestamp;
 use super::{Expiry, Identity, TokenError};
 use crate::config::AuthConfig;
 
-const ROLES_LIMIT: usize = 64;
+/// Roles that one caller may have, whoever names them.
+pub(super) const ROLES_LIMIT: usize = 64;
 
 /// What is asked of a token's claims.
 pub(super) struct Claims {

@@ -11,11 +11,11 @@ use hyper::http::uri::Authority;
 use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
 
+use super::claims::ROLES_LIMIT;
 use super::{Identity, TokenError};
 use crate::config::{AuthConfig, Network};
 
 const SUBPROTOCOL: &str = "bearer.";
-const ROLES_LIMIT: usize = 64;
 /// What a proxy adds to the requests that it passes on.
 const OF_PROXIES: [HeaderName; 3] = [HeaderName::from_static("x-forwarded-for"), FORWARDED, VIA];
 
