@@ -169,12 +169,25 @@ impl Consumer {
     /// # Errors
     /// If librdkafka refuses the list.
     pub fn start_reading(&self, starts: &[(Partition, i64)]) -> Result<(), KafkaError> {
-        let list = offsets(starts)?;
+        self.start_reading_some(starts, &[])
+    }
+
+    /// The same where it is not known yet where some begin: those are taken up and paused, until they are sought to where they
+    /// begin and resumed.
+    ///
+    /// # Errors
+    /// If librdkafka refuses the list.
+    pub fn start_reading_some(&self, starts: &[(Partition, i64)], others: &[Partition]) -> Result<(), KafkaError> {
+        let mut list = offsets(starts)?;
+        for partition in others {
+            list.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+        }
         self.inner.context().owed.lock().take();
         match self.inner.rebalance_protocol() {
-            rdkafka::consumer::RebalanceProtocol::Cooperative => self.inner.incremental_assign(&list),
-            _ => self.inner.assign(&list),
+            rdkafka::consumer::RebalanceProtocol::Cooperative => self.inner.incremental_assign(&list)?,
+            _ => self.inner.assign(&list)?,
         }
+        self.pause(others)
     }
 
     /// Gives back partitions that were revoked or lost.

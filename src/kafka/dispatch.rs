@@ -11,6 +11,7 @@ mod handover;
 mod holdings;
 mod lanes;
 mod meters;
+mod round;
 mod standing;
 mod start;
 mod turns;
@@ -35,7 +36,7 @@ use crate::config::{LostRecords, Start, TopicPattern};
 use crate::telemetry::health::Role;
 
 use halts::Topics;
-use handover::Arriving;
+use handover::Late;
 pub use holdings::Lease;
 use holdings::{Holdings, Spot};
 use lanes::Lanes;
@@ -241,12 +242,11 @@ pub struct Dispatch<A> {
     answers: Receiver<Answer<A>>,
     commit_due: Duration,
     standing: Standing,
-    /// Partitions that the group gave us and that we do not read yet, and when to ask the brokers for their offsets.
-    arriving: Option<Arriving>,
+    /// Partitions that the group gave us, and an answer that it waits for.
+    arriving: Option<Vec<Partition>>,
     /// When to look which partition's position is out of range.
     range_check_due: Option<Duration>,
-    /// When to ask again where partitions begin of which nobody has said it yet.
-    unsaid_due: Option<Duration>,
+    late: Late,
     /// The end of what is counted as lost, by partition.
     lost_to: HashMap<Partition, i64>,
 }
@@ -266,7 +266,7 @@ impl<A> Dispatch<A> {
             standing: Standing::new(tell.role, &plan.topics),
             arriving: None,
             range_check_due: None,
-            unsaid_due: None,
+            late: Late::default(),
             lost_to: HashMap::new(),
             plan,
         }

@@ -6,6 +6,7 @@
 mod harness;
 
 mod admission;
+mod beginnings;
 mod breaker;
 mod commands;
 mod conformance;

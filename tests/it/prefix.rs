@@ -1,25 +1,9 @@
 //! When exactly an offset is committed: once it and everything handed out before it is written.
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
 use tidings::cli::Role;
 
-use crate::harness::log::config;
+use crate::harness::eventually;
 use crate::harness::world::{PARTITIONS, World, payment};
-use crate::harness::{HANG, eventually};
-
-/// Takes `dlq` away. A producer that has never seen it holds what it should write there until it comes back.
-async fn delete(world: &World, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> = config(&world.log.brokers).create().unwrap();
-    for deleted in admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap() {
-        deleted.unwrap();
-    }
-    eventually("the topic is gone", async || {
-        let metadata = admin.inner().fetch_metadata(Some(topic), HANG).unwrap();
-        metadata.topics()[0].error().is_some().then_some(())
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn completions_out_of_order_commit_only_the_prefix() {
@@ -28,7 +12,8 @@ async fn completions_out_of_order_commit_only_the_prefix() {
     let (dlq, key) = (world.own("dlq"), Some("one-partition"));
     let good = |number: usize| payment(&number.to_string(), "alice").to_string();
 
-    delete(&world, &dlq).await;
+    // A producer that has never seen `dlq` holds what it should write there until it comes back.
+    world.log.delete(&dlq).await;
     let (partition, first) = world.log.produce(&world.topic, key, good(0).as_bytes()).await;
     let (_, poison) = world.log.produce(&world.topic, key, b"poison").await;
     let mut last = poison;

@@ -2,11 +2,13 @@
 //!
 //! Owns: waiting for answers, no longer than the caller says. Neighbours: the consumer above; `place` knows where a reader stands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 
 use super::{Consumer, Partition, list};
 
@@ -49,13 +51,19 @@ impl Consumer {
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     }
 
-    /// How many partitions a topic has.
+    /// The partitions of a topic, each with the broker that leads it now, if one does.
     ///
     /// # Errors
     /// If the brokers did not answer within `wait`, or there is no such topic.
-    pub fn partition_count(&self, topic: &str, wait: Duration) -> Result<usize, KafkaError> {
+    pub fn leaders(&self, topic: &str, wait: Duration) -> Result<BTreeMap<i32, Option<i32>>, KafkaError> {
         let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
-        Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+        let unknown = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        let topic = metadata.topics().first().ok_or(unknown)?;
+        if let Some(error) = topic.error() {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        let leader = |partition: &MetadataPartition| (partition.id(), Some(partition.leader()).filter(|leader| *leader >= 0));
+        Ok(topic.partitions().iter().map(leader).collect())
     }
 
     /// Those of `topics` that the brokers do not have, or do not show us.

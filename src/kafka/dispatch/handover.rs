@@ -1,6 +1,7 @@
 //! Handing partitions over: taken up, given back, lost, and all of them at the end.
 //!
-//! Owns: the order of it. Up: ask where to begin, read. Back: finish, fence, commit, give back. Lost: fence, give back.
+//! Owns: the order of it. Up: ask where to begin, answer the group, read; what has no beginning yet is held, and asked about again.
+//! Back: finish, fence, commit, give back. Lost: fence, give back. Refuses to let the group wait for brokers that don't answer.
 //! Neighbours: `start` has the policy of beginnings, `gaps` what happens where records are gone.
 
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 
 use super::holdings::Stop;
-use super::start::{self, Beginning, Policy};
+use super::round::is_gone;
+use super::start::{self, Beginning, Beginnings, Policy};
 use super::{Dispatch, DispatchError};
 use crate::config::Start;
 use crate::kafka::consumer::{Consumer, Partition};
@@ -17,117 +19,155 @@ use crate::kafka::consumer::{Consumer, Partition};
 pub(super) const BACKOFF: Duration = Duration::from_secs(1);
 /// How often it is asked whether somebody has said where a topic begins.
 const UNSAID_INTERVAL: Duration = Duration::from_millis(300);
+/// How often the brokers are asked again where partitions begin that they did not tell of.
+const UNKNOWN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Partitions that the group gave us and that are not read yet. The group waits.
-pub(super) struct Arriving {
-    partitions: Vec<Partition>,
-    due: Duration,
+/// When to ask again where partitions begin that are ours and not read for that.
+#[derive(Default)]
+pub(super) struct Late {
+    unsaid_due: Option<Duration>,
+    unknown_due: Option<Duration>,
 }
 
-impl Arriving {
-    pub(super) fn new(partitions: Vec<Partition>) -> Self {
-        Self { partitions, due: Duration::ZERO }
+impl Late {
+    fn ask_again(&mut self, stop: Stop, now: Duration) {
+        match stop {
+            Stop::Unsaid => self.unsaid_due = Some(now + UNSAID_INTERVAL),
+            Stop::Unknown => self.unknown_due = Some(now + UNKNOWN_INTERVAL),
+            Stop::Gone | Stop::Halted => {}
+        }
     }
 
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        now >= self.due
+    /// Why the partitions are held that are to be asked about now, each reason once.
+    fn due(&mut self, now: Duration) -> Vec<Stop> {
+        let is_due = |due: &mut Option<Duration>| due.take_if(|due| now >= *due).is_some();
+        let (unsaid, unknown) = (is_due(&mut self.unsaid_due), is_due(&mut self.unknown_due));
+        [(Stop::Unsaid, unsaid), (Stop::Unknown, unknown)].into_iter().filter_map(|(stop, due)| due.then_some(stop)).collect()
     }
 }
 
 impl<A> Dispatch<A> {
-    /// Begins to read what the group gave us, once the brokers have said where. The group waits for it.
-    pub(super) fn arrive(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
+    /// Takes up what the group gave us, and begins to read what has a beginning. The group waits for it.
+    pub(super) fn arrive(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
         let Some(arriving) = self.arriving.take() else { return Ok(()) };
-        let beginnings = match self.beginnings(consumer, &arriving.partitions) {
-            Ok(beginnings) => beginnings,
-            Err(error) => {
-                self.standing.waiting(format!("the brokers do not say where to begin ({error}); trying again"), now);
-                self.arriving = Some(Arriving { due: self.clock.elapsed() + BACKOFF, ..arriving });
-                return Ok(());
+        let (mut starts, mut late, mut read, mut held_back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (partition, beginning) in self.beginnings(consumer, &arriving) {
+            match self.take_up(&partition, beginning)? {
+                Some(offset) => starts.push((partition.clone(), offset)),
+                None => late.push(partition.clone()),
             }
-        };
-        let (mut starts, mut read, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
-        for (partition, beginning) in beginnings {
-            starts.push((partition.clone(), self.take_up(&partition, beginning)?));
             if self.is_read(&partition) { read.push(partition) } else { held_back.push(partition) }
         }
-        consumer.start_reading(&starts)?;
+        consumer.start_reading_some(&starts, &late)?;
         // librdkafka remembers what was paused when a partition was here before.
         consumer.resume(&read)?;
         consumer.pause(&held_back)?;
-        self.meters.taken_up.inc_by(starts.len() as u64);
-        tracing::info!(partitions = starts.len(), held = self.holdings.partitions().len(), "partitions taken up");
-        self.standing.well();
+        self.meters.taken_up.inc_by(arriving.len() as u64);
+        tracing::info!(partitions = arriving.len(), held = self.holdings.partitions().len(), "partitions taken up");
+        if !read.is_empty() {
+            self.standing.well();
+        }
         self.standing.joined();
         self.measure();
         Ok(())
     }
 
-    fn beginnings(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Vec<(Partition, Beginning)>, KafkaError> {
+    fn beginnings(&mut self, consumer: &Consumer, partitions: &[Partition]) -> Beginnings {
         let start = |topic: &str| if self.standing.was_missing(topic) { Start::Beginning } else { self.plan.start_of(topic) };
-        start::beginnings(consumer, partitions, &Policy { topics: &self.plan.topics, start: &start })
-    }
-
-    /// Notes a partition as ours. Gives the offset to begin at, which means nothing if it is not read.
-    fn take_up(&mut self, partition: &Partition, beginning: Beginning) -> Result<i64, DispatchError> {
-        let (lane, stay) = (self.lanes.of(partition), self.topics.stay(&partition.topic));
-        match beginning {
-            Beginning::At(offset) => {
-                self.holdings.take_up(partition.clone(), lane, offset, stay).stop = self.topics.stop(&partition.topic);
-                Ok(offset)
-            }
-            Beginning::Gone { from, to } => {
-                self.holdings.take_up(partition.clone(), lane, from, stay).stop = self.topics.stop(&partition.topic);
-                self.lost(partition, from, to)?;
-                Ok(to)
-            }
-            Beginning::Unsaid { low } => {
-                self.holdings.take_up(partition.clone(), lane, low, stay).stop = Some(Stop::Unsaid);
-                let why = format!("{partition} waits for the member that is to say where its topic begins");
-                self.standing.stopped(partition.clone(), why);
-                self.unsaid_due = Some(self.clock.elapsed() + UNSAID_INTERVAL);
-                Ok(low)
+        let beginnings = start::beginnings(consumer, partitions, &Policy { topics: &self.plan.topics, start: &start });
+        for (partition, beginning) in &beginnings {
+            if beginning.as_ref().is_err_and(is_gone) {
+                self.standing.missing(&partition.topic);
             }
         }
+        beginnings
+    }
+
+    /// Notes a partition as ours. Gives the offset to begin at, which means nothing if it is not read; none if that is not known.
+    fn take_up(&mut self, partition: &Partition, found: Result<Beginning, KafkaError>) -> Result<Option<i64>, DispatchError> {
+        let (stop, why) = match found {
+            Ok(Beginning::At(offset)) => {
+                self.begin(partition, offset);
+                return Ok(Some(offset));
+            }
+            Ok(Beginning::Gone { from, to }) => {
+                self.begin(partition, from);
+                self.lost(partition, from, to)?;
+                return Ok(Some(to));
+            }
+            Ok(Beginning::Unsaid) => {
+                (Stop::Unsaid, format!("{partition} waits for the member that is to say where its topic begins"))
+            }
+            Err(error) if is_gone(&error) => (
+                Stop::Unknown,
+                format!("{partition} is not read: the brokers do not have it any more, or hide it from us; looking again"),
+            ),
+            Err(error) => (
+                Stop::Unknown,
+                format!("{partition} is not read: the brokers do not say where it begins ({error}); asking again"),
+            ),
+        };
+        self.hold(partition, stop, why);
+        Ok(None)
+    }
+
+    fn begin(&mut self, partition: &Partition, offset: i64) {
+        let (lane, stay) = (self.lanes.of(partition), self.topics.stay(&partition.topic));
+        self.holdings.take_up(partition.clone(), lane, offset, stay).stop = self.topics.stop(&partition.topic);
+    }
+
+    /// Notes a partition as ours that has no beginning yet, and when to ask again.
+    fn hold(&mut self, partition: &Partition, stop: Stop, why: String) {
+        let before = self.holdings.find(&partition.topic, partition.number).and_then(|held| held.stop);
+        if stop == Stop::Unknown && before != Some(stop) {
+            tracing::warn!(topic = %partition.topic, partition = partition.number, "{why}");
+        }
+        self.begin(partition, 0);
+        if let Some(held) = self.holdings.find(&partition.topic, partition.number) {
+            held.stop = Some(stop);
+        }
+        self.late.ask_again(stop, self.clock.elapsed());
+        self.standing.stopped(partition.clone(), why);
+    }
+
+    /// Asks again where partitions begin that are held for that, when it is time to.
+    pub(super) fn begin_late(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
+        for stop in self.late.due(now) {
+            let held = self.holdings.stopped(stop);
+            for (partition, found) in self.beginnings(consumer, &held) {
+                self.begin_held(consumer, &partition, found, stop)?;
+            }
+            self.measure();
+        }
+        Ok(())
+    }
+
+    fn begin_held(
+        &mut self,
+        consumer: &Consumer,
+        partition: &Partition,
+        found: Result<Beginning, KafkaError>,
+        stop: Stop,
+    ) -> Result<(), DispatchError> {
+        if let Ok(Beginning::At(to) | Beginning::Gone { to, .. }) = found {
+            if let Err(error) = consumer.seek(&[(partition.clone(), to)], BACKOFF) {
+                tracing::debug!(%partition, %error, "not at its beginning yet; trying again");
+                self.late.ask_again(stop, self.clock.elapsed());
+                return Ok(());
+            }
+            if stop == Stop::Unknown {
+                tracing::info!(topic = %partition.topic, partition = partition.number, "the brokers say where it begins: it is read");
+            }
+            self.standing.no_longer_stopped(partition);
+        }
+        self.take_up(partition, found)?;
+        if self.is_read(partition) { Ok(consumer.resume(std::slice::from_ref(partition))?) } else { Ok(()) }
     }
 
     /// Whether a partition of ours is to be fetched now.
     pub(super) fn is_read(&mut self, partition: &Partition) -> bool {
         let held = self.holdings.find(&partition.topic, partition.number).map(|held| (held.stop, held.lease.lane()));
         held.is_some_and(|(stop, lane)| stop.is_none() && !self.lanes.is_paused(lane))
-    }
-
-    /// Begins with partitions of which another member has said by now where they begin.
-    pub(super) fn begin_unsaid(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
-        self.unsaid_due = Some(now + UNSAID_INTERVAL);
-        let beginnings = match self.beginnings(consumer, &self.holdings.stopped(Stop::Unsaid)) {
-            Ok(beginnings) => beginnings,
-            Err(error) => {
-                tracing::debug!(%error, "the brokers do not say where to begin; asking again");
-                return Ok(());
-            }
-        };
-        let mut left = false;
-        for (partition, beginning) in beginnings {
-            let (Beginning::At(to) | Beginning::Gone { to, .. }) = beginning else {
-                left = true;
-                continue;
-            };
-            if let Err(error) = consumer.seek(&[(partition.clone(), to)], BACKOFF) {
-                tracing::debug!(%partition, %error, "not at its beginning yet; trying again");
-                left = true;
-                continue;
-            }
-            self.standing.no_longer_stopped(&partition);
-            self.take_up(&partition, beginning)?;
-            if self.is_read(&partition) {
-                consumer.resume(&[partition])?;
-            }
-        }
-        if !left {
-            self.unsaid_due = None;
-        }
-        Ok(())
     }
 
     /// Finishes, fences, commits and gives back. librdkafka keeps the group waiting until the commit is answered.

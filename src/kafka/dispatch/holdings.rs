@@ -80,8 +80,24 @@ pub(super) enum Stop {
     Gone,
     /// Nobody has said yet where it begins.
     Unsaid,
+    /// The brokers do not say where it begins.
+    Unknown,
     /// The breaker of its topic is open.
     Halted,
+}
+
+impl Stop {
+    pub(super) const ALL: [Self; 4] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted];
+
+    /// The name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Unsaid => "unsaid",
+            Self::Unknown => "unknown",
+            Self::Halted => "halted",
+        }
+    }
 }
 
 /// What a stay is told of its topic.

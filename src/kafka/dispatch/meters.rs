@@ -18,12 +18,21 @@ impl Labels for OfTopic {
     const NAMES: &'static [&'static str] = &["topic"];
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WithReason {
+    pub(super) reason: &'static str,
+}
+
+impl Labels for WithReason {
+    const NAMES: &'static [&'static str] = &["reason"];
+}
+
 /// The numbers of a dispatch. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Meters {
     pub(super) in_flight: Gauge,
     pub(super) paused: Gauge,
-    pub(super) unreadable: Gauge,
+    pub(super) held: Family<WithReason, Gauge>,
     pub(super) lag: Gauge<f64, AtomicU64>,
     pub(super) commits: Counter,
     pub(super) taken_up: Counter,
@@ -39,7 +48,12 @@ impl Meters {
         shelf.register("in_flight_records", "Records handed to workers and not done yet", self.in_flight.clone());
         shelf.register("lag_seconds", "Age of the oldest record that was read and is not done", self.lag.clone());
         shelf.register("paused_partitions", "Partitions paused because their worker has no room", self.paused.clone());
-        shelf.register("unreadable_partitions", "Partitions not read because records of them are gone", self.unreadable.clone());
+        shelf.register(
+            "held_partitions",
+            "Partitions that are ours and not read, by reason: records are gone, nobody has said where they begin or the brokers do \
+             not tell, their topic is halted",
+            self.held.clone(),
+        );
         shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());
         shelf.register(
             "halted_topics",

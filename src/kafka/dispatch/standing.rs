@@ -180,10 +180,22 @@ impl Standing {
         }
     }
 
+    /// A topic is not there: if it comes back, all that it holds came after that.
+    pub(super) fn missing(&mut self, topic: &str) {
+        if self.is_named(topic) {
+            self.late.insert(topic.to_owned())
+        } else {
+            self.early.remove(topic)
+        };
+    }
+
     /// Whether a topic has appeared only after we began to look for it.
     pub(super) fn was_missing(&self, topic: &str) -> bool {
-        let by_name = self.names.iter().any(|name| name == topic);
-        if by_name { self.late.contains(topic) } else { !self.early.contains(topic) }
+        if self.is_named(topic) { self.late.contains(topic) } else { !self.early.contains(topic) }
+    }
+
+    fn is_named(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
     }
 
     /// A partition is not read, and why.

@@ -10,7 +10,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
 use super::holdings::{Held, Stop};
-use super::{Answer, Arriving, Dispatch, DispatchError, Source, Task};
+use super::{Answer, Dispatch, DispatchError, Source, Task};
 use crate::kafka::consumer::{Consumer, Step};
 
 /// The longest wait for a record; answers wait that long too when nothing comes.
@@ -45,15 +45,13 @@ impl<A> Dispatch<A> {
         if let Err(error) = self.standing.survey(consumer, now) {
             tracing::debug!(%error, "which topics are missing is not known yet");
         }
-        if !self.standing.is_unsurveyed() && self.arriving.as_ref().is_some_and(|arriving| arriving.is_due(now)) {
-            self.arrive(consumer, now)?;
+        if !self.standing.is_unsurveyed() && self.arriving.is_some() {
+            self.arrive(consumer)?;
         }
         if self.topics.any_halted() {
             self.tend_halts(consumer, now)?;
         }
-        if self.unsaid_due.is_some_and(|due| now >= due) {
-            self.begin_unsaid(consumer, now)?;
-        }
+        self.begin_late(consumer, now)?;
         if self.range_check_due.is_some_and(|due| now >= due) {
             self.check_ranges(consumer, now)?;
         }
@@ -79,7 +77,7 @@ impl<A> Dispatch<A> {
         match consumer.poll(wait)? {
             Step::Nothing => {}
             Step::Record(record) => self.hand_out(consumer, &record)?,
-            Step::Assigned(partitions) => self.arriving = Some(Arriving::new(partitions)),
+            Step::Assigned(partitions) => self.arriving = Some(partitions),
             Step::Revoked(partitions) => self.hand_back(consumer, &partitions)?,
             Step::Lost(partitions) => self.lose(consumer, &partitions)?,
             Step::OutOfRange => self.range_check_due = Some(Duration::ZERO),
@@ -180,6 +178,9 @@ impl<A> Dispatch<A> {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.meters.in_flight.set(count(self.holdings.iter().map(|held| held.tracker.in_flight()).sum()));
         self.meters.paused.set(count(self.lanes.paused().into_iter().map(|lane| self.holdings.of_lane(lane).len()).sum()));
-        self.meters.unreadable.set(count(self.holdings.stopped(Stop::Gone).len()));
+        for stop in Stop::ALL {
+            let held = self.holdings.iter().filter(|held| held.stop == Some(stop)).count();
+            self.meters.held.get_or_create(&super::meters::WithReason { reason: stop.name() }).set(count(held));
+        }
     }
 }

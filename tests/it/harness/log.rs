@@ -10,7 +10,7 @@ use rdkafka::message::{Headers as _, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
-use super::HANG;
+use super::{HANG, eventually};
 
 /// A record as it lies on a topic.
 #[derive(Debug, Clone)]
@@ -47,8 +47,18 @@ impl Log {
     }
 
     pub(crate) async fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        self.create_as(NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)), settings).await;
+    }
+
+    /// A topic with one partition for each of `brokers`, which has its only copy.
+    pub(crate) async fn create_on(&self, topic: &str, brokers: &[i32]) {
+        let brokers = brokers.iter().map(std::slice::from_ref).collect::<Vec<_>>();
+        let new = NewTopic::new(topic, i32::try_from(brokers.len()).unwrap(), TopicReplication::Variable(&brokers));
+        self.create_as(new, &[("min.insync.replicas", "1")]).await;
+    }
+
+    async fn create_as(&self, mut new: NewTopic<'_>, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         for (name, value) in settings {
             new = new.set(name, value);
         }
@@ -56,6 +66,19 @@ impl Log {
         for made in admin.create_topics([&new], &options).await.unwrap() {
             made.unwrap();
         }
+    }
+
+    /// Takes a topic away.
+    pub(crate) async fn delete(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        for deleted in admin.delete_topics(&[topic], &AdminOptions::new()).await.unwrap() {
+            deleted.unwrap();
+        }
+        eventually("the topic is gone", async || {
+            let metadata = admin.inner().fetch_metadata(Some(topic), HANG).unwrap();
+            metadata.topics()[0].error().is_some().then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn produce(&self, topic: &str, key: Option<&str>, value: &[u8]) -> (i32, i64) {
