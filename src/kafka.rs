@@ -10,6 +10,7 @@ pub mod embedded;
 pub mod probe;
 pub mod producer;
 pub mod reader;
+pub mod remains;
 pub mod said;
 mod statistics;
 pub mod topic;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tidings_core::record::dead_letter::Header;
+use tidings_core::record::Header;
 
 use crate::config::Config;
 use crate::kafka::cluster::Cluster;

@@ -5,49 +5,52 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
+use rdkafka::message::OwnedHeaders;
+use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Decision;
+use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
-use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::dead_letter::Extent;
+use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
-use tidings_core::record::{Record, RecordError, encode};
+use tidings_core::record::{Header, Record, RecordError, encode};
+use tidings_core::rules::Burial;
 use tidings_core::time::Timestamp;
 
-use super::line::{Held, Pending, Remains, Work};
-use super::rung::{FORGED, Rungs};
+use super::line::{Held, Pending, Work};
+use super::rung::{FORGED, Rungs, STAGE};
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, version_header};
+use crate::kafka::remains::Remains;
 use crate::telemetry::{Doing, Traces};
 
 /// A record to be written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Made {
-    pub(super) topic: String,
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Option<Vec<u8>>,
-    pub(super) headers: Vec<Header>,
+    topic: String,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    /// The headers of what is buried, as they came.
+    carried: Option<OwnedHeaders>,
+    headers: Vec<Header>,
 }
 
 impl Made {
-    pub(super) fn outgoing(&self) -> Outgoing<'_> {
-        Outgoing {
-            topic: &self.topic,
-            partition: None,
-            key: self.key.as_deref(),
-            value: self.value.as_deref(),
-            headers: &self.headers,
-        }
+    /// The record, and the headers that go in front of its own.
+    pub(super) fn outgoing(&self) -> (Outgoing<'_>, Option<&OwnedHeaders>) {
+        let (key, value) = (self.key.as_deref(), self.value.as_deref());
+        (Outgoing { topic: &self.topic, partition: None, key, value, headers: &self.headers }, self.carried.as_ref())
     }
 
-    fn of<R: Record>(topic: &str, delivery: &Delivery, record: &R, trace: Option<&TraceContext>) -> Result<Self, RecordError> {
-        let traced = trace.map(TraceContext::headers).unwrap_or_default();
+    fn of<R: Record>(topic: &str, channel: &Channel, record: &R, more: Vec<Header>) -> Result<Self, RecordError> {
         Ok(Self {
             topic: topic.to_owned(),
-            key: Some(delivery.channel.as_str().as_bytes().to_vec()),
+            key: Some(channel.as_str().as_bytes().to_vec()),
             value: Some(encode(record)?),
-            headers: std::iter::once(version_header::<R>()).chain(traced).collect(),
+            carried: None,
+            headers: std::iter::once(version_header::<R>()).chain(more).collect(),
         })
     }
 }
@@ -73,6 +76,7 @@ impl Hand {
     ) -> Result<Vec<Made>, RecordError> {
         let delivery = &pending.delivery;
         let trace = pending.trace.as_ref();
+        let notified = (rungs.topic(Rung::FIRST), pending.partition);
         match *decision {
             Decision::Drop(_) => Ok(Vec::new()),
             Decision::Attempt { redelivery, next, outcome } => {
@@ -86,21 +90,33 @@ impl Hand {
                 let within = within.as_ref();
                 let mut delivery = delivery.clone();
                 delivery.attempts.push(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome });
+                let channel = delivery.channel.clone();
+                let traced = within.map(TraceContext::headers).unwrap_or_default();
+                let context = delivery.context(notified, outcome, within, &self.node).headers();
                 let signal = SignalRecord::Redeliver { delivery: Box::new(delivery.clone()), redelivery };
-                let signal = Made::of(&self.signals, &delivery, &signal, within)?;
-                let retry = RetryRecord(delivery);
-                Ok(vec![signal, Made::of(rungs.topic(next), &retry.0, &retry, within)?])
+                Ok(vec![
+                    Made::of(&self.signals, &channel, &signal, traced)?,
+                    Made::of(rungs.topic(next), &channel, &RetryRecord(delivery), context)?,
+                ])
             }
             Decision::Undelivered { reason } => {
+                let context = delivery.context(notified, reason, trace, &self.node).headers();
                 let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
-                Ok(vec![Made::of(&self.undelivered, delivery, &end, trace)?])
+                Ok(vec![Made::of(&self.undelivered, &delivery.channel, &end, context)?])
             }
         }
     }
 
     /// The record that buries `remains`.
     pub(super) fn bury(&self, remains: &Remains) -> Made {
-        Made { topic: self.dlq.clone(), key: remains.key.clone(), value: remains.value.clone(), headers: remains.headers.clone() }
+        let (record, carried) = remains.record(&self.node);
+        Made {
+            topic: self.dlq.clone(),
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            carried: carried.cloned(),
+            headers: record.headers,
+        }
     }
 
     /// `held` is a retry of a notification that is not there: no projection ever passes it, and it would hold up all behind it.
@@ -110,60 +126,52 @@ impl Hand {
         };
         let message = format!("`notifications` does not reach to offset {}", pending.delivery.offset);
         tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "a retry of what is not there: {message}; buried");
-        let headers = self.letter(partition, held.offset, (Cause::Poison, FORGED, &message));
-        let value = serde_json::to_vec(&pending.delivery).ok();
-        let own_headers = headers.len();
-        held.work = Work::Bury(Box::new(Remains { key: Some(key(pending)), value, headers, own_headers }));
+        let burial = Burial::new(STAGE, Cause::Poison, FORGED, message);
+        held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Whole)));
     }
 
-    /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its value.
+    /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its delivery.
     pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
         tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "{message}; buried as a stub");
-        let stub = |mut value: Vec<u8>| {
-            value.truncate(STUB_BYTES);
-            value
-        };
-        let remains = match &mut held.work {
+        match &mut held.work {
             Work::Decide(pending) => {
-                let headers = self.letter(partition, held.offset, (Cause::Refused, "too_large", message));
-                let (value, own_headers) = (serde_json::to_vec(&pending.delivery.notification).ok().map(stub), headers.len());
-                Remains { key: Some(key(pending)), value, headers, own_headers }
+                let burial = Burial::new(STAGE, Cause::Refused, "too_large", message.to_owned());
+                held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Stub)));
             }
-            Work::Bury(remains) => remains.smaller(),
-        };
-        held.work = Work::Bury(Box::new(remains));
-    }
-
-    fn letter(&self, partition: &Partition, offset: i64, (cause, class, message): (Cause, &'static str, &str)) -> Vec<Header> {
-        DeadLetter {
-            topic: &partition.topic,
-            partition: partition.number,
-            offset,
-            timestamp: None,
-            stage: "courier",
-            cause,
-            class,
-            message,
-            node: &self.node,
+            // What is bare and refused is tried again until the topic takes it.
+            Work::Bury(remains) => remains.extent = remains.extent.less().unwrap_or(Extent::Bare),
         }
-        .headers()
     }
 }
 
-fn key(pending: &Pending) -> Vec<u8> {
-    pending.delivery.channel.as_str().as_bytes().to_vec()
+/// What is buried of a delivery that was read at `offset` of `partition`: as it would lie on a rung.
+fn remains(pending: &Pending, (partition, offset): (&Partition, i64), burial: Burial, extent: Extent) -> Remains {
+    let delivery = &pending.delivery;
+    Remains {
+        topic: partition.topic.to_string(),
+        partition: partition.number,
+        offset,
+        timestamp: pending.appended,
+        key: Some(delivery.channel.as_str().as_bytes().to_vec()),
+        value: serde_json::to_vec(delivery).ok(),
+        carried: None,
+        trace: pending.trace.clone(),
+        attempt: Some(u32::try_from(delivery.attempts.len()).unwrap_or(u32::MAX)),
+        burial,
+        extent,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tidings_core::delivery::ladder::{Ladder, Rung};
+    use tidings_core::delivery::ladder::Ladder;
     use tidings_core::position::Epoch;
     use tidings_core::record::decode;
     use tidings_core::record::meta::EpochRecord;
-    use tidings_core::record::retry::Outcome;
+    use tidings_core::record::retry::{Delivery, Outcome};
     use tidings_core::time::Delay;
 
     use super::*;
@@ -197,7 +205,7 @@ mod tests {
 
     fn pending() -> Pending {
         let trace = TraceContext::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None).ok();
-        Pending { trace, delivery: delivery(), partition: 0, cursors_end: None }
+        Pending { trace, delivery: delivery(), partition: 0, appended: None, cursors_end: None }
     }
 
     #[test]
@@ -206,7 +214,16 @@ mod tests {
         let made = hand().carry_out(&rungs(), &pending(), &decision, Timestamp::from_millis(5)).unwrap();
         assert_eq!(made.iter().map(|made| made.topic.as_str()).collect::<Vec<_>>(), ["t.signals", "t.retry.30s"]);
         assert!(made.iter().all(|made| made.key.as_deref() == Some(b"user-1")));
-        assert!(made.iter().all(|made| made.headers.iter().any(|(name, _)| name == "traceparent")), "the trace goes on");
+        let said = |made: &Made, name: &str| {
+            let found = made.headers.iter().rev().find(|(header, _)| header == name)?;
+            Some(String::from_utf8(found.1.clone().unwrap()).unwrap())
+        };
+        assert!(made.iter().all(|made| said(made, "traceparent").is_some()), "the trace goes on");
+        let shown =
+            ["tidings-version", "tidings-original-topic", "tidings-original-offset", "tidings-attempt", "tidings-error-class"];
+        let expected = ["1", "t.notifications", "7", "1", "offline"].map(|value| Some(value.to_owned()));
+        assert_eq!(shown.map(|name| said(&made[1], name)), expected);
+        assert_eq!(said(&made[0], "tidings-attempt"), None, "a signal is no failure");
         let RetryRecord(retry) = decode(Some(b"1"), made[1].value.as_deref().unwrap()).unwrap();
         let attempt = &retry.attempts[0];
         assert_eq!((attempt.at, attempt.node.as_str(), attempt.outcome), (Timestamp::from_millis(5), "node-1", Outcome::Offline));
@@ -222,6 +239,7 @@ mod tests {
         let end = Decision::Undelivered { reason: Outcome::Unacknowledged };
         let made = hand().carry_out(&rungs(), &pending(), &end, Timestamp::from_millis(5)).unwrap();
         assert_eq!(made.len(), 1);
+        assert!(made[0].headers.contains(&("tidings-error-class".to_owned(), Some(b"unacknowledged".to_vec()))));
         let record: UndeliveredRecord = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
         assert_eq!((record.reason, record.delivery), (Outcome::Unacknowledged, delivery()));
         let dropped = Decision::Drop(tidings_core::delivery::decide::Dropped::Delivered);

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 
 use tidings_core::delivery::ladder::{Rung, behind};
-use tidings_core::record::dead_letter::{Header, STUB_BYTES};
 use tidings_core::record::retry::Delivery;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::time::Timestamp;
+
+use crate::kafka::remains::Remains;
 
 /// The most records that a line holds.
 pub(super) const LIMIT_RECORDS: usize = 256;
@@ -18,7 +19,7 @@ pub(super) const LIMIT_RECORDS: usize = 256;
 pub(super) const LIMIT_BYTES: usize = 32 * 1024 * 1024;
 
 /// A record that waits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Held {
     /// Its offset in its partition.
     pub(super) offset: i64,
@@ -31,7 +32,7 @@ pub(super) struct Held {
 }
 
 /// What is to be done with a record when it is due.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum Work {
     /// Decide about a delivery.
     Decide(Box<Pending>),
@@ -48,32 +49,10 @@ pub(super) struct Pending {
     pub(super) delivery: Delivery,
     /// Where its notification lies.
     pub(super) partition: i32,
+    /// When the record that asks for it was appended, if the broker said so.
+    pub(super) appended: Option<Timestamp>,
     /// The end of its cursors' partition, sampled after it was due.
     pub(super) cursors_end: Option<i64>,
-}
-
-/// What goes to `dlq`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Remains {
-    pub(super) key: Option<Vec<u8>>,
-    pub(super) value: Option<Vec<u8>>,
-    pub(super) headers: Vec<Header>,
-    /// How many of the headers are our own: the last ones. The others are a stranger's, whatever their names.
-    pub(super) own_headers: usize,
-}
-
-impl Remains {
-    /// What is left where a broker did not take it: the beginning of its value without what a stranger put into key and headers,
-    /// and if even that was refused, where it lay and why.
-    pub(super) fn smaller(&mut self) -> Self {
-        let headers = self.headers.split_off(self.headers.len().saturating_sub(self.own_headers));
-        let was_stub = self.key.is_none() && self.headers.is_empty();
-        let value = self.value.take().filter(|_| !was_stub).map(|mut value| {
-            value.truncate(STUB_BYTES);
-            value
-        });
-        Self { key: None, value, headers, own_headers: self.own_headers }
-    }
 }
 
 /// What waits in one partition.
@@ -170,28 +149,27 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tidings_core::fate::Cause;
+    use tidings_core::record::dead_letter::Extent;
+    use tidings_core::rules::Burial;
 
     use super::*;
 
     fn held(offset: i64, due_ms: i64) -> Held {
-        let work = Work::Bury(Box::new(Remains { key: None, value: None, headers: Vec::new(), own_headers: 0 }));
-        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work }
-    }
-
-    #[test]
-    fn what_is_refused_twice_leaves_its_place_and_nothing_that_a_stranger_wrote() {
-        let header = |name: &str| (name.to_owned(), Some(vec![b'x'; 10]));
-        let mut remains = Remains {
-            key: Some(vec![1]),
-            value: Some(vec![2; STUB_BYTES + 1]),
-            headers: vec![header("tidings-forged"), header("tidings-error-class")],
-            own_headers: 1,
+        let remains = Remains {
+            topic: "retry".into(),
+            partition: 0,
+            offset,
+            timestamp: None,
+            key: None,
+            value: None,
+            carried: None,
+            trace: None,
+            attempt: None,
+            burial: Burial::new("courier", Cause::Poison, "malformed", String::new()),
+            extent: Extent::Whole,
         };
-        let mut stub = remains.smaller();
-        assert_eq!((stub.key.as_deref(), stub.value.as_ref().map(Vec::len)), (None, Some(STUB_BYTES)));
-        assert_eq!(stub.headers, [header("tidings-error-class")]);
-        let bare = stub.smaller();
-        assert_eq!((bare.value, bare.headers), (None, vec![header("tidings-error-class")]));
+        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work: Work::Bury(Box::new(remains)) }
     }
 
     #[test]

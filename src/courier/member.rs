@@ -181,7 +181,7 @@ impl Member {
         if record.offset() < line.read() {
             return Ok(());
         }
-        match self.rungs.read(record, self.clock.now(), &self.hand.node) {
+        match self.rungs.read(record, self.clock.now()) {
             Read::Passes => line.pass(record.offset()),
             Read::Waits(held) => line.push(held),
             Read::Stops(why) => {

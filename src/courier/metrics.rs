@@ -7,7 +7,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::delivery::decide::{Decision, Dropped};
-use tidings_core::record::retry::Outcome;
 
 use crate::telemetry::{Labels, Metrics};
 
@@ -59,16 +58,9 @@ impl CourierMetrics {
             Decision::Drop(Dropped::Delivered) => (&self.dropped, "delivered"),
             Decision::Drop(Dropped::Expired) => (&self.dropped, "expired"),
             Decision::Drop(Dropped::Duplicate) => (&self.dropped, "duplicate"),
-            Decision::Attempt { outcome, .. } => (&self.attempts, name(*outcome)),
-            Decision::Undelivered { reason } => (&self.undelivered, name(*reason)),
+            Decision::Attempt { outcome, .. } => (&self.attempts, outcome.name()),
+            Decision::Undelivered { reason } => (&self.undelivered, reason.name()),
         };
         family.get_or_create(&Why { why }).inc();
-    }
-}
-
-fn name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Offline => "offline",
-        Outcome::Unacknowledged => "unacknowledged",
     }
 }

@@ -8,26 +8,26 @@ use std::collections::BTreeMap;
 use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::delivery::ladder::{Ladder, Rung};
 use tidings_core::fate::Cause;
-use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::DeadLetter;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::{Delivery, RetryRecord};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::record::{RecordError, VERSION_HEADER, decode};
+use tidings_core::rules::Burial;
 use tidings_core::time::Timestamp;
 
 use crate::telemetry::Traces;
 
-use super::line::{Held, Pending, Remains, Work};
-use crate::kafka::consumer::{header, headers_of};
+use super::line::{Held, Pending, Work};
+use crate::kafka::consumer::header;
+use crate::kafka::remains::Remains;
 use crate::kafka::topic::TopicNames;
 
 /// The class of failure of a record that reads, and that nobody of ours wrote.
 pub(super) const FORGED: &str = "forged";
 
-/// Says in `dlq` that the original headers are not there, and why.
-const LEFT_OUT_HEADER: &str = "tidings-original-headers-left-out";
+/// The step that fails here, in `dlq`.
+pub(super) const STAGE: &str = "courier";
 
 /// The topics of the ladder.
 #[derive(Debug)]
@@ -71,31 +71,30 @@ impl Rungs {
     }
 
     /// Reads a record. `now` stands in for a time of appending where a broker gives none.
-    pub(super) fn read(&self, record: &BorrowedMessage<'_>, now: Timestamp, node: &NodeId) -> Read {
+    pub(super) fn read(&self, record: &BorrowedMessage<'_>, now: Timestamp) -> Read {
         let Some(value) = record.payload() else {
             return Read::Passes;
         };
         let rung = self.of(record.topic());
-        let appended = record.timestamp().to_millis().map_or(now, Timestamp::from_millis);
+        let written = record.timestamp().to_millis().map(Timestamp::from_millis);
+        let appended = written.unwrap_or(now);
         let held = |due, work| Held { offset: record.offset(), bytes: value.len(), due, work };
         match self.delivery(rung, record, value) {
             Ok(delivery) => match self.unfit(&delivery, record) {
                 None => {
                     let due = self.ladder.due(rung, appended, delivery.notification.id);
-                    let partition = record.partition();
-                    Read::Waits(held(
-                        due,
-                        Work::Decide(Box::new(Pending { trace: self.trace(record), delivery, partition, cursors_end: None })),
-                    ))
+                    let (trace, partition) = (self.trace(record), record.partition());
+                    let pending = Pending { trace, delivery, partition, appended: written, cursors_end: None };
+                    Read::Waits(held(due, Work::Decide(Box::new(pending))))
                 }
                 // For no mailbox, or the inbox buries it.
                 Some(_) if rung == Rung::FIRST => Read::Passes,
-                Some(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, FORGED, &why, node))))),
+                Some(why) => Read::Waits(held(appended, Work::Bury(remains(record, FORGED, why)))),
             },
             Err(newer @ RecordError::Newer { .. }) => Read::Stops(newer),
             // The inbox reads the same topic and buries it.
             Err(_) if rung == Rung::FIRST => Read::Passes,
-            Err(why) => Read::Waits(held(appended, Work::Bury(Box::new(remains(record, why.class(), &why.in_full(), node))))),
+            Err(why) => Read::Waits(held(appended, Work::Bury(remains(record, why.class(), why.in_full())))),
         }
     }
 
@@ -111,7 +110,9 @@ impl Rungs {
             return decode(version, value).map(|RetryRecord(delivery)| delivery);
         }
         let NotificationRecord { channel, notification, .. } = decode(version, value)?;
-        Ok(Delivery { channel, notification, epoch: self.epoch.epoch, offset: record.offset(), attempts: Vec::new() })
+        let appended_at = record.timestamp().to_millis().map(Timestamp::from_millis);
+        let (epoch, offset) = (self.epoch.epoch, record.offset());
+        Ok(Delivery { channel, notification, epoch, offset, appended_at, attempts: Vec::new() })
     }
 
     /// Why nobody of ours can have asked with `record` for its delivery to be tried; none if one can.
@@ -129,24 +130,8 @@ impl Rungs {
     }
 }
 
-fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: &str, node: &NodeId) -> Remains {
-    let letter = DeadLetter {
-        topic: record.topic(),
-        partition: record.partition(),
-        offset: record.offset(),
-        timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
-        stage: "courier",
-        cause: Cause::Poison,
-        class,
-        message,
-        node,
-    };
+fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: String) -> Box<Remains> {
     let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
     tracing::error!(topic, partition, offset, error = message, "a record of our own makes no sense; it goes to dlq");
-    let left_out = || vec![(LEFT_OUT_HEADER.to_owned(), Some(b"a name is not UTF-8".to_vec()))];
-    let mut headers = headers_of(record).unwrap_or_else(left_out);
-    let own = letter.headers();
-    let own_headers = own.len();
-    headers.extend(own);
-    Remains { key: record.key().map(<[u8]>::to_vec), value: record.payload().map(<[u8]>::to_vec), headers, own_headers }
+    Box::new(Remains::of(record, Burial::new(STAGE, Cause::Poison, class, message)))
 }

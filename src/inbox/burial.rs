@@ -10,61 +10,39 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
-use tidings_core::time::Timestamp;
+use tidings_core::record::dead_letter::DeadRecord;
+use tidings_core::rules;
 
 use super::batch::Unfit;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
-
-/// Where a record lay.
-#[derive(Debug, Clone)]
-struct Place {
-    topic: String,
-    partition: i32,
-    offset: i64,
-}
-
-/// A record as it is to lie in `dlq`.
-struct Remains {
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    /// The original headers, byte for byte.
-    carried: Option<OwnedHeaders>,
-    context: Vec<Header>,
-    place: Place,
-    whole: bool,
-}
-
-impl Remains {
-    /// What is left without what a stranger put into key and headers, and with the beginning of the value.
-    fn stub(&self) -> Self {
-        let value = self.value.as_deref().unwrap_or_default();
-        let mut context = self.context.clone();
-        context.push(("tidings-truncated".to_owned(), Some(b"true".to_vec())));
-        context.push(("tidings-original-bytes".to_owned(), Some(value.len().to_string().into_bytes())));
-        let value = value.get(..value.len().min(STUB_BYTES)).map(<[u8]>::to_vec);
-        Self { key: None, value, carried: None, context, place: self.place.clone(), whole: false }
-    }
-}
+use crate::kafka::remains::Remains;
 
 /// A burial under way.
 struct Burial {
     remains: Arc<Remains>,
     open: Arc<AtomicUsize>,
-    stubs: Sender<Remains>,
+    cut: Sender<Remains>,
+}
+
+impl Burial {
+    /// Asks for less of the record to be written. Says whether there is less, and somebody to ask.
+    fn is_cut(&self) -> bool {
+        let less = self.remains.extent.less();
+        less.is_some_and(|extent| self.cut.send(Remains { extent, ..(*self.remains).clone() }).is_ok())
+    }
 }
 
 impl Ticket for Burial {
     fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
-        let Place { topic, partition, offset } = &self.remains.place;
+        let Remains { topic, partition, offset, .. } = &*self.remains;
         match outcome {
             Ok(_) => {}
-            // It stays open: the stub takes its place.
-            Err(ProduceError::TooLarge { .. }) if self.remains.whole && self.stubs.send(self.remains.stub()).is_ok() => {
+            // It stays open: what is left takes its place.
+            Err(ProduceError::TooLarge { .. }) if self.is_cut() => {
                 tracing::error!(topic, partition, offset, "`dlq` does not take a record of this size; buried as a stub");
                 return;
             }
@@ -87,7 +65,7 @@ pub(super) struct Graveyard {
     /// What the producer's queue had no room for. They count as open.
     waiting: VecDeque<Arc<Remains>>,
     /// What the producer's thread asks for; as many as are open at most.
-    stubs: (Sender<Remains>, Receiver<Remains>),
+    cut: (Sender<Remains>, Receiver<Remains>),
 }
 
 impl Graveyard {
@@ -98,7 +76,7 @@ impl Graveyard {
             node,
             open: Arc::default(),
             waiting: VecDeque::new(),
-            stubs: crossbeam_channel::unbounded(),
+            cut: crossbeam_channel::unbounded(),
         })
     }
 
@@ -114,7 +92,7 @@ impl Graveyard {
 
     /// Hands over what waits, as far as there is room.
     pub(super) fn tend(&mut self) {
-        self.waiting.extend(self.stubs.1.try_iter().map(Arc::new));
+        self.waiting.extend(self.cut.1.try_iter().map(Arc::new));
         while let Some(remains) = self.waiting.pop_front() {
             if !self.hand_over(&remains) {
                 self.waiting.push_front(remains);
@@ -123,10 +101,10 @@ impl Graveyard {
         }
     }
 
-    /// Waits until it is quiet, at most about twice `limit`.
+    /// Waits until it is quiet, at most about three times `limit`.
     pub(super) fn flush(&mut self, limit: Duration) {
-        // What was refused as too large in the first round is a stub in the second.
-        for _ in 0..2 {
+        // What was refused as too large is a stub in the second round, and only a context in the third.
+        for _ in 0..3 {
             self.tend();
             if let Err(error) = self.producer.flush(limit) {
                 tracing::warn!(%error, "burials are not confirmed yet");
@@ -138,38 +116,20 @@ impl Graveyard {
     /// Buries a record; the projection waits until the brokers have it.
     pub(super) fn bury(&mut self, record: &BorrowedMessage<'_>, why: &Unfit) {
         let message = why.in_full();
-        let letter = DeadLetter {
-            topic: record.topic(),
-            partition: record.partition(),
-            offset: record.offset(),
-            timestamp: record.timestamp().to_millis().map(Timestamp::from_millis),
-            stage: "inbox",
-            cause: Cause::Poison,
-            class: why.class(),
-            message: &message,
-            node: &self.node,
-        };
-        let place = Place { topic: record.topic().to_owned(), partition: record.partition(), offset: record.offset() };
-        let Place { topic, partition, offset } = &place;
+        let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
         tracing::error!(topic, partition, offset, error = message, dlq = self.dlq, "a record of our own is not folded; buried");
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.waiting.push_back(Arc::new(Remains {
-            key: record.key().map(<[u8]>::to_vec),
-            value: record.payload().map(<[u8]>::to_vec),
-            carried: record.headers().map(BorrowedHeaders::detach),
-            context: letter.headers(),
-            place,
-            whole: true,
-        }));
+        let burial = rules::Burial::new("inbox", Cause::Poison, why.class(), message);
+        self.waiting.push_back(Arc::new(Remains::of(record, burial)));
         self.tend();
     }
 
     /// Gives `remains` to the producer; says whether it had room.
     fn hand_over(&self, remains: &Arc<Remains>) -> bool {
-        let ticket = Burial { remains: remains.clone(), open: self.open.clone(), stubs: self.stubs.0.clone() };
-        let (key, value) = (remains.key.as_deref(), remains.value.as_deref());
-        let outgoing = Outgoing { topic: &self.dlq, partition: None, key, value, headers: &remains.context };
-        match self.producer.send_carrying(outgoing, remains.carried.as_ref(), Box::new(ticket)) {
+        let ticket = Burial { remains: remains.clone(), open: self.open.clone(), cut: self.cut.0.clone() };
+        let (DeadRecord { key, value, headers }, carried) = remains.record(&self.node);
+        let outgoing = Outgoing { topic: &self.dlq, partition: None, key, value, headers: &headers };
+        match self.producer.send_carrying(outgoing, carried, Box::new(ticket)) {
             Ok(()) => {}
             Err((ProduceError::QueueFull, _)) => return false,
             Err((error, ticket)) => ticket.settled(Err(error)),
@@ -180,33 +140,36 @@ impl Graveyard {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::record::dead_letter::Extent;
+
     use super::*;
 
-    fn whole() -> Arc<Remains> {
-        let value = Some(vec![b'x'; STUB_BYTES + 1]);
-        Arc::new(Remains {
-            key: Some(vec![1]),
-            value,
-            carried: None,
-            context: Vec::new(),
-            place: Place { topic: "n".into(), partition: 0, offset: 1 },
-            whole: true,
-        })
-    }
-
     #[test]
-    fn what_is_too_large_for_dlq_stays_open_until_its_stub_has_ended() {
-        let (open, (stubs, asked)) = (Arc::new(AtomicUsize::new(1)), crossbeam_channel::unbounded());
-        let settle = |remains: Arc<Remains>| {
-            let burial = Burial { remains, open: open.clone(), stubs: stubs.clone() };
+    fn what_is_too_large_for_dlq_stays_open_until_what_is_left_of_it_has_ended() {
+        let (open, (cut, asked)) = (Arc::new(AtomicUsize::new(1)), crossbeam_channel::unbounded());
+        let settle = |remains: Remains| {
+            let burial = Burial { remains: Arc::new(remains), open: open.clone(), cut: cut.clone() };
             Box::new(burial).settled(Err(ProduceError::TooLarge { topic: "dlq".into() }));
             open.load(Ordering::Acquire)
         };
-        assert_eq!(settle(whole()), 1);
+        let whole = Remains {
+            topic: "n".into(),
+            partition: 0,
+            offset: 1,
+            timestamp: None,
+            key: None,
+            value: Some(b"x".to_vec()),
+            carried: None,
+            trace: None,
+            attempt: None,
+            burial: rules::Burial::new("inbox", Cause::Poison, "malformed", String::new()),
+            extent: Extent::Whole,
+        };
+        assert_eq!(settle(whole), 1);
         let stub = asked.try_recv().unwrap();
-        assert_eq!((stub.value.as_ref().map(Vec::len), stub.key.as_ref()), (Some(STUB_BYTES), None));
-        assert!(stub.context.contains(&("tidings-original-bytes".to_owned(), Some(b"65537".to_vec()))));
-        assert_eq!(settle(Arc::new(stub)), 0, "not even the stub: given up");
+        assert_eq!((stub.extent, settle(stub)), (Extent::Stub, 1));
+        let bare = asked.try_recv().unwrap();
+        assert_eq!((bare.extent, settle(bare)), (Extent::Bare, 0), "not even that: given up");
         assert!(asked.is_empty());
     }
 }

@@ -11,8 +11,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tidings_core::fate::Cause;
-use tidings_core::record::dead_letter::Header as RecordHeader;
-use tidings_core::record::{Record, VERSION_HEADER};
+use tidings_core::record::{Header as RecordHeader, Record, VERSION_HEADER};
 
 use super::cluster::Cluster;
 use super::said;
@@ -98,14 +97,14 @@ pub fn version_header<R: Record>() -> RecordHeader {
     (VERSION_HEADER.to_owned(), Some(R::VERSION.to_string().into_bytes()))
 }
 
-/// Headers as librdkafka takes them.
-#[must_use]
-pub fn owned_headers(headers: &[RecordHeader]) -> OwnedHeaders {
-    append(OwnedHeaders::new_with_capacity(headers.len()), headers)
-}
-
-fn append(front: OwnedHeaders, headers: &[RecordHeader]) -> OwnedHeaders {
-    headers.iter().fold(front, |all, (key, value)| all.insert(Header { key, value: value.as_deref() }))
+/// Headers as librdkafka takes them: those of another record, byte for byte, and behind them our own.
+pub(super) fn headers(carried: Option<&OwnedHeaders>, own: &[RecordHeader]) -> Option<OwnedHeaders> {
+    let front = match carried {
+        None if own.is_empty() => return None,
+        None => OwnedHeaders::new_with_capacity(own.len()),
+        Some(carried) => carried.clone(),
+    };
+    Some(own.iter().fold(front, |all, (key, value)| all.insert(Header { key, value: value.as_deref() })))
 }
 
 struct Context<T> {
@@ -193,11 +192,7 @@ impl<T: Ticket> Producer<T> {
         base.partition = record.partition;
         base.key = record.key;
         base.payload = record.value;
-        base.headers = match carried {
-            Some(carried) => Some(append(carried.clone(), record.headers)),
-            None if record.headers.is_empty() => None,
-            None => Some(owned_headers(record.headers)),
-        };
+        base.headers = headers(carried, record.headers);
         self.inner.send(base).map_err(|(error, returned)| (ProduceError::new(record.topic, error), returned.delivery_opaque))
     }
 

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use tidings_core::fate::Cause;
 
 use super::cluster::Cluster;
 use super::consumer::{Partition, offsets};
-use super::producer::{Outgoing, owned_headers};
+use super::producer::{Outgoing, headers};
 use super::said;
 use super::statistics::Gauges;
 
@@ -150,14 +150,15 @@ impl Transactions {
         }
     }
 
-    /// Writes `records` and commits `done` (next offsets to read) for `group`, in one transaction. Takes up to a few times
-    /// `wait`. Does nothing but settle if the last transaction's end is not known yet, and then says how that one ended.
+    /// Writes `records`, some with headers of another record in front of their own, and commits `done` (next offsets to read) for
+    /// `group`, in one transaction. Takes up to a few times `wait`. Does nothing but settle if the last transaction's end is not
+    /// known yet, and then says how that one ended.
     ///
     /// # Errors
     /// If the brokers no longer take transactions of this producer.
     pub fn run(
         &mut self,
-        records: &[Outgoing<'_>],
+        records: &[(Outgoing<'_>, Option<&OwnedHeaders>)],
         done: &[(Partition, i64)],
         group: &ConsumerGroupMetadata,
         wait: Duration,
@@ -177,17 +178,17 @@ impl Transactions {
 
     fn fill(
         &self,
-        records: &[Outgoing<'_>],
+        records: &[(Outgoing<'_>, Option<&OwnedHeaders>)],
         done: &[(Partition, i64)],
         group: &ConsumerGroupMetadata,
         wait: Duration,
     ) -> Result<(), KafkaError> {
-        for (index, record) in records.iter().enumerate() {
+        for (index, (record, carried)) in records.iter().enumerate() {
             let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index);
             base.partition = record.partition;
             base.key = record.key;
             base.payload = record.value;
-            base.headers = (!record.headers.is_empty()).then(|| owned_headers(record.headers));
+            base.headers = headers(*carried, record.headers);
             self.inner.send(base).map_err(|(error, _)| {
                 if is_too_large(&error) {
                     self.refused.lock().push(index);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use prometheus_client::metrics::counter::Counter;
+use tidings_core::record::dead_letter::Extent;
 use tidings_core::rules::Burial;
 
 use crate::clock::Clock;
@@ -42,11 +43,8 @@ impl Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
     Notification,
-    DeadLetter,
-    /// The beginning of a record that not even `dlq` takes whole.
-    Stub,
-    /// Only the context of a record whose beginning it does not take either.
-    Bare,
+    /// The record itself, for `dlq`.
+    DeadLetter(Extent),
 }
 
 /// A record of which something was too large for its topic, on its way back to its worker.
@@ -102,9 +100,9 @@ impl Flight {
                 return self.way.tell(Answer::Done(self.source.done()));
             }
             1 => What::Notification,
-            2 => What::DeadLetter,
-            3 => What::Stub,
-            _ => What::Bare,
+            2 => What::DeadLetter(Extent::Whole),
+            3 => What::DeadLetter(Extent::Stub),
+            _ => What::DeadLetter(Extent::Bare),
         };
         let task = Again { flight: Arc::clone(self), refused };
         self.way.tell(Answer::Again { lane: self.source.lease.lane(), task });
@@ -129,9 +127,9 @@ impl Ticket for Passage {
             Err(ProduceError::TooLarge { .. }) => {
                 let code = match self.what {
                     What::Notification => 1,
-                    What::DeadLetter => 2,
-                    What::Stub => 3,
-                    What::Bare => 4,
+                    What::DeadLetter(Extent::Whole) => 2,
+                    What::DeadLetter(Extent::Stub) => 3,
+                    What::DeadLetter(Extent::Bare) => 4,
                 };
                 self.flight.refused.store(code, Ordering::Relaxed);
             }

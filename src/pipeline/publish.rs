@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use rdkafka::message::OwnedHeaders;
-use sha2::{Digest as _, Sha256};
+use rdkafka::message::{Headers as _, OwnedHeaders};
 use tidings_core::breaker::Trip;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
-use tidings_core::record::dead_letter::{DeadLetter, Header, STUB_BYTES};
+use tidings_core::record::Header;
+use tidings_core::record::context::{Context, Original};
+use tidings_core::record::dead_letter::{DeadLetter, Extent};
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{RecordError, encode_into};
 use tidings_core::rules::Burial;
 
+use crate::kafka::consumer::trace_of;
 use crate::kafka::dispatch::{Answer, Source};
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket as _, version_header};
 use crate::kafka::topic::TopicNames;
@@ -132,63 +134,39 @@ impl Publisher {
                 self.bury_flight(flight, burial);
                 return Some(why);
             }
-            What::DeadLetter => self.bury_stub(flight, What::Stub),
-            What::Stub => self.bury_stub(flight, What::Bare),
-            What::Bare => {
-                self.way.tell(Answer::Failed(ProduceError::TooLarge { topic: self.dlq.clone() }));
-            }
+            What::DeadLetter(extent) => match extent.less() {
+                Some(less) => self.bury_as(flight, less),
+                None => self.way.tell(Answer::Failed(ProduceError::TooLarge { topic: self.dlq.clone() })),
+            },
         }
         None
     }
 
     fn bury_flight(&self, flight: &Arc<Flight>, burial: Burial) {
-        let burial = flight.burial.get_or_init(|| burial);
-        let source = &flight.source;
-        let context = self.context(source, burial);
-        let record = Outgoing {
-            topic: &self.dlq,
-            partition: None,
-            key: source.key.as_deref(),
-            value: source.value.as_deref(),
-            headers: &context,
-        };
-        self.send(flight, flight.ticket(What::DeadLetter, Span::default()), record, source.headers.as_ref());
-        flight.settle();
+        flight.burial.get_or_init(|| burial);
+        self.bury_as(flight, Extent::Whole);
     }
 
-    /// What remains of a record that not even `dlq` takes: where it was, a hash, and, unless it is to be bare, its beginning.
-    fn bury_stub(&self, flight: &Arc<Flight>, what: What) {
+    /// Writes as much of a record to `dlq` as `extent` says.
+    fn bury_as(&self, flight: &Arc<Flight>, extent: Extent) {
         let source = &flight.source;
-        let value = source.value.as_deref().unwrap_or_default();
-        let mut context = flight.burial.get().map(|burial| self.context(source, burial)).unwrap_or_default();
-        let digest = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        context.push(("tidings-truncated".to_owned(), Some(b"true".to_vec())));
-        context.push(("tidings-original-bytes".to_owned(), Some(value.len().to_string().into_bytes())));
-        context.push(("tidings-original-sha256".to_owned(), Some(digest.into_bytes())));
-        let (key, kept) = if what == What::Bare {
-            (None, None)
-        } else {
-            (source.key.as_deref().filter(|key| key.len() <= STUB_BYTES), value.get(..value.len().min(STUB_BYTES)))
-        };
-        let record = Outgoing { topic: &self.dlq, partition: None, key, value: kept, headers: &context };
-        self.send(flight, flight.ticket(what, Span::default()), record, None);
-        flight.settle();
-    }
-
-    fn context(&self, source: &Source, burial: &Burial) -> Vec<Header> {
+        let Some(burial) = flight.burial.get() else { return flight.settle() };
         let partition = source.lease.partition();
-        DeadLetter {
+        let original = Original {
             topic: &partition.topic,
             partition: partition.number,
             offset: source.offset,
             timestamp: Some(source.timestamp),
-            stage: burial.stage,
-            cause: burial.cause,
-            class: burial.class,
-            message: &burial.message,
-            node: &self.node,
-        }
-        .headers()
+            key: source.key.as_deref(),
+        };
+        let trace = source.headers.as_ref().and_then(trace_of);
+        let context = Context { original, failure: burial.failure(), attempt: None, trace: trace.as_ref(), node: &self.node };
+        let headers = source.headers.as_ref().map_or(0, |headers| headers.count());
+        let dead = DeadLetter { context, value: source.value.as_deref(), headers }.record(extent);
+        let record = Outgoing { topic: &self.dlq, partition: None, key: dead.key, value: dead.value, headers: &dead.headers };
+        let carried = source.headers.as_ref().filter(|_| extent.keeps_headers());
+        self.send(flight, flight.ticket(What::DeadLetter(extent), Span::default()), record, carried);
+        flight.settle();
     }
 
     /// Hands a record to the producer. While its queue is full this waits, unless the partition is no longer ours.

@@ -123,6 +123,52 @@ async fn forged_headers_and_a_forged_list_of_attempts_shorten_nothing() {
     let forged_at = world.own_records("retry.2s", 2).await.iter().map(|record| record.timestamp_ms).max().unwrap();
     let last = ended.iter().map(|record| record.timestamp_ms).max().unwrap();
     assert!(Duration::from_millis((last - forged_at).cast_unsigned()) >= Duration::from_secs(2));
+    for ended in &ended {
+        let attempts = ended.json()["delivery"]["attempts"].as_array().unwrap().len();
+        assert_eq!(ended.header("tidings-attempt"), attempts.to_string());
+        assert_eq!(ended.header("tidings-original-topic"), world.own("notifications"));
+        assert_eq!(ended.header("tidings-error-class"), "offline");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn records_of_what_was_not_delivered_say_of_which_notification_why_and_how_often_it_was_tried() {
+    let world = world().await;
+    let running = world.start().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(trace) });
+    world.log.produce_with(&world.topic, None, payment("1", "absent").to_string().as_bytes(), headers).await;
+    let [ended] = world.own_records("undelivered", 1).await.try_into().unwrap();
+    let [first] = world.own_records("retry.700ms", 1).await.try_into().unwrap();
+    let [second] = world.own_records("retry.1s100ms", 1).await.try_into().unwrap();
+    let [notified] = world.own_records("notifications", 1).await.try_into().unwrap();
+    let (topic, partition, offset) = (world.own("notifications"), notified.partition.to_string(), notified.offset.to_string());
+    let appended_at = tidings_core::time::Timestamp::from_millis(notified.timestamp_ms).to_string();
+    for (record, attempt) in [(&first, "1"), (&second, "2"), (&ended, "2")] {
+        let expected = [
+            ("tidings-original-topic", topic.as_str()),
+            ("tidings-original-partition", &partition),
+            ("tidings-original-offset", &offset),
+            ("tidings-original-timestamp", &appended_at),
+            ("tidings-original-key", "user-absent"),
+            ("tidings-stage", "deliver"),
+            ("tidings-cause", "recipient"),
+            ("tidings-error-class", "offline"),
+            ("tidings-error-message", "no device of the user had been written to"),
+            ("tidings-attempt", attempt),
+            ("traceparent", trace),
+            ("__connect.errors.topic", &topic),
+            ("__connect.errors.partition", &partition),
+            ("__connect.errors.offset", &offset),
+            ("__connect.errors.stage", "deliver"),
+            ("__connect.errors.exception.class.name", "offline"),
+            ("__connect.errors.exception.message", "no device of the user had been written to"),
+        ];
+        for (name, content) in expected {
+            assert_eq!(record.header(name), content, "{name} of attempt {attempt}");
+        }
+    }
     running.stop().await;
 }
 
@@ -151,7 +197,11 @@ async fn forge(world: &World, topic: &str, partition: i32, value: &serde_json::V
     let producer: FutureProducer = crate::harness::log::config(&world.log.brokers).create().unwrap();
     let headers = OwnedHeaders::new()
         .insert(Header { key: "tidings-version", value: Some("1") })
-        .insert(Header { key: "tidings-due", value: Some("0") });
+        .insert(Header { key: "tidings-due", value: Some("0") })
+        .insert(Header { key: "tidings-attempt", value: Some("99") })
+        .insert(Header { key: "tidings-original-topic", value: Some("elsewhere") })
+        .insert(Header { key: "tidings-original-timestamp", value: Some("2001-01-01T00:00:00.000Z") })
+        .insert(Header { key: "tidings-error-class", value: Some("forged") });
     let (topic, value) = (world.own(topic), value.to_string());
     let record = FutureRecord::to(&topic).partition(partition).key("user-absent").payload(&value).headers(headers);
     producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();

@@ -11,6 +11,7 @@ mod breaker;
 mod commands;
 mod conformance;
 mod courier;
+mod dead_letters;
 mod delivery;
 mod edge;
 mod envelopes;

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use serde_json::json;
 use tidings::cli::Role;
@@ -173,22 +171,11 @@ async fn a_topic_that_appears_after_the_start_is_read_from_its_first_record() {
     running.stop().await;
 }
 
-/// Has the broker refuse larger records for a topic of tidings' own.
-async fn take_less(world: &World, name: &str, bytes: u32) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &world.log.brokers).create().unwrap();
-    let (topic, bytes) = (world.own(name), bytes.to_string());
-    let smaller = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", &bytes);
-    for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
-        altered.unwrap();
-    }
-}
-
 #[tokio::test]
 async fn an_event_whose_notification_the_broker_refuses_for_its_size_is_buried_and_the_next_goes_on() {
     let world = World::new().await;
     let running = world.start_roles(&[Role::Pipeline]).await;
-    take_less(&world, "notifications", 4000).await;
+    world.log.take_less(&world.own("notifications"), 4000).await;
     // Drawn, so that compression does not make it fit.
     let name = (0..4000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect::<String>();
     let large =
@@ -204,21 +191,5 @@ async fn an_event_whose_notification_the_broker_refuses_for_its_size_is_buried_a
     assert_eq!(dead.value, Some(large.to_string().into_bytes()));
     let records = world.own_records("notifications", 1).await;
     assert!(records.iter().any(|record| record.json()["notification"]["eventId"] == "small"));
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_record_of_which_dlq_takes_not_even_the_beginning_leaves_its_context_there() {
-    let world = World::new().await;
-    let running = world.start_roles(&[Role::Pipeline]).await;
-    take_less(&world, "dlq", 8000).await;
-    // Drawn, so that compression does not make it fit.
-    let poison = (0..100_000).map(|_| rand::random::<u8>()).collect::<Vec<_>>();
-    let (partition, offset) = world.log.produce(&world.topic, None, &poison).await;
-    committed_to(&world, &BTreeMap::from([(partition, offset + 1)])).await;
-    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
-    assert_eq!(dead.value, None);
-    assert_eq!(dead.header("tidings-original-offset"), offset.to_string());
-    assert_eq!(dead.header("tidings-original-bytes"), "100000");
     running.stop().await;
 }

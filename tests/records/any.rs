@@ -119,12 +119,13 @@ fn delivery() -> impl Strategy<Value = Delivery> {
         sink: Sink::Websocket,
         outcome,
     });
-    (channel(), notification(), any::<u64>(), any::<i64>(), vec(attempt, 0..3)).prop_map(
-        |(channel, notification, epoch, offset, attempts)| Delivery {
+    (channel(), notification(), any::<u64>(), any::<i64>(), option::of(timestamp()), vec(attempt, 0..3)).prop_map(
+        |(channel, notification, epoch, offset, appended_at, attempts)| Delivery {
             channel,
             notification,
             epoch: Epoch(epoch),
             offset,
+            appended_at,
             attempts,
         },
     )

@@ -3,6 +3,7 @@
 //! Owns: encoding, decoding and the version header; one file per topic. Fields are added, never changed; readers ignore
 //! unknown fields and refuse a version newer than they know. Neighbours: services write and read them, `kafka` moves them.
 
+pub mod context;
 pub mod cursor;
 pub mod dead_letter;
 pub mod meta;
@@ -14,6 +15,9 @@ pub mod trace;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// A header as Kafka has it.
+pub type Header = (String, Option<Vec<u8>>);
 
 /// The header that says which version of its type a value is, as decimal digits.
 pub const VERSION_HEADER: &str = "tidings-version";
@@ -144,6 +148,7 @@ mod tests {
             .unwrap(),
             epoch: Epoch(3),
             offset: 41,
+            appended_at: Some(Timestamp::from_millis(1_769_860_800_250)),
             attempts: vec![retry::Attempt {
                 at: Timestamp::from_millis(1_769_860_830_000),
                 node: "node-a".parse().unwrap(),
@@ -206,19 +211,10 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letters_headers_look_like_this() {
-        let letter = dead_letter::DeadLetter {
-            topic: "payments",
-            partition: 2,
-            offset: 17,
-            timestamp: Some(Timestamp::from_millis(1_769_860_800_000)),
-            stage: "decode",
-            cause: crate::fate::Cause::Poison,
-            class: "not_json",
-            message: "the value is not JSON",
-            node: &"node-a".parse().unwrap(),
-        };
-        let headers = letter.headers().into_iter();
+    fn what_lies_beside_a_delivery_that_waits_or_has_ended_looks_like_this() {
+        let (delivery, node) = (delivery(), "node-b".parse().unwrap());
+        let context = delivery.context(("tidings.notifications", 2), retry::Outcome::Unacknowledged, None, &node);
+        let headers = context.headers().into_iter();
         let lines = headers.map(|(name, value)| format!("{name}={}", String::from_utf8(value.unwrap()).unwrap()));
         insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
     }

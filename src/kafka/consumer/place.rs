@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, Header, Headers, Message, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
-use tidings_core::record::dead_letter::Header as RecordHeader;
+use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 
 use super::{Consumer, Partition};
 
@@ -51,13 +51,6 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
     placed.collect()
 }
 
-/// A record's headers in their order; none if a name among them is not UTF-8. They can still be detached and carried on.
-#[must_use]
-pub fn headers_of(record: &BorrowedMessage<'_>) -> Option<Vec<RecordHeader>> {
-    let headers = || record.headers().into_iter().flat_map(Headers::iter);
-    readable(|| headers().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect())
-}
-
 /// What names and values of headers hold together, in bytes; none if a name is not UTF-8.
 #[must_use]
 pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
@@ -68,9 +61,18 @@ pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
 /// stands behind what somebody else may have written.
 #[must_use]
 pub fn header<'a, M: Message>(record: &'a M, name: &str) -> Option<&'a [u8]> {
-    let headers = record.headers()?;
+    content(record.headers()?, name)
+}
+
+fn content<'a, H: Headers>(headers: &'a H, name: &str) -> Option<&'a [u8]> {
     let read = |index| readable(|| headers.try_get(index)).flatten();
     (0..headers.count()).rev().filter_map(read).find(|header| header.key == name)?.value
+}
+
+/// The trace that headers name, if they do.
+#[must_use]
+pub fn trace_of<H: Headers>(headers: &H) -> Option<TraceContext> {
+    TraceContext::read(content(headers, PARENT_HEADER)?, content(headers, STATE_HEADER)).ok()
 }
 
 /// Those headers whose names are UTF-8, in their order.

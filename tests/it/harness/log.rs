@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, OwnedHeaders};
@@ -95,6 +95,16 @@ impl Log {
     pub(crate) async fn produce_to(&self, place: (&str, i32), key: &str, value: &[u8], headers: OwnedHeaders) -> i64 {
         let record = FutureRecord::to(place.0).partition(place.1).key(key).payload(value).headers(headers);
         self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap().offset
+    }
+
+    /// Has the broker refuse larger batches for a topic.
+    pub(crate) async fn take_less(&self, topic: &str, bytes: u32) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        let bytes = bytes.to_string();
+        let smaller = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
+        for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
+            altered.unwrap();
+        }
     }
 
     /// Removes everything below `offset`, as retention would.

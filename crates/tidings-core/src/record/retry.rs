@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Record;
+use super::context::{Context, Failure, Original};
+use super::trace::TraceContext;
 use crate::channel::Channel;
+use crate::fate::Cause;
 use crate::ids::NodeId;
 use crate::notification::Notification;
 use crate::position::Epoch;
@@ -21,8 +24,29 @@ pub struct Delivery {
     pub epoch: Epoch,
     /// Its offset on `notifications`.
     pub offset: i64,
+    /// When it was appended there, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appended_at: Option<Timestamp>,
     /// What was tried, oldest first.
     pub attempts: Vec<Attempt>,
+}
+
+impl Delivery {
+    /// What is said beside a record that holds it: `node` found that `outcome` came of its notification, which lies in the partition
+    /// `at` of `notifications`.
+    #[must_use]
+    pub fn context<'a>(
+        &'a self,
+        (topic, partition): (&'a str, i32),
+        outcome: Outcome,
+        trace: Option<&'a TraceContext>,
+        node: &'a NodeId,
+    ) -> Context<'a> {
+        let key = Some(self.channel.as_str().as_bytes());
+        let original = Original { topic, partition, offset: self.offset, timestamp: self.appended_at, key };
+        let failure = Failure { stage: "deliver", cause: Cause::Recipient, class: outcome.name(), message: outcome.in_words() };
+        Context { original, failure, attempt: Some(u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)), trace, node }
+    }
 }
 
 /// One attempt to deliver.
@@ -55,6 +79,24 @@ pub enum Outcome {
     Offline,
     /// A device was written to and has not acknowledged.
     Unacknowledged,
+}
+
+impl Outcome {
+    /// The name in values, headers and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Unacknowledged => "unacknowledged",
+        }
+    }
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Offline => "no device of the user had been written to",
+            Self::Unacknowledged => "a device was written to and has not acknowledged in time",
+        }
+    }
 }
 
 /// A delivery that is waiting on a rung.

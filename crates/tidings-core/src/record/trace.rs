@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::dead_letter::Header;
+use super::Header;
 
 /// The header that names trace, parent and flags.
 pub const PARENT_HEADER: &str = "traceparent";

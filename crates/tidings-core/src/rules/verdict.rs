@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Rendered, RuleSet};
 use crate::event::{self, Event, Reading, SourceRecord};
 use crate::fate::Cause;
+use crate::record::context::{Failure, LIMIT_MESSAGE_BYTES};
 use crate::record::notified::NotificationRecord;
 use crate::time::Timestamp;
 
@@ -59,9 +60,6 @@ impl IgnoreReason {
     }
 }
 
-/// The longest message of a burial, in bytes: it becomes headers, and a template engine may quote whatever it was given.
-const MESSAGE_BYTES: usize = 4096;
-
 /// Why a record is buried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Burial {
@@ -76,11 +74,18 @@ pub struct Burial {
 }
 
 impl Burial {
-    /// A burial whose message is cut after 4 KiB, at a character's end.
+    /// A burial whose message is cut after [`LIMIT_MESSAGE_BYTES`], at a character's end: a template engine may quote whatever it was
+    /// given.
     #[must_use]
     pub fn new(stage: &'static str, cause: Cause, class: &'static str, mut message: String) -> Self {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+        message.truncate(message.floor_char_boundary(LIMIT_MESSAGE_BYTES));
         Self { stage, cause, class, message }
+    }
+
+    /// The same for headers.
+    #[must_use]
+    pub fn failure(&self) -> Failure<'_> {
+        Failure { stage: self.stage, cause: self.cause, class: self.class, message: &self.message }
     }
 }
 
