@@ -4,5 +4,6 @@
 
 mod any;
 mod golden;
+mod headers;
 mod kinds;
 mod schema;

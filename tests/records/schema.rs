@@ -4,15 +4,17 @@ use jsonschema::{Registry, Validator};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidings_core::record::Record;
+use tidings_core::record::context::CONTEXT_VERSION;
 
 use crate::any;
 use crate::golden::golden;
+use crate::headers;
 use crate::kinds::{KINDS, Kind, files, json, json_of};
 
 const BASE: &str = "tidings:///";
 
 /// The schema's text with every field that it does not name forbidden, so that none is forgotten in it.
-fn strict(schema: &Value) -> Value {
+pub(crate) fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(fields) => {
             let mut grown: serde_json::Map<_, _> = fields.iter().map(|(name, value)| (name.clone(), strict(value))).collect();
@@ -27,17 +29,23 @@ fn strict(schema: &Value) -> Value {
 }
 
 fn validator(kind: &Kind, version: u32, change: fn(&Value) -> Value) -> Validator {
+    named(kind.name, version, change)
+}
+
+/// The schema of the version of whatever is called so.
+pub(crate) fn named(name: &str, version: u32, change: fn(&Value) -> Value) -> Validator {
     let mut registry = Registry::new();
     for path in files("schemas/records") {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        registry = registry.add(format!("{BASE}{name}"), change(&json(&path))).unwrap();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        registry = registry.add(format!("{BASE}{file}"), change(&json(&path))).unwrap();
     }
     let registry = registry.prepare().unwrap();
-    let schema = json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": format!("{BASE}{}.v{version}.json", kind.name)});
+    let schema =
+        json!({"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": format!("{BASE}{name}.v{version}.json")});
     jsonschema::options().should_validate_formats(true).with_registry(&registry).build(&schema).unwrap()
 }
 
-fn fits(validator: &Validator, what: &str, value: &Value) {
+pub(crate) fn fits(validator: &Validator, what: &str, value: &Value) {
     let faults = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect::<Vec<_>>();
     assert!(faults.is_empty(), "{what}: {}\n{value:#}", faults.join("\n"));
 }
@@ -45,7 +53,7 @@ fn fits(validator: &Validator, what: &str, value: &Value) {
 #[test]
 fn every_version_of_every_record_has_a_sound_schema_and_no_other_is_there() {
     let mut expected = KINDS.iter().flat_map(|kind| (1..=kind.version).map(|version| format!("{}.v{version}.json", kind.name)));
-    let mut expected = expected.by_ref().collect::<Vec<_>>();
+    let mut expected = expected.by_ref().chain([format!("{}.v{CONTEXT_VERSION}.json", headers::NAME)]).collect::<Vec<_>>();
     expected.sort();
     let found = files("schemas/records");
     let names = found.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>();
