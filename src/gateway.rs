@@ -60,7 +60,7 @@ use crate::config::{GatewayConfig, GrantConfig};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
 use crate::telemetry::health::Role;
-use crate::telemetry::{Metrics, Traces};
+use crate::telemetry::{Complaints, Metrics, Place, Traces};
 use crate::worker::{Worker, WorkerError};
 
 /// How long acknowledgements that are on their way may still arrive, once clients were told to reconnect.
@@ -158,6 +158,7 @@ pub(crate) struct Shared {
     notifications: String,
     metrics: GatewayMetrics,
     traces: Traces,
+    complaints: Complaints,
     inlets: Vec<Arc<Inlet>>,
     connections: TaskTracker,
     /// Cancelled when the gateway drains: for clients that no shard knows of yet.
@@ -199,6 +200,7 @@ impl Gateway {
             notifications: cluster.names().notifications(),
             metrics: GatewayMetrics::register(&metrics),
             traces,
+            complaints: Complaints::new(clock),
             inlets,
             connections: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -335,9 +337,9 @@ impl Shared {
     }
 
     /// Counts a record that does not read, and says so.
-    fn unreadable(&self, topic: &str, partition: i32, offset: i64, error: &dyn std::error::Error) {
+    fn unreadable(&self, place: Place<'_>, class: &'static str) {
         self.metrics.unreadable.inc();
-        tracing::warn!(topic, partition, offset, error = error.to_string(), "a record was left out: it does not read");
+        self.complaints.say(place, class, "a record does not read, and was left out");
     }
 }
 

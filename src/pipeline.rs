@@ -29,7 +29,7 @@ use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
 use crate::kafka::producer::Producer;
 use crate::telemetry::health::Role;
-use crate::telemetry::{Metrics, Traces};
+use crate::telemetry::{Complaints, Metrics, Traces};
 use crate::worker::{self as thread, WorkerError};
 
 use flight::Way;
@@ -129,6 +129,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let breaker = parts.config.breaker;
     let limits = breaker.enabled.then(|| breaker.limits());
     let settings = Topics::new(&parts.config);
+    let complaints = Complaints::new(parts.clock);
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());
@@ -139,6 +140,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
             topics: settings.clone(),
             clock: parts.clock,
             traces: parts.traces.clone(),
+            complaints: complaints.clone(),
         };
         let worker = Worker::new(context, publisher, Gates::new(limits), meters.clone());
         queues.push(sender);

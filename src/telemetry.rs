@@ -3,21 +3,25 @@
 //! Owns: how lines are written and where metrics are collected. Refuses to know any metric but the process's own: each service
 //! registers its own under its own prefix. Neighbours: every service above; `http` encodes the registry.
 
+mod complaints;
 mod durations;
 pub mod health;
 mod metrics;
+mod panics;
 mod process;
 mod traces;
 
 use std::io::IsTerminal as _;
 
+pub use self::complaints::{Complaints, Place};
 pub use self::durations::Durations;
 pub use self::metrics::{Described, Labels, Metrics, Shelf};
+pub use self::panics::expected;
 pub use self::traces::{Doing, Exporting, Span, Traces, TracesError};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Starts writing log lines to standard error. A second call changes nothing.
+/// Starts writing log lines to standard error, also of panics. A second call changes nothing.
 pub fn start_logging(config: &LogConfig) {
     let filter = tracing_subscriber::EnvFilter::new(&config.level);
     let lines =
@@ -27,4 +31,5 @@ pub fn start_logging(config: &LogConfig) {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
+    panics::start();
 }

@@ -21,7 +21,7 @@ pub enum WorkerError {
         source: std::io::Error,
     },
     /// A promise of our own code is broken.
-    #[error("the thread {name} panicked, which is a bug; its message stands above on standard error")]
+    #[error("the thread {name} panicked, which is a bug; its message stands above in the log")]
     Panicked {
         /// Its name.
         name: String,

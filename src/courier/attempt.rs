@@ -24,7 +24,9 @@ use super::rung::{FORGED, Rungs, STAGE};
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::kafka::remains::Remains;
-use crate::telemetry::{Doing, Traces};
+use crate::telemetry::{Complaints, Doing, Place, Traces};
+
+const TOO_LARGE: &str = "too_large";
 
 /// A record to be written.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ pub(super) struct Hand {
     pub(super) undelivered: String,
     pub(super) dlq: String,
     pub(super) traces: Traces,
+    pub(super) complaints: Complaints,
 }
 
 impl Hand {
@@ -125,7 +128,7 @@ impl Hand {
             return;
         };
         let message = format!("`notifications` does not reach to offset {}", pending.delivery.offset);
-        tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "a retry of what is not there: {message}; buried");
+        self.complaints.say(place(partition, held.offset), FORGED, "a retry of what is not there was buried in dlq");
         let burial = Burial::new(STAGE, Cause::Poison, FORGED, message);
         held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Whole)));
     }
@@ -133,16 +136,21 @@ impl Hand {
     /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its delivery.
     pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
-        tracing::error!(topic = %partition.topic, partition = partition.number, offset = held.offset, dlq = self.dlq, "{message}; buried as a stub");
+        let what = "a record is larger than `max.message.bytes` of our topics allows, and was buried in part";
+        self.complaints.say(place(partition, held.offset), TOO_LARGE, what);
         match &mut held.work {
             Work::Decide(pending) => {
-                let burial = Burial::new(STAGE, Cause::Refused, "too_large", message.to_owned());
+                let burial = Burial::new(STAGE, Cause::Refused, TOO_LARGE, message.to_owned());
                 held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Stub)));
             }
             // What is bare and refused is tried again until the topic takes it.
             Work::Bury(remains) => remains.extent = remains.extent.less().unwrap_or(Extent::Bare),
         }
     }
+}
+
+pub(super) fn place(partition: &Partition, offset: i64) -> Place<'_> {
+    Place { topic: &partition.topic, partition: partition.number, offset }
 }
 
 /// What is buried of a delivery that was read at `offset` of `partition`: as it would lie on a rung.
@@ -175,6 +183,7 @@ mod tests {
     use tidings_core::time::Delay;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::kafka::topic::TopicNames;
 
     fn rungs() -> Rungs {
@@ -191,6 +200,7 @@ mod tests {
             undelivered: "t.undelivered".into(),
             dlq: "t.dlq".into(),
             traces: Traces::default(),
+            complaints: Complaints::new(Clock::start()),
         }
     }
 

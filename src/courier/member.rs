@@ -15,8 +15,8 @@ use tidings_core::fate::Fate;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Hand;
-use super::line::{LIMIT_BYTES, Line};
+use super::attempt::{Hand, place};
+use super::line::{LIMIT_BYTES, Line, Work};
 use super::metrics::CourierMetrics;
 use super::round::{Plan, ROUND_RECORDS};
 use super::rung::{Read, Rungs};
@@ -28,6 +28,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Consumer, Partition, Step};
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Complaints;
 use crate::telemetry::health::Role;
 
 pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
@@ -99,6 +100,7 @@ impl Member {
                 undelivered: names.undelivered(),
                 dlq: names.dlq(),
                 traces: parts.traces,
+                complaints: Complaints::new(parts.clock),
             },
             cursors: names.cursors().into(),
             store: parts.store,
@@ -183,7 +185,13 @@ impl Member {
         }
         match self.rungs.read(record, self.clock.now()) {
             Read::Passes => line.pass(record.offset()),
-            Read::Waits(held) => line.push(held),
+            Read::Waits(held) => {
+                if let Work::Bury(remains) = &held.work {
+                    let what = "a record of our own makes no sense, and goes to dlq";
+                    self.hand.complaints.say(place(&partition, held.offset), remains.burial.class, what);
+                }
+                line.push(held);
+            }
             Read::Stops(why) => {
                 let reason = format!("{partition} at offset {}: {why}", record.offset());
                 tracing::error!(reason, "a partition is not read any further");

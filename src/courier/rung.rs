@@ -131,7 +131,5 @@ impl Rungs {
 }
 
 fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: String) -> Box<Remains> {
-    let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-    tracing::error!(topic, partition, offset, error = message, "a record of our own makes no sense; it goes to dlq");
     Box::new(Remains::of(record, Burial::new(STAGE, Cause::Poison, class, message)))
 }

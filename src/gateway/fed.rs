@@ -60,6 +60,17 @@ pub(super) enum FedError {
     Json(#[from] serde_json::Error),
 }
 
+impl FedError {
+    /// A short name that does not change between releases.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Record(error) => error.class(),
+            Self::Channel => "unlike_its_key",
+            Self::Json(_) => "unwritable",
+        }
+    }
+}
+
 impl Fed {
     /// The frame; `failed` is told once if there can be none.
     pub(super) fn encoded(&self, epoch: Epoch, now: Timestamp, failed: impl FnOnce(&Self, &FedError)) -> Option<&Encoded> {

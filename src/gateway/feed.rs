@@ -23,6 +23,7 @@ use super::{GatewayError, Shared};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Partition, header};
 use crate::kafka::reader::{Read, Reader};
+use crate::telemetry::Place;
 use crate::telemetry::health::Role;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -120,6 +121,10 @@ impl Feed {
         if let Some(written_ms) = message.timestamp().to_millis() {
             metrics.lag.set(self.shared.clock.now().since(Timestamp::from_millis(written_ms)).as_secs_f64());
         }
+        // Retention by key may leave tombstones; they say nothing.
+        if message.payload().is_none() {
+            return Ok(());
+        }
         let outcome =
             if message.topic() == self.cluster.names().signals() { self.signal(message) } else { self.notification(message) };
         match outcome {
@@ -128,7 +133,8 @@ impl Feed {
                 self.pause(reader, message, &RecordError::Newer { name, found, known })
             }
             Err(error) => {
-                self.shared.unreadable(message.topic(), message.partition(), message.offset(), &error);
+                let place = Place { topic: message.topic(), partition: message.partition(), offset: message.offset() };
+                self.shared.unreadable(place, error.class());
                 Ok(())
             }
         }

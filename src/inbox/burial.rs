@@ -20,12 +20,16 @@ use super::batch::Unfit;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 use crate::kafka::remains::Remains;
+use crate::telemetry::{Complaints, Place};
+
+const TOO_LARGE: &str = "too_large";
 
 /// A burial under way.
 struct Burial {
     remains: Arc<Remains>,
     open: Arc<AtomicUsize>,
     cut: Sender<Remains>,
+    complaints: Complaints,
 }
 
 impl Burial {
@@ -39,16 +43,18 @@ impl Burial {
 impl Ticket for Burial {
     fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
         let Remains { topic, partition, offset, .. } = &*self.remains;
+        let place = Place { topic, partition: *partition, offset: *offset };
         match outcome {
             Ok(_) => {}
             // It stays open: what is left takes its place.
             Err(ProduceError::TooLarge { .. }) if self.is_cut() => {
-                tracing::error!(topic, partition, offset, "`dlq` does not take a record of this size; buried as a stub");
+                self.complaints.say(place, TOO_LARGE, "a record is too large for dlq, and was buried in part");
                 return;
             }
             // Not even `dlq` takes it. It stays where it lies until retention ends.
             Err(error) => {
-                tracing::error!(topic, partition, offset, %error, cause = error.cause().name(), "a record that is not folded was not buried");
+                let what = format!("a record that is not folded could not be buried either: {error}");
+                self.complaints.say(place, error.cause().name(), &what);
             }
         }
         self.open.fetch_sub(1, Ordering::Release);
@@ -66,10 +72,11 @@ pub(super) struct Graveyard {
     waiting: VecDeque<Arc<Remains>>,
     /// What the producer's thread asks for; as many as are open at most.
     cut: (Sender<Remains>, Receiver<Remains>),
+    complaints: Complaints,
 }
 
 impl Graveyard {
-    pub(super) fn new(cluster: &Cluster, node: NodeId) -> Result<Self, KafkaError> {
+    pub(super) fn new(cluster: &Cluster, node: NodeId, complaints: Complaints) -> Result<Self, KafkaError> {
         Ok(Self {
             producer: Producer::new(cluster, "inbox")?,
             dlq: cluster.names().dlq(),
@@ -77,6 +84,7 @@ impl Graveyard {
             open: Arc::default(),
             waiting: VecDeque::new(),
             cut: crossbeam_channel::unbounded(),
+            complaints,
         })
     }
 
@@ -115,18 +123,22 @@ impl Graveyard {
 
     /// Buries a record; the projection waits until the brokers have it.
     pub(super) fn bury(&mut self, record: &BorrowedMessage<'_>, why: &Unfit) {
-        let message = why.in_full();
-        let (topic, partition, offset) = (record.topic(), record.partition(), record.offset());
-        tracing::error!(topic, partition, offset, error = message, dlq = self.dlq, "a record of our own is not folded; buried");
+        let place = Place { topic: record.topic(), partition: record.partition(), offset: record.offset() };
+        self.complaints.say(place, why.class(), "a record of our own is not folded, and was buried in dlq");
         self.open.fetch_add(1, Ordering::Relaxed);
-        let burial = rules::Burial::new("inbox", Cause::Poison, why.class(), message);
+        let burial = rules::Burial::new("inbox", Cause::Poison, why.class(), why.in_full());
         self.waiting.push_back(Arc::new(Remains::of(record, burial)));
         self.tend();
     }
 
     /// Gives `remains` to the producer; says whether it had room.
     fn hand_over(&self, remains: &Arc<Remains>) -> bool {
-        let ticket = Burial { remains: remains.clone(), open: self.open.clone(), cut: self.cut.0.clone() };
+        let ticket = Burial {
+            remains: remains.clone(),
+            open: self.open.clone(),
+            cut: self.cut.0.clone(),
+            complaints: self.complaints.clone(),
+        };
         let (DeadRecord { key, value, headers }, carried) = remains.record(&self.node);
         let outgoing = Outgoing { topic: &self.dlq, partition: None, key, value, headers: &headers };
         match self.producer.send_carrying(outgoing, carried, Box::new(ticket)) {
@@ -143,12 +155,18 @@ mod tests {
     use tidings_core::record::dead_letter::Extent;
 
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn what_is_too_large_for_dlq_stays_open_until_what_is_left_of_it_has_ended() {
         let (open, (cut, asked)) = (Arc::new(AtomicUsize::new(1)), crossbeam_channel::unbounded());
         let settle = |remains: Remains| {
-            let burial = Burial { remains: Arc::new(remains), open: open.clone(), cut: cut.clone() };
+            let burial = Burial {
+                remains: Arc::new(remains),
+                open: open.clone(),
+                cut: cut.clone(),
+                complaints: Complaints::new(Clock::start()),
+            };
             Box::new(burial).settled(Err(ProduceError::TooLarge { topic: "dlq".into() }));
             open.load(Ordering::Acquire)
         };

@@ -27,6 +27,7 @@ use crate::clock::backoff::Backoff;
 use crate::config::InboxConfig;
 use crate::kafka::consumer::{Consumer, Partition, Step};
 use crate::store::{Folded, Store, StoreError};
+use crate::telemetry::Complaints;
 use crate::telemetry::health::Role;
 
 /// How often partitions without records are looked at: markers of transactions move them too.
@@ -72,7 +73,7 @@ impl Projector {
         let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into(), partitions };
         let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
         let this = Self {
-            graveyard: Graveyard::new(&parts.cluster, parts.node)?,
+            graveyard: Graveyard::new(&parts.cluster, parts.node, Complaints::new(parts.clock))?,
             store: parts.store,
             runtime,
             epoch: parts.epoch.epoch,

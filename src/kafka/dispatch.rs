@@ -105,7 +105,7 @@ pub struct Source {
     pub key: Option<Box<[u8]>>,
     /// Its value.
     pub value: Option<Box<[u8]>>,
-    /// Its headers, in order; `legible` reads those that can be read.
+    /// Its headers, in order; `legible` reads them, if they can be read.
     pub headers: Option<OwnedHeaders>,
     header_bytes: usize,
 }

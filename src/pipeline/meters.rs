@@ -132,7 +132,7 @@ pub(super) struct Tally {
     meters: Meters,
     topics: HashMap<Arc<str>, [Counter; 3]>,
     ignored: HashMap<&'static str, Counter>,
-    buried: HashMap<&'static str, (Counter, u64)>,
+    buried: HashMap<&'static str, Counter>,
 }
 
 impl Tally {
@@ -165,14 +165,12 @@ impl Tally {
         self.meters.decide.observe(took);
     }
 
-    /// Counts a burial; how many of this class this worker has had with it.
-    pub(super) fn buried(&mut self, cause: Cause, class: &'static str) -> u64 {
+    /// Counts a burial.
+    pub(super) fn buried(&mut self, cause: Cause, class: &'static str) {
         let Self { meters, buried, .. } = self;
-        let (counter, times) = buried.entry(class).or_insert_with(|| {
-            (meters.buried.get_or_create(&OfClass { cause: cause.name(), fate: cause.fate().name(), class }).clone(), 0)
+        let counter = buried.entry(class).or_insert_with(|| {
+            meters.buried.get_or_create(&OfClass { cause: cause.name(), fate: cause.fate().name(), class }).clone()
         });
         counter.inc();
-        *times += 1;
-        *times
     }
 }

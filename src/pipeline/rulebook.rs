@@ -110,7 +110,7 @@ impl Rulebook {
     async fn reload(&self, tell: &Tell) {
         let (folder, limits) = (self.folder.clone(), self.limits);
         let Ok(outcome) = tokio::task::spawn_blocking(move || read(folder, limits)).await else {
-            // The task has panicked, and its message is on standard error.
+            // The task has panicked, and its message is in the log.
             return tracing::error!("reading the rules panicked, which is a bug; those in force stay");
         };
         let before = self.current.load();

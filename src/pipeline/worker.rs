@@ -16,9 +16,9 @@ use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
 use crate::clock::Clock;
-use crate::kafka::consumer::legible;
+use crate::kafka::consumer::{content, legible};
 use crate::kafka::dispatch::{Lost, Source, Task};
-use crate::telemetry::{Doing, Traces};
+use crate::telemetry::{Complaints, Doing, Place, Traces};
 
 use super::flight::Again;
 use super::gates::Gates;
@@ -35,6 +35,7 @@ pub(super) struct Context {
     pub(super) topics: Topics,
     pub(super) clock: Clock,
     pub(super) traces: Traces,
+    pub(super) complaints: Complaints,
 }
 
 /// What one thread needs.
@@ -121,9 +122,8 @@ impl Worker {
 
     /// The trace that the record belongs to, if its headers name one.
     fn context_of(&self, source: &Source) -> Option<TraceContext> {
-        let headers = legible(source.headers.as_ref()?);
-        let value = |name: &str| headers.iter().rev().find(|header| header.key == name)?.value;
-        self.context.traces.context(value(PARENT_HEADER), value(STATE_HEADER))
+        let headers = source.headers.as_ref()?;
+        self.context.traces.context(content(headers, PARENT_HEADER), content(headers, STATE_HEADER))
     }
 
     fn verdict(&mut self, source: &Source) -> Verdict {
@@ -133,7 +133,10 @@ impl Worker {
             Some(settings) => settings,
             None => settings.entry(Arc::clone(&partition.topic)).or_insert_with(|| context.topics.of(&partition.topic)),
         };
-        let headers = source.headers.as_ref().map(legible).unwrap_or_default();
+        let Some(headers) = source.headers.as_ref().map_or_else(|| Some(Vec::new()), legible) else {
+            let message = "the name of a header is not UTF-8, as the names of Kafka's headers are".to_owned();
+            return Verdict::Bury(Burial::new("decode", Cause::Poison, "header_name_not_utf8", message));
+        };
         let headers = headers.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
         let record = SourceRecord {
             topic: &partition.topic,
@@ -158,15 +161,11 @@ impl Worker {
         self.publisher.bury(source, burial);
     }
 
-    /// Said loudly once for each class, so that a flood of bad records is no flood of lines. The message stays out of the log,
-    /// since it may quote the record; it is in the headers on `dlq`.
     fn buried(&mut self, source: &Source, cause: Cause, class: &'static str) {
-        let (partition, offset) = (source.lease.partition(), source.offset);
-        if self.tally.buried(cause, class) == 1 {
-            tracing::warn!(topic = %partition.topic, partition = partition.number, offset, class, "a record was buried in dlq; later ones of this class are only counted");
-        } else {
-            tracing::debug!(%partition, offset, class, "buried");
-        }
+        self.tally.buried(cause, class);
+        let partition = source.lease.partition();
+        let place = Place { topic: &partition.topic, partition: partition.number, offset: source.offset };
+        self.context.complaints.say(place, class, "a record was buried in dlq");
     }
 }
 

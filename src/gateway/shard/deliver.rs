@@ -14,7 +14,7 @@ use crate::gateway::fed::{self, Encoded, Fed};
 use crate::gateway::inlet::{AckMode, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
-use crate::telemetry::Doing;
+use crate::telemetry::{Doing, Place};
 
 /// A record on its way to members.
 struct Item<'a> {
@@ -60,7 +60,8 @@ impl Shard {
         let Some(slot) = self.members.slot(&fed.channel) else { return 0 };
         let shared = self.shared.clone();
         let failed = |fed: &Fed, error: &fed::FedError| {
-            shared.unreadable(&shared.notifications, fed.partition, fed.offset, error);
+            let place = Place { topic: &shared.notifications, partition: fed.partition, offset: fed.offset };
+            shared.unreadable(place, error.class());
         };
         let Some(encoded) = fed.encoded(shared.epoch, self.now.wall, failed) else { return 0 };
         let first = self.recent.note(encoded.id, fed.offset);

@@ -3,7 +3,6 @@
 //! Owns: the offsets that tell whether everything written up to some moment has been read. Markers of transactions take
 //! offsets too, so a reader stands behind its last record, not at it. Neighbours: the consumer above.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
@@ -13,6 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 
 use super::{Consumer, Partition};
+use crate::telemetry::expected;
 
 impl Consumer {
     /// The next offset of each partition that is read, behind everything polled so far and behind markers of transactions that
@@ -58,15 +58,17 @@ pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
 }
 
 /// The content of a record's last header of that name, which is the one that counts for Kafka's own clients: what is appended
-/// stands behind what somebody else may have written.
+/// stands behind what somebody else may have written. None also if a name behind it is not UTF-8.
 #[must_use]
 pub fn header<'a, M: Message>(record: &'a M, name: &str) -> Option<&'a [u8]> {
     content(record.headers()?, name)
 }
 
-fn content<'a, H: Headers>(headers: &'a H, name: &str) -> Option<&'a [u8]> {
-    let read = |index| readable(|| headers.try_get(index)).flatten();
-    (0..headers.count()).rev().filter_map(read).find(|header| header.key == name)?.value
+/// The content of the last of the headers that has that name; none also if a name behind it is not UTF-8.
+#[must_use]
+pub fn content<'a, H: Headers>(headers: &'a H, name: &str) -> Option<&'a [u8]> {
+    let mut backwards = (0..headers.count()).rev().filter_map(|index| headers.try_get(index));
+    readable(|| backwards.find(|header| header.key == name))??.value
 }
 
 /// The trace that headers name, if they do.
@@ -75,16 +77,17 @@ pub fn trace_of<H: Headers>(headers: &H) -> Option<TraceContext> {
     TraceContext::read(content(headers, PARENT_HEADER)?, content(headers, STATE_HEADER)).ok()
 }
 
-/// Those headers whose names are UTF-8, in their order.
+/// The headers in their order; none if a name is not UTF-8.
 #[must_use]
-pub fn legible(headers: &OwnedHeaders) -> Vec<Header<'_, &[u8]>> {
-    (0..headers.count()).filter_map(|index| readable(|| headers.try_get(index)).flatten()).collect()
+pub fn legible(headers: &OwnedHeaders) -> Option<Vec<Header<'_, &[u8]>>> {
+    readable(|| headers.iter().collect())
 }
 
 /// What `read` makes of headers. The binding panics at a name that is not UTF-8, which anybody who may write to a topic can
-/// put there: that must not end the process, which would read the same record at its next start.
+/// put there: that must not end the process, which would read the same record at its next start. One panic ends the reading, so
+/// that a record with many such names costs no more than one with one.
 fn readable<T>(read: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(read)).ok()
+    expected(read)
 }
 
 #[cfg(test)]
@@ -101,11 +104,5 @@ mod tests {
         let headers = headers.insert(value("b", None::<&str>));
         let record = OwnedMessage::new(None, None, "t".to_owned(), Timestamp::NotAvailable, 0, 0, Some(headers));
         assert_eq!(["a", "b", "c"].map(|name| header(&record, name)), [Some(&b"ours"[..]), None, None]);
-    }
-
-    #[test]
-    fn headers_that_the_binding_panics_at_count_as_none() {
-        assert_eq!(readable(|| String::from_utf8(vec![0xff]).unwrap()), None);
-        assert_eq!(readable(|| 1), Some(1));
     }
 }
