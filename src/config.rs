@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use header::Header;
 pub use load::{ConfigError, load};
 pub use network::Network;
-pub use pattern::TopicPattern;
+pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
     KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,

@@ -154,6 +154,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
 
     let plan = Plan {
         topics,
+        own_prefix: parts.cluster.names().prefix().to_owned(),
         start: parts.config.start,
         starts: starts(&parts.config, requests),
         lost_records: parts.config.lost_records,

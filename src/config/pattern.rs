@@ -1,6 +1,6 @@
 //! An entry of `pipeline.topics`: the name of a topic, or `^` and a regular expression that whole names must match.
 //!
-//! Owns: what such an expression may be. librdkafka (POSIX), brokers (RE2, for `group_protocol = "consumer"`) and this process all
+//! Owns: what such an expression may be, and that none means a topic of Kafka's own (`__consumer_offsets`). librdkafka (POSIX), brokers (RE2, for `group_protocol = "consumer"`) and this process all
 //! judge names by it, so it is held to what they read alike. Neighbours: `ranges` keeps tidings' own topics out.
 
 use std::cmp::Ordering;
@@ -10,6 +10,8 @@ use std::str::FromStr;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+/// How the names of Kafka's own topics begin.
+pub const INTERNAL: &str = "__";
 const NAME_BYTES: usize = 249;
 const EXPRESSION_BYTES: usize = 500;
 /// What an expression is made of, beside what names are made of. A backslash only makes one of these plain.
@@ -43,10 +45,11 @@ impl TopicPattern {
         if self.regex.is_none() { Some(&self.text) } else { None }
     }
 
-    /// Whether a topic is meant.
+    /// Whether a topic is meant. No expression means one of Kafka's own.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
-        self.regex.as_ref().map_or(self.text == topic, |regex| regex.is_match(topic))
+        let matches = |regex: &Regex| !topic.starts_with(INTERNAL) && regex.is_match(topic);
+        self.regex.as_ref().map_or(self.text == topic, matches)
     }
 
     /// What a consumer subscribes to: librdkafka by itself would take an expression that matches a name's beginning.
@@ -63,6 +66,11 @@ impl FromStr for TopicPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start_matches('^').starts_with(INTERNAL) {
+            return Err(format!(
+                "`{text}` means topics of Kafka's own, whose names begin with `{INTERNAL}`; name only domain topics"
+            ));
+        }
         let Some(expression) = text.strip_prefix('^') else {
             return if is_name(text) { Ok(Self { text: text.to_owned(), regex: None }) } else { Err(not_a_name(text)) };
         };
@@ -184,8 +192,30 @@ mod tests {
     }
 
     #[test]
+    fn no_expression_means_a_topic_of_kafkas_own() {
+        let any = pattern("^.*");
+        assert!(any.matches("_orders") && any.matches("orders__"));
+        assert!(!any.matches("__consumer_offsets") && !pattern("^_.*|x").matches("__transaction_state"));
+    }
+
+    #[test]
     fn what_readers_of_expressions_disagree_on_is_refused() {
-        let refused = ["", "a b", "a/b", "^", "^a\\d", "^a\\", "^(?i)a", "^a*?", "^a b", "^(a", "^[z-a]", "^a{2,1}"];
+        let refused = [
+            "",
+            "a b",
+            "a/b",
+            "__consumer_offsets",
+            "^__.*",
+            "^",
+            "^a\\d",
+            "^a\\",
+            "^(?i)a",
+            "^a*?",
+            "^a b",
+            "^(a",
+            "^[z-a]",
+            "^a{2,1}",
+        ];
         let reasons = refused.map(|text| text.parse::<TopicPattern>().unwrap_err());
         insta::assert_snapshot!(reasons.join("\n"));
     }

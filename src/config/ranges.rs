@@ -3,7 +3,7 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend.
 
-use super::pattern::is_topic_byte;
+use super::pattern::{INTERNAL, is_topic_byte};
 use super::{AuthMode, GroupProtocol, KeyAlgorithm, ProxyProtocol, TopicConfig};
 
 /// A key of a section, and why its value is refused.
@@ -15,8 +15,8 @@ const OWN_TOPICS: [&str; 10] =
 /// Properties that follow from keys of ours.
 const OWN_PROPERTIES: [&str; 2] = ["group.protocol", "group.instance.id"];
 /// Properties that only members of classic groups may have.
-const CLASSIC_PROPERTIES: [&str; 4] =
-    ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"];
+const CLASSIC_PROPERTIES: [&str; 5] =
+    ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type", "topic.blacklist"];
 const SECRET_BYTES: usize = 32;
 /// The least that hyper reads a request's header with.
 const HEADER_BYTES: usize = 8192;
@@ -49,6 +49,10 @@ impl super::Config {
         let prefix = self.kafka.topic_prefix.as_str();
         if !(1..=200).contains(&prefix.len()) || !prefix.bytes().all(is_topic_byte) {
             refused.push(("kafka.topic_prefix", "must be 1 to 200 letters, digits, `.`, `_` and `-`".into()));
+        }
+        if prefix.starts_with(INTERNAL) {
+            refused
+                .push(("kafka.topic_prefix", format!("must not begin with `{INTERNAL}`, as the names of Kafka's own topics do")));
         }
         self.refuse_topics(refused);
         self.refuse_groups(refused);

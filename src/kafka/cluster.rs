@@ -11,7 +11,7 @@ use tidings_core::ids::NodeId;
 
 use super::statistics::Gauges;
 use super::topic::TopicNames;
-use crate::config::{GroupProtocol, KafkaConfig};
+use crate::config::{GroupProtocol, INTERNAL, KafkaConfig};
 use crate::telemetry::Metrics;
 
 /// The largest `message.max.bytes` that librdkafka allows.
@@ -187,6 +187,10 @@ impl Cluster {
             GroupProtocol::Classic => {
                 let defaults = [("partition.assignment.strategy", "cooperative-sticky"), ("session.timeout.ms", "30000")];
                 self.prefer(&mut client, &defaults);
+                // With the brokers' protocol they judge expressions, and a client that does not see a topic of its own assignment waits
+                // for it; there the pipeline passes over what it is given and does not mean.
+                let hidden = client.get("topic.blacklist").map_or_else(String::new, |more| format!("{more},"));
+                client.set("topic.blacklist", format!("{hidden}^{INTERNAL}.*"));
             }
             // How long a session lasts is the brokers' to say, and so is who has which partition.
             GroupProtocol::Consumer => {
@@ -257,5 +261,18 @@ mod tests {
         assert_eq!(producer.get("delivery.report.only.error"), Some("false"));
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("message.max.bytes"), Some(LARGEST_RECORD));
+    }
+
+    #[test]
+    fn members_of_classic_groups_do_not_see_kafkas_own_topics_and_those_of_the_brokers_protocol_must() {
+        let mut config = crate::config::load(None, &[]).unwrap().kafka;
+        let hidden =
+            |config: &KafkaConfig| Cluster::new(config).unwrap().member("test").get("topic.blacklist").map(str::to_owned);
+        assert_eq!(hidden(&config).as_deref(), Some("^__.*"));
+        config.properties.insert("topic.blacklist".into(), Scalar::Text("^secret".into()));
+        assert_eq!(hidden(&config).as_deref(), Some("^secret,^__.*"));
+        config.properties.clear();
+        config.group_protocol = GroupProtocol::Consumer;
+        assert_eq!(hidden(&config), None);
     }
 }

@@ -66,6 +66,8 @@ pub struct Lost {
 pub struct Plan {
     /// The topics.
     pub topics: Vec<TopicPattern>,
+    /// How the names of topics begin that no expression means: tidings' own.
+    pub own_prefix: String,
     /// Where a topic begins that the group has never read.
     pub start: Start,
     /// The same for single topics. The first that matches counts.
@@ -83,6 +85,14 @@ pub struct Plan {
 impl Plan {
     fn start_of(&self, topic: &str) -> Start {
         self.starts.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(self.start, |(_, start)| *start)
+    }
+
+    /// The entry of `topics` that a topic is read for: its name, if that is there, else the first expression that matches. None for
+    /// one that is not meant: who judges expressions for the group does not know of topics of our own.
+    fn entry(&self, topic: &str) -> Option<usize> {
+        let named = self.topics.iter().position(|pattern| pattern.name() == Some(topic));
+        let meant = || self.topics.iter().position(|pattern| pattern.matches(topic));
+        named.or_else(|| if topic.starts_with(&self.own_prefix) { None } else { meant() })
     }
 
     /// The part of the drain's time that is kept for the last commit and our leaving.
@@ -302,4 +312,26 @@ pub struct Tell {
     pub meters: Meters,
     /// Words.
     pub role: Role,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_belongs_to_its_name_before_any_expression_and_own_topics_only_to_their_names() {
+        let topics = ["^[at].*", "ab", "^.b", "t.requests"].map(|text| text.parse::<TopicPattern>().unwrap());
+        let plan = Plan {
+            topics: topics.to_vec(),
+            own_prefix: "t.".into(),
+            start: Start::End,
+            starts: Vec::new(),
+            lost_records: LostRecords::Stop,
+            breaker_pause: Duration::ZERO,
+            commit_interval: Duration::ZERO,
+            drain_timeout: Duration::ZERO,
+        };
+        assert_eq!(["ab", "ac", "bb", "cc"].map(|topic| plan.entry(topic)), [Some(1), Some(0), Some(2), None]);
+        assert_eq!(["t.requests", "t.retry.7s", "tx", "__tb"].map(|topic| plan.entry(topic)), [Some(3), None, Some(0), None]);
+    }
 }

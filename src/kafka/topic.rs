@@ -17,6 +17,12 @@ impl TopicNames {
         Self { prefix: prefix.to_owned() }
     }
 
+    /// How all of them begin.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Notifications that were asked for.
     #[must_use]
     pub fn requests(&self) -> String {

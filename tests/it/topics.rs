@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings::cli::Role;
-use tidings::config::{LostRecords, Scalar, Start, TopicConfig};
+use tidings::config::{GroupProtocol, LostRecords, Scalar, Start, TopicConfig};
 
 use crate::harness::eventually;
 use crate::harness::process::Process;
@@ -73,6 +73,38 @@ async fn topics_that_match_are_read_from_their_end_and_those_that_appear_later_f
         "nothing older, nothing of another topic"
     );
     running.stop().await;
+}
+
+/// Reads everything whose name begins with `_`, and asserts that the brokers' own topics are not among it.
+async fn passes_over_internal_topics(protocol: GroupProtocol) {
+    let world = World::with(|config| {
+        config.kafka.group_protocol = protocol;
+        config.kafka.properties.remove("heartbeat.interval.ms");
+        let topic = config.pipeline.topics[0].to_string();
+        config.pipeline.topics = vec![format!("^_.*|{topic}").parse().unwrap()];
+    })
+    .await;
+    let underlined = format!("_{}", world.topic);
+    world.log.create(&underlined, 1, &[]).await;
+    // What a group commits lies on `__consumer_offsets`, so there is something to read.
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    emit_to(&world, &world.topic, "one").await;
+    emit_to(&world, &underlined, "two").await;
+    until_notified(&world, &["one", "two"]).await;
+    let (_, text) = running.get("/metrics").await;
+    let decided = text.lines().filter(|line| line.starts_with("tidings_pipeline_decided_records_total"));
+    let internal = decided.filter(|line| line.contains("topic=\"__")).collect::<Vec<_>>();
+    assert_eq!(internal, [""; 0], "with {protocol:?}");
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), "__consumer_offsets", 1).await;
+    assert!(committed.is_empty(), "with {protocol:?}: {committed:?}");
+    world.log.delete(&underlined).await;
+}
+
+#[tokio::test]
+async fn no_expression_reads_kafkas_own_topics_whoever_judges_it() {
+    passes_over_internal_topics(GroupProtocol::Classic).await;
+    passes_over_internal_topics(GroupProtocol::Consumer).await;
 }
 
 #[tokio::test]

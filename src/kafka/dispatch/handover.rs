@@ -50,8 +50,13 @@ impl<A> Dispatch<A> {
     /// Takes up what the group gave us, and begins to read what has a beginning. The group waits for it.
     pub(super) fn arrive(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
         let Some(arriving) = self.arriving.take() else { return Ok(()) };
-        let (mut starts, mut late, mut read, mut held_back) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (partition, beginning) in self.beginnings(consumer, &arriving) {
+        let (meant, mut late): (Vec<_>, Vec<_>) =
+            arriving.iter().cloned().partition(|partition| self.plan.entry(&partition.topic).is_some());
+        if let Some(partition) = late.first() {
+            tracing::info!(%partition, partitions = late.len(), "given to us with what we read, and not meant: passed over");
+        }
+        let (mut starts, mut read, mut held_back) = (Vec::new(), Vec::new(), Vec::new());
+        for (partition, beginning) in self.beginnings(consumer, &meant) {
             match self.take_up(&partition, beginning)? {
                 Some(offset) => starts.push((partition.clone(), offset)),
                 None => late.push(partition.clone()),
@@ -74,7 +79,7 @@ impl<A> Dispatch<A> {
 
     fn beginnings(&mut self, consumer: &Consumer, partitions: &[Partition]) -> Beginnings {
         let start = |topic: &str| if self.standing.was_missing(topic) { Start::Beginning } else { self.plan.start_of(topic) };
-        let beginnings = start::beginnings(consumer, partitions, &Policy { topics: &self.plan.topics, start: &start });
+        let beginnings = start::beginnings(consumer, partitions, &Policy { plan: &self.plan, start: &start });
         for (partition, beginning) in &beginnings {
             if beginning.as_ref().is_err_and(is_gone) {
                 self.standing.missing(&partition.topic);

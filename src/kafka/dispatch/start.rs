@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::Plan;
 use super::round::{Round, is_gone};
-use crate::config::{Start, TopicPattern};
+use crate::config::Start;
 use crate::kafka::consumer::{Consumer, Partition};
 
 /// Where a partition begins.
@@ -30,27 +31,21 @@ pub(super) type Beginnings = Vec<(Partition, Result<Beginning, KafkaError>)>;
 
 /// What decides where a new topic begins.
 pub(super) struct Policy<'a> {
-    pub(super) topics: &'a [TopicPattern],
+    pub(super) plan: &'a Plan,
     pub(super) start: &'a dyn Fn(&str) -> Start,
 }
 
 impl Policy<'_> {
-    /// The entry that a topic is read for: its name, if that is there, else the first that matches.
-    fn entry(&self, topic: &str) -> Option<usize> {
-        let named = self.topics.iter().position(|pattern| pattern.name() == Some(topic));
-        named.or_else(|| self.topics.iter().position(|pattern| pattern.matches(topic)))
-    }
-
     /// The topics of `there` that are read for an entry with an expression; none for a name, whose only topic is known already.
     fn siblings(
         &self,
         entry: Option<usize>,
         there: impl FnOnce() -> Result<Vec<String>, KafkaError>,
     ) -> Result<Vec<Arc<str>>, KafkaError> {
-        let expression = entry.and_then(|entry| self.topics.get(entry)).filter(|pattern| pattern.name().is_none());
+        let expression = entry.and_then(|entry| self.plan.topics.get(entry)).filter(|pattern| pattern.name().is_none());
         let Some(pattern) = expression else { return Ok(Vec::new()) };
         let topics = there()?.into_iter();
-        Ok(topics.filter(|topic| pattern.matches(topic) && self.entry(topic) == entry).map(Arc::from).collect())
+        Ok(topics.filter(|topic| pattern.matches(topic) && self.plan.entry(topic) == entry).map(Arc::from).collect())
     }
 }
 
@@ -60,7 +55,7 @@ pub(super) fn beginnings(consumer: &Consumer, partitions: &[Partition], policy: 
     let mut round = Round::new(consumer);
     let mut entries = BTreeMap::<Option<usize>, Vec<&Partition>>::new();
     for partition in partitions {
-        entries.entry(policy.entry(&partition.topic)).or_default().push(partition);
+        entries.entry(policy.plan.entry(&partition.topic)).or_default().push(partition);
     }
     entries.into_iter().flat_map(|(entry, wanted)| of_entry(&mut round, entry, &wanted, policy)).collect()
 }
@@ -276,12 +271,5 @@ mod tests {
         let member = [Code::UnknownMemberId, Code::IllegalGeneration, Code::FencedInstanceId, Code::RebalanceInProgress];
         assert!(member.into_iter().chain([Code::StaleMemberEpoch, Code::FencedMemberEpoch]).all(refused));
         assert!(!refused(Code::CoordinatorNotAvailable) && !refused(Code::UnknownTopicOrPartition));
-    }
-
-    #[test]
-    fn a_topic_belongs_to_its_name_before_any_expression() {
-        let topics = ["^a.*", "ab", "^.b"].map(|text| text.parse::<TopicPattern>().unwrap());
-        let policy = Policy { topics: &topics, start: &|_| Start::End };
-        assert_eq!(["ab", "ac", "bb", "cc"].map(|topic| policy.entry(topic)), [Some(1), Some(0), Some(2), None]);
     }
 }
