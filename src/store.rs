@@ -1,16 +1,23 @@
 //! The store: the projection of the log in SQL, and what it answers.
 //!
-//! Owns: the schema (`migrations/`), the one transaction in which rows and Kafka positions move together, and the reads. Refuses
-//! to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds, `courier` reads.
+//! Owns: the schema (`migrations/`), the one transaction in which rows and Kafka positions move together, retention, and the reads.
+//! Refuses to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds; `courier` and
+//! `gateway` read.
 
+mod connection;
 mod fold;
+mod notified;
 mod read;
+mod recover;
 mod sqlite;
 mod stretches;
 #[cfg(test)]
 mod tests;
+mod trim;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_core::channel::Channel;
 use tidings_core::fate::Cause;
@@ -21,7 +28,9 @@ use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
 
 pub use read::Evidence;
+pub use recover::Gap;
 pub use sqlite::Store;
+pub use trim::{Ours, Trimmed};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +88,8 @@ pub struct Fold {
     pub moves: Vec<Move>,
     /// The notifications in it, in the order of their partitions.
     pub notifications: Vec<Notified>,
-    /// The cursors in it.
-    pub cursors: Vec<CursorRecord>,
+    /// The cursors in it, in the order of their partitions.
+    pub cursors: Vec<Heard>,
 }
 
 /// A step of one partition: from the next offset to read before the batch to the one behind it.
@@ -94,6 +103,10 @@ pub struct Move {
     pub from: i64,
     /// Where it stands then.
     pub to: i64,
+    /// The latest append time of what lies between, if anything does.
+    pub clock: Option<Timestamp>,
+    /// Whether what lies between was lost rather than folded.
+    pub is_loss: bool,
 }
 
 /// A record of `notifications` with its place.
@@ -107,6 +120,65 @@ pub struct Notified {
     pub offset: i64,
     /// When it was appended.
     pub appended: Timestamp,
+}
+
+/// A record of `cursors` with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The value.
+    pub record: CursorRecord,
+    /// The partition it lies in.
+    pub partition: i32,
+    /// When it was appended.
+    pub appended: Timestamp,
+}
+
+/// How long things are kept. What "now" is, the log says: the latest append time that was folded of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Rows of notifications.
+    pub rows: Duration,
+    /// Ids of notifications: as long as the log may be read again, and at least as long as rows.
+    pub ids: Duration,
+    /// The most rows of a mailbox.
+    pub mailbox_rows: NonZeroUsize,
+    /// The most rows of any other channel.
+    pub channel_rows: NonZeroUsize,
+    /// Devices that write no cursor.
+    pub devices: Duration,
+}
+
+impl Retention {
+    /// What was appended up to then, in milliseconds, is forgotten when the log says that it is `now`: ids.
+    fn ids_before(&self, now: Timestamp) -> i64 {
+        before(now, self.ids)
+    }
+
+    /// The same for devices, by their last use.
+    fn devices_before(&self, now: Timestamp) -> i64 {
+        before(now, self.devices)
+    }
+
+    fn rows(&self, channel: &Channel) -> NonZeroUsize {
+        if channel.is_mailbox() { self.mailbox_rows } else { self.channel_rows }
+    }
+}
+
+fn before(now: Timestamp, age: Duration) -> i64 {
+    now.as_millis().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Where a channel lies on the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// The channel.
+    pub channel: Channel,
+    /// The generation of the topics.
+    pub epoch: Epoch,
+    /// The topic `notifications` with its prefix.
+    pub topic: Arc<str>,
+    /// The channel's partition of it.
+    pub partition: i32,
 }
 
 /// Whether a fold took place.

@@ -3,27 +3,33 @@
 
 -- How far each partition is folded: the next offset to read. Moved by compare-and-set, in the transaction of the rows.
 CREATE TABLE projection (
-    epoch       INTEGER NOT NULL,
-    topic       TEXT    NOT NULL,
-    partition   INTEGER NOT NULL,
-    next_offset INTEGER NOT NULL,
+    epoch        INTEGER NOT NULL,
+    topic        TEXT    NOT NULL,
+    partition    INTEGER NOT NULL,
+    next_offset  INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL, -- what lies below was never folded: the log had lost it
+    clock        INTEGER NOT NULL, -- the latest append time that was folded; retention goes by it
     PRIMARY KEY (epoch, topic, partition)
 ) WITHOUT ROWID;
 
--- One row for each notification of a channel, with the first place where it lies on the log.
+-- One row for each notification of a channel, with the first place where it lies on the log. One that was trimmed has no body
+-- any more: its row remembers the id, so that a replay cannot bring it back.
 CREATE TABLE notifications (
-    channel    TEXT    NOT NULL,
-    id         TEXT    NOT NULL,
-    epoch      INTEGER NOT NULL,
-    partition  INTEGER NOT NULL,
-    "offset"   INTEGER NOT NULL,
-    rule       TEXT    NOT NULL,
-    body       TEXT    NOT NULL,
-    created_at INTEGER NOT NULL, -- appended to the log
-    expires_at INTEGER,
+    channel     TEXT    NOT NULL,
+    id          TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL,
+    partition   INTEGER NOT NULL,
+    "offset"    INTEGER NOT NULL,
+    seq         INTEGER NOT NULL, -- counts the channel's rows as they come; only differences mean something
+    appended_at INTEGER NOT NULL,
+    expires_at  INTEGER,
+    body        TEXT,             -- the record's value
     PRIMARY KEY (channel, id)
 );
-CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset");
+CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
+CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
 
 -- Further places of a notification that was written more than once. Rare.
 CREATE TABLE copies (
@@ -33,6 +39,13 @@ CREATE TABLE copies (
     "offset" INTEGER NOT NULL,
     PRIMARY KEY (channel, id, epoch, "offset"),
     FOREIGN KEY (channel, id) REFERENCES notifications (channel, id) ON DELETE CASCADE
+) WITHOUT ROWID;
+
+-- The offset of each channel below which something was trimmed.
+CREATE TABLE trims (
+    channel  TEXT    NOT NULL PRIMARY KEY,
+    epoch    INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 -- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next.
@@ -46,3 +59,13 @@ CREATE TABLE stretches (
     to_offset   INTEGER NOT NULL CHECK (to_offset > from_offset),
     PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)
 ) WITHOUT ROWID;
+
+-- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
+CREATE TABLE devices (
+    user_id   TEXT    NOT NULL,
+    device_id TEXT    NOT NULL,
+    partition INTEGER NOT NULL, -- of `cursors`
+    used_at   INTEGER NOT NULL,
+    PRIMARY KEY (user_id, device_id)
+) WITHOUT ROWID;
+CREATE INDEX devices_by_use ON devices (partition, used_at);

@@ -184,6 +184,8 @@ impl super::Config {
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
             ("store.busy_timeout", self.store.busy_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),
+            ("inbox.retention", self.inbox.retention),
+            ("inbox.device_retention", self.inbox.device_retention),
             ("telemetry.otlp.interval", self.telemetry.otlp.interval),
             ("telemetry.otlp.timeout", self.telemetry.otlp.timeout),
             ("courier.ack_timeout", self.courier.ack_timeout),

@@ -391,6 +391,10 @@ pub struct StoreConfig {
 pub struct InboxConfig {
     pub batch_records: NonZeroUsize,
     pub batch_interval: Delay,
+    pub retention: Delay,
+    pub mailbox_rows: NonZeroUsize,
+    pub channel_rows: NonZeroUsize,
+    pub device_retention: Delay,
 }
 
 /// `[courier]`.

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use rdkafka::message::Message;
 use tidings_core::channel::Channel;
-use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::{RecordError, VERSION_HEADER, decode};
 use tidings_core::time::Timestamp;
 
 use crate::kafka::consumer::{Partition, header};
-use crate::store::{Fold, Move, Notified};
+use crate::store::{Fold, Heard, Move, Notified};
 
 /// The most that waits, in bytes of values, whatever the number of records.
 const LIMIT_BYTES: usize = 8 * 1024 * 1024;
@@ -29,7 +28,7 @@ pub(super) struct Topics {
 #[derive(Debug)]
 pub(super) enum Content {
     Notification(Box<Notified>),
-    Cursor(CursorRecord),
+    Cursor(Heard),
     /// A tombstone: a device that is no more says nothing new.
     Nothing,
 }
@@ -68,15 +67,11 @@ pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, U
     let Some(value) = record.payload() else {
         return Ok(Content::Nothing);
     };
+    let (partition, appended) = (record.partition(), appended(record).unwrap_or(Timestamp::from_millis(0)));
     if record.topic() == &*topics.cursors {
-        return Ok(Content::Cursor(decode(version, value)?));
+        return Ok(Content::Cursor(Heard { record: decode(version, value)?, partition, appended }));
     }
-    let notified = Notified {
-        record: decode(version, value)?,
-        partition: record.partition(),
-        offset: record.offset(),
-        appended: Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0)),
-    };
+    let notified = Notified { record: decode(version, value)?, partition, offset: record.offset(), appended };
     let channel = &notified.record.channel;
     let own = channel.partition(topics.partitions);
     if own != notified.partition || record.key() != Some(channel.as_str().as_bytes()) {
@@ -85,24 +80,24 @@ pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, U
     Ok(Content::Notification(Box::new(notified)))
 }
 
+/// When a record was appended.
+pub(super) fn appended<M: Message>(record: &M) -> Option<Timestamp> {
+    record.timestamp().to_millis().map(Timestamp::from_millis)
+}
+
 /// Records in the order they were read.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     fold: Fold,
-    /// The partition of each cursor in `fold`.
-    cursor_partitions: Vec<i32>,
     bytes: usize,
     oldest: Option<Timestamp>,
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, partition: i32, content: Content, bytes: usize) {
+    pub(super) fn push(&mut self, content: Content, bytes: usize) {
         match content {
             Content::Notification(notified) => self.fold.notifications.push(*notified),
-            Content::Cursor(cursor) => {
-                self.fold.cursors.push(cursor);
-                self.cursor_partitions.push(partition);
-            }
+            Content::Cursor(heard) => self.fold.cursors.push(heard),
             Content::Nothing => return,
         }
         self.bytes += bytes;
@@ -139,9 +134,7 @@ impl Batch {
     pub(super) fn forget(&mut self, topics: &Topics, gone: &[Partition]) {
         let left = |topic: &Arc<str>, number: i32| gone.iter().any(|one| one.topic == *topic && one.number == number);
         self.fold.notifications.retain(|notified| !left(&topics.notifications, notified.partition));
-        let mut partitions = self.cursor_partitions.iter();
-        self.fold.cursors.retain(|_| partitions.next().is_some_and(|number| !left(&topics.cursors, *number)));
-        self.cursor_partitions.retain(|number| !left(&topics.cursors, *number));
+        self.fold.cursors.retain(|heard| !left(&topics.cursors, heard.partition));
         // Else nothing would ever be folded that ends the wait of what went.
         if self.is_empty() {
             self.clear();
@@ -165,6 +158,7 @@ mod tests {
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
     use tidings_core::delivery::stretch::Stretches;
     use tidings_core::position::Epoch;
+    use tidings_core::record::cursor::CursorRecord;
 
     use super::*;
 
@@ -181,13 +175,13 @@ mod tests {
                 offered: Stretches::new(),
                 acknowledged: Stretches::new(),
             };
-            batch.push(partition, Content::Cursor(cursor), 10);
+            let appended = Timestamp::from_millis(1);
+            batch.push(Content::Cursor(Heard { record: cursor, partition, appended }), 10);
         }
         let gone = [Partition { topic: "c".into(), number: 0 }, Partition { topic: "n".into(), number: 1 }];
         batch.forget(&topics, &gone);
-        let left = batch.with(Vec::new()).cursors.iter().map(|cursor| cursor.device_id.as_str()).collect::<Vec<_>>();
+        let left = batch.with(Vec::new()).cursors.iter().map(|heard| heard.record.device_id.as_str()).collect::<Vec<_>>();
         assert_eq!(left, ["b", "d"]);
-        assert_eq!(batch.cursor_partitions, [1, 2]);
 
         batch.waits_since(Timestamp::from_millis(1));
         batch.forget(&topics, &[1, 2].map(|number| Partition { topic: "c".into(), number }));

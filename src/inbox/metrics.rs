@@ -16,6 +16,8 @@ pub(super) struct InboxMetrics {
     pub(super) conflicts: Counter,
     pub(super) buried: Counter,
     pub(super) skipped: Counter,
+    pub(super) trimmed: Counter,
+    pub(super) forgotten: Counter,
     pub(super) lag: Gauge,
     pub(super) age: Gauge<f64, AtomicU64>,
     pub(super) held: Gauge,
@@ -35,6 +37,8 @@ impl InboxMetrics {
                 own.buried.clone(),
             );
             shelf.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
+            shelf.register("trimmed_notifications", "Notifications that went because they were too old", own.trimmed.clone());
+            shelf.register("forgotten_devices", "Devices that were silent for too long", own.forgotten.clone());
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
             shelf.register("lag_seconds", "Age of the oldest record that was read and is not folded", own.age.clone());
             shelf.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());

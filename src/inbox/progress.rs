@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use tidings_core::time::Timestamp;
+
 use crate::kafka::consumer::Partition;
 use crate::store::Move;
 
@@ -14,6 +16,8 @@ pub(super) struct Place {
     pub(super) stored: i64,
     /// The next offset to read: everything below is stored or in the batch.
     pub(super) read: i64,
+    /// The latest append time of what is in the batch.
+    pub(super) clock: Option<Timestamp>,
     /// What must be folded before the partition counts as caught up; unknown at first.
     pub(super) goal: Option<i64>,
     /// Why nothing more is folded, if so.
@@ -29,7 +33,7 @@ pub(super) struct Progress {
 impl Progress {
     /// A partition begins at `stored`.
     pub(super) fn begin(&mut self, partition: Partition, stored: i64) {
-        self.places.insert(partition, Place { stored, read: stored, goal: None, held: None });
+        self.places.insert(partition, Place { stored, read: stored, clock: None, goal: None, held: None });
     }
 
     /// Partitions of ours no more.
@@ -58,6 +62,13 @@ impl Progress {
         }
     }
 
+    /// A record that counts was appended at `appended`.
+    pub(super) fn saw(&mut self, partition: &Partition, appended: Timestamp) {
+        if let Some(place) = self.places.get_mut(partition) {
+            place.clock = place.clock.max(Some(appended));
+        }
+    }
+
     /// The steps from what is stored to what was read.
     pub(super) fn moves(&self) -> Vec<Move> {
         let ahead = self.places.iter().filter(|(_, place)| place.read > place.stored);
@@ -66,6 +77,8 @@ impl Progress {
             partition: partition.number,
             from: place.stored,
             to: place.read,
+            clock: place.clock,
+            is_loss: false,
         };
         ahead.map(step).collect()
     }
@@ -76,6 +89,7 @@ impl Progress {
             let partition = Partition { topic: step.topic.clone(), number: step.partition };
             if let Some(place) = self.places.get_mut(&partition) {
                 place.stored = step.to;
+                place.clock = None;
             }
         }
     }
@@ -107,11 +121,17 @@ mod tests {
         let mut progress = Progress::default();
         progress.begin(partition(0), 5);
         progress.begin(partition(1), 0);
+        for appended in [70, 80, 60] {
+            progress.saw(&partition(0), Timestamp::from_millis(appended));
+        }
         progress.read_to(&partition(0), 9);
         let moves = progress.moves();
-        assert_eq!(moves, [Move { topic: "notifications".into(), partition: 0, from: 5, to: 9 }]);
+        let clock = Some(Timestamp::from_millis(80));
+        assert_eq!(moves, [Move { topic: "notifications".into(), partition: 0, from: 5, to: 9, clock, is_loss: false }]);
         progress.moved(&moves);
         assert!(progress.moves().is_empty());
+        progress.read_to(&partition(0), 10);
+        assert_eq!(progress.moves()[0].clock, None, "nothing was appended that counts");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! finds out where partitions begin, `progress` counts.
 
 mod start;
+mod trim;
 
 use std::time::Duration;
 
@@ -13,11 +14,10 @@ use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::fate::Fate;
 use tidings_core::position::Epoch;
 use tidings_core::record::RecordError;
-use tidings_core::time::Timestamp;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Topics, Unfit, read};
+use super::batch::{Batch, Topics, Unfit, appended, read};
 use super::burial::Graveyard;
 use super::metrics::InboxMetrics;
 use super::progress::Progress;
@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::config::InboxConfig;
 use crate::kafka::consumer::{Consumer, Partition, Step};
-use crate::store::{Folded, Store, StoreError};
+use crate::store::{Folded, Retention, Store, StoreError};
 use crate::telemetry::Complaints;
 use crate::telemetry::health::Role;
 
@@ -43,6 +43,7 @@ pub(super) struct Projector {
     runtime: Handle,
     epoch: Epoch,
     config: InboxConfig,
+    retention: Retention,
     clock: Clock,
     role: Role,
     metrics: InboxMetrics,
@@ -63,6 +64,7 @@ pub(super) struct Projector {
     folded_at: Duration,
     health_at: Duration,
     lag_at: Duration,
+    trim_at: Duration,
 }
 
 impl Projector {
@@ -77,6 +79,7 @@ impl Projector {
             store: parts.store,
             runtime,
             epoch: parts.epoch.epoch,
+            retention: trim::retention(&parts.config),
             config: parts.config,
             clock: parts.clock,
             role: parts.role,
@@ -94,6 +97,7 @@ impl Projector {
             folded_at: Duration::ZERO,
             health_at: Duration::ZERO,
             lag_at: Duration::ZERO,
+            trim_at: Duration::ZERO,
         };
         Ok((this, consumer))
     }
@@ -111,6 +115,7 @@ impl Projector {
                 self.fold(consumer)?;
                 self.hold_back(consumer)?;
             }
+            self.trim()?;
             self.measure(consumer);
             self.tell();
         }
@@ -157,9 +162,10 @@ impl Projector {
                 if self.batch.is_empty() {
                     self.batch_since = self.clock.elapsed();
                 }
-                self.batch.push(partition.number, content, record.payload().map_or(0, <[u8]>::len));
-                if let Some(appended) = record.timestamp().to_millis() {
-                    self.batch.waits_since(Timestamp::from_millis(appended));
+                self.batch.push(content, record.payload().map_or(0, <[u8]>::len));
+                if let Some(appended) = appended(record) {
+                    self.batch.waits_since(appended);
+                    self.progress.saw(&partition, appended);
                 }
             }
             Err(Unfit::Unreadable(why @ RecordError::Newer { .. })) => {
@@ -204,7 +210,7 @@ impl Projector {
         if moves.is_empty() {
             return Ok(());
         }
-        match self.runtime.block_on(self.store.fold(self.epoch, self.batch.with(moves.clone()))) {
+        match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, self.batch.with(moves.clone()))) {
             Ok(Folded::Committed) => {
                 self.store_answers();
                 self.progress.moved(&moves);

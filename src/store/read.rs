@@ -2,15 +2,13 @@
 //!
 //! Owns: the queries. Refuses to decide what evidence means: `core::delivery` does. Neighbours: the courier asks.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 use tidings_core::delivery::decide::{Place, Reach, Said, Sighting, reach};
 use tidings_core::position::Epoch;
 
+use super::connection::{Connection, run};
 use super::fold::sql_epoch;
+use super::stretches::kind;
 use super::{Asked, Standing, Store, StoreError};
 
 /// What is known of one notification's delivery.
@@ -36,15 +34,13 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn positions(&self, epoch: Epoch) -> Result<Vec<Standing>, StoreError> {
-        let rows = sqlx::query("SELECT topic, partition, next_offset FROM projection WHERE epoch = ?1")
-            .bind(sql_epoch(epoch))
-            .fetch_all(&self.readers)
-            .await?;
-        let standing = |row: SqliteRow| {
-            let topic: Arc<str> = row.try_get::<String, _>(0)?.into();
-            Ok(Standing { topic, partition: row.try_get(1)?, next: row.try_get(2)? })
-        };
-        rows.into_iter().map(standing).collect()
+        let rows: Vec<(String, i32, i64)> = run!(&mut self.reader().await?, |it| {
+            sqlx::query_as("SELECT topic, partition, next_offset FROM projection WHERE epoch = $1")
+                .bind(sql_epoch(epoch))
+                .fetch_all(it)
+                .await
+        })?;
+        Ok(rows.into_iter().map(|(topic, partition, next)| Standing { topic: topic.into(), partition, next }).collect())
     }
 
     /// What is known of each notification asked about, in the order asked. Says something about delivery only where the
@@ -54,9 +50,9 @@ impl Store {
     /// If the database does not answer.
     pub async fn evidence(&self, asked: &[Asked]) -> Result<Vec<Evidence>, StoreError> {
         // One snapshot for both queries.
-        let mut snapshot = self.readers.begin().await?;
+        let mut snapshot = self.reader().await?.begin_reading().await?;
         let mut all = asked.iter().map(|_| Evidence::default()).collect::<Vec<_>>();
-        let mut places = places(&mut snapshot, asked).await?;
+        let mut places = places(snapshot.connection(), asked).await?;
         for (index, place) in &places {
             if let (Some(known), Some(one)) = (all.get_mut(*index), asked.get(*index))
                 && place.epoch == one.epoch
@@ -68,7 +64,7 @@ impl Store {
         places.extend(asked.iter().enumerate().map(|(index, one)| (index, Place { epoch: one.epoch, offset: one.offset })));
         places.sort_unstable();
         places.dedup();
-        for (index, sighting) in sightings(&mut snapshot, asked, &places).await? {
+        for (index, sighting) in sightings(snapshot.connection(), asked, &places).await? {
             if let Some(known) = all.get_mut(index) {
                 known.sightings.push(sighting);
             }
@@ -79,28 +75,27 @@ impl Store {
 }
 
 /// Everywhere that what was asked about lies, with the index of the question.
-async fn places(snapshot: &mut SqliteConnection, asked: &[Asked]) -> Result<Vec<(usize, Place)>, StoreError> {
-    let questions = asked.iter().map(|one| json!([one.channel, one.id]));
-    let rows = sqlx::query(
-        "SELECT asked.key, kept.epoch, kept.\"offset\" FROM json_each(?1) AS asked CROSS JOIN notifications AS kept
-         WHERE kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1
-         UNION ALL
-         SELECT asked.key, kept.epoch, kept.\"offset\" FROM json_each(?1) AS asked CROSS JOIN copies AS kept
-         WHERE kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1",
-    )
-    .bind(Value::from_iter(questions).to_string())
-    .fetch_all(snapshot)
-    .await?;
-    let place = |row: SqliteRow| {
-        let place = Place { epoch: read_epoch(row.try_get(1)?), offset: row.try_get(2)? };
-        Ok((read_index(row.try_get(0)?), place))
-    };
-    rows.into_iter().map(place).collect()
+async fn places(snapshot: &mut Connection, asked: &[Asked]) -> Result<Vec<(usize, Place)>, StoreError> {
+    let questions = Value::from_iter(asked.iter().map(|one| json!([one.channel, one.id]))).to_string();
+    let rows: Vec<(i64, i64, i64)> = run!(snapshot, |it| {
+        sqlx::query_as(
+            "SELECT CAST(asked.key AS bigint), kept.epoch, kept.\"offset\" FROM json_each($1) AS asked CROSS JOIN notifications AS kept
+             WHERE kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1
+             UNION ALL
+             SELECT CAST(asked.key AS bigint), kept.epoch, kept.\"offset\" FROM json_each($1) AS asked CROSS JOIN copies AS kept
+             WHERE kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1",
+        )
+        .bind(&questions)
+        .fetch_all(it)
+        .await
+    })?;
+    let place = |(index, epoch, offset)| (read_index(index), Place { epoch: read_epoch(epoch), offset });
+    Ok(rows.into_iter().map(place).collect())
 }
 
 /// Every stretch of a device of the mailbox's owner that covers one of `places`.
 async fn sightings(
-    snapshot: &mut SqliteConnection,
+    snapshot: &mut Connection,
     asked: &[Asked],
     places: &[(usize, Place)],
 ) -> Result<Vec<(usize, Sighting)>, StoreError> {
@@ -108,21 +103,25 @@ async fn sightings(
         let one = asked.get(*index)?;
         Some(json!([one.channel.mailbox_user()?, one.channel, sql_epoch(place.epoch), place.offset, index]))
     });
-    let rows = sqlx::query(
-        "SELECT place.value ->> 4, epoch, place.value ->> 3, device_id, kind FROM json_each(?1) AS place CROSS JOIN stretches
-         WHERE user_id = place.value ->> 0 AND channel = place.value ->> 1 AND epoch = place.value ->> 2
-           AND from_offset <= place.value ->> 3 AND to_offset > place.value ->> 3",
-    )
-    .bind(Value::from_iter(owned).to_string())
-    .fetch_all(snapshot)
-    .await?;
-    rows.iter().map(|row| Ok((read_index(row.try_get(0)?), sighting(row)?))).collect()
-}
-
-fn sighting(row: &SqliteRow) -> Result<Sighting, StoreError> {
-    let device = row.try_get::<&str, _>(3)?.parse().map_err(|source| StoreError::unreadable("stretches", source))?;
-    let said = if row.try_get::<&str, _>(4)? == "acknowledged" { Said::Acknowledged } else { Said::Offered };
-    Ok(Sighting { device, place: Place { epoch: read_epoch(row.try_get(1)?), offset: row.try_get(2)? }, said })
+    let owned = Value::from_iter(owned).to_string();
+    let rows: Vec<(i64, i64, i64, String, String)> = run!(snapshot, |it| {
+        sqlx::query_as(
+            "SELECT CAST(place.value ->> 4 AS bigint), kept.epoch, CAST(place.value ->> 3 AS bigint), kept.device_id, kept.kind
+             FROM json_each($1) AS place CROSS JOIN stretches AS kept
+             WHERE kept.user_id = place.value ->> 0 AND kept.channel = place.value ->> 1
+               AND kept.epoch = CAST(place.value ->> 2 AS bigint)
+               AND kept.from_offset <= CAST(place.value ->> 3 AS bigint) AND kept.to_offset > CAST(place.value ->> 3 AS bigint)",
+        )
+        .bind(&owned)
+        .fetch_all(it)
+        .await
+    })?;
+    let sighting = |(index, epoch, offset, device, said): (i64, i64, i64, String, String)| {
+        let device = device.parse().map_err(|source| StoreError::unreadable("stretches", source))?;
+        let said = if said == kind(Said::Acknowledged) { Said::Acknowledged } else { Said::Offered };
+        Ok((read_index(index), Sighting { device, place: Place { epoch: read_epoch(epoch), offset }, said }))
+    };
+    rows.into_iter().map(sighting).collect()
 }
 
 fn read_epoch(epoch: i64) -> Epoch {

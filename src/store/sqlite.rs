@@ -9,6 +9,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::StoreError;
+use super::connection::Connection;
 use crate::config::StoreConfig;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -45,8 +46,8 @@ async fn migrated(options: SqliteConnectOptions, config: &StoreConfig) -> Result
 /// An open database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(super) writer: SqlitePool,
-    pub(super) readers: SqlitePool,
+    writer: SqlitePool,
+    readers: SqlitePool,
 }
 
 impl Store {
@@ -73,6 +74,14 @@ impl Store {
     #[must_use]
     pub fn schema_version() -> i64 {
         MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+    }
+
+    pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
+        Ok(Connection::Sqlite(self.writer.acquire().await?))
+    }
+
+    pub(super) async fn reader(&self) -> Result<Connection, StoreError> {
+        Ok(Connection::Sqlite(self.readers.acquire().await?))
     }
 
     /// Closes all connections once their work is done.

@@ -1,28 +1,75 @@
 //! Merging stretches: what is stored of a device and a channel, and what a cursor says more.
 //!
-//! Owns: the rows of `stretches`. A cursor's record says everything its device knew when it was written, but a device may have
-//! begun anew since, so both are united. Only what changed is written. Neighbours: `fold` calls it in its transaction.
+//! Owns: the rows of `stretches` and `devices`. A cursor's record says everything its device knew when it was written, but a device may
+//! have begun anew since, so both are united; only what changed is written. A device that was unused for long begins with nothing.
+//! Neighbours: `fold` calls it in its transaction, `trim` forgets devices that don't come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use sqlx::{Row, SqliteConnection};
 use tidings_core::delivery::decide::Said;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
-use tidings_core::record::cursor::CursorRecord;
+use tidings_core::time::Timestamp;
 
-use super::StoreError;
+use super::connection::{Connection, run};
 use super::fold::sql_epoch;
+use super::{Heard, Retention, StoreError};
 
-/// User, channel, epoch, device, kind.
-type Key = (String, String, i64, String, &'static str);
+/// User and device.
+type Device = (String, String);
+/// A device, channel, epoch, kind.
+type Key = (Device, String, i64, &'static str);
 
-/// Unites `cursors` with what is stored.
-pub(super) async fn merge(connection: &mut SqliteConnection, cursors: &[CursorRecord]) -> Result<(), StoreError> {
-    let new = united(cursors);
-    let stored = stored(connection, &new).await?;
+/// What a batch says, each device and key once.
+#[derive(Default)]
+struct News {
+    stretches: BTreeMap<Key, Stretches>,
+    /// With the first and the last use in the batch.
+    devices: BTreeMap<Device, Use>,
+    /// What is stored of these counts no more.
+    forgotten: BTreeSet<Device>,
+}
+
+struct Use {
+    partition: i32,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// Unites `heard` with what is stored.
+pub(super) async fn merge(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<(), StoreError> {
+    if heard.is_empty() {
+        return Ok(());
+    }
+    let mut news = united(retention, heard);
+    for (device, used_at) in stored_uses(connection, &news.devices).await? {
+        if let Some(using) = news.devices.get_mut(&device) {
+            if used_at <= retention.devices_before(using.first) {
+                news.forgotten.insert(device);
+            } else {
+                using.last = using.last.max(Timestamp::from_millis(used_at));
+            }
+        }
+    }
+    if !news.forgotten.is_empty() {
+        forget(connection, &news.forgotten).await?;
+    }
+    store_uses(connection, &news.devices).await?;
+    let stored = stored(connection, &news.stretches).await?;
+    let (gone, grown) = changes(&stored, &news.stretches);
+    if !gone.is_empty() {
+        delete(connection, gone).await?;
+    }
+    if !grown.is_empty() {
+        upsert(connection, grown).await?;
+    }
+    Ok(())
+}
+
+/// The rows that go, and those that come or change.
+fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -> (Vec<Value>, Vec<Value>) {
     let (mut gone, mut grown) = (Vec::new(), Vec::new());
-    for (key, more) in &new {
+    for (key, more) in news {
         let before = stored.get(key).cloned().unwrap_or_default();
         let mut after = before.clone();
         if after.merge(more) {
@@ -33,77 +80,151 @@ pub(super) async fn merge(connection: &mut SqliteConnection, cursors: &[CursorRe
             grown.extend(changed.map(|stretch| row(key, *stretch)));
         }
     }
-    if !gone.is_empty() {
-        delete(connection, gone).await?;
+    (gone, grown)
+}
+
+fn united(retention: &Retention, heard: &[Heard]) -> News {
+    let mut news = News::default();
+    for one in heard {
+        let cursor = &one.record;
+        let device = (cursor.user_id.to_string(), cursor.device_id.to_string());
+        let using = news.devices.entry(device.clone());
+        let using = using.or_insert(Use { partition: one.partition, first: one.appended, last: one.appended });
+        if using.last.as_millis() <= retention.devices_before(one.appended) {
+            news.stretches.retain(|(owner, ..), _| *owner != device);
+            news.forgotten.insert(device.clone());
+        }
+        using.last = using.last.max(one.appended);
+        using.partition = one.partition;
+        for (said, stretches) in [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)] {
+            let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
+            news.stretches.entry(key).or_default().merge(stretches);
+        }
     }
-    if !grown.is_empty() {
-        upsert(connection, grown).await?;
-    }
+    news.stretches.retain(|_, stretches| !stretches.is_empty());
+    news
+}
+
+/// When devices were last used, as far as it is known.
+async fn stored_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use>) -> Result<Vec<(Device, i64)>, StoreError> {
+    let asked = Value::from_iter(devices.keys().map(|(user, device)| json!([user, device]))).to_string();
+    let uses: Vec<(String, String, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT kept.user_id, kept.device_id, kept.used_at FROM json_each($1) AS asked CROSS JOIN devices AS kept
+             WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    Ok(uses.into_iter().map(|(user, device, used_at)| ((user, device), used_at)).collect())
+}
+
+async fn store_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use>) -> Result<(), StoreError> {
+    let rows = devices.iter().map(|((user, device), using)| json!([user, device, using.partition, using.last.as_millis()]));
+    let rows = Value::from_iter(rows).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "INSERT INTO devices (user_id, device_id, partition, used_at)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint)
+             FROM json_each($1) AS new WHERE true
+             ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at",
+        )
+        .bind(&rows)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
     Ok(())
 }
 
-/// All cursors of a batch, each key once.
-fn united(cursors: &[CursorRecord]) -> BTreeMap<Key, Stretches> {
-    let mut all = BTreeMap::<Key, Stretches>::new();
-    for cursor in cursors {
-        for (said, stretches) in [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)] {
-            let user = cursor.user_id.to_string();
-            let key = (user, cursor.channel.to_string(), sql_epoch(cursor.epoch), cursor.device_id.to_string(), kind(said));
-            all.entry(key).or_default().merge(stretches);
-        }
-    }
-    all.retain(|_, stretches| !stretches.is_empty());
-    all
+/// Forgets devices and all they said.
+pub(super) async fn forget(connection: &mut Connection, devices: &BTreeSet<Device>) -> Result<(), StoreError> {
+    let gone = Value::from_iter(devices.iter().map(|(user, device)| json!([user, device]))).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN (
+               SELECT kept.user_id, kept.channel, kept.epoch, kept.device_id, kept.kind, kept.from_offset
+               FROM json_each($1) AS gone CROSS JOIN stretches AS kept
+               WHERE kept.user_id = gone.value ->> 0 AND kept.device_id = gone.value ->> 1)",
+        )
+        .bind(&gone)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
+    run!(connection, |it| {
+        sqlx::query(
+            "DELETE FROM devices WHERE (user_id, device_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
+        )
+        .bind(&gone)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
+    Ok(())
 }
 
-async fn stored(
-    connection: &mut SqliteConnection,
-    wanted: &BTreeMap<Key, Stretches>,
-) -> Result<BTreeMap<Key, Stretches>, StoreError> {
-    let keys = wanted.keys().map(|(user, channel, epoch, device, kind)| json!([user, channel, epoch, device, kind]));
-    let rows = sqlx::query(
-        "SELECT key.key, from_offset, to_offset FROM json_each(?1) AS key CROSS JOIN stretches
-         WHERE user_id = key.value ->> 0 AND channel = key.value ->> 1 AND epoch = key.value ->> 2
-           AND device_id = key.value ->> 3 AND kind = key.value ->> 4",
-    )
-    .bind(Value::from_iter(keys).to_string())
-    .fetch_all(connection)
-    .await?;
+async fn stored(connection: &mut Connection, wanted: &BTreeMap<Key, Stretches>) -> Result<BTreeMap<Key, Stretches>, StoreError> {
+    let keys = wanted.keys().map(|((user, device), channel, epoch, kind)| json!([user, channel, epoch, device, kind]));
+    let asked = Value::from_iter(keys).to_string();
+    let rows: Vec<(i64, i64, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT CAST(asked.key AS bigint), kept.from_offset, kept.to_offset
+             FROM json_each($1) AS asked CROSS JOIN stretches AS kept
+             WHERE kept.user_id = asked.value ->> 0 AND kept.channel = asked.value ->> 1
+               AND kept.epoch = CAST(asked.value ->> 2 AS bigint) AND kept.device_id = asked.value ->> 3
+               AND kept.kind = asked.value ->> 4",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
     let keys = wanted.keys().collect::<Vec<_>>();
     let mut found = BTreeMap::<Key, Stretches>::new();
-    for row in rows {
-        let index = usize::try_from(row.try_get::<i64, _>(0)?).ok();
-        if let Some(key) = index.and_then(|index| keys.get(index)) {
-            found.entry((*key).clone()).or_default().insert(row.try_get(1)?, row.try_get(2)?);
+    for (index, from, to) in rows {
+        if let Some(key) = usize::try_from(index).ok().and_then(|index| keys.get(index)) {
+            found.entry((*key).clone()).or_default().insert(from, to);
         }
     }
     Ok(found)
 }
 
-async fn delete(connection: &mut SqliteConnection, rows: Vec<Value>) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN
-         (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1))",
-    )
-    .bind(Value::Array(rows).to_string())
-    .execute(connection)
-    .await?;
+async fn delete(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    let rows = Value::Array(rows).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN
+             (SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), value ->> 3, value ->> 4, CAST(value ->> 5 AS bigint)
+              FROM json_each($1) AS gone)",
+        )
+        .bind(&rows)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
     Ok(())
 }
 
-async fn upsert(connection: &mut SqliteConnection, rows: Vec<Value>) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO stretches (user_id, channel, epoch, device_id, kind, from_offset, to_offset)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM json_each(?1)
-         WHERE true ON CONFLICT DO UPDATE SET to_offset = excluded.to_offset",
-    )
-    .bind(Value::Array(rows).to_string())
-    .execute(connection)
-    .await?;
+async fn upsert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    let rows = Value::Array(rows).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "INSERT INTO stretches (user_id, channel, epoch, device_id, kind, from_offset, to_offset)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), value ->> 3, value ->> 4,
+               CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint)
+             FROM json_each($1) AS new WHERE true
+             ON CONFLICT (user_id, channel, epoch, device_id, kind, from_offset) DO UPDATE SET to_offset = excluded.to_offset",
+        )
+        .bind(&rows)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
     Ok(())
 }
 
-fn row((user, channel, epoch, device, kind): &Key, stretch: Stretch) -> Value {
+fn row(((user, device), channel, epoch, kind): &Key, stretch: Stretch) -> Value {
     json!([user, channel, epoch, device, kind, stretch.from, stretch.to])
 }
 

@@ -1,21 +1,31 @@
 //! Tests of the store against a real file.
 
+mod recover;
+mod retention;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use sqlx::Row as _;
 use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Reach;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
 use tidings_core::ids::NotificationId;
-use tidings_core::notification::Notification;
 use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::time::{Delay, Timestamp};
 
+use super::connection::{Connection, run};
 use super::*;
 use crate::config::StoreConfig;
 
 const EPOCH: Epoch = Epoch(3);
+const DAY: Duration = Duration::from_hours(24);
+
+fn retention() -> Retention {
+    let rows = NonZeroUsize::new(1000).unwrap();
+    Retention { rows: 7 * DAY, ids: 7 * DAY, mailbox_rows: rows, channel_rows: rows, devices: 30 * DAY }
+}
 
 struct Fixture {
     store: Store,
@@ -31,7 +41,7 @@ impl Fixture {
     }
 
     async fn fold(&self, fold: Fold) {
-        assert_eq!(self.store.fold(EPOCH, &fold).await.unwrap(), Folded::Committed);
+        assert_eq!(self.store.fold(EPOCH, &retention(), &fold).await.unwrap(), Folded::Committed);
     }
 
     async fn evidence(&self, id: u128, offset: i64) -> Evidence {
@@ -83,14 +93,21 @@ fn cursor(device: &str, offered: &[(i64, i64)], acknowledged: &[(i64, i64)]) -> 
     }
 }
 
-/// The notifications in the mailbox: offset, time of appending in ms, body.
+/// The notifications in the mailbox: offset, time of appending in ms, the record.
 async fn kept(store: &Store) -> Vec<(i64, i64, String)> {
-    let rows = sqlx::query_as("SELECT \"offset\", created_at, body FROM notifications WHERE channel = ?1 ORDER BY \"offset\"");
-    rows.bind(mailbox().as_str()).fetch_all(&store.readers).await.unwrap()
+    run!(&mut store.reader().await.unwrap(), |it| {
+        sqlx::query_as(
+            "SELECT \"offset\", appended_at, body FROM notifications WHERE channel = $1 AND body IS NOT NULL ORDER BY \"offset\"",
+        )
+        .bind(mailbox().as_str())
+        .fetch_all(it)
+        .await
+        .unwrap()
+    })
 }
 
 fn step(topic: &str, from: i64, to: i64) -> Move {
-    Move { topic: topic.into(), partition: 0, from, to }
+    Move { topic: topic.into(), partition: 0, from, to, clock: None, is_loss: false }
 }
 
 fn notifications(from: i64, to: i64, notified: Vec<Notified>) -> Fold {
@@ -98,7 +115,8 @@ fn notifications(from: i64, to: i64, notified: Vec<Notified>) -> Fold {
 }
 
 fn cursors(cursors: Vec<CursorRecord>) -> Fold {
-    Fold { moves: Vec::new(), notifications: Vec::new(), cursors }
+    let heard = |record| Heard { record, partition: 0, appended: Timestamp::from_millis(1_000) };
+    Fold { moves: Vec::new(), notifications: Vec::new(), cursors: cursors.into_iter().map(heard).collect() }
 }
 
 #[tokio::test]
@@ -109,9 +127,9 @@ async fn what_was_folded_survives_the_process_as_it_was() {
     let store = reopen(&fixture.folder).await;
     let kept = kept(&store).await;
     assert_eq!(kept.iter().map(|(offset, ..)| *offset).collect::<Vec<_>>(), [3, 6]);
-    let (_, created_at, body) = &kept[0];
-    assert_eq!(serde_json::from_str::<Notification>(body).unwrap(), notified(1, 3).record.notification);
-    assert_eq!(*created_at, 1_003);
+    let (_, appended_at, body) = &kept[0];
+    assert_eq!(serde_json::from_str::<NotificationRecord>(body).unwrap(), notified(1, 3).record);
+    assert_eq!(*appended_at, 1_003);
     assert_eq!(store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 7)]);
 }
 
@@ -120,10 +138,10 @@ async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing()
     let fixture = Fixture::open().await;
     fixture.fold(notifications(0, 5, vec![notified(1, 4)])).await;
     let late = notifications(0, 6, vec![notified(2, 5)]);
-    assert_eq!(fixture.store.fold(EPOCH, &late).await.unwrap(), Folded::Moved);
+    assert_eq!(fixture.store.fold(EPOCH, &retention(), &late).await.unwrap(), Folded::Moved);
     let mut half = notifications(5, 6, vec![notified(2, 5)]);
     half.moves.push(step("cursors", 1, 2));
-    assert_eq!(fixture.store.fold(EPOCH, &half).await.unwrap(), Folded::Moved);
+    assert_eq!(fixture.store.fold(EPOCH, &retention(), &half).await.unwrap(), Folded::Moved);
     assert_eq!(fixture.store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 5)]);
     assert_eq!(kept(&fixture.store).await.len(), 1);
 }
@@ -197,8 +215,8 @@ async fn many_questions_are_answered_in_their_order() {
 async fn a_locked_database_is_unavailable_and_not_broken() {
     let fixture = Fixture::open().await;
     let other = reopen(&fixture.folder).await;
-    let held = other.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let error = fixture.store.fold(EPOCH, &notifications(0, 1, Vec::new())).await.unwrap_err();
+    let held = other.writer().await.unwrap().begin_writing().await.unwrap();
+    let error = fixture.store.fold(EPOCH, &retention(), &notifications(0, 1, Vec::new())).await.unwrap_err();
     assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
     assert_eq!(fixture.store.positions(EPOCH).await.unwrap().len(), 2, "readers go on");
     drop(held);
@@ -225,7 +243,8 @@ async fn processes_that_meet_a_new_database_at_the_same_moment_all_open_it() {
 #[tokio::test]
 async fn a_reader_cannot_write_and_a_foreign_file_is_refused() {
     let fixture = Fixture::open().await;
-    assert!(sqlx::query("DELETE FROM projection").execute(&fixture.store.readers).await.is_err());
+    let mut reader = fixture.store.reader().await.unwrap();
+    assert!(run!(&mut reader, |it| sqlx::query("DELETE FROM projection").execute(it).await.map(|_| ())).is_err());
     let path = fixture.folder.path().join("foreign.db");
     std::fs::write(&path, "this is no database, but it is long enough to have a header".repeat(20)).unwrap();
     let config = StoreConfig { path: path.to_str().unwrap().to_owned(), busy_timeout: Delay(std::time::Duration::from_secs(1)) };
@@ -265,14 +284,51 @@ proptest! {
 
 /// The offsets in all rows by device and whether they are acknowledged, and whether any row touches the next.
 async fn stored(store: &Store) -> (BTreeMap<(u8, bool), BTreeSet<i64>>, bool) {
-    let rows = sqlx::query_as::<_, (String, String, i64, i64)>(
-        "SELECT device_id, kind, from_offset, to_offset FROM stretches ORDER BY device_id, kind, from_offset",
-    );
-    let rows = rows.fetch_all(&store.readers).await.unwrap();
+    let rows: Vec<(String, String, i64, i64)> = run!(&mut store.reader().await.unwrap(), |it| {
+        sqlx::query_as("SELECT device_id, kind, from_offset, to_offset FROM stretches ORDER BY device_id, kind, from_offset")
+            .fetch_all(it)
+            .await
+            .unwrap()
+    });
     let touching = rows.windows(2).any(|pair| (&pair[0].0, &pair[0].1) == (&pair[1].0, &pair[1].1) && pair[0].3 >= pair[1].2);
     let mut found = BTreeMap::<(u8, bool), BTreeSet<i64>>::new();
     for (device, kind, from, to) in rows {
         found.entry((device.parse().unwrap(), kind == "acknowledged")).or_default().extend(from..to);
     }
     (found, touching)
+}
+
+/// How the database would find what is asked.
+async fn explained(store: &Store, sql: &str) -> String {
+    let mut reader = store.reader().await.unwrap();
+    let explain = match reader {
+        Connection::Sqlite(_) => format!("EXPLAIN QUERY PLAN {sql}"),
+    };
+    let rows = run!(&mut reader, |it| {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(it).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>()
+    });
+    rows.join("\n")
+}
+
+/// All that is kept, as text. The numbers by which rows are counted go on over what was trimmed, so only their order counts.
+async fn dump(store: &Store) -> Vec<String> {
+    const TABLES: [&str; 6] = [
+        "SELECT epoch || ' ' || topic || ' ' || partition || ' ' || next_offset || ' ' || first_offset || ' ' || clock
+         FROM projection ORDER BY epoch, topic, partition",
+        "SELECT channel || ' ' || id || ' ' || epoch || ' ' || partition || ' ' || \"offset\" || ' ' || appended_at || ' '
+           || COALESCE(expires_at, 0) || ' ' || COALESCE(body, '-') FROM notifications ORDER BY channel, id",
+        "SELECT channel || ' ' || id || ' ' || epoch || ' ' || \"offset\" FROM copies ORDER BY channel, id, epoch, \"offset\"",
+        "SELECT channel || ' ' || epoch || ' ' || \"offset\" FROM trims ORDER BY channel",
+        "SELECT user_id || ' ' || channel || ' ' || epoch || ' ' || device_id || ' ' || kind || ' ' || from_offset || ' ' || to_offset
+         FROM stretches ORDER BY user_id, channel, epoch, device_id, kind, from_offset",
+        "SELECT user_id || ' ' || device_id || ' ' || partition || ' ' || used_at FROM devices ORDER BY user_id, device_id",
+    ];
+    let mut reader = store.reader().await.unwrap();
+    let mut all = Vec::new();
+    for sql in TABLES {
+        let rows: Vec<String> = run!(&mut reader, |it| sqlx::query_scalar(sql).fetch_all(it).await.unwrap());
+        all.extend(rows);
+    }
+    all
 }

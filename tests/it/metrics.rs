@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 29] = [
+const UNITS: [&str; 30] = [
     "seconds",
     "bytes",
     "ratio",
@@ -26,6 +26,7 @@ const UNITS: [&str; 29] = [
     "contexts",
     "cursors",
     "deliveries",
+    "devices",
     "files",
     "frames",
     "handshakes",

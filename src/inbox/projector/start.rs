@@ -133,9 +133,10 @@ impl Projector {
             return Ok((partition.clone(), high, Some(reason)));
         }
         if stored < low {
-            let lost = Move { topic: partition.topic.clone(), partition: partition.number, from: stored, to: low };
+            let (topic, clock, is_loss) = (partition.topic.clone(), None, true);
+            let lost = Move { topic, partition: partition.number, from: stored, to: low, clock, is_loss };
             let fold = Fold { moves: vec![lost], ..Fold::default() };
-            if self.runtime.block_on(self.store.fold(self.epoch, &fold))? == Folded::Moved {
+            if self.runtime.block_on(self.store.fold(self.epoch, &self.retention, &fold))? == Folded::Moved {
                 return Err(NotYet::Moved);
             }
             self.metrics.skipped.inc_by(u64::try_from(low - stored).unwrap_or(0));

@@ -1,5 +1,7 @@
 //! Which topics there must be, and how they must be set.
 
+use std::time::Duration;
+
 use rdkafka::admin::ConfigEntry;
 
 use crate::config::{CourierConfig, KafkaConfig, PipelineConfig, TopicPattern};
@@ -10,6 +12,9 @@ pub(super) const DEFAULT_MESSAGE_BYTES: i64 = 1_048_588;
 /// Room for the context that is added to a record.
 const CONTEXT_BYTES: i64 = 64 * 1024;
 const DAY_MS: i64 = 86_400_000;
+
+/// How long `notifications` keeps a record, at least.
+pub const NOTIFICATIONS_KEPT: Duration = Duration::from_hours(7 * 24);
 
 /// What the configuration asks for.
 #[derive(Debug, Clone)]
@@ -69,12 +74,13 @@ impl Plan {
     /// Every topic of tidings' own, when the largest record of a domain topic has `source_bytes`.
     #[must_use]
     pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
+        let notifications_ms = i64::try_from(NOTIFICATIONS_KEPT.as_millis()).unwrap_or(i64::MAX);
         let mut topics = vec![
             self.kept("requests", self.names.requests(), 7 * DAY_MS),
-            self.kept("notifications", self.names.notifications(), 7 * DAY_MS),
+            self.kept("notifications", self.names.notifications(), notifications_ms),
             Topic {
                 // Only behind the age of the notifications themselves may a device's earlier words be dropped.
-                settings: vec![("cleanup.policy", "compact".into()), ("min.compaction.lag.ms", (7 * DAY_MS).to_string())],
+                settings: vec![("cleanup.policy", "compact".into()), ("min.compaction.lag.ms", notifications_ms.to_string())],
                 ..self.kept("cursors", self.names.cursors(), 0)
             },
             self.kept("undelivered", self.names.undelivered(), 30 * DAY_MS),

@@ -24,8 +24,10 @@ impl World {
 
     /// The notifications in a user's mailbox, in the order of the log.
     pub(crate) async fn inbox(&self, user: &str) -> Vec<Value> {
-        let rows = self.query(r#"SELECT body FROM notifications WHERE channel = ?1 ORDER BY "offset""#, user).await;
-        rows.iter().map(|body| serde_json::from_str(body).unwrap()).collect()
+        let rows =
+            self.query(r#"SELECT body FROM notifications WHERE channel = ?1 AND body IS NOT NULL ORDER BY "offset""#, user).await;
+        let notification = |body: &String| serde_json::from_str::<Value>(body).unwrap()["notification"].take();
+        rows.iter().map(notification).collect()
     }
 
     /// The ids in a user's mailbox that some device has acknowledged.

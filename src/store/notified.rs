@@ -1,0 +1,261 @@
+//! The rows of notifications: which records become one, and which rows have to go for it.
+//!
+//! Owns: one row for each id of a channel, with its first place on the log; every further place is kept as a copy, since a device
+//! may have met it only there. A channel holds so many rows at most; the id of a row that went is remembered. Refuses to look at a
+//! clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets rows age.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::{Value, json};
+use tidings_core::channel::Channel;
+use tidings_core::position::Epoch;
+use tidings_core::time::Timestamp;
+
+use super::connection::{Connection, run};
+use super::fold::sql_epoch;
+use super::{Notified, Retention, StoreError};
+
+/// What is there of an id already, if anything, and the newest row's number in its channel.
+struct Known {
+    row: Option<Row>,
+    newest_seq: i64,
+}
+
+/// A row that is there already.
+struct Row {
+    epoch: i64,
+    offset: i64,
+    appended_at: i64,
+    is_trimmed: bool,
+}
+
+/// What becomes of some records.
+#[derive(Default)]
+struct Plan {
+    /// Rows whose id is no longer remembered, by channel and id.
+    expired: Vec<Value>,
+    rows: Vec<Value>,
+    copies: Vec<Value>,
+    trims: Trims,
+    /// The number of the newest row of each channel that gets one.
+    newest: HashMap<Channel, i64>,
+}
+
+/// Folds records of `notifications`, in the order of their partitions.
+pub(super) async fn add(
+    connection: &mut Connection,
+    epoch: Epoch,
+    retention: &Retention,
+    notified: &[Notified],
+) -> Result<(), StoreError> {
+    let mut rest = notified;
+    // Of two records with one id the second is judged by what the first has become.
+    while !rest.is_empty() {
+        let (distinct, later) = rest.split_at(distinct(rest));
+        let known = known(connection, distinct).await?;
+        let plan = plan(epoch, retention, distinct.iter().zip(known))?;
+        carry_out(connection, retention, plan).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// How many records there are before an id of a channel comes again.
+fn distinct(notified: &[Notified]) -> usize {
+    let mut seen = HashSet::with_capacity(notified.len());
+    let mut ids = notified.iter().map(|one| (&one.record.channel, one.record.notification.id));
+    ids.position(|id| !seen.insert(id)).unwrap_or(notified.len())
+}
+
+async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec<Known>, StoreError> {
+    let asked = notified.iter().map(|one| json!([one.record.channel, one.record.notification.id]));
+    let asked = Value::from_iter(asked).to_string();
+    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+    let found: Vec<Found> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT kept.epoch, kept.\"offset\", kept.appended_at, CAST(CASE WHEN kept.body IS NULL THEN 1 ELSE 0 END AS bigint),
+               (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
+                ORDER BY last.seq DESC LIMIT 1)
+             FROM json_each($1) AS asked
+             LEFT JOIN notifications AS kept ON kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1
+             ORDER BY asked.key",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    let known = |(epoch, offset, appended_at, trimmed, seq): Found| Known {
+        row: epoch.zip(offset).zip(appended_at).map(|((epoch, offset), appended_at)| Row {
+            epoch,
+            offset,
+            appended_at,
+            is_trimmed: trimmed == Some(1),
+        }),
+        newest_seq: seq.unwrap_or(0),
+    };
+    Ok(found.into_iter().map(known).collect())
+}
+
+fn plan<'a>(
+    epoch: Epoch,
+    retention: &Retention,
+    records: impl Iterator<Item = (&'a Notified, Known)>,
+) -> Result<Plan, StoreError> {
+    let epoch = sql_epoch(epoch);
+    let mut plan = Plan::default();
+    for (one, known) in records {
+        let (channel, id) = (&one.record.channel, one.record.notification.id);
+        if let Some(row) = known.row {
+            if row.appended_at > retention.ids_before(one.appended) {
+                if (row.epoch, row.offset) != (epoch, one.offset) {
+                    plan.copies.push(json!([channel, id, epoch, one.offset]));
+                }
+                continue;
+            }
+            plan.expired.push(json!([channel, id]));
+            if !row.is_trimmed {
+                plan.trims.below(channel.as_str(), row.epoch, row.offset);
+            }
+        }
+        let seq = plan.newest.entry(channel.clone()).or_insert(known.newest_seq);
+        *seq += 1;
+        let body =
+            serde_json::to_string(&one.record).map_err(|source| StoreError::Unwritable { table: "notifications", source })?;
+        let expires_at = one.record.notification.expires_at.map(Timestamp::as_millis);
+        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, *seq, one.appended.as_millis(), expires_at, body]));
+    }
+    Ok(plan)
+}
+
+async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {
+    if !plan.expired.is_empty() {
+        delete(connection, plan.expired).await?;
+    }
+    if !plan.rows.is_empty() {
+        insert(connection, plan.rows).await?;
+    }
+    if !plan.copies.is_empty() {
+        insert_copies(connection, plan.copies).await?;
+    }
+    let mut trims = plan.trims;
+    let over = plan.newest.into_iter().filter_map(|(channel, newest)| {
+        let last_gone = newest - i64::try_from(retention.rows(&channel).get()).unwrap_or(i64::MAX);
+        (last_gone > 0).then(|| json!([channel, last_gone]))
+    });
+    let over = over.collect::<Vec<_>>();
+    if !over.is_empty() {
+        cut(connection, over, &mut trims).await?;
+    }
+    trims.store(connection).await
+}
+
+async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), StoreError> {
+    let ids = Value::Array(ids).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "DELETE FROM notifications WHERE (channel, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
+        )
+        .bind(&ids)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
+    Ok(())
+}
+
+async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    let rows = Value::Array(rows).to_string();
+    // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
+    run!(connection, |it| {
+        sqlx::query(
+            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, body)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
+               CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
+               CAST(value ->> 7 AS bigint), value ->> 8
+             FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
+        )
+        .bind(&rows)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
+    Ok(())
+}
+
+async fn insert_copies(connection: &mut Connection, copies: Vec<Value>) -> Result<(), StoreError> {
+    let copies = Value::Array(copies).to_string();
+    run!(connection, |it| {
+        sqlx::query(
+            "INSERT INTO copies (channel, id, epoch, \"offset\")
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint)
+             FROM json_each($1) AS new WHERE true ON CONFLICT DO NOTHING",
+        )
+        .bind(&copies)
+        .execute(it)
+        .await
+        .map(|_| ())
+    })?;
+    Ok(())
+}
+
+/// Takes the bodies of rows up to a number, by channel.
+async fn cut(connection: &mut Connection, over: Vec<Value>, trims: &mut Trims) -> Result<(), StoreError> {
+    let over = Value::Array(over).to_string();
+    let gone: Vec<(String, i64, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "UPDATE notifications SET body = NULL WHERE (channel, id) IN (
+               SELECT kept.channel, kept.id FROM json_each($1) AS cut CROSS JOIN notifications AS kept
+               WHERE kept.channel = cut.value ->> 0 AND kept.seq <= CAST(cut.value ->> 1 AS bigint) AND kept.body IS NOT NULL)
+             RETURNING channel, epoch, \"offset\"",
+        )
+        .bind(&over)
+        .fetch_all(it)
+        .await
+    })?;
+    trims.extend(gone);
+    Ok(())
+}
+
+/// How far channels were trimmed just now.
+#[derive(Default)]
+pub(super) struct Trims(BTreeMap<String, (i64, i64)>);
+
+impl Trims {
+    /// The row at `offset` went.
+    pub(super) fn below(&mut self, channel: &str, epoch: i64, offset: i64) {
+        let behind = (epoch, offset + 1);
+        match self.0.get_mut(channel) {
+            Some(known) => *known = behind.max(*known),
+            None => drop(self.0.insert(channel.to_owned(), behind)),
+        }
+    }
+
+    /// These rows went: channel, epoch, offset.
+    pub(super) fn extend(&mut self, gone: Vec<(String, i64, i64)>) {
+        for (channel, epoch, offset) in gone {
+            self.below(&channel, epoch, offset);
+        }
+    }
+
+    /// Writes it down, for what went may not be missing silently.
+    pub(super) async fn store(self, connection: &mut Connection) -> Result<(), StoreError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let rows = Value::from_iter(self.0.iter().map(|(channel, (epoch, offset))| json!([channel, epoch, offset]))).to_string();
+        run!(connection, |it| {
+            sqlx::query(
+                "INSERT INTO trims (channel, epoch, \"offset\")
+                 SELECT value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint)
+                 FROM json_each($1) AS new WHERE true
+                 ON CONFLICT (channel) DO UPDATE SET epoch = excluded.epoch, \"offset\" = excluded.\"offset\"
+                 WHERE (trims.epoch, trims.\"offset\") < (excluded.epoch, excluded.\"offset\")",
+            )
+            .bind(&rows)
+            .execute(it)
+            .await
+            .map(|_| ())
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! What recovery asks: what a channel held from an offset on, how far that is the whole truth, and where a device stopped.
+//!
+//! Owns: the queries. Refuses to decide what a client is told: the core does. Neighbours: `notified` and `stretches` write what is
+//! read here; the gateway asks.
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+use tidings_core::channel::Channel;
+use tidings_core::delivery::decide::Said;
+use tidings_core::delivery::stretch::Stretches;
+use tidings_core::ids::{DeviceId, UserId};
+use tidings_core::position::Epoch;
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::time::Timestamp;
+
+use super::connection::run;
+use super::fold::sql_epoch;
+use super::stretches::kind;
+use super::{Course, Notified, Store, StoreError};
+
+/// A page of what a channel holds. All of it was true at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gap {
+    /// The records, in the order of the log.
+    pub records: Vec<Notified>,
+    /// Where the next page begins, if this one may not have been the last.
+    pub next: Option<i64>,
+    /// The offset below which records of the channel may be missing: they were trimmed, or never folded. See [`Store::trimmed`].
+    pub trimmed: i64,
+    /// The next offset to fold of the partition: nothing from there on is in the page. Nothing, if the partition was never folded.
+    pub projected: Option<i64>,
+}
+
+/// A row of a page: what is known of the channel, and the record, if there is one.
+type Line = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<String>);
+
+impl Store {
+    /// What a channel holds at `offsets`, oldest first, at most `limit` records.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn gap(&self, course: &Course, offsets: Range<i64>, limit: usize) -> Result<Gap, StoreError> {
+        let lines: Vec<Line> = run!(&mut self.reader().await?, |it| {
+            // One statement, so one state of the tables.
+            sqlx::query_as(
+                "SELECT projected.next_offset, projected.first_offset, trims.epoch, trims.\"offset\",
+                   page.\"offset\", page.appended_at, page.body
+                 FROM (SELECT 1) AS always
+                 LEFT JOIN projection AS projected ON projected.epoch = $2 AND projected.topic = $3 AND projected.partition = $4
+                 LEFT JOIN trims ON trims.channel = $1
+                 LEFT JOIN (SELECT \"offset\", appended_at, body FROM notifications
+                   WHERE channel = $1 AND epoch = $2 AND \"offset\" >= $5 AND \"offset\" < $6 AND body IS NOT NULL
+                   ORDER BY \"offset\" LIMIT $7) AS page ON true
+                 ORDER BY page.\"offset\"",
+            )
+            .bind(course.channel.as_str())
+            .bind(sql_epoch(course.epoch))
+            .bind(&*course.topic)
+            .bind(course.partition)
+            .bind(offsets.start)
+            .bind(offsets.end)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(it)
+            .await
+        })?;
+        gap(course, offsets.end, limit, lines)
+    }
+
+    /// The offset below which records of a channel may be missing: retention trimmed them, or the projection began behind them.
+    /// Zero, if nothing is missing.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn trimmed(&self, course: &Course) -> Result<i64, StoreError> {
+        Ok(self.gap(course, 0..0, 0).await?.trimmed)
+    }
+
+    /// The next offset to fold of a channel's partition; nothing, if it was never folded.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn projected(&self, course: &Course) -> Result<Option<i64>, StoreError> {
+        Ok(self.gap(course, 0..0, 0).await?.projected)
+    }
+
+    /// The newest records of a channel, oldest of them first, at most `limit`.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn newest(&self, course: &Course, limit: usize) -> Result<Vec<Notified>, StoreError> {
+        let rows: Vec<(i64, i64, String)> = run!(&mut self.reader().await?, |it| {
+            sqlx::query_as(
+                "SELECT \"offset\", appended_at, body FROM notifications
+                 WHERE channel = $1 AND epoch = $2 AND body IS NOT NULL ORDER BY \"offset\" DESC LIMIT $3",
+            )
+            .bind(course.channel.as_str())
+            .bind(sql_epoch(course.epoch))
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(it)
+            .await
+        })?;
+        rows.into_iter().rev().map(|(offset, appended_at, body)| notified(course, offset, appended_at, &body)).collect()
+    }
+
+    /// What a device was offered of a channel and has acknowledged, if it ever wrote a cursor for it.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn cursor(
+        &self,
+        epoch: Epoch,
+        (user, device): (&UserId, &DeviceId),
+        channel: &Channel,
+    ) -> Result<Option<CursorRecord>, StoreError> {
+        let rows: Vec<(String, i64, i64)> = run!(&mut self.reader().await?, |it| {
+            sqlx::query_as(
+                "SELECT kind, from_offset, to_offset FROM stretches
+                 WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND device_id = $4",
+            )
+            .bind(user.as_str())
+            .bind(channel.as_str())
+            .bind(sql_epoch(epoch))
+            .bind(device.as_str())
+            .fetch_all(it)
+            .await
+        })?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let (mut offered, mut acknowledged) = (Stretches::new(), Stretches::new());
+        for (said, from, to) in rows {
+            let set = if said == kind(Said::Acknowledged) { &mut acknowledged } else { &mut offered };
+            set.insert(from, to);
+        }
+        let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
+        Ok(Some(CursorRecord { user_id, device_id, channel, epoch, offered, acknowledged }))
+    }
+
+    /// Where the oldest notification of a mailbox lies that no device has acknowledged and that has not expired at `now`. One that was
+    /// acknowledged only at a further place of its own on the log may be told as well.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn oldest_pending(&self, epoch: Epoch, user: &UserId, now: Timestamp) -> Result<Option<i64>, StoreError> {
+        let mut reader = self.reader().await?;
+        let mailbox = Channel::mailbox(user);
+        let acknowledged: Vec<(i64, i64)> = run!(&mut reader, |it| {
+            sqlx::query_as(
+                "SELECT from_offset, to_offset FROM stretches
+                 WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND kind = 'acknowledged'",
+            )
+            .bind(user.as_str())
+            .bind(mailbox.as_str())
+            .bind(sql_epoch(epoch))
+            .fetch_all(it)
+            .await
+        })?;
+        let between =
+            Value::from_iter(between(acknowledged).into_iter().map(|range| json!([range.start, range.end]))).to_string();
+        let first: Vec<(Option<i64>,)> = run!(&mut reader, |it| {
+            sqlx::query_as(
+                "SELECT (SELECT kept.\"offset\" FROM notifications AS kept
+                   WHERE kept.channel = $2 AND kept.epoch = $3 AND kept.body IS NOT NULL
+                     AND kept.\"offset\" >= CAST(hole.value ->> 0 AS bigint) AND kept.\"offset\" < CAST(hole.value ->> 1 AS bigint)
+                     AND (kept.expires_at IS NULL OR kept.expires_at > $4)
+                   ORDER BY kept.\"offset\" LIMIT 1)
+                 FROM json_each($1) AS hole ORDER BY hole.key",
+            )
+            .bind(&between)
+            .bind(mailbox.as_str())
+            .bind(sql_epoch(epoch))
+            .bind(now.as_millis())
+            .fetch_all(it)
+            .await
+        })?;
+        Ok(first.into_iter().find_map(|(offset,)| offset))
+    }
+}
+
+fn gap(course: &Course, until: i64, limit: usize, lines: Vec<Line>) -> Result<Gap, StoreError> {
+    let known = lines.first().map(|(projected, first, epoch, offset, ..)| (*projected, *first, epoch.zip(*offset)));
+    let (projected, first, trim) = known.unwrap_or_default();
+    let of_channel = match trim {
+        Some((epoch, offset)) if epoch == sql_epoch(course.epoch) => offset,
+        // Of a later epoch: nothing of this one is left.
+        Some((epoch, _)) if epoch > sql_epoch(course.epoch) => i64::MAX,
+        _ => 0,
+    };
+    let rows = lines.into_iter().filter_map(|(.., offset, appended_at, body)| Some((offset?, appended_at?, body?)));
+    let records = rows.map(|(offset, appended_at, body)| notified(course, offset, appended_at, &body));
+    let records = records.collect::<Result<Vec<_>, _>>()?;
+    let next = records.last().filter(|_| records.len() >= limit).map(|last| last.offset + 1).filter(|next| *next < until);
+    Ok(Gap { records, next, trimmed: of_channel.max(first.unwrap_or(0)), projected })
+}
+
+fn notified(course: &Course, offset: i64, appended_at: i64, body: &str) -> Result<Notified, StoreError> {
+    let record = serde_json::from_str(body).map_err(|source| StoreError::unreadable("notifications", source))?;
+    Ok(Notified { record, partition: course.partition, offset, appended: Timestamp::from_millis(appended_at) })
+}
+
+/// The offsets that no range holds.
+fn between(ranges: Vec<(i64, i64)>) -> Vec<Range<i64>> {
+    let mut held = Stretches::new();
+    for (from, to) in ranges {
+        held.insert(from, to);
+    }
+    let starts = std::iter::once(0).chain(held.as_slice().iter().map(|stretch| stretch.to));
+    let ends = held.as_slice().iter().map(|stretch| stretch.from).chain(std::iter::once(i64::MAX));
+    starts.zip(ends).map(|(from, to)| from..to).filter(|range| range.start < range.end).collect()
+}

@@ -1,0 +1,117 @@
+//! Tests of what recovery asks.
+
+use super::*;
+
+pub(super) fn course() -> Course {
+    Course { channel: mailbox(), epoch: EPOCH, topic: "notifications".into(), partition: 0 }
+}
+
+pub(super) fn offsets(records: &[Notified]) -> Vec<i64> {
+    records.iter().map(|record| record.offset).collect()
+}
+
+fn every_third(until: i64) -> Vec<Notified> {
+    (0..until).step_by(3).map(|offset| notified(offset as u128, offset)).collect()
+}
+
+#[tokio::test]
+async fn a_gap_comes_page_by_page_as_it_was_written_and_ends_where_it_was_asked_to() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 40, every_third(40))).await;
+    let first = fixture.store.gap(&course(), 4..37, 5).await.unwrap();
+    assert_eq!((offsets(&first.records), first.next), (vec![6, 9, 12, 15, 18], Some(19)));
+    assert_eq!(first.records[0], notified(6, 6));
+    assert_eq!((first.trimmed, first.projected), (0, Some(40)));
+    let second = fixture.store.gap(&course(), 19..37, 5).await.unwrap();
+    assert_eq!((offsets(&second.records), second.next), (vec![21, 24, 27, 30, 33], Some(34)));
+    let last = fixture.store.gap(&course(), 34..37, 5).await.unwrap();
+    assert_eq!((offsets(&last.records), last.next), (vec![36], None));
+    let full = fixture.store.gap(&course(), 34..37, 1).await.unwrap();
+    assert_eq!((offsets(&full.records), full.next), (vec![36], None), "nothing is left of what was asked");
+}
+
+#[tokio::test]
+async fn a_gap_holds_nothing_of_other_channels_or_epochs() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 10, every_third(10))).await;
+    let elsewhere = Course { channel: "user-2".parse().unwrap(), ..course() };
+    let gap = fixture.store.gap(&elsewhere, 0..10, 5).await.unwrap();
+    assert_eq!(gap, Gap { records: Vec::new(), next: None, trimmed: 0, projected: Some(10) });
+    let later = Course { epoch: Epoch(4), ..course() };
+    let gap = fixture.store.gap(&later, 0..10, 5).await.unwrap();
+    assert_eq!(gap, Gap { records: Vec::new(), next: None, trimmed: 0, projected: None });
+}
+
+#[tokio::test]
+async fn what_lies_below_the_projections_beginning_may_be_missing_and_is_told() {
+    let fixture = Fixture::open().await;
+    fixture.store.claim(Epoch(4), &[standing("notifications", 30)]).await.unwrap();
+    let later = Course { epoch: Epoch(4), ..course() };
+    assert_eq!(fixture.store.trimmed(&later).await.unwrap(), 30);
+    assert_eq!(fixture.store.trimmed(&course()).await.unwrap(), 0);
+    let lost = Move { is_loss: true, ..step("notifications", 0, 25) };
+    fixture.fold(Fold { moves: vec![lost], ..Fold::default() }).await;
+    assert_eq!(fixture.store.trimmed(&course()).await.unwrap(), 25);
+    assert_eq!(fixture.store.projected(&course()).await.unwrap(), Some(25));
+}
+
+#[tokio::test]
+async fn the_newest_come_oldest_first() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 40, every_third(40))).await;
+    assert_eq!(offsets(&fixture.store.newest(&course(), 3).await.unwrap()), [33, 36, 39]);
+    assert_eq!(fixture.store.newest(&course(), 100).await.unwrap().len(), 14);
+}
+
+#[tokio::test]
+async fn a_devices_cursor_is_what_all_its_records_said() {
+    let fixture = Fixture::open().await;
+    fixture.fold(cursors(vec![cursor("a", &[(0, 10)], &[(0, 5)]), cursor("b", &[(0, 3)], &[(1, 3)])])).await;
+    fixture.fold(cursors(vec![cursor("a", &[(10, 20)], &[(6, 8)])])).await;
+    let (user, device, unknown) = ("1".parse().unwrap(), "a".parse().unwrap(), "c".parse().unwrap());
+    let known = fixture.store.cursor(EPOCH, (&user, &device), &mailbox()).await.unwrap();
+    assert_eq!(known, Some(cursor("a", &[(0, 20)], &[(0, 5), (6, 8)])));
+    assert_eq!(fixture.store.cursor(EPOCH, (&user, &unknown), &mailbox()).await.unwrap(), None);
+    assert_eq!(fixture.store.cursor(Epoch(4), (&user, &device), &mailbox()).await.unwrap(), None);
+    let other = "booking-updates".parse().unwrap();
+    assert_eq!(fixture.store.cursor(EPOCH, (&user, &device), &other).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_oldest_pending_is_the_first_that_no_device_acknowledged_and_that_has_not_expired() {
+    let fixture = Fixture::open().await;
+    let user = "1".parse().unwrap();
+    let now = Timestamp::from_millis(5_000);
+    let pending = async || fixture.store.oldest_pending(EPOCH, &user, now).await.unwrap();
+    assert_eq!(pending().await, None);
+    let mut all = every_third(31);
+    all[4].record.notification.expires_at = Some(now);
+    fixture.fold(notifications(0, 31, all)).await;
+    assert_eq!(pending().await, Some(0));
+    // What is offered is not acknowledged; what any device acknowledged is.
+    fixture.fold(cursors(vec![cursor("a", &[(0, 31)], &[(0, 3), (4, 8)]), cursor("b", &[], &[(3, 4)])])).await;
+    assert_eq!(pending().await, Some(9));
+    fixture.fold(cursors(vec![cursor("a", &[], &[(9, 10), (20, 31)])])).await;
+    assert_eq!(pending().await, Some(15), "the one at 12 has expired");
+    fixture.fold(cursors(vec![cursor("a", &[], &[(15, 19)])])).await;
+    assert_eq!(pending().await, None);
+}
+
+/// Whatever is asked while devices come back by the thousand is found by an index.
+#[tokio::test]
+async fn nothing_that_recovery_asks_reads_a_whole_table() {
+    let fixture = Fixture::open().await;
+    fixture.fold(notifications(0, 40, every_third(40))).await;
+    let asked = [
+        "SELECT \"offset\" FROM notifications WHERE channel = 'c' AND epoch = 1 AND \"offset\" >= 1 AND \"offset\" < 9
+         AND body IS NOT NULL ORDER BY \"offset\" LIMIT 5",
+        "SELECT \"offset\" FROM notifications WHERE channel = 'c' AND epoch = 1 AND body IS NOT NULL ORDER BY \"offset\" DESC LIMIT 3",
+        "SELECT seq FROM notifications WHERE channel = 'c' AND body IS NOT NULL ORDER BY seq DESC LIMIT 1",
+        "SELECT kind FROM stretches WHERE user_id = 'u' AND channel = 'c' AND epoch = 1 AND device_id = 'd'",
+    ];
+    for sql in asked {
+        let plan = explained(&fixture.store, sql).await;
+        assert!(!plan.contains("SCAN") && !plan.contains("Seq Scan"), "{sql}\n{plan}");
+        assert!(!plan.contains("TEMP B-TREE") && !plan.contains("Sort"), "{sql}\n{plan}");
+    }
+}
