@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use header::Header;
 pub use load::{ConfigError, load};
-pub use network::Network;
+pub use network::{Network, household};
 pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,

@@ -1,6 +1,7 @@
-//! Networks of addresses, as the configuration writes them: `10.0.0.0/8`; one address stands for itself.
+//! Networks of addresses, as the configuration writes them: `10.0.0.0/8`; one address stands for itself. And the network that one
+//! client has, which is what every limit of an address counts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -49,9 +50,25 @@ impl From<Network> for String {
     }
 }
 
+/// Whom an address stands for where addresses are counted: itself, or for IPv6 its /64 network, which one household has to itself.
+#[must_use]
+pub fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let same = |one: &str, other: &str| household(one.parse().unwrap()) == household(other.parse().unwrap());
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2") && !same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
+    }
 
     #[test]
     fn a_network_holds_its_addresses_in_either_form() {

@@ -4,12 +4,13 @@
 //! socket is upgraded.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::metrics::Limit;
+use crate::config::household;
 
 /// All of this node.
 #[derive(Debug)]
@@ -69,14 +70,6 @@ impl Drop for Place {
                 counts.by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// Whom an address stands for: of IPv6, a household has a /64 network to itself.
-fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 

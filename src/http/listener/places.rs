@@ -4,7 +4,7 @@
 //! is what one client has of it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ListenError;
+use crate::config::household;
 
 /// All places of the process.
 pub(super) struct Places {
@@ -54,7 +55,7 @@ impl Places {
     /// A place among those of `address`; none is needed where addresses have no limit.
     pub(super) fn seat(&self, address: IpAddr) -> Result<Option<Seat>, Full> {
         let Some(seats) = &self.seats else { return Ok(None) };
-        let address = network(address);
+        let address = household(address);
         let mut taken = seats.taken.lock();
         let count = taken.entry(address).or_default();
         if *count >= seats.each {
@@ -81,14 +82,6 @@ fn by_files() -> Result<usize, ListenError> {
     let (files, _) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|errno| ListenError::Limit(errno.into()))?;
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     Ok((files / 4).saturating_mul(3).max(1))
-}
-
-/// What one client has: an address of IPv4, a network of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
-    }
 }
 
 #[cfg(test)]
