@@ -234,6 +234,7 @@ pub struct GatewayConfig {
     pub devices_per_user: NonZeroUsize,
     pub connections: usize,
     pub connections_per_address: usize,
+    pub http_connections_per_address: usize,
     pub header_timeout: Delay,
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,

@@ -110,7 +110,7 @@ impl Listener {
             http: (*http).clone(),
             header_timeout: gateway.header_timeout.0,
             handshake_timeout: gateway.tls.handshake_timeout.0,
-            places: Places::new(gateway.connections, gateway.connections_per_address)?,
+            places: Places::new(gateway)?,
             certificates: tls.map(|files| Certificates::load(files, *clock, meters.clone())).transpose()?,
             meters,
         };

@@ -28,6 +28,13 @@ async fn open(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+/// A connection of another client.
+async fn elsewhere(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
 /// Sends, and reads until the server has nothing more to say.
 async fn said(mut stream: TcpStream, bytes: &[u8]) -> String {
     // A server that has refused already may not take all of it.
@@ -71,17 +78,50 @@ async fn an_address_has_no_more_connections_than_allowed_and_another_one_is_serv
         assert!(asked(stream, &get("/health", "")).await.starts_with("HTTP/1.1 200"));
     }
     assert_eq!(said(open(address).await, get("/health", "").as_bytes()).await, "");
-    let from_elsewhere = async || {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        socket.connect(address).await.unwrap()
-    };
-    let metrics = said(from_elsewhere().await, get("/metrics", "Connection: close\r\n").as_bytes()).await;
+    let metrics = said(elsewhere(address).await, get("/metrics", "Connection: close\r\n").as_bytes()).await;
     assert!(metrics.contains(&format!("{REFUSED_CONNECTIONS}{{reason=\"connections_per_address\"}} 1")), "{metrics}");
     drop(first);
     eventually("a place that was left is taken", async || {
         let answer = said(open(address).await, get("/health", "Connection: close\r\n").as_bytes()).await;
         answer.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_holds_few_connections_without_an_upgrade_and_upgraded_ones_are_none_of_them() {
+    let (_world, running) = edge(|config| {
+        config.gateway.host = "0.0.0.0".into();
+        config.gateway.http_connections_per_address = 2;
+    })
+    .await;
+    let address = SocketAddr::from(([127, 0, 0, 1], running.address.port()));
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let mut upgraded = Vec::new();
+    for _ in 0..4 {
+        upgraded.push(eventually("one more is upgraded", async || Client::try_open(address, &query).await).await);
+    }
+    let health = get("/health", "Connection: close\r\n");
+    let kept = eventually("one place is free", async || {
+        let mut stream = open(address).await;
+        stream.write_all(get("/health", "").as_bytes()).await.ok()?;
+        (stream.read_u8().await.ok()? == b'H').then_some(stream)
+    })
+    .await;
+    let silent = open(address).await;
+    eventually("beyond the two it is closed", async || {
+        said(open(address).await, health.as_bytes()).await.is_empty().then_some(())
+    })
+    .await;
+    assert!(Client::try_open(address, &query).await.is_none(), "nor for an upgrade");
+    let metrics = said(elsewhere(address).await, get("/metrics", "Connection: close\r\n").as_bytes()).await;
+    let sample = format!("{REFUSED_CONNECTIONS}{{reason=\"http_connections_per_address\"}} ");
+    let refused = metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u32>().ok());
+    assert!(refused >= Some(2), "{metrics}");
+    drop((silent, kept));
+    eventually("a place that was left is taken", async || {
+        said(open(address).await, health.as_bytes()).await.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
     running.stop().await;
@@ -148,10 +188,7 @@ async fn with_the_proxy_protocol_a_connection_names_its_client_first_or_is_close
     assert!(said(open(address).await, version_1.as_bytes()).await.starts_with("HTTP/1.1 200"));
     assert_eq!(said(open(address).await, request.as_bytes()).await, "", "no header");
     assert_eq!(said(open(address).await, b"PROXY ").await, "", "half a header");
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let stranger = socket.connect(address).await.unwrap();
-    assert_eq!(said(stranger, version_1.as_bytes()).await, "", "not from a trusted proxy");
+    assert_eq!(said(elsewhere(address).await, version_1.as_bytes()).await, "", "not from a trusted proxy");
     let mut version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
     version_2.extend([203, 0, 113, 7, 127, 0, 0, 1, 0x12, 0x67, 1, 0xbb]);
     version_2.extend(request.as_bytes());

@@ -69,10 +69,11 @@ pub(super) async fn serve(
         () = stop.cancelled() => return,
         opened = opening => opened,
     };
+    // The seat is given back with the upgrade, where this ends.
+    let Some((opened, line, _seat)) = opened else { return };
     match opened {
-        Some((Opened::Plain(stream), line)) => line.speak(stream, stop).await,
-        Some((Opened::Tls(stream), line)) => line.speak(*stream, stop).await,
-        None => {}
+        Opened::Plain(stream) => line.speak(stream, stop).await,
+        Opened::Tls(stream) => line.speak(*stream, stop).await,
     }
 }
 
@@ -81,16 +82,15 @@ async fn open(
     address: SocketAddr,
     place: Place,
     (shared, routes): (Arc<Shared>, Routes),
-) -> Option<(Opened, Arc<Line>)> {
+) -> Option<(Opened, Arc<Line>, Option<Seat>)> {
     let peer = address.ip().to_canonical();
     let named = announced(&shared, &mut stream, peer).await?;
-    // Behind a proxy, whose connections are many clients', requests are counted one by one.
-    let seat = if shared.trusts(named) { Ok(None) } else { shared.places.seat(named) };
-    let Ok(seat) = seat else {
-        shared.meters.refused("connections_per_address");
-        tracing::debug!(address = %named, "a connection is refused: `gateway.connections_per_address` are open");
-        return None;
-    };
+    let (seat, http_seat) = seats(&shared, named)
+        .inspect_err(|limit| {
+            shared.meters.refused(limit);
+            tracing::debug!(address = %named, limit, "a connection is refused");
+        })
+        .ok()?;
     let stream = match &shared.certificates {
         None => Opened::Plain(stream),
         Some(certificates) => {
@@ -99,7 +99,18 @@ async fn open(
         }
     };
     let place = Arc::new((place, seat));
-    Some((stream, Arc::new(Line { shared, routes, peer, named, place })))
+    Some((stream, Arc::new(Line { shared, routes, peer, named, place }), http_seat))
+}
+
+/// Places among those of an address: for as long as the connection is open, and until it is upgraded. Else the limit that is reached.
+fn seats(shared: &Shared, address: IpAddr) -> Result<(Option<Seat>, Option<Seat>), &'static str> {
+    if shared.trusts(address) {
+        // The connections of a proxy are many clients': their requests are counted one by one.
+        return Ok((None, None));
+    }
+    let seat = shared.places.seat(address).map_err(|_| "connections_per_address")?;
+    let http_seat = shared.places.http_seat(address).map_err(|_| "http_connections_per_address")?;
+    Ok((seat, Some(http_seat)))
 }
 
 /// Who is at the other end, or whom the proxy there names.

@@ -1,7 +1,7 @@
-//! Places: how many connections there may be, in all and of one client address.
+//! Places: how many connections there may be: in all, of one client address, and of one address without an upgrade.
 //!
-//! Owns: counting them; a place is given back when it is dropped. The network `/64` counts as one address of IPv6, because that
-//! is what one client has of it.
+//! Owns: counting them; a place is given back when it is dropped. An address stands for a household of addresses. What has not
+//! been upgraded costs its sender nothing, no token either, so one address never holds all places that way.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,12 +12,19 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ListenError;
-use crate::config::household;
+use crate::config::{GatewayConfig, household};
+
+/// The part of all places that one address may hold without an upgrade unless configured, and the least of it.
+const HTTP_SHARE: usize = 8;
+const HTTP_LEAST: usize = 64;
 
 /// All places of the process.
 pub(super) struct Places {
     all: Arc<Semaphore>,
+    /// Of each address, whatever it speaks.
     seats: Option<Arc<Seats>>,
+    /// Of each address, for as long as it speaks HTTP or nothing.
+    http_seats: Arc<Seats>,
 }
 
 /// One connection's place among all.
@@ -41,11 +48,17 @@ pub(super) struct Seat {
 pub(super) struct Full;
 
 impl Places {
-    /// `connections` in all, or three quarters of the files that may be open if it is 0; `each` for an address, if not 0.
-    pub(super) fn new(connections: usize, each: usize) -> Result<Self, ListenError> {
-        let all = if connections > 0 { connections } else { by_files()? };
-        let seats = (each > 0).then(|| Arc::new(Seats { each, taken: Mutex::default() }));
-        Ok(Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), seats })
+    /// As configured. Without a number of connections it is three quarters of the files that may be open.
+    pub(super) fn new(config: &GatewayConfig) -> Result<Self, ListenError> {
+        let all = if config.connections > 0 { config.connections } else { by_files()? };
+        let seats = |each| Arc::new(Seats { each, taken: Mutex::default() });
+        let each = config.connections_per_address;
+        let http = config.http_connections_per_address;
+        Ok(Self {
+            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
+            seats: (each > 0).then(|| seats(each)),
+            http_seats: seats(if http > 0 { http } else { (all / HTTP_SHARE).max(HTTP_LEAST) }),
+        })
     }
 
     pub(super) fn take(&self) -> Result<Place, Full> {
@@ -54,15 +67,25 @@ impl Places {
 
     /// A place among those of `address`; none is needed where addresses have no limit.
     pub(super) fn seat(&self, address: IpAddr) -> Result<Option<Seat>, Full> {
-        let Some(seats) = &self.seats else { return Ok(None) };
+        self.seats.as_ref().map(|seats| seats.take(address)).transpose()
+    }
+
+    /// A place among those of `address` that are not upgraded, to be given back with the upgrade.
+    pub(super) fn http_seat(&self, address: IpAddr) -> Result<Seat, Full> {
+        self.http_seats.take(address)
+    }
+}
+
+impl Seats {
+    fn take(self: &Arc<Self>, address: IpAddr) -> Result<Seat, Full> {
         let address = household(address);
-        let mut taken = seats.taken.lock();
+        let mut taken = self.taken.lock();
         let count = taken.entry(address).or_default();
-        if *count >= seats.each {
+        if *count >= self.each {
             return Err(Full);
         }
         *count += 1;
-        Ok(Some(Seat { seats: seats.clone(), address }))
+        Ok(Seat { seats: self.clone(), address })
     }
 }
 
@@ -88,9 +111,15 @@ fn by_files() -> Result<usize, ListenError> {
 mod tests {
     use super::*;
 
+    fn places(connections: usize, each: usize, http: usize) -> Places {
+        let mut config = crate::config::load(None, &[]).unwrap().gateway;
+        (config.connections, config.connections_per_address, config.http_connections_per_address) = (connections, each, http);
+        Places::new(&config).unwrap()
+    }
+
     #[test]
     fn an_address_has_its_places_and_gets_them_back() {
-        let places = Places::new(10, 2).unwrap();
+        let places = places(10, 2, 0);
         let take = |address: &str| places.seat(address.parse().unwrap()).map(Option::unwrap);
         let (first, second) = (take("192.0.2.1").unwrap(), take("::ffff:192.0.2.1").unwrap());
         assert!(take("192.0.2.1").is_err());
@@ -104,10 +133,20 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_address() {
-        let places = Places::new(10, 1).unwrap();
+        let places = places(10, 1, 0);
         let take = |address: &str| places.seat(address.parse().unwrap()).map(Option::unwrap);
         let _first = take("2001:db8:0:1::1").unwrap();
         assert!(take("2001:db8:0:1:ffff::2").is_err());
         assert!(take("2001:db8:0:2::1").is_ok());
+    }
+
+    #[test]
+    fn without_an_upgrade_an_address_has_a_part_of_all_places_unless_configured() {
+        for (connections, http, expected) in [(800, 0, 100), (100, 0, 64), (800, 3, 3)] {
+            let places = places(connections, 0, http);
+            let held = std::iter::from_fn(|| places.http_seat([192, 0, 2, 1].into()).ok()).collect::<Vec<_>>();
+            assert_eq!(held.len(), expected, "of {connections}, {http} configured");
+            assert!(places.http_seat([192, 0, 2, 2].into()).is_ok());
+        }
     }
 }
