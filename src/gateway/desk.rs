@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tidings_core::channel::Channel;
 use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
+use tidings_core::locale::Locale;
 use tidings_core::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -64,6 +65,8 @@ pub struct Present {
     pub address: IpAddr,
     /// Since when it is open.
     pub since: Timestamp,
+    /// What it reads, if it said so.
+    pub locale: Option<Locale>,
     /// What it is subscribed to, in the order it was.
     pub channels: Vec<Channel>,
 }

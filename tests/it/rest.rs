@@ -226,7 +226,8 @@ async fn stats_count_connections_devices_users_and_subscriptions() {
 async fn an_operator_lists_a_users_connections_and_closes_them_on_every_node() {
     let world = World::new().await;
     let (first, second) = (gateway(&world).await, world.start_roles(&[Role::Gateway]).await);
-    let mut here = [first.connect("alice").await, first.connect("alice").await];
+    let french = format!("token={}&deviceId=d1&locale=fr-ca", World::token("alice"));
+    let mut here = [Client::greeted(first.address, &french).await.0, first.connect("alice").await];
     let (mut there, mut bob) = (second.connect("alice").await, first.connect("bob").await);
     here[0].subscribe("booking-updates").await;
     let path = "/v1/users/alice/connections";
@@ -235,7 +236,9 @@ async fn an_operator_lists_a_users_connections_and_closes_them_on_every_node() {
     let connections = listed["connections"].as_array().unwrap();
     assert_eq!(connections.len(), 2, "{listed}");
     let channels = json!(["user-alice", "system-announcements", "booking-updates"]);
-    assert!(connections.iter().any(|line| line["channels"] == channels), "{listed}");
+    let (subscribed, plain) = (&connections[0], &connections[1]);
+    assert_eq!((&subscribed["channels"], &subscribed["locale"]), (&channels, &json!("fr-CA")), "{listed}");
+    assert_eq!(plain.get("locale"), None, "it named none");
     for line in connections {
         assert_eq!((&line["deviceId"], &line["address"]), (&json!("d1"), &json!("127.0.0.1")));
         assert!(line["connectionId"].is_string() && line["since"].is_string());

@@ -34,8 +34,9 @@ impl Shard {
             for number in members {
                 let channels = self.members.channels(*number);
                 let Some(member) = self.members.get_mut(*number).filter(|member| member.is_open()) else { continue };
-                let (connection, address, since) = (member.connection, member.address, member.since);
-                present.push(Present { connection, device: device.clone(), address, since, channels });
+                let (connection, address, since, locale) =
+                    (member.connection, member.address, member.since, member.locale.clone());
+                present.push(Present { connection, device: device.clone(), address, since, locale, channels });
             }
         }
         present.sort_by_key(|present| present.since);

@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use serde::Serialize;
 use tidings_core::channel::Channel;
 use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
+use tidings_core::locale::Locale;
 use tidings_core::record::encode;
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::time::Timestamp;
@@ -40,13 +41,16 @@ struct Line<'a> {
     device_id: &'a DeviceId,
     address: IpAddr,
     since: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locale: Option<&'a Locale>,
     channels: &'a [Channel],
 }
 
 impl<'a> Line<'a> {
     fn of(present: &'a Present) -> Self {
-        let Present { connection, device, address, since, channels } = present;
-        Self { connection_id: *connection, device_id: device, address: *address, since: *since, channels }
+        let Present { connection, device, address, since, locale, channels } = present;
+        let locale = locale.as_ref();
+        Self { connection_id: *connection, device_id: device, address: *address, since: *since, locale, channels }
     }
 }
 
