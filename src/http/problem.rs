@@ -131,8 +131,8 @@ fn of_rejection(rejection: &Rejection) -> Problem {
     }
     if rejection.find::<MethodNotAllowed>().is_some() {
         // Addresses that know other methods answer themselves.
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes GET");
-        return problem.with(ALLOW, HeaderValue::from_static("GET"));
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this address takes GET, HEAD");
+        return problem.with(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
     let (status, detail) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "there is nothing at this address")

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::client::Client;
 use crate::harness::process::Process;
-use crate::harness::world::{Running, World, ms};
+use crate::harness::world::{Running, World, ms, unix_now};
 use crate::harness::{HANG, eventually};
 
 const REFUSED_CONNECTIONS: &str = "tidings_http_refused_connections_total";
@@ -254,6 +254,37 @@ async fn headers_and_bodies_beyond_their_size_are_refused() {
     assert!(refused.starts_with("HTTP/1.1 413") && refused.contains("http.body_bytes"), "{refused}");
     assert!(count(&running, REFUSED_REQUESTS, "header_bytes").await >= 2.0);
     assert!(count(&running, REFUSED_REQUESTS, "body_bytes").await >= 1.0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn head_is_answered_as_get_without_the_body_and_upgrades_nothing() {
+    let (_world, running) = edge(|config| config.gateway.console = true).await;
+    running.await_ready().await;
+    let admin = World::token_of(&serde_json::json!({"sub": "ops", "roles": ["admin"], "exp": unix_now() + 3600}));
+    let head = async |path: &str, headers: &str| {
+        let request = get(path, &format!("Authorization: Bearer {admin}\r\nConnection: close\r\n{headers}"));
+        let answers = [request.clone(), request.replacen("GET", "HEAD", 1)];
+        let [got, headed] = [
+            said(open(running.address).await, answers[0].as_bytes()).await,
+            said(open(running.address).await, answers[1].as_bytes()).await,
+        ];
+        let (head, body) = headed.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "", "{path}");
+        let line = |answer: &str| answer.lines().next().unwrap().to_owned();
+        let kind = |answer: &str| answer.lines().find(|line| line.starts_with("content-type:")).map(str::to_owned);
+        assert_eq!((line(head), kind(head)), (line(&got), kind(&got)), "{path}");
+        line(head)
+    };
+    for path in ["/health", "/ready", "/metrics", "/console", "/v1/stats", "/v1/users/alice/connections"] {
+        assert_eq!(head(path, "").await, "HTTP/1.1 200 OK", "{path}");
+    }
+    assert_eq!(head("/nowhere", "").await, "HTTP/1.1 404 Not Found");
+    assert_eq!(head("/v1/notifications", "").await, "HTTP/1.1 405 Method Not Allowed");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let query = format!("/ws?token={}", World::token("alice"));
+    let refused = said(open(running.address).await, get(&query, upgrade).replacen("GET", "HEAD", 1).as_bytes()).await;
+    assert!(refused.starts_with("HTTP/1.1 426"), "{refused}");
     running.stop().await;
 }
 

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper::{Request, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -186,6 +187,11 @@ impl Line {
     async fn route(&self, request: Request<Incoming>, page: Page) -> Result<Response, Refused> {
         let caller = self.caller(&request, page)?;
         let (mut parts, body) = request.into_parts();
+        if parts.method == Method::HEAD {
+            // GET, but for the answer's body, which hyper leaves out (RFC 9110, section 9.3.2); and nothing to upgrade.
+            parts.method = Method::GET;
+            parts.extensions.remove::<OnUpgrade>();
+        }
         parts.extensions.insert(caller);
         let body = Measured::new(body, self.shared.http.body_bytes.get()).map_err(|_| Refused::too_large())?;
         let progress = body.progress();

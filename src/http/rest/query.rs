@@ -8,6 +8,25 @@ use tidings_core::ids::UserId;
 
 use crate::http::problem::Problem;
 
+/// Parameters that say who asks, where `auth.mode` takes them from a query.
+const OF_CALLERS: [&str; 3] = ["token", "userId", "roles"];
+/// How much of a stranger's word an answer repeats.
+const LIMIT_REPEATED: usize = 64;
+
+/// Refuses a parameter that is none of `names`: whoever wrote it believes that it counts.
+pub(super) fn only(query: &str, names: &[&str]) -> Result<(), Problem> {
+    let known = |name: &str| names.contains(&name) || OF_CALLERS.contains(&name);
+    let stranger = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).find(|name| !known(name));
+    let Some(stranger) = stranger else { return Ok(()) };
+    let name = stranger.chars().take(LIMIT_REPEATED).collect::<String>();
+    let known = match names {
+        [] => "this address takes none".to_owned(),
+        names => format!("this address takes `{}`", names.join("`, `")),
+    };
+    let detail = format!("there is no parameter `{name}` here: {known}");
+    Err(Problem::of("unknown-parameter", StatusCode::BAD_REQUEST, detail))
+}
+
 /// The value of a parameter, if it stands in the query.
 pub(super) fn parameter<T: FromStr>(query: &str, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
     let found = form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
@@ -33,6 +52,15 @@ mod tests {
         for hostile in ["", "%00", "%ff", "%20a"] {
             assert!(user(hostile).is_err(), "{hostile}");
         }
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_looks_at_is_refused_by_its_name() {
+        assert!(only("", &[]).is_ok() && only("token=a.b&userId=c&roles=d", &[]).is_ok());
+        assert!(only("channels=1&token=a.b", &["channels"]).is_ok());
+        let refused = only("token=a.b&wa%69t=5s", &["channels"]).unwrap_err().to_string();
+        assert!(refused.contains("`wait`") && refused.contains("takes `channels`") && !refused.contains("a.b"), "{refused}");
+        assert!(only(&"x".repeat(10_000), &[]).unwrap_err().to_string().len() < 200);
     }
 
     #[test]

@@ -46,7 +46,7 @@ struct Listeners<'a> {
 }
 
 pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let (admin, other) = (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET], rest.clone()));
+    let (admin, other) = (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET, Method::HEAD], rest.clone()));
     let answer = move |_, query: String| {
         let rest = rest.clone();
         async move { rest.answer(ROUTE, rest.stats(&query).await) }
@@ -58,6 +58,7 @@ pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
 
 impl Rest {
     async fn stats(&self, query: &str) -> Result<Response, Problem> {
+        query::only(query, &["channels"])?;
         let shown = query::parameter(query, "channels", "is a number from 0 to 1000")?.unwrap_or(CHANNELS);
         let census = self.desk.census().await?;
         json(StatusCode::OK, &self.told(&census, shown.min(LIMIT_CHANNELS)))

@@ -17,7 +17,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::{Rest, json, other_methods, query};
+use super::{Rest, json, other_methods, query, query_text};
 use crate::auth::Identity;
 use crate::gateway::Present;
 use crate::http::guard::Needed;
@@ -63,25 +63,27 @@ struct Closed<'a> {
 }
 
 pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let (admin, other) = (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET, Method::DELETE], rest.clone()));
+    let (admin, other) =
+        (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET, Method::HEAD, Method::DELETE], rest.clone()));
     let (lists, closes) = (rest.clone(), rest);
-    let list = move |user: String, _| {
+    let list = move |user: String, _, query: String| {
         let rest = lists.clone();
-        async move { rest.answer(ROUTE, rest.list(&user).await) }
+        async move { rest.answer(ROUTE, rest.list(&user, &query).await) }
     };
-    let disconnect = move |user: String, operator: Identity| {
+    let disconnect = move |user: String, operator: Identity, query: String| {
         let rest = closes.clone();
-        async move { rest.answer(ROUTE, rest.disconnect(&user, &operator.user).await) }
+        async move { rest.answer(ROUTE, rest.disconnect(&user, &query, &operator.user).await) }
     };
     let address = warp::path!("v1" / "users" / String / "connections");
-    let get = address.and(warp::get()).and(admin.clone()).then(list);
-    let delete = address.and(warp::delete()).and(admin).then(disconnect);
+    let get = address.and(warp::get()).and(admin.clone()).and(query_text()).then(list);
+    let delete = address.and(warp::delete()).and(admin).and(query_text()).then(disconnect);
     let other = address.map(drop).untuple_one().and(other);
     get.or(delete).unify().or(other).unify().boxed()
 }
 
 impl Rest {
-    async fn list(&self, user: &str) -> Result<Response, Problem> {
+    async fn list(&self, user: &str, query: &str) -> Result<Response, Problem> {
+        query::only(query, &[])?;
         let user = &query::user(user)?;
         let present = self.desk.connections(user).await?;
         let connections = present.iter().map(Line::of).collect();
@@ -89,7 +91,8 @@ impl Rest {
     }
 
     /// First the signal, so that a failure has closed nothing. This node leaves its own signal to this call, which counts.
-    async fn disconnect(&self, user: &str, operator: &UserId) -> Result<Response, Problem> {
+    async fn disconnect(&self, user: &str, query: &str, operator: &UserId) -> Result<Response, Problem> {
+        query::only(query, &[])?;
         let (user, node) = (&query::user(user)?, self.desk.node());
         let signal = SignalRecord::Disconnect { user_id: user.clone(), by: node.clone() };
         let value = encode(&signal).map_err(|error| {
