@@ -115,6 +115,7 @@ impl Assembly {
             guard,
             desk,
             clock: self.clock,
+            traces: self.traces.clone(),
             metrics: self.metrics.clone(),
         };
         http::rest(parts).context("REST does not start")

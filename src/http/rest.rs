@@ -34,7 +34,7 @@ use crate::config::HttpConfig;
 use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topic::TopicNames;
-use crate::telemetry::{Labels, Metrics};
+use crate::telemetry::{Labels, Metrics, Traces};
 
 /// What the routes need.
 pub struct RestParts {
@@ -48,6 +48,8 @@ pub struct RestParts {
     pub desk: Desk,
     /// The clocks.
     pub clock: Clock,
+    /// What callers' traces go on in.
+    pub traces: Traces,
     /// Where their metrics are registered.
     pub metrics: Metrics,
 }
@@ -60,6 +62,7 @@ struct Rest {
     names: TopicNames,
     writer: Writer,
     keys: Keys,
+    traces: Traces,
     answers: Family<OfRoute, Counter>,
 }
 
@@ -78,7 +81,7 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, guard, desk, clock, metrics } = parts;
+    let RestParts { cluster, config, guard, desk, clock, traces, metrics } = parts;
     let answers = Family::default();
     let keys = Keys::new(config.idempotency_keys);
     metrics.register("http", |registry| {
@@ -91,7 +94,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     });
     let writer = Writer::new(&cluster, config.broker_timeout.0)?;
     let names = cluster.names().clone();
-    let rest = Arc::new(Rest { guard, desk, clock, names, writer, keys, answers });
+    let rest = Arc::new(Rest { guard, desk, clock, names, writer, keys, traces, answers });
     let routes = notifications::routes(rest.clone()).or(stats::routes(rest.clone())).unify().or(users::routes(rest)).unify();
     Ok(routes.boxed())
 }

@@ -69,7 +69,11 @@ impl Traces {
     pub fn start(config: &OtlpConfig, node: &str, metrics: &Metrics) -> Result<(Self, Exporting), TracesError> {
         let (ignored, exported, failed) = (Counter::default(), Counter::default(), Counter::default());
         metrics.register("telemetry", |shelf| {
-            shelf.register("ignored_contexts", "Records whose traceparent was none and was ignored", ignored.clone());
+            shelf.register(
+                "ignored_contexts",
+                "Records and requests whose traceparent was none and was ignored",
+                ignored.clone(),
+            );
             shelf.register("exported_spans", "Spans that the collector has taken", exported.clone());
             shelf.register("failed_spans", "Spans that the collector did not take, and that are gone", failed.clone());
         });

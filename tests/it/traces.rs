@@ -7,11 +7,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use rdkafka::message::{Header, OwnedHeaders};
+use serde_json::json;
 use tidings::cli::Role;
 use warp::Filter as _;
 
 use crate::harness::eventually;
-use crate::harness::world::{World, ms, payment};
+use crate::harness::world::{Running, World, ms, payment, unix_now};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -85,6 +86,63 @@ async fn a_trace_leads_from_the_event_to_the_frame_that_was_written() {
     }
     let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
     assert_eq!(record.header("traceparent"), format!("00-{TRACE}-{}-01", ids[1]), "the log has the span that wrote it");
+    running.stop().await;
+}
+
+/// Asks for a notification over HTTP within the caller's trace. Gives the status.
+async fn ask(running: &Running, parents: &[&str], state: &str) -> u16 {
+    let token = World::token_of(&json!({"sub": "billing", "roles": ["service"], "exp": unix_now() + 3600}));
+    let request = reqwest::Client::new().post(format!("http://{}/v1/notifications", running.address)).bearer_auth(token);
+    let body = json!({"to": {"user": "alice"}, "message": "m"}).to_string();
+    let request = request.header("content-type", "application/json").header("tracestate", state).body(body);
+    let request = parents.iter().fold(request, |request, parent| request.header("traceparent", *parent));
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_leads_from_who_asks_over_http_to_the_frame_that_was_written() {
+    let collector = Collector::default();
+    let world = world(&collector.start().await, 0.0).await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let mut alice = running.connect("alice").await;
+    assert_eq!(ask(&running, &[&format!("00-{TRACE}-{PARENT}-01")], "congo=t61rcWkgMzE").await, 202);
+    alice.frame("notification:new").await;
+
+    let mut above = PARENT.to_owned();
+    for name in ["accept", "decide", "produce", "fan out", "write frames"] {
+        let span = eventually(name, async || collector.span(name)).await;
+        assert_eq!(hex(&span.parent_span_id), above, "the parent of {name}");
+        above = hex(&span.span_id);
+    }
+    let accept = collector.span("accept").unwrap();
+    for topic in ["requests", "notifications"] {
+        let [record] = world.own_records(topic, 1).await.try_into().unwrap();
+        assert_eq!(record.header("tracestate"), "congo=t61rcWkgMzE", "{topic}");
+        assert!(record.header("traceparent").starts_with(&format!("00-{TRACE}-")), "{topic}");
+    }
+    let [request] = world.own_records("requests", 1).await.try_into().unwrap();
+    assert_eq!(request.header("traceparent"), format!("00-{TRACE}-{}-01", hex(&accept.span_id)));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_trace_goes_on_where_none_is_exported_and_one_that_is_hostile_is_ignored() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let fine = format!("00-{TRACE}-{PARENT}-01");
+    assert_eq!(ask(&running, &[&fine], "a=1").await, 202);
+    let hostile = ["garbage".to_owned(), fine.to_uppercase(), format!("00-{TRACE}-{}-01", "0".repeat(16))];
+    for parent in &hostile {
+        assert_eq!(ask(&running, &[parent], "a=1").await, 202, "{parent}");
+    }
+    assert_eq!(ask(&running, &[&fine, &fine], "a=1").await, 202, "two parents are none");
+    for topic in ["requests", "notifications"] {
+        let records = world.own_records(topic, 5).await;
+        let mut traced = records.iter().filter(|record| record.headers.contains_key("traceparent"));
+        assert_eq!(traced.next().map(|record| record.header("traceparent")), Some(fine.as_str()), "{topic}");
+        assert!(traced.next().is_none(), "{topic}");
+    }
+    assert_eq!(running.metric("tidings_telemetry_ignored_contexts_total").await, 4.0);
     running.stop().await;
 }
 

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures_util::Stream;
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::encode;
 use tidings_core::record::request::{self, Asked, Fault, RequestError, RequestRecord, request_id};
+use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -22,11 +25,13 @@ use warp::reply::Response;
 
 pub(super) use self::keys::Keys;
 use self::keys::{Remembered, key_of};
-use super::{Rest, json, other_methods, read};
+use super::writer::Unwritten;
+use super::{Rest, json, other_methods, query, query_text, read};
 use crate::auth::Identity;
 use crate::http::guard::Needed;
 use crate::http::problem::Problem;
 use crate::kafka::producer::{Outgoing, version_header};
+use crate::telemetry::Doing;
 
 const ROUTE: &str = "/v1/notifications";
 
@@ -38,10 +43,11 @@ struct Accepted {
 pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
     let (service, other) = (rest.guard.caller(Needed::Service), other_methods(ROUTE, &[Method::POST], rest.clone()));
     let address = warp::path!("v1" / "notifications");
-    let asked = address.and(warp::post()).and(service).and(warp::header::headers_cloned()).and(warp::body::stream());
-    let post = asked.then(move |caller: Identity, headers: HeaderMap, body| {
+    let asked = address.and(warp::post()).and(service).and(query_text());
+    let post = asked.and(warp::header::headers_cloned()).and(warp::body::stream());
+    let post = post.then(move |caller: Identity, query: String, headers: HeaderMap, body| {
         let rest = rest.clone();
-        async move { rest.answer(ROUTE, rest.notify(&caller.user, &headers, body).await) }
+        async move { rest.answer(ROUTE, rest.notify(&caller.user, &query, &headers, body).await) }
     });
     post.or(address.and(other)).unify().boxed()
 }
@@ -50,22 +56,31 @@ impl Rest {
     async fn notify(
         &self,
         caller: &UserId,
+        query: &str,
         headers: &HeaderMap,
         body: impl Stream<Item = Result<impl Buf, warp::Error>>,
     ) -> Result<Response, Problem> {
+        query::only(query, &[])?;
         expect_json(headers)?;
         let key = key_of(headers)?;
         let request = readable(&read(body).await?)?;
-        self.accept(caller, key.as_deref(), request).await
+        let id = self.accept((caller, key.as_deref()), request, self.trace_of(headers)).await?;
+        json(StatusCode::ACCEPTED, &Accepted { id })
     }
 
-    async fn accept(&self, caller: &UserId, key: Option<&str>, mut request: RequestRecord) -> Result<Response, Problem> {
+    /// Has the request written, unless it is already. Gives its id.
+    async fn accept(
+        &self,
+        (caller, key): (&UserId, Option<&str>),
+        mut request: RequestRecord,
+        above: Option<TraceContext>,
+    ) -> Result<Uuid, Problem> {
         let words = encode(&request).map_err(|_| unwritable())?;
         let id = key.map_or_else(Uuid::new_v4, |key| request_id(caller, key));
         if key.is_some() {
             match self.keys.remember(id, &words) {
                 Remembered::New => {}
-                Remembered::Written => return json(StatusCode::ACCEPTED, &Accepted { id }),
+                Remembered::Written => return Ok(id),
                 Remembered::Other => {
                     let detail = "this `Idempotency-Key` came with another request before: take a new key for a new request";
                     return Err(Problem::of("idempotency-key-reused", StatusCode::UNPROCESSABLE_ENTITY, detail));
@@ -75,15 +90,7 @@ impl Rest {
         // A UUID is always an id.
         request.id = Some(id.to_string().parse().map_err(|_| unwritable())?);
         let value = encode(&request).map_err(|_| unwritable())?;
-        let (topic, headers, partition_key) = (self.names.requests(), [version_header::<RequestRecord>()], request.key());
-        let outgoing = Outgoing {
-            topic: &topic,
-            partition: None,
-            key: partition_key.as_deref().map(str::as_bytes),
-            value: Some(&value),
-            headers: &headers,
-        };
-        if let Err(unwritten) = self.writer.write(outgoing).await {
+        if let Err(unwritten) = self.write(&request, &value, above).await {
             if key.is_some() && unwritten.is_certain() {
                 self.keys.forget(id);
             }
@@ -92,7 +99,30 @@ impl Rest {
         if key.is_some() {
             self.keys.written(id);
         }
-        json(StatusCode::ACCEPTED, &Accepted { id })
+        Ok(id)
+    }
+
+    /// Returns once the brokers have it. The span ends then, too.
+    async fn write(&self, request: &RequestRecord, value: &[u8], above: Option<TraceContext>) -> Result<(), Unwritten> {
+        let (topic, key) = (self.names.requests(), request.key());
+        let span = self.traces.begin(above.as_ref(), || Doing {
+            name: "accept",
+            kind: SpanKind::Producer,
+            attributes: vec![KeyValue::new("messaging.destination.name", topic.clone())],
+        });
+        let traced = span.context(above).as_ref().map(TraceContext::headers).unwrap_or_default();
+        let headers = [vec![version_header::<RequestRecord>()], traced].concat();
+        let key = key.as_deref().map(str::as_bytes);
+        self.writer.write(Outgoing { topic: &topic, partition: None, key, value: Some(value), headers: &headers }).await
+    }
+
+    /// The trace that the caller is in, by the headers that W3C has for it. A parent that stands twice is none; states are one list.
+    fn trace_of(&self, headers: &HeaderMap) -> Option<TraceContext> {
+        let joined = |name: &str| {
+            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+            (!values.is_empty()).then(|| values.join(&b','))
+        };
+        self.traces.context(joined(PARENT_HEADER).as_deref(), joined(STATE_HEADER).as_deref())
     }
 }
 
