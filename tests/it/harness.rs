@@ -9,6 +9,7 @@ pub(crate) mod inbox;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod rest;
 pub(crate) mod seed;
 pub(crate) mod world;
 

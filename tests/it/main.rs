@@ -23,6 +23,7 @@ mod limits;
 mod membership;
 mod metrics;
 mod newer;
+mod notifications;
 mod pipeline;
 mod poison;
 mod prefix;

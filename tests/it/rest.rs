@@ -1,4 +1,4 @@
-//! REST under `/v1`: asking for notifications, and what operators see and close.
+//! REST under `/v1`: what operators see and close, and how requests are refused. `notifications` has those that are not.
 
 use std::net::SocketAddr;
 
@@ -6,135 +6,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
-use crate::harness::broker::OwnBroker;
 use crate::harness::client::Client;
-use crate::harness::eventually;
-use crate::harness::world::{Running, World, ms, unix_now};
-
-const NOTIFICATIONS: &str = "/v1/notifications";
-
-/// A token of a caller with a role.
-fn token(user: &str, role: &str) -> String {
-    World::token_of(&json!({"sub": user, "roles": [role], "exp": unix_now() + 3600}))
-}
-
-fn request(address: SocketAddr, method: Method, path: &str) -> reqwest::RequestBuilder {
-    reqwest::Client::new().request(method, format!("http://{address}{path}"))
-}
-
-/// Asks for a notification, as the service `billing` unless another one is named.
-fn ask(address: SocketAddr, key: Option<&str>, body: &Value) -> reqwest::RequestBuilder {
-    ask_as("billing", address, key, body)
-}
-
-fn ask_as(caller: &str, address: SocketAddr, key: Option<&str>, body: &Value) -> reqwest::RequestBuilder {
-    let request = request(address, Method::POST, NOTIFICATIONS).bearer_auth(token(caller, "service"));
-    let request = request.header("content-type", "application/json").body(body.to_string());
-    match key {
-        Some(key) => request.header("idempotency-key", key),
-        None => request,
-    }
-}
-
-/// Status and body.
-async fn answered(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap())
-}
-
-/// The id of what was accepted.
-async fn accepted(request: reqwest::RequestBuilder) -> String {
-    let (status, body) = answered(request).await;
-    assert_eq!(status, 202, "{body}");
-    body["id"].as_str().unwrap().to_owned()
-}
+use crate::harness::rest::{NOTIFICATIONS, accepted, answered, ask, gateway, request, to_alice, token};
+use crate::harness::world::{Running, World};
 
 async fn operate(running: &Running, method: Method, path: &str) -> (u16, Value) {
     answered(request(running.address, method, path).bearer_auth(token("ops", "admin"))).await
-}
-
-async fn gateway(world: &World) -> Running {
-    world.start_roles(&[Role::Pipeline, Role::Gateway]).await
-}
-
-fn to_alice(message: &str) -> Value {
-    json!({"to": {"user": "alice"}, "message": message})
-}
-
-#[tokio::test]
-async fn what_a_service_asks_for_is_accepted_with_its_id_and_shown() {
-    let world = World::new().await;
-    let running = gateway(&world).await;
-    let mut alice = running.connect("alice").await;
-    let body = json!({"to": {"users": ["alice", "bob"]}, "exclude": ["bob"], "title": "T", "message": "M", "priority": "high"});
-    let id = accepted(ask(running.address, None, &body)).await;
-    let shown = alice.frame("notification:new").await["notification"].clone();
-    assert_eq!((&shown["eventId"], &shown["title"], &shown["priority"]), (&json!(id), &json!("T"), &json!("high")));
-    assert_eq!(world.own_records("notifications", 1).await.len(), 1, "nothing for bob");
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_key_gives_one_id_however_often_and_at_whichever_node_it_is_used() {
-    let world = World::new().await;
-    let (first, second) = (gateway(&world).await, world.start_roles(&[Role::Gateway]).await);
-    let mut alice = first.connect("alice").await;
-    let both = [first.address, second.address];
-    let asking = (0..10).map(|number| accepted(ask(both[number % 2], Some("\"order-7\""), &to_alice("once"))));
-    let ids = futures_util::future::join_all(asking).await;
-    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    // Bare and in quotes it is the same key; another caller's is another.
-    assert_eq!(accepted(ask(second.address, Some("order-7"), &to_alice("once"))).await, ids[0]);
-    assert_ne!(accepted(ask_as("shipping", first.address, Some("order-7"), &to_alice("other"))).await, ids[0]);
-    let mut seen = [alice.frame("notification:new").await, alice.frame("notification:new").await]
-        .map(|frame| frame["notification"]["message"].as_str().unwrap().to_owned());
-    seen.sort();
-    assert_eq!(seen, ["once", "other"]);
-    first.stop().await;
-    second.stop().await;
-}
-
-#[tokio::test]
-async fn a_key_that_is_used_again_after_a_restart_makes_no_second_notification() {
-    let world = World::new().await;
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let running = world.start().await;
-        ids.push(accepted(ask(running.address, Some("order-7"), &to_alice("once"))).await);
-        world.own_records("notifications", ids.len()).await;
-        accepted(ask(running.address, None, &to_alice("later"))).await;
-        eventually("all is in the inbox", async || (world.inbox("alice").await.len() > ids.len()).then_some(())).await;
-        running.stop().await;
-    }
-    assert_eq!(ids[0], ids[1]);
-    let messages = world.inbox("alice").await.into_iter().map(|notification| notification["message"].clone());
-    assert_eq!(messages.filter(|message| message == "once").count(), 1);
-}
-
-#[tokio::test]
-async fn with_the_brokers_away_a_caller_is_told_in_time_and_nothing_is_written_later() {
-    let broker = OwnBroker::start();
-    let world = World::on(&broker.brokers, |config| config.http.broker_timeout = ms(1_000)).await;
-    let running = gateway(&world).await;
-    accepted(ask(running.address, None, &to_alice("before"))).await;
-    broker.stop();
-    let answer = ask(running.address, Some("k"), &to_alice("meanwhile")).send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"5".parse().unwrap()));
-    let problem = serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap();
-    assert_eq!(problem["type"], "urn:tidings:problem:brokers-away", "{problem}");
-    broker.start_again();
-    running.await_ready().await;
-    eventually("what is sent again is taken", async || {
-        let answer = ask(running.address, Some("k2"), &to_alice("after")).send().await.unwrap();
-        (answer.status() == 202).then_some(())
-    })
-    .await;
-    let records = world.own_records("requests", 2).await;
-    let mut messages = records.iter().map(|record| record.json()["message"].to_string()).collect::<Vec<_>>();
-    messages.sort();
-    assert_eq!(messages, ["\"after\"", "\"before\""]);
-    running.stop().await;
 }
 
 /// Requests that are refused, each for one reason. The key `taken` has come with another request.
@@ -172,6 +49,18 @@ fn refused(at: SocketAddr) -> Vec<(&'static str, reqwest::RequestBuilder)> {
         ("a key with another request", ask(at, Some("taken"), &fine)),
         ("a user that is none", operator(Method::GET, "/v1/users/%00/connections")),
         ("a parameter that does not read", operator(Method::GET, "/v1/stats?channels=many")),
+        ("a parameter that is none", operator(Method::GET, "/v1/stats?channel=7")),
+        (
+            "a parameter that the lists of connections do not have",
+            operator(Method::DELETE, "/v1/users/a/connections?dryRun=true"),
+        ),
+        (
+            "to wait",
+            request(at, Method::POST, "/v1/notifications?wait=5s")
+                .bearer_auth(token("billing", "service"))
+                .header("content-type", "application/json")
+                .body(fine.to_string()),
+        ),
     ]
 }
 
