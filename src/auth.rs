@@ -16,7 +16,7 @@ use tidings_core::time::Timestamp;
 pub use self::keys::KeyError;
 pub use self::presented::{Presented, Unidentified};
 use self::presented::{Proxy, by_word};
-pub use self::rotation::follow;
+pub use self::rotation::Rotation;
 pub use self::tokens::{SignError, Tokens, sign};
 use crate::config::{AuthConfig, AuthMode};
 

@@ -6,6 +6,7 @@
 pub mod folder;
 mod header;
 mod load;
+mod look;
 mod network;
 mod origin;
 mod pattern;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use header::Header;
 pub use load::{ConfigError, load};
+pub use look::{LOOK_INTERVAL, Look};
 pub use network::{Network, household};
 pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{

@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
-use crate::auth::{self, Auth};
+use crate::auth::{Auth, Rotation};
 use crate::cli::Role;
 use crate::gateway::{self, Desk, Gateway};
 use crate::http::{self, Door, Guard, RestParts};
@@ -36,7 +36,8 @@ impl Assembly {
         }
         if let (Some(auth), Some(guard)) = (&self.auth, &self.guard) {
             let (keys, reloads) = (auth.clone(), self.reloads.clone());
-            services.start("rotation of keys", Stage::Watch, |stop| auth::follow(keys, reloads, stop).map(anyhow::Ok));
+            let rotation = Rotation::telling(&self.metrics, self.health.role(Role::Gateway.name()));
+            services.start("rotation of keys", Stage::Watch, |stop| rotation.follow(keys, reloads, stop).map(anyhow::Ok));
             let gateway = self.gateway(epoch, auth.clone())?;
             let rest = self.rest(guard.clone(), gateway.desk())?;
             door.send_replace(self.routes(Door::Open(gateway.routes().or(rest).unify().boxed())));

@@ -1,58 +1,95 @@
 //! Rotation: keys that are read again while the process runs, on request and when one of their files has changed.
 //!
-//! Owns: noticing the change, by looking at the files now and then: a secret that is mounted changes by a link above it, which
-//! events of the file system do not tell. Refuses to end because of a bad key: those that were there stay.
+//! Owns: noticing the change, by looking at the files now and then, and saying what came of it. Refuses to end because of a bad key:
+//! those that were there stay, and log, metrics and health say so until the file is mended.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Auth;
+use crate::config::{LOOK_INTERVAL, Look};
+use crate::telemetry::health::Role;
+use crate::telemetry::{Labels, Metrics};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// What health calls the keys.
+const NOTE: &str = "keys";
 
-/// When a file was written, and its size; none if it is not there.
-type Look = Option<(SystemTime, u64)>;
+/// How a rotation tells what became of it.
+pub struct Rotation {
+    reloads: Family<WithOutcome, Counter>,
+    role: Role,
+}
 
-/// Reads the keys again with each request, and when one of their files has changed, until `stop`.
-pub async fn follow(auth: Arc<Auth>, mut requests: watch::Receiver<u64>, stop: CancellationToken) {
-    let mut seen = look(&auth).await;
-    loop {
-        let asked = tokio::select! {
-            () = stop.cancelled() => return,
-            asked = requests.changed() => asked.is_ok(),
-            () = tokio::time::sleep(LOOK) => false,
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithOutcome {
+    outcome: &'static str,
+}
+
+impl Labels for WithOutcome {
+    const NAMES: &'static [&'static str] = &["outcome"];
+}
+
+impl Rotation {
+    /// Tells by `metrics`, and by the health of the role that needs the keys.
+    #[must_use]
+    pub fn telling(metrics: &Metrics, role: Role) -> Self {
+        let reloads = Family::default();
+        metrics.register("auth", |shelf| {
+            shelf.register("key_reloads", "Times the keys of tokens were read again, by outcome", reloads.clone());
+        });
+        Self { reloads, role }
+    }
+
+    /// Reads the keys again with each request, and when one of their files has changed, until `stop`.
+    pub async fn follow(self, auth: Arc<Auth>, mut requests: watch::Receiver<u64>, stop: CancellationToken) {
+        let mut seen = look(&auth).await;
+        loop {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = requests.changed() => asked.is_ok(),
+                () = tokio::time::sleep(LOOK_INTERVAL) => false,
+            };
+            let found = look(&auth).await;
+            if asked || found != seen {
+                seen = found;
+                self.reload(&auth).await;
+            }
+        }
+    }
+
+    async fn reload(&self, auth: &Arc<Auth>) {
+        let reading = auth.clone();
+        let wrong = match tokio::task::spawn_blocking(move || reading.reload()).await {
+            Ok(Ok(keys)) => {
+                tracing::info!(keys, "the keys of tokens were read again");
+                None
+            }
+            Ok(Err(error)) => {
+                let chain = std::iter::successors(Some(&error as &dyn Error), |error| (*error).source());
+                let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+                tracing::error!(error, "the keys of tokens were not replaced: mend the file, or send SIGHUP once it is");
+                Some(format!("those from before stay in use: {error}"))
+            }
+            Err(_) => {
+                tracing::error!("reading the keys of tokens panicked, which is a bug; those in use stay");
+                Some("those from before stay in use: reading them panicked, which is a bug".to_owned())
+            }
         };
-        let found = look(&auth).await;
-        if asked || found != seen {
-            seen = found;
-            reload(&auth).await;
-        }
+        let outcome = if wrong.is_none() { "replaced" } else { "kept" };
+        self.reloads.get_or_create(&WithOutcome { outcome }).inc();
+        self.role.note(NOTE, wrong);
     }
 }
 
-async fn look(auth: &Auth) -> Vec<Look> {
-    let mut looks = Vec::new();
-    for file in auth.files() {
-        let metadata = tokio::fs::metadata(file).await.ok();
-        looks.push(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))));
-    }
-    looks
-}
-
-async fn reload(auth: &Arc<Auth>) {
-    let reading = auth.clone();
-    match tokio::task::spawn_blocking(move || reading.reload()).await {
-        Ok(Ok(keys)) => tracing::info!(keys, "the keys of tokens were read again"),
-        Ok(Err(error)) => {
-            let chain = std::iter::successors(Some(&error as &dyn Error), |error| (*error).source());
-            let error = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-            tracing::error!(error, "the keys of tokens were not replaced: mend the file, and send SIGHUP");
-        }
-        Err(_) => tracing::error!("reading the keys of tokens panicked, which is a bug; those in force stay"),
-    }
+async fn look(auth: &Auth) -> Look {
+    let files = auth.files().map(PathBuf::from).collect::<Vec<_>>();
+    // What cannot be looked at is seen as absent, and at the next look as changed.
+    tokio::task::spawn_blocking(move || Look::at_files(files)).await.unwrap_or_else(|_| Look::at_files([]))
 }

@@ -92,15 +92,11 @@ impl Rulebook {
     /// Reads the rules again with each request and after each change of their folder.
     pub(super) async fn follow(self, mut requests: watch::Receiver<u64>, tell: Tell) -> Infallible {
         tell.in_force(&self.current.load());
-        let mut changes = Changes::of(self.folder.as_deref());
+        let mut changes = Changes::of(self.folder.as_deref()).await;
         loop {
             tokio::select! {
-                asked = requests.changed() => match asked {
-                    // A folder that was moved away and made anew is another one to the system.
-                    Ok(()) => changes = Changes::of(self.folder.as_deref()),
-                    // Nobody can ask any more; this happens only while the process ends.
-                    Err(_) => std::future::pending().await,
-                },
+                // Nobody can ask any more only while the process ends.
+                asked = requests.changed() => if asked.is_err() { std::future::pending().await },
                 () = changes.settled() => {}
             }
             self.reload(&tell).await;

@@ -1,16 +1,13 @@
 //! Who comes in: every way to prove it, when it may be proved, and what becomes of who does not. Long because every way is tried, right
 //! and wrong.
 
-use std::path::Path;
-
-use rsa::pkcs1::EncodeRsaPrivateKey as _;
-use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use serde_json::{Value, json};
 use tidings::cli::Role;
 use tidings::config::{AuthMode, Config, GrantConfig, KeyAlgorithm, KeyConfig};
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::keys::{file, key, signed_by};
 use crate::harness::process::Process;
 use crate::harness::raw::{Raw, TEXT, masked, text};
 use crate::harness::world::{Running, World, ms, unix_now};
@@ -19,34 +16,6 @@ async fn gateway(change: impl FnOnce(&mut Config)) -> (World, Running) {
     let world = World::with(change).await;
     let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
     (world, running)
-}
-
-fn file(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name).display().to_string()
-}
-
-fn key(algorithm: KeyAlgorithm, kid: &str, name: &str) -> KeyConfig {
-    KeyConfig { kid: kid.into(), algorithm, file: file(name), secret: String::new() }
-}
-
-/// A token of alice, signed by a private key of `tests/keys`.
-fn signed_by(name: &str, algorithm: jsonwebtoken::Algorithm) -> String {
-    let pem = std::fs::read_to_string(file(&format!("{name}.private.pem"))).unwrap();
-    let key = match algorithm {
-        jsonwebtoken::Algorithm::RS256 => {
-            let key = rsa::RsaPrivateKey::from_pkcs8_pem(&pem).unwrap();
-            jsonwebtoken::EncodingKey::from_rsa_der(key.to_pkcs1_der().unwrap().as_bytes())
-        }
-        jsonwebtoken::Algorithm::ES256 => {
-            let key = p256::SecretKey::from_pkcs8_pem(&pem).unwrap();
-            jsonwebtoken::EncodingKey::from_ec_der(key.to_pkcs8_der().unwrap().as_bytes())
-        }
-        _ => {
-            let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&pem).unwrap();
-            jsonwebtoken::EncodingKey::from_ed_der(key.to_pkcs8_der().unwrap().as_bytes())
-        }
-    };
-    jsonwebtoken::encode(&jsonwebtoken::Header::new(algorithm), &json!({"sub": "alice", "exp": unix_now() + 60}), &key).unwrap()
 }
 
 fn token(user: &str, roles: &[&str], seconds: i64) -> String {

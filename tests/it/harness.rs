@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod inbox;
+pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod process;
 pub(crate) mod raw;

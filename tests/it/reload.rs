@@ -1,13 +1,17 @@
-//! Rules that change while the services run.
+//! Rules and keys that change while the services run.
 
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use tidings::cli::Role;
+use tidings::config::{KeyAlgorithm, KeyConfig};
 
-use crate::harness::eventually;
+use crate::harness::client::{Client, Heard};
 use crate::harness::process::Process;
 use crate::harness::world::{Running, World, get};
+use crate::harness::{eventually, keys};
 
 /// A rule for the world's only event, with one title.
 fn rule(title: &str) -> String {
@@ -82,12 +86,57 @@ async fn a_wrong_rule_changes_nothing_and_is_shown_until_it_is_mended() {
     running.stop().await;
 }
 
-/// Moves the folder away and puts another one in its place, which no watch on the old one hears of.
+/// Puts another folder in the place of the one with this file.
 fn replace(file: &Path, text: &str) {
     let folder = file.parent().unwrap();
-    std::fs::rename(folder, folder.with_extension("old")).unwrap();
-    std::fs::create_dir(folder).unwrap();
-    std::fs::write(file, text).unwrap();
+    let (new, old) = (folder.with_extension("new"), folder.with_extension("old"));
+    std::fs::create_dir(&new).unwrap();
+    std::fs::write(new.join(file.file_name().unwrap()), text).unwrap();
+    std::fs::rename(folder, old).unwrap();
+    std::fs::rename(new, folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_another_one_took_the_place_of_is_in_force_and_so_is_what_changes_in_it() {
+    let (world, file) = world().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    replace(&file, &rule("second"));
+    reloaded(&running, "loaded", 1).await;
+    std::fs::write(&file, rule("third")).unwrap();
+    reloaded(&running, "loaded", 2).await;
+    emit(&world).await;
+    assert_eq!(title(&world, 1).await, "third");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn rules_that_are_mounted_from_a_config_map_change_with_the_link_above_them() {
+    let (mut world, file) = world().await;
+    // As Kubernetes mounts one: files are links into `..data`, which is a link to the version that counts.
+    let mount = world.dir.path().join("mount");
+    for (version, title) in [("..1", "first"), ("..2", "second")] {
+        std::fs::create_dir_all(mount.join(version)).unwrap();
+        std::fs::write(mount.join(version).join("a.toml"), rule(title)).unwrap();
+    }
+    symlink("..1", mount.join("..data")).unwrap();
+    symlink("..data/a.toml", mount.join("a.toml")).unwrap();
+    // And as deployments have it: the folder itself lies behind a link.
+    symlink(file.parent().unwrap(), world.dir.path().join("current")).unwrap();
+    world.config.pipeline.rules = world.dir.path().join("current").display().to_string();
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let leads_to = |link: &Path, target: &Path| {
+        let next = world.dir.path().join("next");
+        symlink(target, &next).unwrap();
+        std::fs::rename(&next, link).unwrap();
+    };
+    std::fs::write(mount.join("..1/a.toml"), rule("mounted")).unwrap();
+    leads_to(&world.dir.path().join("current"), &mount);
+    reloaded(&running, "loaded", 1).await;
+    leads_to(&mount.join("..data"), Path::new("..2"));
+    reloaded(&running, "loaded", 2).await;
+    emit(&world).await;
+    assert_eq!(title(&world, 1).await, "second");
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -105,4 +154,52 @@ async fn sighup_reads_the_rules_again_and_says_in_the_log_what_is_wrong_with_the
     eventually(loaded, async || get(process.address, "/metrics").await.1.contains(loaded).then_some(())).await;
     emit(&world).await;
     assert_eq!(title(&world, 1).await, "third");
+}
+
+/// Whether a token is taken.
+async fn taken(address: SocketAddr, token: &str) -> bool {
+    let Some(mut client) = Client::try_open(address, &format!("token={token}")).await else { return false };
+    matches!(client.hear().await, Heard::Frame(_))
+}
+
+#[tokio::test]
+async fn sighup_reads_the_keys_again_old_tokens_stay_valid_and_a_broken_file_keeps_what_was_there() {
+    let mut world = World::new().await;
+    let next = world.dir.path().join("next.pem");
+    std::fs::copy(keys::file("rsa.pem"), &next).unwrap();
+    let named = |file: String| KeyConfig { file, ..keys::key(KeyAlgorithm::Rs256, "", "") };
+    world.config.auth.keys = vec![named(keys::file("rsa.pem")), named(next.display().to_string())];
+    let [old, new] = ["rsa", "rsa-next"].map(|name| keys::signed_by(name, jsonwebtoken::Algorithm::RS256));
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let address = process.address;
+    let reloads = async |outcome: &str| {
+        let sample = format!("tidings_auth_key_reloads_total{{outcome=\"{outcome}\"}} ");
+        let (_, metrics) = get(address, "/metrics").await;
+        metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // Nothing has changed, so only the signal can be the reason.
+    process.signal(Signal::SIGHUP);
+    eventually("the keys are read again", async || (reloads("replaced").await == 1).then_some(())).await;
+    assert!(taken(address, &old).await && !taken(address, &new).await);
+
+    std::fs::copy(keys::file("rsa-next.pem"), &next).unwrap();
+    process.signal(Signal::SIGHUP);
+    eventually("the new key is in use", async || taken(address, &new).await.then_some(())).await;
+    assert!(taken(address, &old).await, "its key is still there");
+
+    std::fs::write(&next, "no key").unwrap();
+    process.signal(Signal::SIGHUP);
+    eventually("the file is refused", async || (reloads("kept").await >= 1).then_some(())).await;
+    let (status, health) = get(address, "/ready").await;
+    assert!(
+        status == 200 && health.contains("those from before stay in use") && health.contains("next.pem"),
+        "{status} {health}"
+    );
+    assert!(taken(address, &old).await && taken(address, &new).await);
+
+    std::fs::copy(keys::file("rsa-next.pem"), &next).unwrap();
+    process.signal(Signal::SIGHUP);
+    eventually("nothing is wrong any more", async || (!get(address, "/ready").await.1.contains("notes")).then_some(())).await;
+    assert!(taken(address, &new).await);
 }
