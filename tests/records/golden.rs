@@ -1,10 +1,13 @@
 //! Golden files: values as released versions wrote them, which this release must read.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tidings_core::record::RecordError;
+use tidings_core::record::context::CONTEXT_VERSION;
 
 use crate::headers;
-use crate::kinds::{KINDS, Kind, files, json};
+use crate::kinds::{KINDS, Kind, files, json, top};
 
 /// The golden files of a version, with what they hold.
 pub(crate) fn golden(kind: &Kind, version: u32) -> Vec<(String, Value)> {
@@ -43,6 +46,41 @@ fn every_released_value_is_read_and_written_as_it_was() {
                 }
             }
         }
+    }
+}
+
+/// What a request may say of its audience beside `users` and `channel`, as one of which it is written.
+const READ_ONLY: [&str; 3] = ["user", "role", "everyone"];
+
+/// The names of all fields that a schema knows.
+fn in_schema(schema: &Value) -> BTreeSet<String> {
+    match schema {
+        Value::Object(parts) => {
+            let fields = parts.get("properties").and_then(Value::as_object);
+            let names = fields.into_iter().flat_map(|fields| fields.keys().cloned());
+            names.chain(parts.values().flat_map(in_schema)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(in_schema).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+fn in_value(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(fields) => fields.keys().cloned().chain(fields.values().flat_map(in_value)).collect(),
+        Value::Array(items) => items.iter().flat_map(in_value).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+#[test]
+fn every_field_that_is_written_is_in_some_golden_file() {
+    let newest = KINDS.iter().map(|kind| (kind.name, kind.version)).chain([(headers::NAME, CONTEXT_VERSION)]);
+    for (name, version) in newest {
+        let known = in_schema(&json(&top().join(format!("schemas/records/{name}.v{version}.json"))));
+        let golden = files(&format!("tests/golden/{name}/v{version}")).iter().flat_map(|file| in_value(&json(file))).collect();
+        let missing = known.difference(&golden).filter(|field| !READ_ONLY.contains(&field.as_str())).collect::<Vec<_>>();
+        assert!(missing.is_empty(), "no golden file of {name} has {missing:?}");
     }
 }
 
