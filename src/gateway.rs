@@ -200,7 +200,7 @@ impl Gateway {
             notifications: cluster.names().notifications(),
             metrics: GatewayMetrics::register(&metrics),
             traces,
-            complaints: Complaints::new(clock),
+            complaints: Complaints::new("gateway", clock),
             inlets,
             connections: TaskTracker::new(),
             draining: CancellationToken::new(),

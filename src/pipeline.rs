@@ -129,7 +129,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let breaker = parts.config.breaker;
     let limits = breaker.enabled.then(|| breaker.limits());
     let settings = Topics::new(&parts.config);
-    let complaints = Complaints::new(parts.clock);
+    let complaints = Complaints::new(SERVICE, parts.clock);
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
     for number in 0..parts.config.workers.get() {
         let (sender, receiver) = crossbeam_channel::bounded(parts.config.queue_records.get());

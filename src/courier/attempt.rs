@@ -200,7 +200,7 @@ mod tests {
             undelivered: "t.undelivered".into(),
             dlq: "t.dlq".into(),
             traces: Traces::default(),
-            complaints: Complaints::new(Clock::start()),
+            complaints: Complaints::new("courier", Clock::start()),
         }
     }
 

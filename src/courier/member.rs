@@ -100,7 +100,7 @@ impl Member {
                 undelivered: names.undelivered(),
                 dlq: names.dlq(),
                 traces: parts.traces,
-                complaints: Complaints::new(parts.clock),
+                complaints: Complaints::new("courier", parts.clock),
             },
             cursors: names.cursors().into(),
             store: parts.store,

@@ -17,7 +17,7 @@ fn shared() -> (Arc<Shared>, Outlet) {
     let (inlet, outlet) = Inlet::new(8);
     let shared = Shared {
         traces: crate::telemetry::Traces::default(),
-        complaints: Complaints::new(Clock::start()),
+        complaints: Complaints::new("gateway", Clock::start()),
         access: access(&config.gateway),
         auth: Arc::new(Auth::new(&config.auth).unwrap()),
         unproven: Unproven::new(1, 1),

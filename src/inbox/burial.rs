@@ -165,7 +165,7 @@ mod tests {
                 remains: Arc::new(remains),
                 open: open.clone(),
                 cut: cut.clone(),
-                complaints: Complaints::new(Clock::start()),
+                complaints: Complaints::new("inbox", Clock::start()),
             };
             Box::new(burial).settled(Err(ProduceError::TooLarge { topic: "dlq".into() }));
             open.load(Ordering::Acquire)

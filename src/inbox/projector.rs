@@ -75,7 +75,7 @@ impl Projector {
         let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into(), partitions };
         let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
         let this = Self {
-            graveyard: Graveyard::new(&parts.cluster, parts.node, Complaints::new(parts.clock))?,
+            graveyard: Graveyard::new(&parts.cluster, parts.node, Complaints::new("inbox", parts.clock))?,
             store: parts.store,
             runtime,
             epoch: parts.epoch.epoch,

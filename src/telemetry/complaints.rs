@@ -28,6 +28,7 @@ pub struct Place<'a> {
 /// What a service has to say about single records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Complaints {
+    service: &'static str,
     clock: Clock,
     /// Shared by the threads of a service, so that it says a thing once.
     told: Arc<Mutex<Told>>,
@@ -54,18 +55,19 @@ enum Said {
 }
 
 impl Complaints {
-    /// A service that has not complained yet.
+    /// Those of a service that has none yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, told: Arc::default() }
+    pub fn new(service: &'static str, clock: Clock) -> Self {
+        Self { service, clock, told: Arc::default() }
     }
 
     /// Says `what` became of the record at `place`, because of an error of `class`.
     pub fn say(&self, place: Place<'_>, class: &'static str, what: &str) {
-        let Place { topic, partition, offset } = place;
+        let (Place { topic, partition, offset }, service) = (place, self.service);
         match how(&mut self.told.lock(), self.clock.elapsed(), class, topic) {
             Said::First => {
                 tracing::warn!(
+                    service,
                     topic,
                     partition,
                     offset,
@@ -73,8 +75,8 @@ impl Complaints {
                     "{what}; more of this class on this topic are counted, and told of once a minute"
                 );
             }
-            Said::Again(more) => tracing::warn!(topic, partition, offset, class, more, "{what}, and `more` before it"),
-            Said::Softly => tracing::debug!(topic, partition, offset, class, "{what}"),
+            Said::Again(more) => tracing::warn!(service, topic, partition, offset, class, more, "{what}, and `more` before it"),
+            Said::Softly => tracing::debug!(service, topic, partition, offset, class, "{what}"),
         }
     }
 }

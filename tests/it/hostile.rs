@@ -3,10 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use rdkafka::message::OwnedHeaders;
 use tidings::cli::Role;
+use tidings::config::LogFormat;
 
 use crate::harness::eventually;
-use crate::harness::world::{World, ms, payment};
+use crate::harness::process::Process;
+use crate::harness::world::{World, metric, ms, payment};
 
 #[tokio::test]
 async fn header_names_that_are_not_utf8_on_our_own_topics_are_buried_and_a_good_event_behind_them_gets_through() {
@@ -34,6 +37,53 @@ async fn header_names_that_are_not_utf8_on_our_own_topics_are_buried_and_a_good_
     })
     .await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_header_names_that_are_not_utf8_is_buried_with_a_line_for_each_topic_and_no_word_of_a_panic() {
+    const FLOOD: usize = 20;
+    let world = World::with(|config| {
+        config.log.format = LogFormat::Json;
+        config.courier.ladder = vec![ms(500)];
+    })
+    .await;
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let topics = [world.topic.clone(), world.own("notifications"), world.own("cursors"), world.own("retry.500ms")];
+    for topic in &topics {
+        for _ in 0..FLOOD {
+            produce_raw(&world.log.brokers, topic, 0, (b"\xff\xfe", b"\xc0"));
+        }
+    }
+    world
+        .log
+        .produce_to((&world.topic, 0), "alice", payment("behind", "alice").to_string().as_bytes(), OwnedHeaders::new())
+        .await;
+    eventually("all are buried, and the event behind them gets through", async || {
+        let mut counted = Vec::new();
+        for name in
+            ["pipeline_buried_records", "inbox_buried_records", "courier_buried_records", "pipeline_written_notifications"]
+        {
+            counted.push(metric(process.address, &format!("tidings_{name}_total")).await);
+        }
+        (counted == [20.0, 40.0, 20.0, 1.0]).then_some(())
+    })
+    .await;
+    let dead = world.own_records("dlq", topics.len() * FLOOD).await;
+    for topic in &topics {
+        let class = if *topic == world.topic { "header_name_not_utf8" } else { "unversioned" };
+        let of_topic = dead.iter().filter(|dead| dead.header("tidings-original-topic") == topic);
+        assert!(of_topic.clone().all(|dead| dead.header("tidings-error-class") == class));
+        assert_eq!(of_topic.count(), FLOOD, "{topic}");
+    }
+    let logged = process.logged();
+    assert!(!logged.contains("panic"), "{logged}");
+    let lines = logged.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let loud = lines.filter(|line| line["level"] == "WARN" || line["level"] == "ERROR").collect::<Vec<_>>();
+    let said = loud.iter().map(|line| [&line["topic"], &line["class"], &line["service"]].map(ToString::to_string));
+    let told = said.clone().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(told.len(), said.count(), "each thing is said once: {logged}");
+    assert!(topics.iter().all(|topic| loud.iter().any(|line| line["topic"] == **topic)), "{logged}");
 }
 
 /// Writes one record with one header as the bytes of Kafka's protocol: clients take header names as text only.

@@ -33,5 +33,6 @@ mod rest;
 mod secure;
 mod strength;
 mod tls;
+mod tombstones;
 mod topics;
 mod traces;

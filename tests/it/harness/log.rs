@@ -93,8 +93,20 @@ impl Log {
 
     /// Writes to a partition, whatever the key says.
     pub(crate) async fn produce_to(&self, place: (&str, i32), key: &str, value: &[u8], headers: OwnedHeaders) -> i64 {
-        let record = FutureRecord::to(place.0).partition(place.1).key(key).payload(value).headers(headers);
-        self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap().offset
+        self.produce_any((place.0, Some(place.1)), key, Some(value), headers).await.1
+    }
+
+    /// Writes a record, or a tombstone; without a partition where its key belongs.
+    pub(crate) async fn produce_any(
+        &self,
+        (topic, partition): (&str, Option<i32>),
+        key: &str,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) -> (i32, i64) {
+        let record = FutureRecord { partition, payload, ..FutureRecord::to(topic).key(key).headers(headers) };
+        let written = self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
+        (written.partition, written.offset)
     }
 
     /// Has the broker refuse larger batches for a topic.
@@ -174,7 +186,10 @@ fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
             // A broker that goes: librdkafka goes on trying by itself.
             let Ok(record) = record else { continue };
             let headers = record.headers().map(|headers| {
-                headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+                // The binding panics at a name that is not UTF-8.
+                let read = |index| std::panic::catch_unwind(|| headers.try_get(index)).ok().flatten();
+                let legible = (0..headers.count()).filter_map(read);
+                legible.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
             });
             seen.push(Seen {
                 partition: record.partition(),

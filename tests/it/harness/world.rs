@@ -184,10 +184,7 @@ impl Running {
 
     /// The value of a metric, summed over its labels.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.get("/metrics").await;
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let named = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
-        named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        metric(self.address, name).await
     }
 
     /// The value of one line of a counter, told by its labels.
@@ -212,6 +209,14 @@ impl Running {
     pub(crate) async fn ended(self) -> anyhow::Result<()> {
         tokio::time::timeout(super::HANG, self.services).await.expect("the services did not end").unwrap()
     }
+}
+
+/// The value of a metric, summed over its labels.
+pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
+    let (_, text) = get(address, "/metrics").await;
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let named = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
+    named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
