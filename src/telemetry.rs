@@ -1,6 +1,6 @@
 //! Telemetry: log lines, the registry of metrics, and each role's health.
 //!
-//! Owns: how lines are written and where metrics are collected. Refuses to know any metric but the process's own: each service
+//! Owns: how lines are written, also of panics and of many bad records, and where metrics are collected. Refuses to know any metric but the process's own: each service
 //! registers its own under its own prefix. Neighbours: every service above; `http` encodes the registry.
 
 mod complaints;

@@ -15,7 +15,7 @@ use crate::kafka::remains::Remains;
 /// The most records that a line holds.
 pub(super) const LIMIT_RECORDS: usize = 256;
 
-/// The most that all lines hold together, in bytes of values; each has its share, and always room for one record.
+/// The most that all lines hold together, in bytes; each has its share, and always room for one record.
 pub(super) const LIMIT_BYTES: usize = 32 * 1024 * 1024;
 
 /// A record that waits.
@@ -23,7 +23,7 @@ pub(super) const LIMIT_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct Held {
     /// Its offset in its partition.
     pub(super) offset: i64,
-    /// The size of its value.
+    /// What it takes: its value, and of what is buried all.
     pub(super) bytes: usize,
     /// When it is to be decided.
     pub(super) due: Timestamp,

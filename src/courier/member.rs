@@ -193,9 +193,9 @@ impl Member {
                 line.push(held);
             }
             Read::Stops(why) => {
-                let reason = format!("{partition} at offset {}: {why}", record.offset());
-                tracing::error!(reason, "a partition is not read any further");
-                line.stuck = Some(reason);
+                let (topic, number, offset) = (&*partition.topic, partition.number, record.offset());
+                tracing::error!(topic, partition = number, offset, error = %why, "a partition is not read any further");
+                line.stuck = Some(format!("{partition} at offset {offset}: {why}"));
             }
         }
         if line.stuck.is_some() || line.is_full(share) {

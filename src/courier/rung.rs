@@ -78,23 +78,23 @@ impl Rungs {
         let rung = self.of(record.topic());
         let written = record.timestamp().to_millis().map(Timestamp::from_millis);
         let appended = written.unwrap_or(now);
-        let held = |due, work| Held { offset: record.offset(), bytes: value.len(), due, work };
         match self.delivery(rung, record, value) {
             Ok(delivery) => match self.unfit(&delivery, record) {
                 None => {
                     let due = self.ladder.due(rung, appended, delivery.notification.id);
                     let (trace, partition) = (self.trace(record), record.partition());
                     let pending = Pending { trace, delivery, partition, appended: written, cursors_end: None };
-                    Read::Waits(held(due, Work::Decide(Box::new(pending))))
+                    let work = Work::Decide(Box::new(pending));
+                    Read::Waits(Held { offset: record.offset(), bytes: value.len(), due, work })
                 }
                 // For no mailbox, or the inbox buries it.
                 Some(_) if rung == Rung::FIRST => Read::Passes,
-                Some(why) => Read::Waits(held(appended, Work::Bury(remains(record, FORGED, why)))),
+                Some(why) => Read::Waits(bury(appended, remains(record, FORGED, why))),
             },
             Err(newer @ RecordError::Newer { .. }) => Read::Stops(newer),
             // The inbox reads the same topic and buries it.
             Err(_) if rung == Rung::FIRST => Read::Passes,
-            Err(why) => Read::Waits(held(appended, Work::Bury(remains(record, why.class(), why.in_full())))),
+            Err(why) => Read::Waits(bury(appended, remains(record, why.class(), why.in_full()))),
         }
     }
 
@@ -128,6 +128,10 @@ impl Rungs {
             None
         }
     }
+}
+
+fn bury(due: Timestamp, remains: Box<Remains>) -> Held {
+    Held { offset: remains.offset, bytes: remains.bytes(), due, work: Work::Bury(remains) }
 }
 
 fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: String) -> Box<Remains> {

@@ -169,9 +169,9 @@ impl Projector {
                 }
             }
             Err(Unfit::Unreadable(why @ RecordError::Newer { .. })) => {
-                let reason = format!("{partition} at offset {}: {why}", record.offset());
-                tracing::error!(reason, "a partition is not folded any further");
-                place.held = Some(reason);
+                let (topic, number, offset) = (&*partition.topic, partition.number, record.offset());
+                tracing::error!(topic, partition = number, offset, error = %why, "a partition is not folded any further");
+                place.held = Some(format!("{partition} at offset {offset}: {why}"));
                 return Ok(consumer.pause(&[partition])?);
             }
             Err(why) => {

@@ -22,7 +22,7 @@ use super::statistics::Gauges;
 mod place;
 mod questions;
 
-pub use place::{content, header, legible, lengths_of, trace_of};
+pub use place::{content, header, legible, size_of, trace_of};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

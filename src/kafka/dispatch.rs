@@ -23,7 +23,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use tidings_core::breaker::Trip;
 use tidings_core::offsets::Claim;
 use tidings_core::time::Timestamp;
@@ -45,10 +45,6 @@ use standing::Standing;
 
 /// How long the brokers may take at the end for the last commit and our leaving.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
-/// What a header takes beside its name and value.
-const HEADER_BYTES: usize = 64;
-/// What a header counts for whose name cannot be read.
-const UNREADABLE_HEADER_BYTES: usize = 512;
 /// Answers that may wait for the polling thread.
 const ANSWERS: usize = 8192;
 
@@ -130,7 +126,7 @@ impl Source {
             key: record.key().map(Box::from),
             value: record.payload().map(Box::from),
             headers: record.headers().map(rdkafka::message::BorrowedHeaders::detach),
-            header_bytes: record.headers().map_or(0, header_bytes),
+            header_bytes: record.headers().map_or(0, consumer::size_of),
         }
     }
 
@@ -156,12 +152,6 @@ impl Source {
     pub fn done(&self) -> Done {
         Done { spot: self.lease.spot(self.claim), lane: self.lease.lane(), bytes: self.bytes() }
     }
-}
-
-/// What headers hold, in bytes, with what keeping them takes.
-fn header_bytes(headers: &BorrowedHeaders) -> usize {
-    let count = headers.count();
-    consumer::lengths_of(headers).map_or(count * UNREADABLE_HEADER_BYTES, |bytes| bytes + count * HEADER_BYTES)
 }
 
 /// Says that a record is done.

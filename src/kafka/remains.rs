@@ -11,7 +11,7 @@ use tidings_core::record::trace::TraceContext;
 use tidings_core::rules::Burial;
 use tidings_core::time::Timestamp;
 
-use super::consumer::trace_of;
+use super::consumer::{size_of, trace_of};
 
 /// A record that is to be buried.
 #[derive(Debug, Clone)]
@@ -57,6 +57,13 @@ impl Remains {
             burial,
             extent: Extent::Whole,
         }
+    }
+
+    /// What it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        length(&self.key) + length(&self.value) + self.carried.as_ref().map_or(0, size_of)
     }
 
     /// What `node` writes, and the headers that go in front of those in it.

@@ -86,6 +86,6 @@ fn tell_lost(partition: &Partition, from: i64, to: i64) {
 fn tell_anew(partition: &Partition, next: i64, high: i64) -> String {
     let reason =
         format!("{partition} ends at offset {high}, but is done up to {next}: the topic was made anew without a new epoch");
-    tracing::error!(reason, "a partition is not read");
+    tracing::error!(topic = %partition.topic, partition = partition.number, offset = next, reason, "a partition is not read");
     reason
 }

@@ -129,7 +129,7 @@ impl Projector {
                 "{partition} ends at offset {high}, but is folded up to {stored} in epoch {}: the topic was made anew without a new epoch",
                 self.epoch
             );
-            tracing::error!(reason, "a partition is not folded");
+            tracing::error!(topic = %partition.topic, partition = partition.number, offset = stored, reason, "a partition is not folded");
             return Ok((partition.clone(), high, Some(reason)));
         }
         if stored < low {

@@ -7,12 +7,17 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedHeaders, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 
 use super::{Consumer, Partition};
 use crate::telemetry::expected;
+
+/// What a header takes beside its name and value.
+const HEADER_BYTES: usize = 64;
+/// What a header counts for whose name cannot be read.
+const UNREADABLE_HEADER_BYTES: usize = 512;
 
 impl Consumer {
     /// The next offset of each partition that is read, behind everything polled so far and behind markers of transactions that
@@ -51,10 +56,12 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
     placed.collect()
 }
 
-/// What names and values of headers hold together, in bytes; none if a name is not UTF-8.
+/// What headers hold, in bytes, with what keeping them takes.
 #[must_use]
-pub fn lengths_of(headers: &BorrowedHeaders) -> Option<usize> {
-    readable(|| headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum())
+pub fn size_of<H: Headers>(headers: &H) -> usize {
+    let one = |index| headers.try_get(index).map_or(0, |header| header.key.len() + header.value.map_or(0, <[u8]>::len));
+    let lengths = readable(|| (0..headers.count()).map(one).sum::<usize>());
+    lengths.map_or(headers.count() * UNREADABLE_HEADER_BYTES, |bytes| bytes + headers.count() * HEADER_BYTES)
 }
 
 /// The content of a record's last header of that name, which is the one that counts for Kafka's own clients: what is appended
