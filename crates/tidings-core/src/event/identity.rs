@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{EventError, Part, SourceRecord};
 use crate::channel::Channel;
-use crate::ids::{EventId, NotificationId};
+use crate::ids::{EventId, NotificationId, uuid_v5};
 use crate::time::Timestamp;
 
 /// What makes an event the same event.
@@ -39,7 +39,7 @@ impl Identity {
     /// The hash of a record's value.
     #[must_use]
     pub fn hash(value: &[u8]) -> Uuid {
-        Uuid::new_v5(&Uuid::nil(), value)
+        uuid_v5(Uuid::nil(), value)
     }
 
     /// The id of the notification that `rule` makes of this event for `channel`.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Record;
 use crate::channel::Channel;
-use crate::ids::{EventId, UserId};
+use crate::ids::{EventId, UserId, uuid_v5};
 use crate::locale::Locale;
 use crate::notification::{Priority, Texts};
 use crate::time::Timestamp;
@@ -179,7 +179,7 @@ pub fn request_id(caller: &UserId, key: &str) -> Uuid {
     name.extend_from_slice(&(caller.as_str().len() as u64).to_be_bytes());
     name.extend_from_slice(caller.as_str().as_bytes());
     name.extend_from_slice(key.as_bytes());
-    Uuid::new_v5(&REQUEST_NAMESPACE, &name)
+    uuid_v5(REQUEST_NAMESPACE, &name)
 }
 
 impl<'de> Deserialize<'de> for RequestRecord {
