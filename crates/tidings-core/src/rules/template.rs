@@ -165,7 +165,7 @@ impl Templates {
 
     /// Renders a text.
     pub(super) fn render(&self, name: &str, context: &Value) -> Result<String, TemplateError> {
-        let mut output = Bounded::new(self.limits_of(name));
+        let mut output = Bounded::new(self.limits_of(name).output_bytes);
         self.environment
             .get_template(name)
             .and_then(|template| template.render_captured_to(context, &mut output).map(drop))
@@ -265,8 +265,8 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { bytes: Vec::new(), limit_bytes: limits.output_bytes }
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { bytes: Vec::new(), limit_bytes }
     }
 }
 
