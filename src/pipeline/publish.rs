@@ -31,6 +31,9 @@ use super::flight::{Again, Flight, Passage, Way, What};
 /// The longest wait between two looks at a full queue.
 const BACKOFF_LIMIT: Duration = Duration::from_millis(50);
 
+/// What the buffer of values keeps from one event to the next.
+const KEPT_BYTES: usize = 256 * 1024;
+
 /// Writes what follows from records.
 pub(super) struct Publisher {
     producer: Arc<Producer<Passage>>,
@@ -114,6 +117,9 @@ impl Publisher {
             from = to;
         }
         flight.settle();
+        // What an event for thousands needed is not kept for the next one.
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BYTES);
         Ok(())
     }
 
