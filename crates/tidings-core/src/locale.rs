@@ -10,9 +10,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The longest text that is looked at, in bytes (RFC 5646, section 4.4.1).
-const LIMIT_BYTES: usize = 35;
-
 /// A language as people read it: `fr`, `fr-CA`, `zh-Hant-TW`. Two that differ only in case are the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -48,9 +45,6 @@ impl FromStr for Locale {
 
 fn normal(text: &str) -> Option<String> {
     let letters = |part: &&str| part.bytes().all(|byte| byte.is_ascii_alphabetic());
-    if text.len() > LIMIT_BYTES {
-        return None;
-    }
     let mut parts = text.split('-').peekable();
     let language = parts.next().filter(|part| (2..=8).contains(&part.len())).filter(letters)?;
     let mut locale = language.to_ascii_lowercase();

@@ -122,7 +122,22 @@ pub enum Priority {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_notification_has_expired_from_its_end_on_and_one_without_an_end_never() {
+        let mut notification = notification();
+        let end = notification.expires_at.unwrap();
+        let before = Timestamp::from_millis(end.as_millis() - 1);
+        let expired = |notification: &Notification| {
+            [before, end, end.plus(Duration::from_millis(1))].map(|now| notification.is_expired(now))
+        };
+        assert_eq!(expired(&notification), [false, true, true]);
+        notification.expires_at = None;
+        assert_eq!(expired(&notification), [false; 3]);
+    }
 
     fn notification() -> Notification {
         serde_json::from_value(serde_json::json!({

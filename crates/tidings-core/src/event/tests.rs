@@ -355,3 +355,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_without_a_timestamp_has_none_in_what_is_made_of_it() {
+    let origin = |millis| {
+        let timestamp = Timestamp::from_millis(millis);
+        SourceRecord { topic: "t", partition: 0, offset: 1, timestamp, key: None, value: None, headers: &[] }.origin().timestamp
+    };
+    assert_eq!([-1, 0, 1].map(origin), [None, None, Some(Timestamp::from_millis(1))]);
+}

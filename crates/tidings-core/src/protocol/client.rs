@@ -274,10 +274,24 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_hundred_exceptions_are_too_many() {
-        let ids = vec!["438e828e-0a38-5599-8fb1-76b0e4574c75"; ACK_IDS + 1];
-        let text = serde_json::json!({"type": "ack", "channel": "user-1", "position": "1:9", "except": ids}).to_string();
-        assert_eq!(problem(&text), ErrorCode::Limit);
+    fn a_hundred_exceptions_or_ids_are_as_many_as_an_acknowledgement_may_name() {
+        for more in [0, 1, 2] {
+            let ids = vec!["438e828e-0a38-5599-8fb1-76b0e4574c75"; ACK_IDS + more];
+            let below = serde_json::json!({"type": "ack", "channel": "user-1", "position": "1:9", "except": ids}).to_string();
+            let single = serde_json::json!({"type": "ack", "notificationIds": ids}).to_string();
+            for text in [below, single] {
+                let frame = read(&text).frame;
+                assert_eq!(frame.err().map(|problem| problem.code), (more > 0).then_some(ErrorCode::Limit), "{more} too many");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_id_that_is_too_long_is_not_repeated_to_the_client() {
+        for (length, repeated) in [(MESSAGE_ID_BYTES, true), (MESSAGE_ID_BYTES + 1, false)] {
+            let said = read(&serde_json::json!({"type": "ping", "messageId": "m".repeat(length)}).to_string());
+            assert_eq!((said.message_id.is_some(), said.frame.is_ok()), (repeated, true), "{length} bytes");
+        }
     }
 
     #[test]

@@ -64,6 +64,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_cursor_of_any_channel_lies_in_the_partition_of_its_users_mailbox() {
+        for user in ["alice", "bob", "carol", "dave", "erin"] {
+            let mailbox = Channel::mailbox(&user.parse().unwrap());
+            assert_eq!(cursor(user, "d1").partition(64), mailbox.partition(64), "{user}");
+        }
+    }
+
     proptest! {
         #[test]
         fn two_devices_never_share_a_key(a in "[a|%]{1,4}", b in "[a|%]{1,4}", c in "[a|%]{1,4}", d in "[a|%]{1,4}") {

@@ -98,6 +98,14 @@ mod tests {
     }
 
     #[test]
+    fn only_the_sampled_flag_says_that_a_trace_is_recorded() {
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("03", true), ("fe", false)] {
+            let parent = PARENT.replace("-01", &format!("-{flags}"));
+            assert_eq!(TraceContext::read(parent.as_bytes(), None).unwrap().is_sampled(), sampled, "{flags}");
+        }
+    }
+
+    #[test]
     fn what_the_specification_calls_invalid_is_refused() {
         let zero_trace = PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32));
         let zero_span = PARENT.replace("00f067aa0ba902b7", &"0".repeat(16));
