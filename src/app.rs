@@ -245,7 +245,7 @@ impl Assembly {
 
     fn routes(&self, door: Door) -> BoxedFilter<(Response,)> {
         let console = self.config.gateway.console.then(|| self.config.gateway.path.clone());
-        http::routes(http::Parts { health: self.health.clone(), metrics: self.metrics.clone(), door, console })
+        http::routes(http::Parts { health: self.health.clone(), metrics: self.metrics.clone(), clock: self.clock, door, console })
     }
 }
 

@@ -46,6 +46,7 @@ use warp::reply::Response;
 
 use self::cursor::{CursorTicket, CursorWriter};
 pub use self::desk::{Absent, Census, Desk, Present};
+use self::fed::FedError;
 use self::feed::Feed;
 use self::inlet::{Control, Inlet, Outlet};
 use self::metrics::{GatewayMetrics, Limit};
@@ -336,10 +337,10 @@ impl Shared {
         }
     }
 
-    /// Counts a record that does not read, and says so.
-    fn unreadable(&self, place: Place<'_>, class: &'static str) {
-        self.metrics.unreadable.inc();
-        self.complaints.say(place, class, "a record does not read, and was left out");
+    /// Counts a record that does not read, and says so. The inbox reads it too, and buries it.
+    fn unreadable(&self, place: Place<'_>, error: &FedError) {
+        self.metrics.fates.count(error.cause(), error.class(), 1);
+        self.complaints.say(place, error.class(), "a record does not read, and was left out");
     }
 }
 

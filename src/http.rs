@@ -18,6 +18,7 @@ use warp::reply::{Reply, Response};
 pub use self::guard::{Guard, Needed, RefusedCaller};
 pub use self::listener::{CertificateError, ListenError, Listener, ListenerParts, Routes};
 pub use self::rest::{RestParts, rest};
+use crate::clock::Clock;
 use crate::telemetry::Metrics;
 use crate::telemetry::health::Health;
 
@@ -27,6 +28,8 @@ pub struct Parts {
     pub health: Health,
     /// The registry.
     pub metrics: Metrics,
+    /// When it is asked.
+    pub clock: Clock,
     /// What answers at the WebSocket's path.
     pub door: Door,
     /// The path of the WebSocket, for the console; none serves no console.
@@ -49,7 +52,7 @@ pub enum Door {
 /// All routes. Every error is answered as `application/problem+json`.
 #[must_use]
 pub fn routes(parts: Parts) -> BoxedFilter<(Response,)> {
-    let mut routes = health::routes(parts.health).or(metrics::routes(parts.metrics)).unify().boxed();
+    let mut routes = health::routes(parts.health).or(metrics::routes(parts.metrics, parts.clock)).unify().boxed();
     match parts.door {
         Door::Absent => {}
         Door::Closed { path } => routes = routes.or(problem::closed(&path)).unify().boxed(),

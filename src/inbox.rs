@@ -21,8 +21,8 @@ use crate::clock::Clock;
 use crate::config::InboxConfig;
 use crate::kafka::cluster::Cluster;
 use crate::store::{Store, StoreError};
-use crate::telemetry::Metrics;
 use crate::telemetry::health::Role;
+use crate::telemetry::{Metrics, Traces};
 use crate::worker::{Worker, WorkerError};
 
 /// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
@@ -44,6 +44,8 @@ pub struct Parts {
     pub store: Store,
     /// Where its metrics are registered.
     pub metrics: Metrics,
+    /// What is done is shown in.
+    pub traces: Traces,
     /// Its health.
     pub role: Role,
 }

@@ -76,6 +76,17 @@ impl StoreError {
         }
     }
 
+    /// A short name that does not change between releases, for metrics.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "store_unavailable",
+            Self::Broken(_) | Self::Migration(_) => "store_broken",
+            Self::Unreadable { .. } => "row_unreadable",
+            Self::Unwritable { .. } => "row_unwritable",
+        }
+    }
+
     fn unreadable(table: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unreadable { table, source: Box::new(source) }
     }

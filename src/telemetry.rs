@@ -3,8 +3,10 @@
 //! Owns: how lines are written, also of panics and of many bad records, and where metrics are collected. Refuses to know any metric but the process's own: each service
 //! registers its own under its own prefix. Neighbours: every service above; `http` encodes the registry.
 
+mod age;
 mod complaints;
 mod durations;
+mod fates;
 pub mod health;
 mod metrics;
 mod panics;
@@ -13,8 +15,10 @@ mod traces;
 
 use std::io::IsTerminal as _;
 
+pub use self::age::Age;
 pub use self::complaints::{Complaints, Place};
 pub use self::durations::Durations;
+pub use self::fates::Fates;
 pub use self::metrics::{Described, Labels, Metrics, Shelf};
 pub use self::panics::expected;
 pub use self::traces::{Doing, Exporting, Span, Traces, TracesError};

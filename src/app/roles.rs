@@ -55,6 +55,7 @@ impl Assembly {
             clock: self.clock,
             store,
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             role: self.health.role(Role::Inbox.name()),
         };
         services.start("inbox", Stage::Fold, |stop| inbox::run(parts, stop));

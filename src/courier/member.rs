@@ -193,6 +193,7 @@ impl Member {
                 line.push(held);
             }
             Read::Stops(why) => {
+                self.metrics.fates.count(why.cause(), why.class(), 1);
                 let (topic, number, offset) = (&*partition.topic, partition.number, record.offset());
                 tracing::error!(topic, partition = number, offset, error = %why, "a partition is not read any further");
                 line.stuck = Some(format!("{partition} at offset {offset}: {why}"));
@@ -284,6 +285,7 @@ impl Member {
     }
 
     pub(super) fn store_failed(&mut self, error: StoreError) -> Result<(), CourierError> {
+        self.metrics.fates.count(error.cause(), error.class(), self.due_records(self.clock.now()));
         if error.cause().fate() != Fate::RetryInPlace {
             return Err(error.into());
         }

@@ -1,14 +1,13 @@
 //! Metrics of the courier.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::delivery::decide::{Decision, Dropped};
+use tidings_core::fate::Cause;
 
-use crate::telemetry::{Labels, Metrics};
+use crate::telemetry::{Age, Fates, Labels, Metrics};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Why {
@@ -25,13 +24,13 @@ pub(super) struct CourierMetrics {
     attempts: Family<Why, Counter>,
     dropped: Family<Why, Counter>,
     undelivered: Family<Why, Counter>,
-    pub(super) buried: Counter,
+    pub(super) fates: Fates,
     pub(super) committed: Counter,
     pub(super) aborted: Counter,
     pub(super) held: Gauge,
     pub(super) due: Gauge,
     pub(super) stuck: Gauge,
-    pub(super) lag: Gauge<f64, AtomicU64>,
+    pub(super) lag: Age,
 }
 
 impl CourierMetrics {
@@ -41,13 +40,13 @@ impl CourierMetrics {
             shelf.register("made_attempts", "Attempts made, by why they were needed", own.attempts.clone());
             shelf.register("dropped_deliveries", "Deliveries that need nothing any more, by why", own.dropped.clone());
             shelf.register("undelivered_deliveries", "Deliveries that ended without success, by why", own.undelivered.clone());
-            shelf.register("buried_records", "Records that could not be read or moved on, buried in dlq", own.buried.clone());
+            own.fates.register(shelf);
             shelf.register("committed_transactions", "Transactions committed", own.committed.clone());
             shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
             shelf.register("held_records", "Deliveries held in memory, waiting for their time", own.held.clone());
             shelf.register("held_partitions", "Partitions that cannot be read on until an operator acts", own.stuck.clone());
             shelf.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
-            shelf.register("lag_seconds", "For how long the delivery that is due longest has been due", own.lag.clone());
+            shelf.register_age("lag_seconds", "For how long the delivery that is due longest has been due", &own.lag);
         });
         own
     }
@@ -58,7 +57,10 @@ impl CourierMetrics {
             Decision::Drop(Dropped::Delivered) => (&self.dropped, "delivered"),
             Decision::Drop(Dropped::Expired) => (&self.dropped, "expired"),
             Decision::Drop(Dropped::Duplicate) => (&self.dropped, "duplicate"),
-            Decision::Attempt { outcome, .. } => (&self.attempts, outcome.name()),
+            Decision::Attempt { outcome, .. } => {
+                self.fates.count(Cause::Recipient, outcome.name(), 1);
+                (&self.attempts, outcome.name())
+            }
             Decision::Undelivered { reason } => (&self.undelivered, reason.name()),
         };
         family.get_or_create(&Why { why }).inc();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tidings_core::delivery::decide::{Case, Decision, Standing, decide};
 use tidings_core::delivery::ladder::Rung;
+use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 
@@ -34,7 +35,8 @@ pub(super) struct Plan {
     /// For each of `made`, the record that asked for it.
     origins: Vec<(Partition, i64)>,
     decisions: Vec<Decision>,
-    buried: u64,
+    /// Why each of those that are buried is.
+    buried: Vec<(Cause, &'static str)>,
 }
 
 /// How far the projection is: the next offset to fold, by topic and partition.
@@ -53,6 +55,7 @@ impl Member {
         self.pass_markers(consumer)?;
         let now = self.clock.now();
         if let Err(error) = self.sample_ends(consumer, now) {
+            self.metrics.fates.count(Cause::Dependency, "brokers_unavailable", self.due_records(now));
             self.brokers_failed("the brokers do not say where cursors end", &error);
             return Ok(());
         }
@@ -119,12 +122,16 @@ impl Member {
     pub(super) fn measure(&self) {
         let now = self.clock.now();
         let oldest = self.lines.values().filter_map(|line| line.due(now).next()).map(|held| held.due).min();
-        self.metrics.lag.set(oldest.map_or(0.0, |due| now.since(due).as_secs_f64()));
+        self.metrics.lag.set(oldest);
+    }
+
+    pub(super) fn due_records(&self, now: Timestamp) -> usize {
+        self.lines.values().map(|line| line.due(now).count()).sum()
     }
 
     /// Decides all that can be decided at `now`.
     fn plan(&mut self, now: Timestamp) -> Result<Plan, CourierError> {
-        let due = self.lines.values().map(|line| line.due(now).count()).sum::<usize>();
+        let due = self.due_records(now);
         let ready = if due == 0 {
             BTreeMap::new()
         } else {
@@ -164,7 +171,7 @@ impl Member {
     ) -> Result<(), RecordError> {
         let made = match &held.work {
             Work::Bury(remains) => {
-                plan.buried += 1;
+                plan.buried.push((remains.burial.cause, remains.burial.class));
                 vec![self.hand.bury(remains)]
             }
             Work::Decide(pending) => {
@@ -252,18 +259,19 @@ impl Member {
             }
         }
         plan.decisions.iter().for_each(|decision| self.metrics.count(decision));
-        self.metrics.buried.inc_by(plan.buried);
+        plan.buried.into_iter().for_each(|(cause, class)| self.metrics.fates.count(cause, class, 1));
     }
 
     fn aborted(&mut self, error: &rdkafka::error::KafkaError, refused: &[usize]) {
         self.metrics.aborted.inc();
         let plan = self.in_flight.take().unwrap_or_default();
+        let together = plan.decisions.len() + plan.buried.len();
         if refused.is_empty() {
+            self.metrics.fates.count(Cause::Dependency, "transaction_aborted", together);
             self.brokers_failed("a transaction was aborted", error);
             return;
         }
         // A broker refuses all records that travelled together: which one is too large shows once it travels alone.
-        let together = plan.decisions.len() + usize::try_from(plan.buried).unwrap_or(0);
         self.round_records = (together / 2).max(1);
         if together == 1
             && let Some((partition, offset)) = refused.first().and_then(|index| plan.origins.get(*index))

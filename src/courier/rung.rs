@@ -89,12 +89,15 @@ impl Rungs {
                 }
                 // For no mailbox, or the inbox buries it.
                 Some(_) if rung == Rung::FIRST => Read::Passes,
-                Some(why) => Read::Waits(bury(appended, remains(record, FORGED, why))),
+                Some(why) => Read::Waits(bury(appended, remains(record, (Cause::Poison, FORGED), why))),
             },
             Err(newer @ RecordError::Newer { .. }) => Read::Stops(newer),
             // The inbox reads the same topic and buries it.
             Err(_) if rung == Rung::FIRST => Read::Passes,
-            Err(why) => Read::Waits(bury(appended, remains(record, why.class(), why.in_full()))),
+            Err(error) => {
+                let why = (error.cause(), error.class());
+                Read::Waits(bury(appended, remains(record, why, error.in_full())))
+            }
         }
     }
 
@@ -134,6 +137,6 @@ fn bury(due: Timestamp, remains: Box<Remains>) -> Held {
     Held { offset: remains.offset, bytes: remains.bytes(), due, work: Work::Bury(remains) }
 }
 
-fn remains(record: &BorrowedMessage<'_>, class: &'static str, message: String) -> Box<Remains> {
-    Box::new(Remains::of(record, Burial::new(STAGE, Cause::Poison, class, message)))
+fn remains(record: &BorrowedMessage<'_>, (cause, class): (Cause, &'static str), message: String) -> Box<Remains> {
+    Box::new(Remains::of(record, Burial::new(STAGE, cause, class, message)))
 }

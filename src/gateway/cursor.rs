@@ -22,6 +22,7 @@ impl Ticket for CursorTicket {
             self.shared.metrics.cursor_records.inc();
             return;
         };
+        self.shared.metrics.fates.count(error.cause(), "cursor_unwritten", 1);
         tracing::warn!(%error, user = %self.record.user_id, device = %self.record.device_id, "a cursor was not written; trying again");
         let Self { record, shared } = *self;
         let inlet = shared.inlet(&record.user_id);

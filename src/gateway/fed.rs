@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use tidings_core::channel::Channel;
+use tidings_core::fate::Cause;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::record::notified::NotificationRecord;
@@ -61,6 +62,14 @@ pub(super) enum FedError {
 }
 
 impl FedError {
+    /// Whose fault it is.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Record(error) => error.cause(),
+            Self::Channel | Self::Json(_) => Cause::Poison,
+        }
+    }
+
     /// A short name that does not change between releases.
     pub(super) fn class(&self) -> &'static str {
         match self {

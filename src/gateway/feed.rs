@@ -55,10 +55,12 @@ impl Feed {
         self.begin(&starts);
         while !self.stop.is_cancelled() {
             match reader.poll(POLL)? {
-                // librdkafka says when the last broker goes, not when one comes back.
-                Read::Nothing if self.trouble.is_some() => self.outage(&reader, &starts, "still no answer"),
                 Read::Nothing => {
-                    self.shared.metrics.lag.set(0.0);
+                    self.shared.metrics.lag.set(None);
+                    // librdkafka says when the last broker goes, not when one comes back.
+                    if self.trouble.is_some() {
+                        self.outage(&reader, &starts, "still no answer");
+                    }
                 }
                 Read::Record(message) => {
                     self.settled();
@@ -118,9 +120,7 @@ impl Feed {
     fn dispatch(&mut self, reader: &Reader, message: &BorrowedMessage<'_>) -> Result<(), GatewayError> {
         let metrics = &self.shared.metrics;
         metrics.feed_records.inc();
-        if let Some(written_ms) = message.timestamp().to_millis() {
-            metrics.lag.set(self.shared.clock.now().since(Timestamp::from_millis(written_ms)).as_secs_f64());
-        }
+        metrics.lag.set(message.timestamp().to_millis().map(Timestamp::from_millis));
         // Retention by key may leave tombstones; they say nothing.
         if message.payload().is_none() {
             return Ok(());
@@ -134,7 +134,7 @@ impl Feed {
             }
             Err(error) => {
                 let place = Place { topic: message.topic(), partition: message.partition(), offset: message.offset() };
-                self.shared.unreadable(place, error.class());
+                self.shared.unreadable(place, &error.into());
                 Ok(())
             }
         }
@@ -189,6 +189,7 @@ impl Feed {
     fn pause(&mut self, reader: &Reader, message: &BorrowedMessage<'_>, error: &RecordError) -> Result<(), GatewayError> {
         let partition = Partition { topic: message.topic().into(), number: message.partition() };
         reader.pause(&partition)?;
+        self.shared.metrics.fates.count(error.cause(), error.class(), 1);
         let reason = format!("{partition} at offset {}: {error}", message.offset());
         tracing::error!(topic = %partition.topic, partition = partition.number, offset = message.offset(), %error, "the partition is paused until this process is upgraded");
         self.paused.insert(partition, reason);

@@ -1,13 +1,11 @@
 //! The gateway's metrics, all under `tidings_gateway_`.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{Durations, Labels, Metrics};
+use crate::telemetry::{Age, Durations, Fates, Labels, Metrics};
 
 /// What the gateway counts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -22,11 +20,11 @@ pub(super) struct GatewayMetrics {
     pub(super) duplicates: Counter,
     pub(super) redeliveries: Counter,
     limits: Family<LimitLabels, Counter>,
-    pub(super) unreadable: Counter,
+    pub(super) fates: Fates,
     pub(super) cursor_records: Counter,
     pub(super) feed_records: Counter,
     pub(super) held: Gauge,
-    pub(super) lag: Gauge<f64, AtomicU64>,
+    pub(super) lag: Age,
     pub(super) event_to_socket: Durations,
 }
 
@@ -152,7 +150,7 @@ impl GatewayMetrics {
             shelf.register("duplicate_frames", "Frames not sent, as their notification was sent before", own.duplicates.clone());
             shelf.register("redelivered_frames", "Frames of notifications that were tried again", own.redeliveries.clone());
             shelf.register("crossed_limits", "Times that a limit of a connection was crossed, by its name", own.limits.clone());
-            shelf.register("unreadable_records", "Records of own topics that do not read", own.unreadable.clone());
+            own.fates.register(shelf);
             shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
             shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
             shelf.register(
@@ -160,7 +158,7 @@ impl GatewayMetrics {
                 "From an event's timestamp on Kafka to its last frame handed to a socket, once for each shard that wrote some",
                 own.event_to_socket.clone(),
             );
-            shelf.register("lag_seconds", "Age of the record read last when it was read, 0 while nothing waits", own.lag.clone());
+            shelf.register_age("lag_seconds", "Age of the record that is handed to the shards, 0 while nothing waits", &own.lag);
         });
         own
     }

@@ -2,21 +2,23 @@
 
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use tidings_core::time::Timestamp;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::clock::Clock;
 use crate::telemetry::Metrics;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`.
-pub(super) fn routes(metrics: Metrics) -> BoxedFilter<(Response,)> {
-    warp::path!("metrics").and(warp::get()).map(move || answer(&metrics)).boxed()
+pub(super) fn routes(metrics: Metrics, clock: Clock) -> BoxedFilter<(Response,)> {
+    warp::path!("metrics").and(warp::get()).map(move || answer(&metrics, clock.now())).boxed()
 }
 
-fn answer(metrics: &Metrics) -> Response {
-    match metrics.encode() {
+fn answer(metrics: &Metrics, now: Timestamp) -> Response {
+    match metrics.encode(now) {
         Ok(text) => {
             let mut response = Response::new(text.into());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));

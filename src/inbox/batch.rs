@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use rdkafka::message::Message;
 use tidings_core::channel::Channel;
+use tidings_core::fate::Cause;
 use tidings_core::record::{RecordError, VERSION_HEADER, decode};
 use tidings_core::time::Timestamp;
 
 use crate::kafka::consumer::{Partition, header};
 use crate::store::{Fold, Heard, Move, Notified};
+use crate::telemetry::Span;
 
 /// The most that waits, in bytes of values, whatever the number of records.
 const LIMIT_BYTES: usize = 8 * 1024 * 1024;
@@ -44,6 +46,14 @@ pub(super) enum Unfit {
 }
 
 impl Unfit {
+    /// Whose fault it is.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Unreadable(why) => why.cause(),
+            Self::Misplaced { .. } => Cause::Poison,
+        }
+    }
+
     /// A short name that does not change between releases.
     pub(super) fn class(&self) -> &'static str {
         match self {
@@ -89,6 +99,8 @@ pub(super) fn appended<M: Message>(record: &M) -> Option<Timestamp> {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     fold: Fold,
+    /// What is shown of notifications in `fold` that belong to a trace, and their partitions. Over with the batch.
+    spans: Vec<(i32, Span)>,
     bytes: usize,
     oldest: Option<Timestamp>,
 }
@@ -101,6 +113,13 @@ impl Batch {
             Content::Nothing => return,
         }
         self.bytes += bytes;
+    }
+
+    /// A notification of this partition belongs to a trace.
+    pub(super) fn show(&mut self, partition: i32, span: Span) {
+        if span.is_shown() {
+            self.spans.push((partition, span));
+        }
     }
 
     /// Something that was appended at `appended` waits to be folded.
@@ -121,19 +140,24 @@ impl Batch {
         self.fold.cursors.len()
     }
 
+    pub(super) fn records(&self) -> usize {
+        self.notifications() + self.cursors()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.notifications() + self.cursors() == 0
+        self.records() == 0
     }
 
     /// Whether it must be folded before more is read.
     pub(super) fn is_full(&self, limit_records: usize) -> bool {
-        self.notifications() + self.cursors() >= limit_records || self.bytes >= LIMIT_BYTES
+        self.records() >= limit_records || self.bytes >= LIMIT_BYTES
     }
 
     /// Takes out what came from partitions that are ours no more.
     pub(super) fn forget(&mut self, topics: &Topics, gone: &[Partition]) {
         let left = |topic: &Arc<str>, number: i32| gone.iter().any(|one| one.topic == *topic && one.number == number);
         self.fold.notifications.retain(|notified| !left(&topics.notifications, notified.partition));
+        self.spans.retain(|(number, _)| !left(&topics.notifications, *number));
         self.fold.cursors.retain(|heard| !left(&topics.cursors, heard.partition));
         // Else nothing would ever be folded that ends the wait of what went.
         if self.is_empty() {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::DeadRecord;
 use tidings_core::rules;
@@ -126,7 +125,7 @@ impl Graveyard {
         let place = Place { topic: record.topic(), partition: record.partition(), offset: record.offset() };
         self.complaints.say(place, why.class(), "a record of our own is not folded, and was buried in dlq");
         self.open.fetch_add(1, Ordering::Relaxed);
-        let burial = rules::Burial::new("inbox", Cause::Poison, why.class(), why.in_full());
+        let burial = rules::Burial::new("inbox", why.cause(), why.class(), why.in_full());
         self.waiting.push_back(Arc::new(Remains::of(record, burial)));
         self.tend();
     }
@@ -152,6 +151,7 @@ impl Graveyard {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::fate::Cause;
     use tidings_core::record::dead_letter::Extent;
 
     use super::*;

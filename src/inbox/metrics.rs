@@ -1,11 +1,9 @@
 //! Metrics of the inbox.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Age, Fates, Metrics};
 
 /// What the projector counts.
 #[derive(Debug, Clone, Default)]
@@ -14,12 +12,12 @@ pub(super) struct InboxMetrics {
     pub(super) cursors: Counter,
     pub(super) batches: Counter,
     pub(super) conflicts: Counter,
-    pub(super) buried: Counter,
+    pub(super) fates: Fates,
     pub(super) skipped: Counter,
     pub(super) trimmed: Counter,
     pub(super) forgotten: Counter,
     pub(super) lag: Gauge,
-    pub(super) age: Gauge<f64, AtomicU64>,
+    pub(super) age: Age,
     pub(super) held: Gauge,
 }
 
@@ -31,16 +29,12 @@ impl InboxMetrics {
             shelf.register("folded_cursors", "Records of cursors folded", own.cursors.clone());
             shelf.register("folded_batches", "Database transactions committed", own.batches.clone());
             shelf.register("refused_batches", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
-            shelf.register(
-                "buried_records",
-                "Records that could not be read or lie where they do not belong, buried in dlq",
-                own.buried.clone(),
-            );
+            own.fates.register(shelf);
             shelf.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
             shelf.register("trimmed_notifications", "Notifications that went because they were too old", own.trimmed.clone());
             shelf.register("forgotten_devices", "Devices that were silent for too long", own.forgotten.clone());
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
-            shelf.register("lag_seconds", "Age of the oldest record that was read and is not folded", own.age.clone());
+            shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not folded", &own.age);
             shelf.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());
         });
         own

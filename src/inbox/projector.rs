@@ -9,6 +9,8 @@ mod trim;
 
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::SpanKind;
 use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::fate::Fate;
@@ -25,10 +27,11 @@ use super::{InboxError, Parts};
 use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::config::InboxConfig;
-use crate::kafka::consumer::{Consumer, Partition, Step};
+use crate::kafka::consumer::{Consumer, Partition, Step, trace_of};
 use crate::store::{Folded, Retention, Store, StoreError};
 use crate::telemetry::Complaints;
 use crate::telemetry::health::Role;
+use crate::telemetry::{Doing, Span, Traces};
 
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,6 +50,7 @@ pub(super) struct Projector {
     clock: Clock,
     role: Role,
     metrics: InboxMetrics,
+    traces: Traces,
     topics: Topics,
     graveyard: Graveyard,
     progress: Progress,
@@ -84,6 +88,7 @@ impl Projector {
             clock: parts.clock,
             role: parts.role,
             metrics: InboxMetrics::register(&parts.metrics),
+            traces: parts.traces,
             topics,
             progress: Progress::default(),
             batch: Batch::default(),
@@ -163,6 +168,9 @@ impl Projector {
                     self.batch_since = self.clock.elapsed();
                 }
                 self.batch.push(content, record.payload().map_or(0, <[u8]>::len));
+                if !of_cursors {
+                    self.batch.show(partition.number, self.folding(record));
+                }
                 if let Some(appended) = appended(record) {
                     self.batch.waits_since(appended);
                     self.progress.saw(&partition, appended);
@@ -170,17 +178,33 @@ impl Projector {
             }
             Err(Unfit::Unreadable(why @ RecordError::Newer { .. })) => {
                 let (topic, number, offset) = (&*partition.topic, partition.number, record.offset());
+                self.metrics.fates.count(why.cause(), why.class(), 1);
                 tracing::error!(topic, partition = number, offset, error = %why, "a partition is not folded any further");
                 place.held = Some(format!("{partition} at offset {offset}: {why}"));
                 return Ok(consumer.pause(&[partition])?);
             }
             Err(why) => {
-                self.metrics.buried.inc();
+                self.metrics.fates.count(why.cause(), why.class(), 1);
                 self.graveyard.bury(record, &why);
             }
         }
         self.progress.read_to(&partition, record.offset() + 1);
         Ok(())
+    }
+
+    /// What is shown of a notification until its batch is folded.
+    fn folding(&self, record: &BorrowedMessage<'_>) -> Span {
+        let context = self.traces.are_on().then(|| record.headers().and_then(trace_of)).flatten();
+        self.traces.follow(context.as_ref(), || Doing {
+            name: "fold",
+            kind: SpanKind::Consumer,
+            attributes: vec![
+                KeyValue::new("messaging.system", "kafka"),
+                KeyValue::new("messaging.destination.name", record.topic().to_owned()),
+                KeyValue::new("messaging.destination.partition.id", record.partition().to_string()),
+                KeyValue::new("messaging.kafka.offset", record.offset()),
+            ],
+        })
     }
 
     /// Lets partitions go. What was not folded is folded by whoever has them next.
@@ -243,6 +267,7 @@ impl Projector {
     }
 
     fn store_failed(&mut self, error: StoreError) -> Result<(), InboxError> {
+        self.metrics.fates.count(error.cause(), error.class(), self.batch.records());
         if error.cause().fate() != Fate::RetryInPlace {
             return Err(error.into());
         }
@@ -288,8 +313,7 @@ impl Projector {
             return;
         }
         self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
-        let now = self.clock.now();
-        self.metrics.age.set(self.batch.oldest().map_or(0.0, |oldest| now.since(oldest).as_secs_f64()));
+        self.metrics.age.set(self.batch.oldest());
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
         if let Some((_, reason)) = self.progress.held().next() {
             self.role.waiting(reason);

@@ -15,7 +15,7 @@ use tidings_core::fate::Cause;
 use tidings_core::rules::Verdict;
 use tidings_core::time::Timestamp;
 
-use crate::telemetry::{Durations, Labels, Shelf};
+use crate::telemetry::{Durations, Fates, Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTopic {
@@ -28,23 +28,12 @@ struct WithReason {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfClass {
-    cause: &'static str,
-    fate: &'static str,
-    class: &'static str,
-}
-
 impl Labels for OfTopic {
     const NAMES: &'static [&'static str] = &["topic", "verdict"];
 }
 
 impl Labels for WithReason {
     const NAMES: &'static [&'static str] = &["reason"];
-}
-
-impl Labels for OfClass {
-    const NAMES: &'static [&'static str] = &["cause", "fate", "class"];
 }
 
 /// A version of the rules, by its hash.
@@ -81,7 +70,7 @@ pub(super) struct Meters {
     records: Family<OfTopic, Counter>,
     pub(super) notifications: Counter,
     ignored: Family<WithReason, Counter>,
-    buried: Family<OfClass, Counter>,
+    fates: Fates,
     reloads: Family<WithOutcome, Counter>,
     rules: Family<OfVersion, Gauge>,
     rules_loaded: Gauge<f64, AtomicU64>,
@@ -94,11 +83,7 @@ impl Meters {
         shelf.register("decided_records", "Records decided on, by topic and verdict", self.records.clone());
         shelf.register("written_notifications", "Notifications that the brokers have taken", self.notifications.clone());
         shelf.register("ignored_records", "Records that gave no notification though nothing was wrong", self.ignored.clone());
-        shelf.register(
-            "buried_records",
-            "Records that went to the dead letter topic, by cause, fate and class of failure",
-            self.buried.clone(),
-        );
+        self.fates.register(shelf);
         shelf.register("decide_seconds", "To decode, match and render a record; of one record in 64", self.decide.clone());
         shelf.register(
             "write_seconds",
@@ -168,9 +153,6 @@ impl Tally {
     /// Counts a burial.
     pub(super) fn buried(&mut self, cause: Cause, class: &'static str) {
         let Self { meters, buried, .. } = self;
-        let counter = buried.entry(class).or_insert_with(|| {
-            meters.buried.get_or_create(&OfClass { cause: cause.name(), fate: cause.fate().name(), class }).clone()
-        });
-        counter.inc();
+        buried.entry(class).or_insert_with(|| meters.fates.of(cause, class)).inc();
     }
 }

@@ -74,6 +74,8 @@ impl EncodeMetric for Durations {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::time::Timestamp;
+
     use super::*;
     use crate::telemetry::Metrics;
 
@@ -84,7 +86,7 @@ mod tests {
         for millis in [50, 100, 500, 2_000] {
             durations.observe(Duration::from_millis(millis));
         }
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Timestamp::from_millis(0)).unwrap();
         let lines = text.lines().filter(|line| line.starts_with("tidings_room_wait_seconds")).collect::<Vec<_>>();
         assert_eq!(
             lines,

@@ -12,7 +12,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry, Unit};
+use tidings_core::time::Timestamp;
 
+use super::age::Age;
 use super::durations::Durations;
 use super::process::Process;
 
@@ -29,6 +31,7 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     catalog: Vec<Described>,
+    ages: Vec<Age>,
     process: Process,
 }
 
@@ -94,6 +97,7 @@ pub struct Shelf<'a> {
     room: &'a str,
     registry: &'a mut Registry,
     catalog: &'a mut Vec<Described>,
+    ages: &'a mut Vec<Age>,
 }
 
 impl Shelf<'_> {
@@ -113,6 +117,12 @@ impl Shelf<'_> {
             labels: M::labels().to_vec(),
             help: help.to_owned(),
         });
+    }
+
+    /// Adds an age, which is told anew each time somebody asks. `name` is `<what>_seconds`.
+    pub fn register_age(&mut self, name: &str, help: &str, age: &Age) {
+        self.register(name, help, age.seconds.clone());
+        self.ages.push(age.clone());
     }
 }
 
@@ -148,7 +158,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let process = Process::default();
-        let inner = Inner { registry: Registry::with_prefix(PREFIX), catalog: Vec::new(), process: process.clone() };
+        let inner =
+            Inner { registry: Registry::with_prefix(PREFIX), catalog: Vec::new(), ages: Vec::new(), process: process.clone() };
         let metrics = Self { inner: Arc::new(Mutex::new(inner)) };
         metrics.register("process", |shelf| process.register(shelf));
         metrics
@@ -156,8 +167,8 @@ impl Metrics {
 
     /// Lets a room register its metrics; names then begin with `tidings_{room}_`.
     pub fn register(&self, room: &str, register: impl FnOnce(&mut Shelf<'_>)) {
-        let Inner { registry, catalog, .. } = &mut *self.inner.lock();
-        register(&mut Shelf { room, registry: registry.sub_registry_with_prefix(room), catalog });
+        let Inner { registry, catalog, ages, .. } = &mut *self.inner.lock();
+        register(&mut Shelf { room, registry: registry.sub_registry_with_prefix(room), catalog, ages });
     }
 
     /// Every metric that was registered, in the order of the names.
@@ -168,13 +179,14 @@ impl Metrics {
         catalog
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// All metrics at `now`, in the OpenMetrics text format.
     ///
     /// # Errors
     /// If a metric cannot be written, which only a broken implementation of a metric could cause.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self, now: Timestamp) -> Result<String, std::fmt::Error> {
         let inner = self.inner.lock();
         inner.process.look();
+        inner.ages.iter().for_each(|age| age.look(now));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &inner.registry)?;
         Ok(text)
@@ -200,7 +212,7 @@ mod tests {
             shelf.register("lag_seconds", "Lag", durations.clone());
         });
         counter.inc();
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Timestamp::from_millis(0)).unwrap();
         for described in metrics.catalog().iter().filter(|described| described.name.starts_with("tidings_room_")) {
             assert!(text.contains(&format!("\n{}", described.name)), "{}: {text}", described.name);
         }
@@ -210,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_process_tells_what_it_uses() {
-        let text = Metrics::new().encode().unwrap();
+        let text = Metrics::new().encode(Timestamp::from_millis(0)).unwrap();
         let value = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
             line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()

@@ -1,7 +1,9 @@
 //! Traces: spans of what is done for an event, exported by OTLP over HTTP.
 //!
-//! Owns: when a span is made, and its export. Off unless an endpoint is configured; then a context that came with a record is still
-//! passed on. The exporter has a thread and a bounded queue of its own: what does not fit is dropped, and nothing ever waits for it.
+//! Owns: when a span is made. Off unless an endpoint is configured; then a context that came with a record is still passed on.
+//! Neighbours: `export` has a bounded queue and a thread of its own, for which nothing ever waits.
+
+mod export;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,15 +14,13 @@ use opentelemetry::trace::{
     TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData,
-};
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan};
 use prometheus_client::metrics::counter::Counter;
 use tidings_core::record::trace::TraceContext;
 
+use self::export::{Counts, Queue};
 use super::Metrics;
 use crate::config::OtlpConfig;
 
@@ -48,7 +48,7 @@ pub struct Traces {
 pub struct Exporting(Option<SdkTracerProvider>);
 
 /// Something that is being done; over when it is dropped. Small, since tickets of records carry one.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Span(Option<Box<SdkSpan>>);
 
 /// What a span is called, and what is known of it.
@@ -67,37 +67,25 @@ impl Traces {
     /// # Errors
     /// If the exporter cannot be made.
     pub fn start(config: &OtlpConfig, node: &str, metrics: &Metrics) -> Result<(Self, Exporting), TracesError> {
-        let (ignored, exported, failed) = (Counter::default(), Counter::default(), Counter::default());
+        let (ignored, counts) = (Counter::default(), Counts::default());
         metrics.register("telemetry", |shelf| {
             shelf.register(
                 "ignored_contexts",
                 "Records and requests whose traceparent was none and was ignored",
                 ignored.clone(),
             );
-            shelf.register("exported_spans", "Spans that the collector has taken", exported.clone());
-            shelf.register("failed_spans", "Spans that the collector did not take, and that are gone", failed.clone());
+            counts.register(shelf);
         });
         if config.endpoint.is_empty() {
             return Ok((Self { tracer: None, ignored }, Exporting(None)));
         }
         let refused = |source| TracesError { endpoint: config.endpoint.clone(), source };
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(&config.endpoint)
-            .with_timeout(config.timeout.0)
-            .build()
-            .map_err(refused)?;
-        let limits = BatchConfigBuilder::default()
-            .with_max_queue_size(config.queue_spans.get())
-            .with_scheduled_delay(config.interval.0)
-            .build();
-        let counted = Counted { exporter, exported, failed };
+        let queue = Queue::new(config, &counts).map_err(refused)?;
         let resource = Resource::builder()
             .with_service_name("tidings")
             .with_attribute(KeyValue::new("service.instance.id", node.to_owned()));
         let provider = SdkTracerProvider::builder()
-            .with_span_processor(BatchSpanProcessor::builder(counted).with_batch_config(limits).build())
+            .with_span_processor(queue)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.ratio))))
             .with_resource(resource.build())
             .build();
@@ -142,6 +130,12 @@ impl Traces {
 }
 
 impl Span {
+    /// Whether anybody will see it.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The context of what is done within: the span's own, or what came with the record.
     #[must_use]
     pub fn context(&self, above: Option<TraceContext>) -> Option<TraceContext> {
@@ -180,30 +174,5 @@ fn remote(context: &TraceContext) -> SpanContext {
 impl fmt::Debug for Traces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Traces").field("on", &self.are_on()).finish()
-    }
-}
-
-/// The exporter, counting.
-#[derive(Debug)]
-struct Counted {
-    exporter: SpanExporter,
-    exported: Counter,
-    failed: Counter,
-}
-
-impl opentelemetry_sdk::trace::SpanExporter for Counted {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let count = batch.len() as u64;
-        let outcome = self.exporter.export(batch).await;
-        if outcome.is_ok() { &self.exported } else { &self.failed }.inc_by(count);
-        outcome
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
     }
 }

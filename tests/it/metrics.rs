@@ -162,9 +162,9 @@ async fn the_way_of_an_event_is_measured_from_its_topic_to_the_socket() {
         (running.metric("tidings_pipeline_write_seconds_count").await == 1.0).then_some(())
     })
     .await;
-    let buried = samples(&running, "tidings_pipeline_buried_records_total").await;
+    let buried = samples(&running, "tidings_pipeline_failed_records_total").await;
     let labels = r#"{cause="poison",fate="dead_letter",class="not_json"}"#;
-    assert_eq!(buried, [format!("tidings_pipeline_buried_records_total{labels} 1")]);
+    assert_eq!(buried, [format!("tidings_pipeline_failed_records_total{labels} 1")]);
     eventually("librdkafka has told that all was read", async || {
         let lags = samples(&running, "tidings_kafka_lag_records").await;
         let of_topic = format!("client=\"pipeline\",topic=\"{}\"", world.topic);

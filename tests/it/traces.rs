@@ -84,6 +84,8 @@ async fn a_trace_leads_from_the_event_to_the_frame_that_was_written() {
         above = hex(&span.span_id);
         ids.push(above.clone());
     }
+    let fold = eventually("fold", async || collector.span("fold")).await;
+    assert_eq!(hex(&fold.parent_span_id), ids[1], "the inbox reads what `produce` wrote");
     let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
     assert_eq!(record.header("traceparent"), format!("00-{TRACE}-{}-01", ids[1]), "the log has the span that wrote it");
     running.stop().await;
@@ -178,5 +180,33 @@ async fn a_collector_that_is_away_holds_nobody_up() {
         (running.metric("tidings_telemetry_failed_spans_total").await > 0.0).then_some(())
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_silent_collector_leaves_no_room_for_are_counted_and_nothing_waits_for_them() {
+    // It takes connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/v1/traces", silent.local_addr().unwrap());
+    let world = World::with(|config| {
+        let otlp = &mut config.telemetry.otlp;
+        (otlp.endpoint, otlp.ratio, otlp.interval) = (endpoint, 1.0, ms(50));
+        (otlp.queue_spans, otlp.timeout) = (4.try_into().unwrap(), ms(60_000));
+    })
+    .await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    for number in 0..20 {
+        world.emit(&payment(&number.to_string(), "alice")).await;
+    }
+    for _ in 0..20 {
+        alice.frame("notification:new").await;
+    }
+    // Each event has five spans. Four at most are with the collector, and the queue has room for four.
+    eventually("the others were dropped", async || {
+        (running.metric("tidings_telemetry_dropped_spans_total").await >= 92.0).then_some(())
+    })
+    .await;
+    assert_eq!(running.metric("tidings_telemetry_exported_spans_total").await, 0.0);
     running.stop().await;
 }

@@ -8,7 +8,7 @@
 pub enum Cause {
     /// The bytes, the schema or the template are at fault: trying again gives the same.
     Poison,
-    /// The broker or the database is away or slow: trying again later may help, and nothing else will.
+    /// The broker or the database is away or slow, or a later release is needed: trying again later may help, and nothing else will.
     Dependency,
     /// The receiver did not take it: absent, silent, or its sink said no.
     Recipient,

@@ -16,6 +16,8 @@ pub mod trace;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::fate::Cause;
+
 /// A header as Kafka has it.
 pub type Header = (String, Option<Vec<u8>>);
 
@@ -77,6 +79,15 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whose fault it is that the bytes do not read.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Newer { .. } => Cause::Dependency,
+            Self::Unversioned { .. } | Self::Unkeyed { .. } | Self::Misplaced { .. } | Self::Malformed { .. } => Cause::Poison,
+        }
+    }
+
     /// A short name that does not change between releases, for `dlq` and metrics.
     #[must_use]
     pub fn class(&self) -> &'static str {

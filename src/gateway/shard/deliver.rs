@@ -61,7 +61,7 @@ impl Shard {
         let shared = self.shared.clone();
         let failed = |fed: &Fed, error: &fed::FedError| {
             let place = Place { topic: &shared.notifications, partition: fed.partition, offset: fed.offset };
-            shared.unreadable(place, error.class());
+            shared.unreadable(place, error);
         };
         let Some(encoded) = fed.encoded(shared.epoch, self.now.wall, failed) else { return 0 };
         let first = self.recent.note(encoded.id, fed.offset);

@@ -34,7 +34,7 @@ async fn answer(request: &str) -> (String, String) {
     };
     let both = async { tokio::join!(serving, asking).1 };
     let answer = tokio::time::timeout(Duration::from_secs(60), both).await.expect("the connection ends");
-    (answer, metrics.encode().unwrap())
+    (answer, metrics.encode(Clock::start().now()).unwrap())
 }
 
 fn counts(metrics: &str, reason: &str) -> bool {

@@ -1,13 +1,11 @@
 //! The numbers that a dispatch tells.
 
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::telemetry::{Labels, Shelf};
+use crate::telemetry::{Age, Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfTopic {
@@ -33,7 +31,7 @@ pub struct Meters {
     pub(super) in_flight: Gauge,
     pub(super) paused: Gauge,
     pub(super) held: Family<WithReason, Gauge>,
-    pub(super) lag: Gauge<f64, AtomicU64>,
+    pub(super) lag: Age,
     pub(super) commits: Counter,
     pub(super) taken_up: Counter,
     pub(super) given_back: Counter,
@@ -46,7 +44,7 @@ impl Meters {
     /// Registers all of them.
     pub fn register(&self, shelf: &mut Shelf<'_>) {
         shelf.register("in_flight_records", "Records handed to workers and not done yet", self.in_flight.clone());
-        shelf.register("lag_seconds", "Age of the oldest record that was read and is not done", self.lag.clone());
+        shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not done", &self.lag);
         shelf.register("paused_partitions", "Partitions paused because their worker has no room", self.paused.clone());
         shelf.register(
             "held_partitions",

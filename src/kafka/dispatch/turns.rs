@@ -174,7 +174,7 @@ impl<A> Dispatch<A> {
 
     pub(super) fn measure(&mut self) {
         let oldest = self.holdings.iter_mut().filter_map(Held::oldest).min();
-        self.meters.lag.set(oldest.map_or(0.0, |oldest| self.clock.now().since(oldest).as_secs_f64()));
+        self.meters.lag.set(oldest);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.meters.in_flight.set(count(self.holdings.iter().map(|held| held.tracker.in_flight()).sum()));
         self.meters.paused.set(count(self.lanes.paused().into_iter().map(|lane| self.holdings.of_lane(lane).len()).sum()));

@@ -194,6 +194,14 @@ impl Running {
         text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or_else(|| panic!("no {line}in {text}"))
     }
 
+    /// How often something went wrong with records in a stage, by cause, fate and class.
+    pub(crate) async fn failed(&self, stage: &str, (cause, fate, class): (&str, &str, &str)) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let labels = format!(r#"cause="{cause}",fate="{fate}",class="{class}""#);
+        let line = format!("tidings_{stage}_failed_records_total{{{labels}}} ");
+        text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    }
+
     /// Asks the services to drain.
     pub(crate) fn begin_stop(&self) {
         self.stop.cancel();
