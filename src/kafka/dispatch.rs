@@ -26,6 +26,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 use tidings_core::breaker::Trip;
 use tidings_core::offsets::Claim;
+use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -176,10 +177,19 @@ pub enum Task<A> {
 /// What comes back.
 #[derive(Debug)]
 pub enum Answer<A> {
-    /// A record is done. For each record comes exactly one of this and [`Answer::Left`], sooner or later.
+    /// A record is done. For each record comes exactly one of this, [`Answer::Left`] and [`Answer::Stopped`], sooner or later.
     Done(Done),
-    /// A record was not decided, because its topic is halted. It is read again.
+    /// A record was not decided, because its topic is halted or its partition stopped. It is read again.
     Left(Done),
+    /// A record was not decided, since a later release wrote it: nothing more of its partition is to be read.
+    Stopped {
+        /// The record.
+        done: Done,
+        /// Its offset.
+        offset: i64,
+        /// What its version is, and ours.
+        why: RecordError,
+    },
     /// Too much of a topic was buried: halt it.
     Tripped {
         /// The topic's number.
@@ -246,6 +256,8 @@ pub struct Dispatch<A> {
     arriving: Option<Vec<Partition>>,
     /// When to look which partition's position is out of range.
     range_check_due: Option<Duration>,
+    /// Partitions that workers stopped, until they are paused.
+    unpaused: Vec<Partition>,
     late: Late,
     /// The end of what is counted as lost, by partition.
     lost_to: HashMap<Partition, i64>,
@@ -266,6 +278,7 @@ impl<A> Dispatch<A> {
             standing: Standing::new(tell.role, &plan.topics),
             arriving: None,
             range_check_due: None,
+            unpaused: Vec::new(),
             late: Late::default(),
             lost_to: HashMap::new(),
             plan,

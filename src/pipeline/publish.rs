@@ -69,6 +69,12 @@ impl Publisher {
         self.way.tell(Answer::Left(source.done()));
     }
 
+    /// This record is not decided, nor any behind it in its partition: a later release wrote it.
+    pub(super) fn stopped(&self, source: &Source, why: RecordError) {
+        source.lease.halt();
+        self.way.tell(Answer::Stopped { done: source.done(), offset: source.offset, why });
+    }
+
     /// Too much of this record's topic was buried.
     pub(super) fn tripped(&self, source: &Source, trip: Trip) {
         self.way.tell(Answer::Tripped { topic: source.lease.topic(), round: source.lease.round(), trip });

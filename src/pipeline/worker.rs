@@ -12,6 +12,7 @@ use opentelemetry::trace::SpanKind;
 use tidings_core::breaker::Outcome;
 use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
+use tidings_core::record::RecordError;
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
@@ -84,7 +85,10 @@ impl Worker {
         let above = self.context_of(&source);
         let mut span = self.context.traces.begin(above.as_ref(), || deciding(&source));
         let began = source.is_timed().then(|| self.context.clock.elapsed());
-        let verdict = self.verdict(&source);
+        let verdict = match self.verdict(&source) {
+            Ok(verdict) => verdict,
+            Err(newer) => return self.publisher.stopped(&source, newer),
+        };
         if let Some(began) = began {
             self.tally.decided_within(self.context.clock.elapsed() - began);
         }
@@ -126,7 +130,8 @@ impl Worker {
         self.context.traces.context(content(headers, PARENT_HEADER), content(headers, STATE_HEADER))
     }
 
-    fn verdict(&mut self, source: &Source) -> Verdict {
+    /// What becomes of a record, unless only a later release can say that.
+    fn verdict(&mut self, source: &Source) -> Result<Verdict, RecordError> {
         let Self { context, settings, .. } = self;
         let partition = source.lease.partition();
         let settings = match settings.get(&partition.topic) {
@@ -135,7 +140,7 @@ impl Worker {
         };
         let Some(headers) = source.headers.as_ref().map_or_else(|| Some(Vec::new()), legible) else {
             let message = "the name of a header is not UTF-8, as the names of Kafka's headers are".to_owned();
-            return Verdict::Bury(Burial::new("decode", Cause::Poison, "header_name_not_utf8", message));
+            return Ok(Verdict::Bury(Burial::new("decode", Cause::Poison, "header_name_not_utf8", message)));
         };
         let headers = headers.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
         let record = SourceRecord {
@@ -147,8 +152,12 @@ impl Worker {
             value: source.value.as_deref(),
             headers: &headers,
         };
-        let decide = if *partition.topic == *context.requests { decide_request } else { decide };
-        decide(context.rules.rules(), &record, &settings.terms(context.clock.now()))
+        let (rules, terms) = (context.rules.rules(), settings.terms(context.clock.now()));
+        if *partition.topic == *context.requests {
+            decide_request(rules, &record, &terms)
+        } else {
+            Ok(decide(rules, &record, &terms))
+        }
     }
 
     fn lost(&mut self, Lost { source, last }: Lost) {

@@ -1,7 +1,8 @@
 //! A record that a later release wrote stops its partition, visibly, and nothing else: releases run side by side for a while.
 
 use rdkafka::message::{Header, OwnedHeaders};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidings::cli::Role;
 use tidings_core::channel::Channel;
 
 use crate::harness::eventually;
@@ -30,9 +31,7 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     let running = world.start().await;
     let mut on_line = running.connect(&bob).await;
     let (topic, number) = (world.own("notifications"), partition("alice"));
-    let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
-    let offset = world.log.produce_to((&topic, number), "user-alice", b"{\"later\": true}", headers).await;
-    let place = format!("{topic}[{number}] at offset {offset}");
+    let (offset, place) = write_newer(&world, (&topic, number)).await;
     until_every_reader_names(&running, &place).await;
     for reader in READERS {
         assert_eq!(running.metric(&format!("tidings_{reader}_held_partitions")).await, 1.0, "{reader}");
@@ -46,13 +45,85 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     running.stop().await;
 
     // A restart of the same release stands where it stood; one that gets past the record goes on.
-    let running = world.start_unready(&[tidings::cli::Role::Inbox, tidings::cli::Role::Courier]).await;
+    let running = world.start_unready(&[Role::Inbox, Role::Courier]).await;
     eventually("the inbox stands where it stood", async || running.get("/ready").await.1.contains(&place).then_some(())).await;
     running.stop().await;
     world.log.remove_below(&topic, number, offset + 1).await;
     let running = world.start().await;
     eventually("what lay behind is folded", async || (world.inbox("alice").await.len() == 1).then_some(())).await;
     running.stop().await;
+}
+
+/// A record of a later release at the end of a partition, and how `/ready` names it.
+async fn write_newer(world: &World, (topic, number): (&str, i32)) -> (i64, String) {
+    let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
+    let offset = world.log.produce_to((topic, number), "user-alice", b"{\"later\": true}", headers).await;
+    (offset, format!("{topic}[{number}] at offset {offset}"))
+}
+
+#[tokio::test]
+async fn on_every_topic_with_records_of_ours_one_of_a_later_release_stops_its_reader_there_and_only_there() {
+    let world = World::new().await;
+    let rung = format!("retry.{}", world.config.courier.ladder[0]);
+    let topics = [("cursors", "inbox"), (rung.as_str(), "courier"), ("signals", "gateway")];
+    let running = world.start().await;
+    for (topic, reader) in topics {
+        let (_, place) = write_newer(&world, (&world.own(topic), 1)).await;
+        eventually(&format!("the {reader} names {place}"), async || {
+            let (status, body) = running.get("/ready").await;
+            let body: Value = serde_json::from_str(&body).ok()?;
+            let why = body["roles"][reader]["why"].as_str()?;
+            (status == 503 && why.contains(&place) && why.contains("version 99")).then_some(())
+        })
+        .await;
+        assert_eq!(running.metric(&format!("tidings_{reader}_held_partitions")).await, 1.0, "{reader}");
+    }
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("live", "alice")).await;
+    assert_eq!(alice.frame("notification:new").await["notification"]["eventId"], "live");
+    assert!(world.log.records(&world.own("dlq")).await.is_empty(), "what a later release wrote is no dead letter");
+    running.stop().await;
+}
+
+async fn ask(world: &World, partition: i32, id: &str, headers: OwnedHeaders) -> i64 {
+    let value = json!({"id": id, "to": {"user": "alice"}, "message": "m"}).to_string();
+    world.log.produce_to((&world.own("requests"), partition), id, value.as_bytes(), headers).await
+}
+
+async fn until_told(world: &World, requests: &[&str]) {
+    eventually(&format!("{requests:?} became notifications"), async || {
+        let records = world.log.records(&world.own("notifications")).await;
+        let mut told = records.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned());
+        let told = told.by_ref().collect::<std::collections::BTreeSet<_>>();
+        assert!(!told.contains("behind"), "what lies behind a request of a later release waits for it");
+        requests.iter().all(|request| told.contains(*request)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_of_a_later_release_waits_unread_for_that_release_and_those_without_a_version_are_of_the_first() {
+    let world = World::new().await;
+    let ours = || OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
+    ask(&world, 1, "plain", OwnedHeaders::new()).await;
+    ask(&world, 1, "ours", ours()).await;
+    let (offset, place) = write_newer(&world, (&world.own("requests"), 1)).await;
+    ask(&world, 1, "behind", ours()).await;
+    for start in ["first", "again"] {
+        let running = world.start_unready(&[Role::Pipeline]).await;
+        eventually(&format!("the pipeline names {place}"), async || {
+            let (status, body) = running.get("/ready").await;
+            (status == 503 && body.contains(&place) && body.contains("version 99")).then_some(())
+        })
+        .await;
+        assert_eq!(running.labelled("tidings_pipeline_held_partitions", "reason=\"newer\"").await, 1, "{start}");
+        ask(&world, 2, start, ours()).await;
+        until_told(&world, &["plain", "ours", start]).await;
+        running.stop().await;
+        let committed = world.log.committed(&world.group("pipeline"), &world.own("requests"), 4).await;
+        assert_eq!(committed.get(&1), Some(&offset), "it is read again at the next start");
+    }
+    assert!(world.log.records(&world.own("dlq")).await.is_empty(), "it is no dead letter");
 }
 
 #[tokio::test]
@@ -64,8 +135,7 @@ async fn a_partition_that_was_held_back_and_went_elsewhere_is_read_when_it_comes
     let partitions = world.config.kafka.topics.partitions;
     for topic in &topics {
         for number in 0..partitions {
-            let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
-            world.log.produce_to((topic, number), "user-alice", b"{\"later\": true}", headers).await;
+            write_newer(&world, (topic, number)).await;
         }
     }
     let held = async |reader: &str| stays.metric(&format!("tidings_{reader}_held_partitions")).await;
@@ -74,7 +144,7 @@ async fn a_partition_that_was_held_back_and_went_elsewhere_is_read_when_it_comes
     for (reader, all) in all {
         eventually(&format!("the {reader} holds all back"), async || (held(reader).await == all).then_some(())).await;
     }
-    let leaves = world.start_unready(&[tidings::cli::Role::Inbox, tidings::cli::Role::Courier]).await;
+    let leaves = world.start_unready(&[Role::Inbox, Role::Courier]).await;
     for (reader, all) in all {
         let what = format!("some partitions of the {reader} went elsewhere");
         eventually(&what, async || (held(reader).await < all).then_some(())).await;

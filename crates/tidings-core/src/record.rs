@@ -131,14 +131,20 @@ pub fn encode_into<R: Record>(record: &R, buffer: &mut Vec<u8>) -> Result<(), Re
 /// # Errors
 /// If the header is missing, names a newer version, or the bytes do not read.
 pub fn decode<R: Record>(version: Option<&[u8]>, value: &[u8]) -> Result<R, RecordError> {
-    let found = version
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(|text| text.parse::<u32>().ok())
-        .ok_or(RecordError::Unversioned { name: R::NAME })?;
-    if found > R::VERSION {
-        return Err(RecordError::Newer { name: R::NAME, found, known: R::VERSION });
-    }
+    expect_known::<R>(version.ok_or(RecordError::Unversioned { name: R::NAME })?)?;
     serde_json::from_slice(value).map_err(|source| RecordError::Malformed { name: R::NAME, source })
+}
+
+/// Looks whether this release reads the version that a header names.
+///
+/// # Errors
+/// If it names a newer one, or none.
+pub fn expect_known<R: Record>(version: &[u8]) -> Result<(), RecordError> {
+    let found = std::str::from_utf8(version).ok().and_then(|text| text.parse::<u32>().ok());
+    match found.ok_or(RecordError::Unversioned { name: R::NAME })? {
+        found if found > R::VERSION => Err(RecordError::Newer { name: R::NAME, found, known: R::VERSION }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

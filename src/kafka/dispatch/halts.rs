@@ -1,4 +1,4 @@
-//! Halts: topics that are not read because a worker's breaker opened, and the trials that end that.
+//! Halts: topics that are not read because a worker's breaker opened, and the trials that end that; partitions that a worker stopped.
 //!
 //! Owns: what an open breaker means for a topic's partitions. They stay ours and are polled over, records that workers had not
 //! decided come back, and after the pause all are read again from the first of those. Refuses to judge: workers have the
@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::breaker::Trip;
+use tidings_core::offsets::Shown;
+use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 
 use super::handover::BACKOFF;
-use super::holdings::{Holdings, Stay, Stop};
+use super::holdings::{Holdings, Spot, Stay, Stop};
 use super::{Dispatch, DispatchError};
 use crate::kafka::consumer::{Consumer, Partition};
 
@@ -86,6 +88,22 @@ impl<A> Dispatch<A> {
         self.meters.trips.get_or_create(&super::meters::OfTopic { topic: name.to_string() }).inc();
         self.standing.halted(name.to_string(), halt_text(&name, trip, since, pause));
         self.show_halt(&name, 1);
+    }
+
+    /// A worker met a record that a later release wrote: its partition is not read on until this process is upgraded.
+    pub(super) fn stop(&mut self, spot: Spot, offset: i64, why: &RecordError) {
+        if self.holdings.left(spot) == Shown::Ignored {
+            return;
+        }
+        let Some(held) = self.holdings.at(spot) else { return };
+        // Counts more than a halt, which ends by itself.
+        held.stop = Some(Stop::Newer);
+        let partition = held.lease.partition().clone();
+        let why = format!("{partition} at offset {offset}: {why}");
+        tracing::error!(topic = %partition.topic, partition = partition.number, offset, "a partition is not read any further: {why}");
+        self.standing.stopped(partition.clone(), why);
+        self.unpaused.push(partition);
+        self.measure();
     }
 
     /// Pauses halted topics, and begins with them again when it is time and workers have given back what they had.

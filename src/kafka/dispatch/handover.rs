@@ -34,7 +34,7 @@ impl Late {
         match stop {
             Stop::Unsaid => self.unsaid_due = Some(now + UNSAID_INTERVAL),
             Stop::Unknown => self.unknown_due = Some(now + UNKNOWN_INTERVAL),
-            Stop::Gone | Stop::Halted => {}
+            Stop::Gone | Stop::Halted | Stop::Newer => {}
         }
     }
 

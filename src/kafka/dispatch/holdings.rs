@@ -24,7 +24,7 @@ pub struct Lease {
     stay: Stay,
     /// Shared: set by the polling thread, looked at by workers that wait.
     over: AtomicBool,
-    /// Shared likewise.
+    /// Shared likewise; also set by the partition's worker.
     halted: AtomicBool,
 }
 
@@ -47,7 +47,12 @@ impl Lease {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether what has not been decided of the partition is to be left: its topic is halted.
+    /// From now on what has not been decided of the partition is to be left.
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what has not been decided of the partition is to be left: its topic is halted, or it is stopped itself.
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
@@ -84,10 +89,12 @@ pub(super) enum Stop {
     Unknown,
     /// The breaker of its topic is open.
     Halted,
+    /// A later release wrote what comes next.
+    Newer,
 }
 
 impl Stop {
-    pub(super) const ALL: [Self; 4] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted];
+    pub(super) const ALL: [Self; 5] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted, Self::Newer];
 
     /// The name in metrics.
     pub(super) fn name(self) -> &'static str {
@@ -96,6 +103,7 @@ impl Stop {
             Self::Unsaid => "unsaid",
             Self::Unknown => "unknown",
             Self::Halted => "halted",
+            Self::Newer => "newer",
         }
     }
 }
@@ -139,7 +147,7 @@ impl Held {
     pub(super) fn halt(&mut self) {
         if self.stop.is_none() {
             self.stop = Some(Stop::Halted);
-            self.lease.halted.store(true, Ordering::Relaxed);
+            self.lease.halt();
         }
     }
 
@@ -203,6 +211,11 @@ impl Holdings {
     pub(super) fn left(&mut self, spot: Spot) -> Shown {
         let held = self.places.get_mut(spot.place).and_then(Option::as_mut);
         held.map_or(Shown::Ignored, |held| held.tracker.left(spot.claim))
+    }
+
+    /// The entry of a record's partition.
+    pub(super) fn at(&mut self, spot: Spot) -> Option<&mut Held> {
+        self.places.get_mut(spot.place)?.as_mut()
     }
 
     /// The entries of a topic.

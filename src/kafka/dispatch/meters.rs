@@ -49,7 +49,7 @@ impl Meters {
         shelf.register(
             "held_partitions",
             "Partitions that are ours and not read, by reason: records are gone, nobody has said where they begin or the brokers do \
-             not tell, their topic is halted",
+             not tell, their topic is halted, or a later release wrote what comes next",
             self.held.clone(),
         );
         shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());

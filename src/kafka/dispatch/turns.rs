@@ -48,6 +48,9 @@ impl<A> Dispatch<A> {
         if !self.standing.is_unsurveyed() && self.arriving.is_some() {
             self.arrive(consumer)?;
         }
+        if !self.unpaused.is_empty() {
+            consumer.pause(&std::mem::take(&mut self.unpaused))?;
+        }
         if self.topics.any_halted() {
             self.tend_halts(consumer, now)?;
         }
@@ -161,6 +164,11 @@ impl<A> Dispatch<A> {
             Answer::Left(done) => {
                 self.holdings.left(done.spot);
                 self.lanes.done(done.lane, done.bytes);
+                Ok(())
+            }
+            Answer::Stopped { done, offset, why } => {
+                self.lanes.done(done.lane, done.bytes);
+                self.stop(done.spot, offset, &why);
                 Ok(())
             }
             Answer::Tripped { topic, round, trip } => {

@@ -1,6 +1,7 @@
 //! The verdict on a request: what becomes of a record on `requests`.
 //!
-//! Owns: the ids of what was asked for, which follow from the request's id, and who is left out. Neighbours: core `record::request`
+//! Owns: the ids of what was asked for, which follow from the request's id, and who is left out. Refuses to judge what a later
+//! release wrote. Neighbours: core `record::request`
 //! reads requests, `verdict` beside decides on domain events, `pipeline` carries both out.
 
 use super::RuleSet;
@@ -12,13 +13,25 @@ use crate::ids::{EventId, UserId};
 use crate::notification::Notification;
 use crate::record::notified::NotificationRecord;
 use crate::record::request::{self, Asked, Audience, RequestRecord, Words};
+use crate::record::{RecordError, VERSION_HEADER, expect_known};
 
 /// Stands where a rule's name does, and is none.
 const NO_RULE: &str = "(request)";
 
-/// Decides what becomes of a request. An event that it carries is decided on as if it had come from a domain topic.
-#[must_use]
-pub fn decide_request(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Verdict {
+/// Decides what becomes of a request. An event that it carries is decided on as if it had come from a domain topic. Services that
+/// write plain JSON name no version: theirs is the first.
+///
+/// # Errors
+/// If a later release wrote it: only that one can say what is asked for, so the record is to be left where it is.
+pub fn decide_request(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Result<Verdict, RecordError> {
+    match record.header(VERSION_HEADER).map_or(Ok(()), expect_known::<RequestRecord>) {
+        Ok(()) => Ok(decided(rules, record, terms)),
+        Err(newer @ RecordError::Newer { .. }) => Err(newer),
+        Err(error) => Ok(Verdict::Bury(Burial::new("decode", Cause::Poison, error.class(), error.in_full()))),
+    }
+}
+
+fn decided(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Verdict {
     if let Some(reason) = nothing_said(record) {
         return Verdict::Ignore(reason);
     }
@@ -116,13 +129,18 @@ mod tests {
 
     use super::super::{Limits, shipped};
     use super::*;
-    use crate::event::Reading;
+    use crate::event::{Reading, SourceHeader};
     use crate::time::Timestamp;
 
     fn decided(offset: i64, value: &Value) -> Verdict {
+        of_version(None, offset, value).unwrap()
+    }
+
+    fn of_version(version: Option<&str>, offset: i64, value: &Value) -> Result<Verdict, RecordError> {
+        let header = version.map(|version| SourceHeader { name: VERSION_HEADER, value: Some(version.as_bytes()) });
+        let headers = header.as_slice();
         let (value, timestamp) = (value.to_string(), Timestamp::from_millis(1_769_860_800_000));
-        let place =
-            SourceRecord { topic: "tidings.requests", partition: 1, offset, timestamp, key: None, value: None, headers: &[] };
+        let place = SourceRecord { topic: "tidings.requests", partition: 1, offset, timestamp, key: None, value: None, headers };
         let record = SourceRecord { value: Some(value.as_bytes()), ..place };
         let terms = Terms { reading: &Reading::default(), max_age: None, now: timestamp };
         decide_request(&RuleSet::parse(shipped(), Limits::default()).unwrap(), &record, &terms)
@@ -137,6 +155,18 @@ mod tests {
 
     fn channels(value: &Value) -> Vec<String> {
         told(value).iter().map(|record| record.channel.to_string()).collect()
+    }
+
+    #[test]
+    fn a_request_of_a_later_release_is_not_judged_and_one_without_a_version_is_of_the_first() {
+        let value = json!({"to": {"user": "a"}, "message": "m"});
+        let verdict = |version| of_version(version, 5, &value);
+        assert_eq!(verdict(None).unwrap(), verdict(Some("1")).unwrap());
+        let newer = verdict(Some("2")).unwrap_err();
+        assert_eq!(newer.to_string(), "request record of version 2, this release reads up to 1: upgrade this process");
+        assert!(of_version(Some("99"), 5, &Value::Null).is_err(), "whatever the value is");
+        let Verdict::Bury(burial) = verdict(Some("one")).unwrap() else { panic!() };
+        assert_eq!((burial.stage, burial.cause, burial.class), ("decode", Cause::Poison, "unversioned"));
     }
 
     #[test]
