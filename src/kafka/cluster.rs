@@ -112,9 +112,9 @@ impl Cluster {
         self
     }
 
-    /// Where clients tell what they measure.
+    /// Where one more client tells what it measures.
     pub(super) fn statistics(&self) -> Gauges {
-        self.statistics.clone()
+        self.statistics.for_one_more()
     }
 
     /// What stands behind the addresses.

@@ -3,9 +3,11 @@
 //! Owns: which of its many numbers are told, every `statistics.interval.ms` (5 s, unless the configuration says otherwise). A series
 //! of a partition that is no longer read is taken back. Neighbours: every client's context hands its statistics here.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use rdkafka::Statistics;
@@ -55,7 +57,9 @@ pub(super) struct Gauges {
     fetched: Family<OfClient, Gauge>,
     round_trip: Family<OfBroker, Gauge<f64, AtomicU64>>,
     connected: Family<OfClient, Gauge>,
-    rebalances: Family<OfClient, Gauge>,
+    rebalances: Family<OfClient, Counter>,
+    /// Rebalances that this client has counted by itself and that are told; what comes on top is news.
+    told_rebalances: Arc<AtomicI64>,
 }
 
 impl Gauges {
@@ -75,6 +79,11 @@ impl Gauges {
             shelf.register("seen_rebalances", "Rebalances of its group that a client has seen", own.rebalances.clone());
         });
         own
+    }
+
+    /// The same numbers for one more client.
+    pub(super) fn for_one_more(&self) -> Self {
+        Self { told_rebalances: Arc::default(), ..self.clone() }
     }
 
     /// Takes over what a client says of itself.
@@ -116,7 +125,8 @@ impl Gauges {
         }
         self.fetched.get_or_create(of).set(fetched);
         if let Some(group) = &said.cgrp {
-            self.rebalances.get_or_create(of).set(group.rebalance_cnt);
+            let told = self.told_rebalances.swap(group.rebalance_cnt, Ordering::Relaxed);
+            self.rebalances.get_or_create(of).inc_by(u64::try_from(group.rebalance_cnt - told).unwrap_or(0));
         }
     }
 }
@@ -146,6 +156,27 @@ mod tests {
         assert_eq!(lag(&partition(|partition| partition.fetchq_cnt = 7)), Some(10));
         assert_eq!(lag(&partition(|_| {})), Some(0), "what lies between is a marker");
         assert_eq!(lag(&partition(|partition| partition.next_offset = 95)), Some(0), "never less than nothing");
+    }
+
+    #[test]
+    fn rebalances_of_one_client_after_the_other_add_up() {
+        let all = Gauges::default();
+        let says = |client: &Gauges, rebalance_cnt| {
+            let group = rdkafka::statistics::ConsumerGroup { rebalance_cnt, ..Default::default() };
+            client.note(&Statistics {
+                client_id: "tidings-inbox".into(),
+                client_type: "consumer".into(),
+                cgrp: Some(group),
+                ..Default::default()
+            });
+        };
+        let first = all.for_one_more();
+        for count in [0, 2, 2, 3] {
+            says(&first, count);
+        }
+        says(&all.for_one_more(), 1);
+        let of = OfClient { client: "inbox".into(), kind: "consumer".into() };
+        assert_eq!(all.rebalances.get_or_create(&of).get(), 4);
     }
 
     #[test]
