@@ -126,7 +126,7 @@ impl App {
         }
         let (roles, clock) = (roles.to_vec(), Clock::start());
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
-        let (health, metrics) = (Health::default(), Metrics::new());
+        let (health, metrics) = (Health::new(clock), Metrics::new());
         let cluster = cluster.measured(&metrics);
         let (traces, exporting) = Traces::start(&config.telemetry.otlp, node.as_str(), &metrics)?;
         let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, clock, metrics: &metrics })?;

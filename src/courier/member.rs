@@ -300,6 +300,7 @@ impl Member {
         self.metrics.held.set(self.lines.values().map(|line| i64::try_from(line.len()).unwrap_or(i64::MAX)).sum());
         let stuck = self.lines.values().filter(|line| line.stuck.is_some()).count();
         self.metrics.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+        self.role.holds(self.lines.iter().filter_map(|(partition, line)| Some((partition.to_string(), line.stuck.clone()?))));
         let blocked = self.blocked_since.is_some_and(|since| self.clock.elapsed() - since > BLOCKED_LIMIT);
         if let Some(reason) = self.lines.values().find_map(|line| line.stuck.as_deref()) {
             self.role.waiting(reason);

@@ -223,6 +223,7 @@ impl Feed {
     }
 
     fn tell(&self) {
+        self.role.holds(self.paused.iter().map(|(partition, why)| (partition.to_string(), why.clone())));
         let paused = self.paused.values().cloned();
         let why = self.trouble.map(str::to_owned).into_iter().chain(paused).collect::<Vec<_>>();
         if why.is_empty() { self.role.ready() } else { self.role.waiting(why.join("; ")) }

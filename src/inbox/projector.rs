@@ -315,6 +315,7 @@ impl Projector {
         self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
         self.metrics.age.set(self.batch.oldest());
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
+        self.role.holds(self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned())));
         if let Some((_, reason)) = self.progress.held().next() {
             self.role.waiting(reason);
         } else if self.store_backoff.is_failing() {

@@ -1,11 +1,14 @@
 //! Health: what each role of the process is doing, for `/health` and `/ready`.
 //!
-//! Owns: one state a role, told by the role itself. Refuses to judge: the process is ready when every role says so.
+//! Owns: one state a role, told by the role itself, and since when. Refuses to judge: the process is ready when every role says so.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidings_core::time::Timestamp;
+
+use crate::clock::Clock;
 
 /// What a role is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,13 +19,25 @@ pub enum State {
     Ready,
 }
 
-/// The states of all roles. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// A role's entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is doing.
+    pub state: State,
+    /// Since when it has been ready, or has waited for whatever reason.
+    pub since: Timestamp,
+    /// The partitions that it does not read on until an operator acts, with the place and the reason of each.
+    pub held: BTreeMap<String, String>,
+    /// What an operator should know though it does its work, by subject.
+    pub notes: BTreeMap<&'static str, String>,
+}
+
+/// The entries of all roles. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Health {
+    clock: Clock,
     /// Shared: each role writes its own entry, `http` reads all.
-    states: Arc<Mutex<BTreeMap<&'static str, State>>>,
-    /// Shared likewise: by role and subject.
-    notes: Arc<Mutex<BTreeMap<(&'static str, &'static str), String>>>,
+    entries: Arc<Mutex<BTreeMap<&'static str, Entry>>>,
 }
 
 /// The entry of one role.
@@ -33,6 +48,12 @@ pub struct Role {
 }
 
 impl Health {
+    /// Without any role.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, entries: Arc::default() }
+    }
+
     /// Adds a role, which is starting.
     #[must_use]
     pub fn role(&self, name: &'static str) -> Role {
@@ -41,23 +62,16 @@ impl Health {
         role
     }
 
-    /// Every role's state, by name.
+    /// Every role's entry, by name.
     #[must_use]
-    pub fn states(&self) -> BTreeMap<&'static str, State> {
-        self.states.lock().clone()
-    }
-
-    /// What an operator should know of a role though it does its work, by subject.
-    #[must_use]
-    pub fn notes(&self, role: &str) -> BTreeMap<&'static str, String> {
-        let notes = self.notes.lock();
-        notes.iter().filter(|((of, _), _)| *of == role).map(|((_, subject), note)| (*subject, note.clone())).collect()
+    pub fn entries(&self) -> BTreeMap<&'static str, Entry> {
+        self.entries.lock().clone()
     }
 
     /// Whether every role does its work.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.states.lock().values().all(|state| *state == State::Ready)
+        self.entries.lock().values().all(|entry| entry.state == State::Ready)
     }
 }
 
@@ -72,19 +86,76 @@ impl Role {
         self.set(State::Waiting(why.into()));
     }
 
-    /// What an operator should know about a subject though the role does its work; nothing, once there is nothing to know.
-    pub fn note(&self, subject: &'static str, note: Option<String>) {
-        let mut notes = self.health.notes.lock();
-        match note {
-            Some(note) => notes.insert((self.name, subject), note),
-            None => notes.remove(&(self.name, subject)),
-        };
+    /// All partitions that are not read on until an operator acts, with the place and the reason of each.
+    pub fn holds(&self, held: impl IntoIterator<Item = (String, String)>) {
+        self.change(|entry| entry.held = held.into_iter().collect());
     }
 
+    /// What an operator should know about a subject though the role does its work; nothing, once there is nothing to know.
+    pub fn note(&self, subject: &'static str, note: Option<String>) {
+        self.change(|entry| match note {
+            Some(note) => drop(entry.notes.insert(subject, note)),
+            None => drop(entry.notes.remove(subject)),
+        });
+    }
+
+    /// Another reason for waiting is no other state: what counts is for how long the work has not been done.
     fn set(&self, state: State) {
-        let before = self.health.states.lock().insert(self.name, state.clone());
-        if before.as_ref() != Some(&state) {
-            tracing::debug!(role = self.name, ?state, "state");
-        }
+        let now = self.health.clock.now();
+        self.change(|entry| {
+            if entry.state != state {
+                tracing::debug!(role = self.name, ?state, "state");
+            }
+            if (entry.state == State::Ready) != (state == State::Ready) {
+                entry.since = now;
+            }
+            entry.state = state;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        let mut entries = self.health.entries.lock();
+        change(entries.entry(self.name).or_insert_with(|| Entry {
+            state: State::Waiting(String::new()),
+            since: self.health.clock.now(),
+            held: BTreeMap::new(),
+            notes: BTreeMap::new(),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_since_when_it_began_to_be_ready_or_to_wait_whatever_for() {
+        let (clock, step) = Clock::stepped();
+        let health = Health::new(clock);
+        let role = health.role("inbox");
+        let since = || health.entries()["inbox"].since;
+        let start = since();
+        step.to(60_000);
+        role.waiting("catching up, 3 offsets behind");
+        assert_eq!((since(), health.is_ready()), (start, false), "it waits all the same");
+        role.ready();
+        let ready = since();
+        assert!(ready > start && health.is_ready());
+        step.to(120_000);
+        role.ready();
+        role.note("keys", Some("old".into()));
+        assert_eq!(since(), ready);
+        role.waiting("again");
+        assert!(since() > ready);
+    }
+
+    #[test]
+    fn what_is_held_is_told_whole_each_time() {
+        let health = Health::new(Clock::start());
+        let role = health.role("inbox");
+        role.holds([("a[0]".to_owned(), "newer".to_owned()), ("a[1]".to_owned(), "gone".to_owned())]);
+        assert_eq!(health.entries()["inbox"].held.len(), 2);
+        role.holds([]);
+        assert!(health.entries()["inbox"].held.is_empty());
     }
 }

@@ -17,6 +17,7 @@ mod edge;
 mod envelopes;
 mod fates;
 mod gateway;
+mod health;
 mod hostile;
 mod kill;
 mod lag;

@@ -15,8 +15,13 @@ async fn until_every_reader_names(running: &Running, place: &str) {
     eventually(&format!("every reader of notifications names {place}"), async || {
         let (status, body) = running.get("/ready").await;
         let body: Value = serde_json::from_str(&body).ok()?;
-        let why = |reader: &str| body["roles"][reader]["why"].as_str().unwrap_or_default().to_owned();
-        let named = READERS.iter().all(|reader| why(reader).contains(place) && why(reader).contains("version 99"));
+        let named = READERS.iter().all(|reader| {
+            let role = &body["roles"][reader];
+            let held = role["held"].as_array().filter(|held| held.len() == 1).map(|held| &held[0]);
+            let Some(held) = held else { return false };
+            let says = |reason: &Value| reason.as_str().is_some_and(|why| why.contains(place) && why.contains("version 99"));
+            says(&role["reason"]) && says(&held["reason"]) && place.starts_with(held["partition"].as_str().unwrap())
+        });
         (status == 503 && named).then_some(())
     })
     .await;

@@ -234,6 +234,7 @@ impl Standing {
     }
 
     fn tell(&self) {
+        self.role.holds(self.stopped.iter().map(|(partition, why)| (partition.to_string(), why.clone())));
         if let Some(trouble) = &self.trouble {
             self.role.waiting(trouble.to_string());
         } else if !self.joined {
