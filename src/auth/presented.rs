@@ -10,12 +10,12 @@ use hyper::header::{AUTHORIZATION, FORWARDED, HOST, HeaderMap, HeaderName, SEC_W
 use hyper::http::uri::Authority;
 use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
+use tidings_core::protocol::bearer;
 
 use super::claims::ROLES_LIMIT;
 use super::{Identity, TokenError};
 use crate::config::{AuthConfig, Network};
 
-const SUBPROTOCOL: &str = "bearer.";
 /// What a proxy adds to the requests that it passes on.
 const OF_PROXIES: [HeaderName; 3] = [HeaderName::from_static("x-forwarded-for"), FORWARDED, VIA];
 
@@ -79,17 +79,15 @@ impl Unidentified {
 impl<'a> Presented<'a> {
     /// The token: `Authorization: Bearer`, else the subprotocol `bearer.…`, else the parameter `token`.
     pub(super) fn token(&self) -> Option<Cow<'a, str>> {
-        let header = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| Cow::Borrowed(token.trim()))
-        });
+        let header = self.headers.get(AUTHORIZATION).and_then(|value| bearer::in_authorization(value.to_str().ok()?));
+        let header = header.map(Cow::Borrowed);
         let token = header.or_else(|| self.subprotocol().map(Cow::Borrowed)).or_else(|| self.parameter("token"));
         token.filter(|token| !token.is_empty())
     }
 
     fn subprotocol(&self) -> Option<&'a str> {
-        let values = self.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).find_map(|listed| listed.trim().strip_prefix(SUBPROTOCOL))
+        let mut values = self.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        values.find_map(|value| bearer::in_subprotocols(value.to_str().ok()?))
     }
 
     fn parameters(&self, name: &'static str) -> impl Iterator<Item = Cow<'a, str>> {
