@@ -16,7 +16,7 @@ mod traces;
 use std::io::IsTerminal as _;
 
 pub use self::age::Age;
-pub use self::complaints::{Complaints, Place};
+pub use self::complaints::{Complaints, Place, Said};
 pub use self::durations::Durations;
 pub use self::fates::Fates;
 pub use self::metrics::{Described, Labels, Metrics, Shelf};

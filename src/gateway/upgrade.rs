@@ -16,8 +16,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidings_core::ids::DeviceId;
 use tidings_core::protocol::close::CloseCode;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 use warp::Filter;
@@ -29,7 +27,7 @@ use super::inlet::AckMode;
 use super::line::{Admitted, Arrival, Line, Wish};
 use super::metrics::RefusedLabels;
 use super::outbox::Wire;
-use super::session::Session;
+use super::transport::Transport;
 use super::unproven::{Full, Place};
 use super::{Phase, Shared};
 use crate::auth::{Presented, Unidentified};
@@ -274,16 +272,11 @@ fn unproven(shared: &Shared, address: IpAddr) -> Result<Place, RefusedUpgrade> {
 /// back at once.
 async fn take_over(upgrade: OnUpgrade) -> Option<(Wire, Box<[u8]>)> {
     let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "a client left during the upgrade")).ok()?;
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return Some((Wire::Plain(parts.io.into_inner()), Box::from(&*parts.read_buf))),
-        Err(upgraded) => upgraded,
-    };
-    let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
-        tracing::error!("an upgraded connection was neither TCP nor TLS; this is a bug");
+    let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else {
+        tracing::error!("an upgraded connection was not one of the listener's; this is a bug");
         return None;
     };
-    let (stream, session) = parts.io.into_inner().into_inner();
-    Some((Wire::Tls(stream, Box::new(Session::new(session))), Box::from(&*parts.read_buf)))
+    Some((parts.io.into_inner().into_wire(), Box::from(&*parts.read_buf)))
 }
 
 #[cfg(test)]

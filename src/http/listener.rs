@@ -10,6 +10,7 @@ mod meters;
 mod places;
 mod proxied;
 mod tls;
+mod unserved;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,11 +29,12 @@ pub use self::certificates::CertificateError;
 use self::certificates::Certificates;
 pub(super) use self::meters::Meters;
 use self::places::Places;
+use self::unserved::Unserved;
 use super::guard::Guard;
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::{GatewayConfig, HttpConfig};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Complaints, Metrics};
 
 /// How long to wait after the system gave no connection, for instance because no file is left.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -92,6 +94,7 @@ struct Shared {
     /// None: connections are plain.
     certificates: Option<Certificates>,
     meters: Meters,
+    complaints: Complaints,
 }
 
 impl Listener {
@@ -113,6 +116,7 @@ impl Listener {
             places: Places::new(gateway)?,
             certificates: tls.map(|files| Certificates::load(files, *clock, meters.clone())).transpose()?,
             meters,
+            complaints: Complaints::new("http", *clock),
         };
         Ok(Self {
             socket,
@@ -147,7 +151,6 @@ impl Listener {
     /// again.
     pub async fn serve(self, routes: Routes, mut reloads: watch::Receiver<u64>, stop: CancellationToken) {
         let tasks = TaskTracker::new();
-        let mut full = false;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -166,14 +169,9 @@ impl Listener {
                 }
             };
             let Ok(place) = self.shared.places.take() else {
-                self.shared.meters.refused("connections");
-                if !full {
-                    full = true;
-                    tracing::warn!(%address, "connections are refused: `gateway.connections` are open");
-                }
+                self.shared.turn_away(address.ip().to_canonical(), &Unserved::Full);
                 continue;
             };
-            full = false;
             self.shared.meters.accepted.inc();
             self.prepare(&stream);
             let shared = (self.shared.clone(), routes.clone());

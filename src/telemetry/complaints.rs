@@ -1,4 +1,4 @@
-//! Complaints: log lines about single records, so that a flood of bad records is no flood of lines.
+//! Complaints: log lines about single records or connections, so that a flood of bad ones is no flood of lines.
 //!
 //! Owns: which of them are said aloud: the first of a class on a topic, and once in a while how many more there were. Refuses to
 //! quote a record, and to count for `/metrics`: the reason lies in `dlq`, the counter in the service. Neighbours: every service.
@@ -46,11 +46,13 @@ struct Last {
 }
 
 /// How a complaint is said.
-#[derive(Debug, PartialEq, Eq)]
-enum Said {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// Aloud, as the first of its class.
     First,
-    /// Together with so many before it.
+    /// Aloud, together with so many before it.
     Again(u64),
+    /// For whoever debugs.
     Softly,
 }
 
@@ -64,7 +66,7 @@ impl Complaints {
     /// Says `what` became of the record at `place`, because of an error of `class`.
     pub fn say(&self, place: Place<'_>, class: &'static str, what: &str) {
         let (Place { topic, partition, offset }, service) = (place, self.service);
-        match how(&mut self.told.lock(), self.clock.elapsed(), class, topic) {
+        match self.how(class, topic) {
             Said::First => {
                 tracing::warn!(
                     service,
@@ -78,6 +80,12 @@ impl Complaints {
             Said::Again(more) => tracing::warn!(service, topic, partition, offset, class, more, "{what}, and `more` before it"),
             Said::Softly => tracing::debug!(service, topic, partition, offset, class, "{what}"),
         }
+    }
+
+    /// How the next of a class is said, for whoever has other words for it. There are few classes and subjects.
+    #[must_use]
+    pub fn how(&self, class: &'static str, subject: &str) -> Said {
+        how(&mut self.told.lock(), self.clock.elapsed(), class, subject)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The edge: limits of connections and requests, proxies in front, pages of other sites. Each limit is crossed on a socket.
+//! The edge: limits of connections and requests, proxies in front, pages of other sites. Each limit is crossed on a socket. Long because
+//! there are many.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,62 +8,19 @@ use openssl::base64::encode_block;
 use tidings::cli::Role;
 use tidings::config::{Config, ProxyProtocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
+use crate::harness::bare::{REFUSED_CONNECTIONS, REFUSED_REQUESTS, asked, count, elsewhere, get, open, said};
 use crate::harness::client::Client;
 use crate::harness::process::Process;
 use crate::harness::world::{Running, World, ms, unix_now};
 use crate::harness::{HANG, eventually};
-
-const REFUSED_CONNECTIONS: &str = "tidings_http_refused_connections_total";
-const REFUSED_REQUESTS: &str = "tidings_http_refused_requests_total";
 
 /// The listener and the gateway, without waiting for either to be ready.
 async fn edge(change: impl FnOnce(&mut Config)) -> (World, Running) {
     let world = World::with(change).await;
     let running = world.start_unready(&[Role::Gateway]).await;
     (world, running)
-}
-
-async fn open(address: SocketAddr) -> TcpStream {
-    TcpStream::connect(address).await.unwrap()
-}
-
-/// A connection of another client.
-async fn elsewhere(address: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    socket.connect(address).await.unwrap()
-}
-
-/// Sends, and reads until the server has nothing more to say.
-async fn said(mut stream: TcpStream, bytes: &[u8]) -> String {
-    // A server that has refused already may not take all of it.
-    let _ = stream.write_all(bytes).await;
-    let mut answer = Vec::new();
-    let _ = tokio::time::timeout(HANG, stream.read_to_end(&mut answer)).await.expect("the server ends it");
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// Sends, and reads one answer's header.
-async fn asked(stream: &mut TcpStream, request: &str) -> String {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(tokio::time::timeout(HANG, stream.read_u8()).await.expect("an answer comes").unwrap());
-    }
-    String::from_utf8(head).unwrap()
-}
-
-fn get(path: &str, headers: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
-}
-
-/// The samples of a metric for one reason.
-async fn count(running: &Running, name: &str, reason: &str) -> f64 {
-    let (_, text) = running.get("/metrics").await;
-    let sample = format!("{name}{{reason=\"{reason}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0.0)
 }
 
 #[tokio::test]

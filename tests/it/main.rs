@@ -30,6 +30,7 @@ mod notifications;
 mod pipeline;
 mod poison;
 mod prefix;
+mod refusals;
 mod reload;
 mod requests;
 mod rest;

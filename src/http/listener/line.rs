@@ -18,19 +18,20 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
 use super::body::{Measured, Stage};
 use super::places::{Place, Seat};
+use super::unserved::Unserved;
 use super::{Routes, Shared, proxied, tls};
 use crate::config::ProxyProtocol;
-use crate::gateway::{Caller, Page};
+use crate::gateway::{Caller, Page, Transport};
 use crate::http::{guard, problem};
+
+const HEADER_TIMEOUT: &str = "header_timeout";
 
 /// A connection that is served.
 pub(super) struct Line {
@@ -42,12 +43,6 @@ pub(super) struct Line {
     named: IpAddr,
     /// Its place among all, and among those of its address.
     place: Arc<(Place, Option<Seat>)>,
-}
-
-/// A socket that HTTP can be spoken on.
-enum Opened {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A request that reaches no route.
@@ -65,92 +60,80 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let _serving = shared.meters.serving();
-    let opening = open(stream, address, place, (shared, routes));
+    let opening = open(stream, address, place, (shared.clone(), routes));
     let opened = tokio::select! {
         () = stop.cancelled() => return,
         opened = opening => opened,
     };
-    // The seat is given back with the upgrade, where this ends.
-    let Some((opened, line, _seat)) = opened else { return };
     match opened {
-        Opened::Plain(stream) => line.speak(stream, stop).await,
-        Opened::Tls(stream) => line.speak(*stream, stop).await,
+        // The seat is given back with the upgrade, where this ends.
+        Ok((transport, line, _seat)) => line.speak(transport, stop).await,
+        Err((address, why)) => shared.turn_away(address, &why),
     }
 }
 
+/// A connection that HTTP can be spoken on, and its place among those of its address until it is upgraded; else who was turned away.
 async fn open(
     mut stream: TcpStream,
     address: SocketAddr,
     place: Place,
     (shared, routes): (Arc<Shared>, Routes),
-) -> Option<(Opened, Arc<Line>, Option<Seat>)> {
+) -> Result<(Transport, Arc<Line>, Option<Seat>), (IpAddr, Unserved)> {
     let peer = address.ip().to_canonical();
-    let named = announced(&shared, &mut stream, peer).await?;
-    let (seat, http_seat) = seats(&shared, named)
-        .inspect_err(|limit| {
-            shared.meters.refused(limit);
-            tracing::debug!(address = %named, limit, "a connection is refused");
-        })
-        .ok()?;
-    let stream = match &shared.certificates {
-        None => Opened::Plain(stream),
+    let named = announced(&shared, &mut stream, peer).await.map_err(|why| (peer, why))?;
+    let (seat, http_seat) = seats(&shared, named).map_err(|why| (named, why))?;
+    let transport = match &shared.certificates {
+        None => Transport::plain(stream),
         Some(certificates) => {
             let shaking = tls::shake_hands(stream, certificates.current(), shared.handshake_timeout, &shared.meters);
-            Opened::Tls(Box::new(shaking.await?))
+            Transport::tls(shaking.await.map_err(|why| (named, why.into()))?)
         }
     };
     let place = Arc::new((place, seat));
-    Some((stream, Arc::new(Line { shared, routes, peer, named, place }), http_seat))
+    Ok((transport, Arc::new(Line { shared, routes, peer, named, place }), http_seat))
 }
 
-/// Places among those of an address: for as long as the connection is open, and until it is upgraded. Else the limit that is reached.
-fn seats(shared: &Shared, address: IpAddr) -> Result<(Option<Seat>, Option<Seat>), &'static str> {
+/// Places among those of an address: for as long as the connection is open, and until it is upgraded.
+fn seats(shared: &Shared, address: IpAddr) -> Result<(Option<Seat>, Option<Seat>), Unserved> {
     if shared.trusts(address) {
         // The connections of a proxy are many clients': their requests are counted one by one.
         return Ok((None, None));
     }
-    let seat = shared.places.seat(address).map_err(|_| "connections_per_address")?;
-    let http_seat = shared.places.http_seat(address).map_err(|_| "http_connections_per_address")?;
+    let seat = shared.places.seat(address).map_err(|_| Unserved::AddressFull)?;
+    let http_seat = shared.places.http_seat(address).map_err(|_| Unserved::AddressFullOfHttp)?;
     Ok((seat, Some(http_seat)))
 }
 
 /// Who is at the other end, or whom the proxy there names.
-async fn announced(shared: &Shared, stream: &mut TcpStream, peer: IpAddr) -> Option<IpAddr> {
+async fn announced(shared: &Shared, stream: &mut TcpStream, peer: IpAddr) -> Result<IpAddr, Unserved> {
     if shared.http.proxy_protocol == ProxyProtocol::Off {
-        return Some(peer);
+        return Ok(peer);
     }
     if !shared.trusts(peer) {
-        shared.meters.refused("untrusted_proxy");
-        tracing::debug!(address = %peer, "a connection is refused: only proxies of `http.trusted_proxies` may connect");
-        return None;
+        return Err(Unserved::Stranger);
     }
-    match timeout(shared.header_timeout, proxied::read(stream)).await {
-        Ok(Ok(client)) => Some(client.map_or(peer, |client| client.to_canonical())),
-        Ok(Err(error)) => {
-            shared.meters.refused("proxy_header");
-            tracing::debug!(address = %peer, %error, "a connection is refused");
-            None
-        }
-        Err(_) => {
-            shared.meters.refused("proxy_header_timeout");
-            None
-        }
-    }
+    let read = timeout(shared.header_timeout, proxied::read(stream)).await;
+    Ok(read.map_err(|_| Unserved::ProxyHeaderLate)??.map_or(peer, |client| client.to_canonical()))
 }
 
 impl Line {
     /// Speaks HTTP until the connection ends, is upgraded, or is asked to end behind the request that has begun.
-    async fn speak(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, stop: CancellationToken) {
-        let shared = self.shared.clone();
+    async fn speak(self: Arc<Self>, transport: Transport, stop: CancellationToken) {
+        let (shared, named, idle) = (self.shared.clone(), self.named, transport.idle());
+        let answering = idle.clone();
         let service = service_fn(move |request| {
-            let line = self.clone();
-            async move { Ok::<_, Infallible>(line.answer(request).await) }
+            let (line, idle) = (self.clone(), answering.clone());
+            async move {
+                let answer = line.answer(request).await;
+                idle.answered();
+                Ok::<_, Infallible>(answer)
+            }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.header_timeout)
             .max_buf_size(shared.http.header_bytes.get())
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(transport), service)
             .with_upgrades();
         let mut served = pin!(served);
         let outcome = tokio::select! {
@@ -160,11 +143,14 @@ impl Line {
                 served.await
             }
         };
-        if let Err(error) = outcome {
-            if let Some(reason) = reason(&error) {
+        let Err(error) = outcome else { return };
+        match reason(&error) {
+            Some(HEADER_TIMEOUT) if idle.is_idle() => drop(shared.meters.idle.inc()),
+            Some(reason) => {
                 shared.meters.request_refused(reason);
+                shared.tell(named, reason, &error);
             }
-            tracing::debug!(%error, "an HTTP connection ended badly");
+            None => tracing::debug!(%error, "an HTTP connection ended badly"),
         }
     }
 
@@ -225,7 +211,7 @@ impl Line {
 fn reason(error: &hyper::Error) -> Option<&'static str> {
     let stalled = |source: &io::Error| source.kind() == io::ErrorKind::TimedOut;
     if error.is_timeout() {
-        Some("header_timeout")
+        Some(HEADER_TIMEOUT)
     } else if error.is_parse_too_large() {
         Some("header_bytes")
     } else if error.is_parse() {

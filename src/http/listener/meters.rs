@@ -12,6 +12,7 @@ use crate::telemetry::{Labels, Metrics};
 pub(in crate::http) struct Meters {
     connections: Gauge,
     pub(super) accepted: Counter,
+    pub(super) idle: Counter,
     refused: Family<WithReason, Counter>,
     requests_refused: Family<WithReason, Counter>,
     handshakes: Family<WithOutcome, Counter>,
@@ -47,6 +48,11 @@ impl Meters {
                 own.connections.clone(),
             );
             shelf.register("accepted_connections", "TCP connections that were accepted", own.accepted.clone());
+            shelf.register(
+                "idle_connections",
+                "TCP connections that were closed as no further request came within `gateway.header_timeout`",
+                own.idle.clone(),
+            );
             shelf.register("refused_connections", "TCP connections that were closed unserved, by reason", own.refused.clone());
             shelf.register("refused_requests", "Requests that reached no route, by reason", own.requests_refused.clone());
             shelf.register("tls_handshakes", "TLS handshakes, by outcome", own.handshakes.clone());

@@ -22,33 +22,35 @@ Content-Length: 121\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":\"this port speaks TLS: use https:// or wss:// instead\"}";
 
 /// Why a handshake came to nothing.
-enum Failure {
-    /// Somebody spoke plain HTTP, and was told.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("plain HTTP was spoken to a port that speaks TLS")]
     Plain,
-    /// The client left before it said anything, as probes of ports do.
+    /// As probes of ports do.
+    #[error("the client left before it said anything")]
     Silent,
+    #[error("the handshake did not end within `gateway.tls.handshake_timeout`")]
+    Late,
+    #[error("the handshake failed: {0}")]
     Broken(io::Error),
 }
 
-/// Shakes hands, and counts how it went. None if the connection is over.
+/// Shakes hands, and counts how it went.
 pub(super) async fn shake_hands(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     limit: Duration,
     meters: &Meters,
-) -> Option<TlsStream<TcpStream>> {
-    let (outcome, stream) = match timeout(limit, attempt(stream, config)).await {
-        Ok(Ok(stream)) => ("done", Some(stream)),
-        Ok(Err(Failure::Plain)) => ("plain_http", None),
-        Ok(Err(Failure::Silent)) => ("silent", None),
-        Ok(Err(Failure::Broken(error))) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            ("failed", None)
-        }
-        Err(_) => ("timeout", None),
-    };
-    meters.handshake(outcome);
-    stream
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let outcome = timeout(limit, attempt(stream, config)).await.unwrap_or(Err(Failure::Late));
+    meters.handshake(match &outcome {
+        Ok(_) => "done",
+        Err(Failure::Plain) => "plain_http",
+        Err(Failure::Silent) => "silent",
+        Err(Failure::Late) => "timeout",
+        Err(Failure::Broken(_)) => "failed",
+    });
+    outcome
 }
 
 async fn attempt(mut stream: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream<TcpStream>, Failure> {
