@@ -192,12 +192,24 @@ pub struct Course {
     pub partition: i32,
 }
 
-/// Whether a fold took place.
+/// A record of `notifications` whose id its channel knows already with another content. Only what was said first is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    /// The partition it lies in.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+}
+
+/// Whether a fold took place.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Folded {
     /// Rows and positions are committed.
-    Committed,
+    Committed {
+        /// What contradicted an earlier record, as far as that one is not trimmed yet.
+        conflicts: Vec<Conflict>,
+    },
     /// Some partition did not stand where the fold begins: somebody else moved it. Nothing was changed.
     Moved,
 }

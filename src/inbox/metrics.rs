@@ -13,6 +13,7 @@ pub(super) struct InboxMetrics {
     pub(super) batches: Counter,
     pub(super) conflicts: Counter,
     pub(super) fates: Fates,
+    pub(super) identity_conflicts: Counter,
     pub(super) skipped: Counter,
     pub(super) trimmed: Counter,
     pub(super) forgotten: Counter,
@@ -30,6 +31,11 @@ impl InboxMetrics {
             shelf.register("folded_batches", "Database transactions committed", own.batches.clone());
             shelf.register("refused_batches", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
             own.fates.register(shelf);
+            shelf.register(
+                "identity_conflicts",
+                "Notifications with the id of an earlier one that said something else",
+                own.identity_conflicts.clone(),
+            );
             shelf.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
             shelf.register("trimmed_notifications", "Notifications that went because they were too old", own.trimmed.clone());
             shelf.register("forgotten_devices", "Devices that were silent for too long", own.forgotten.clone());

@@ -28,10 +28,9 @@ use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::config::InboxConfig;
 use crate::kafka::consumer::{Consumer, Partition, Step, trace_of};
-use crate::store::{Folded, Retention, Store, StoreError};
-use crate::telemetry::Complaints;
+use crate::store::{Conflict, Folded, Retention, Store, StoreError};
 use crate::telemetry::health::Role;
-use crate::telemetry::{Doing, Span, Traces};
+use crate::telemetry::{Complaints, Doing, Place, Span, Traces};
 
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
@@ -52,6 +51,7 @@ pub(super) struct Projector {
     metrics: InboxMetrics,
     traces: Traces,
     topics: Topics,
+    complaints: Complaints,
     graveyard: Graveyard,
     progress: Progress,
     batch: Batch,
@@ -78,8 +78,10 @@ impl Projector {
         let partitions = parts.epoch.partitions;
         let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into(), partitions };
         let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
+        let complaints = Complaints::new("inbox", parts.clock);
         let this = Self {
-            graveyard: Graveyard::new(&parts.cluster, parts.node, Complaints::new("inbox", parts.clock))?,
+            graveyard: Graveyard::new(&parts.cluster, parts.node, complaints.clone())?,
+            complaints,
             store: parts.store,
             runtime,
             epoch: parts.epoch.epoch,
@@ -235,8 +237,9 @@ impl Projector {
             return Ok(());
         }
         match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, self.batch.with(moves.clone()))) {
-            Ok(Folded::Committed) => {
+            Ok(Folded::Committed { conflicts }) => {
                 self.store_answers();
+                self.contradicted(&conflicts);
                 self.progress.moved(&moves);
                 self.metrics.batches.inc();
                 self.metrics.notifications.inc_by(self.batch.notifications() as u64);
@@ -251,6 +254,16 @@ impl Projector {
             Err(error) => self.store_failed(error)?,
         }
         Ok(())
+    }
+
+    /// Tells of notifications whose ids were known with other contents.
+    fn contradicted(&self, conflicts: &[Conflict]) {
+        self.metrics.identity_conflicts.inc_by(conflicts.len() as u64);
+        for Conflict { partition, offset } in conflicts {
+            let place = Place { topic: &self.topics.notifications, partition: *partition, offset: *offset };
+            let what = "a notification has the id of an earlier one that said something else, which alone is kept";
+            self.complaints.say(place, "identity_conflict", what);
+        }
     }
 
     /// Stops reading while the batch is full, goes on once it is not.

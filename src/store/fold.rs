@@ -33,10 +33,10 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Folded::Moved);
         }
-        notified::add(connection, epoch, retention, &batch.notifications).await?;
+        let conflicts = notified::add(connection, epoch, retention, &batch.notifications).await?;
         stretches::merge(connection, retention, &batch.cursors).await?;
         transaction.commit().await?;
-        Ok(Folded::Committed)
+        Ok(Folded::Committed { conflicts })
     }
 }
 

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::{Value, json};
 use tidings_core::channel::Channel;
 use tidings_core::position::Epoch;
+use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
-use super::{Notified, Retention, StoreError};
+use super::{Conflict, Notified, Retention, StoreError};
 
 /// What is there of an id already, if anything, and the newest row's number in its channel.
 struct Known {
@@ -26,7 +27,16 @@ struct Row {
     epoch: i64,
     offset: i64,
     appended_at: i64,
-    is_trimmed: bool,
+    /// The record's value; none once it was trimmed.
+    body: Option<String>,
+}
+
+impl Row {
+    /// Whether it is known to say something else than `one`, which has its id.
+    fn contradicts(&self, one: &Notified) -> bool {
+        let said = self.body.as_deref().map(serde_json::from_str::<NotificationRecord>);
+        said.is_some_and(|said| !said.is_ok_and(|said| said.notification.agrees_with(&one.record.notification)))
+    }
 }
 
 /// What becomes of some records.
@@ -36,28 +46,30 @@ struct Plan {
     expired: Vec<Value>,
     rows: Vec<Value>,
     copies: Vec<Value>,
+    conflicts: Vec<Conflict>,
     trims: Trims,
     /// The number of the newest row of each channel that gets one.
     newest: HashMap<Channel, i64>,
 }
 
-/// Folds records of `notifications`, in the order of their partitions.
+/// Folds records of `notifications`, in the order of their partitions, and says which of them contradict what is there.
 pub(super) async fn add(
     connection: &mut Connection,
     epoch: Epoch,
     retention: &Retention,
     notified: &[Notified],
-) -> Result<(), StoreError> {
-    let mut rest = notified;
+) -> Result<Vec<Conflict>, StoreError> {
+    let (mut rest, mut conflicts) = (notified, Vec::new());
     // Of two records with one id the second is judged by what the first has become.
     while !rest.is_empty() {
         let (distinct, later) = rest.split_at(distinct(rest));
         let known = known(connection, distinct).await?;
-        let plan = plan(epoch, retention, distinct.iter().zip(known))?;
+        let mut plan = plan(epoch, retention, distinct.iter().zip(known))?;
+        conflicts.append(&mut plan.conflicts);
         carry_out(connection, retention, plan).await?;
         rest = later;
     }
-    Ok(())
+    Ok(conflicts)
 }
 
 /// How many records there are before an id of a channel comes again.
@@ -70,10 +82,10 @@ fn distinct(notified: &[Notified]) -> usize {
 async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec<Known>, StoreError> {
     let asked = notified.iter().map(|one| json!([one.record.channel, one.record.notification.id]));
     let asked = Value::from_iter(asked).to_string();
-    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<i64>);
     let found: Vec<Found> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.epoch, kept.\"offset\", kept.appended_at, CAST(CASE WHEN kept.body IS NULL THEN 1 ELSE 0 END AS bigint),
+            "SELECT kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
                (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
                 ORDER BY last.seq DESC LIMIT 1)
              FROM json_each($1) AS asked
@@ -84,13 +96,8 @@ async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec
         .fetch_all(it)
         .await
     })?;
-    let known = |(epoch, offset, appended_at, trimmed, seq): Found| Known {
-        row: epoch.zip(offset).zip(appended_at).map(|((epoch, offset), appended_at)| Row {
-            epoch,
-            offset,
-            appended_at,
-            is_trimmed: trimmed == Some(1),
-        }),
+    let known = |(epoch, offset, appended_at, body, seq): Found| Known {
+        row: epoch.zip(offset).zip(appended_at).map(|((epoch, offset), appended_at)| Row { epoch, offset, appended_at, body }),
         newest_seq: seq.unwrap_or(0),
     };
     Ok(found.into_iter().map(known).collect())
@@ -109,11 +116,13 @@ fn plan<'a>(
             if row.appended_at > retention.ids_before(one.appended) {
                 if (row.epoch, row.offset) != (epoch, one.offset) {
                     plan.copies.push(json!([channel, id, epoch, one.offset]));
+                    plan.conflicts
+                        .extend(row.contradicts(one).then_some(Conflict { partition: one.partition, offset: one.offset }));
                 }
                 continue;
             }
             plan.expired.push(json!([channel, id]));
-            if !row.is_trimmed {
+            if row.body.is_some() {
                 plan.trims.below(channel.as_str(), row.epoch, row.offset);
             }
         }

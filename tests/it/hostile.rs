@@ -9,7 +9,7 @@ use tidings::config::LogFormat;
 
 use crate::harness::eventually;
 use crate::harness::process::Process;
-use crate::harness::world::{World, metric, ms, payment};
+use crate::harness::world::{World, failed, metric, ms, payment};
 
 #[tokio::test]
 async fn header_names_that_are_not_utf8_on_our_own_topics_are_buried_and_a_good_event_behind_them_gets_through() {
@@ -58,13 +58,14 @@ async fn a_flood_of_header_names_that_are_not_utf8_is_buried_with_a_line_for_eac
         .produce_to((&world.topic, 0), "alice", payment("behind", "alice").to_string().as_bytes(), OwnedHeaders::new())
         .await;
     eventually("all are buried, and the event behind them gets through", async || {
-        let mut counted = Vec::new();
-        for name in
-            ["pipeline_buried_records", "inbox_buried_records", "courier_buried_records", "pipeline_written_notifications"]
-        {
-            counted.push(metric(process.address, &format!("tidings_{name}_total")).await);
-        }
-        (counted == [20.0, 40.0, 20.0, 1.0]).then_some(())
+        let buried = async |stage: &str, class: &str| failed(process.address, stage, ("poison", "dead_letter", class)).await;
+        let counted = [
+            buried("pipeline", "header_name_not_utf8").await,
+            buried("inbox", "unversioned").await,
+            buried("courier", "unversioned").await,
+        ];
+        let through = metric(process.address, "tidings_pipeline_written_notifications_total").await;
+        (counted == [20, 40, 20] && through == 1.0).then_some(())
     })
     .await;
     let dead = world.own_records("dlq", topics.len() * FLOOD).await;

@@ -19,6 +19,7 @@ mod fates;
 mod gateway;
 mod health;
 mod hostile;
+mod identity;
 mod kill;
 mod lag;
 mod lifecycle;

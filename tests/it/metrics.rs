@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 30] = [
+const UNITS: [&str; 31] = [
     "seconds",
     "bytes",
     "ratio",
@@ -22,6 +22,7 @@ const UNITS: [&str; 30] = [
     "batches",
     "brokers",
     "commits",
+    "conflicts",
     "connections",
     "contexts",
     "cursors",

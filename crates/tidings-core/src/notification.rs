@@ -98,6 +98,31 @@ impl Notification {
         })
     }
 
+    /// Whether `other`, which has the same id, says the same. Times do not count: of an event that says none they are those of its
+    /// record, and differ when it is written again.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let Self {
+            id,
+            event_id,
+            kind,
+            created_at: _,
+            title,
+            message,
+            data,
+            priority,
+            action_url,
+            source,
+            category,
+            expires_at: _,
+            locales,
+        } = self;
+        (id, event_id, kind, title, message, data)
+            == (&other.id, &other.event_id, &other.kind, &other.title, &other.message, &other.data)
+            && (priority, action_url, source, category, locales)
+                == (&other.priority, &other.action_url, &other.source, &other.category, &other.locales)
+    }
+
     /// Whether it is no longer worth showing at `now`.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
@@ -137,6 +162,26 @@ mod tests {
         assert_eq!(expired(&notification), [false, true, true]);
         notification.expires_at = None;
         assert_eq!(expired(&notification), [false; 3]);
+    }
+
+    #[test]
+    fn the_same_said_at_another_time_agrees_and_anything_else_does_not() {
+        let said = notification();
+        let mut later = said.clone();
+        later.created_at = Timestamp::from_millis(0);
+        later.expires_at = None;
+        assert!(said.agrees_with(&later));
+        let fields = serde_json::to_value(&said).unwrap();
+        for name in fields.as_object().unwrap().keys().filter(|name| !["createdAt", "expiresAt", "id"].contains(&name.as_str())) {
+            let mut changed = fields.clone();
+            changed[name] = match name.as_str() {
+                "priority" => "low".into(),
+                "data" => serde_json::json!({"a": 2}),
+                "locales" => serde_json::json!({}),
+                _ => "something else".into(),
+            };
+            assert!(!said.agrees_with(&serde_json::from_value(changed).unwrap()), "{name}");
+        }
     }
 
     fn notification() -> Notification {

@@ -28,7 +28,7 @@ async fn fold_records(fixture: &Fixture, retention: &Retention, records: Vec<Not
     let (first, last) = (records[0].offset, records.last().unwrap());
     let moves = vec![Move { clock: Some(last.appended), ..step("notifications", first, last.offset + 1) }];
     let fold = Fold { moves, notifications: records, cursors: Vec::new() };
-    assert_eq!(fixture.store.fold(EPOCH, retention, &fold).await.unwrap(), Folded::Committed);
+    assert!(matches!(fixture.store.fold(EPOCH, retention, &fold).await.unwrap(), Folded::Committed { .. }));
 }
 
 fn short() -> Retention {
@@ -139,7 +139,7 @@ async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_
         let to = from + cursors.len() as i64;
         let moves = vec![Move { clock: Some(cursors.last().unwrap().appended), ..step("cursors", from, to) }];
         let fold = Fold { moves, notifications: Vec::new(), cursors };
-        assert_eq!(fixture.store.fold(EPOCH, &short(), &fold).await.unwrap(), Folded::Committed);
+        assert!(matches!(fixture.store.fold(EPOCH, &short(), &fold).await.unwrap(), Folded::Committed { .. }));
     };
     fold(0, vec![heard("a", 0, 0), heard("b", 29, 0)]).await;
     assert_eq!(trim(&fixture, &short()).await.devices, 0);
@@ -182,4 +182,23 @@ proptest! {
         });
         prop_assert_eq!(piecemeal, at_once);
     }
+}
+
+#[tokio::test]
+async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays() {
+    let fixture = Fixture::open().await;
+    let mut later = Notified { offset: 1, ..notified(1, 0) };
+    later.record.notification.created_at = Timestamp::from_millis(5);
+    let folds = [vec![notified(1, 0), later, notified(1, 2)], vec![notified(1, 3), notified(2, 4)]];
+    let mut found = Vec::new();
+    for records in folds {
+        let (first, last) = (records[0].offset, records.last().unwrap().offset);
+        let fold = Fold { moves: vec![step("notifications", first, last + 1)], notifications: records, cursors: Vec::new() };
+        let Folded::Committed { conflicts } = fixture.store.fold(EPOCH, &retention(), &fold).await.unwrap() else {
+            panic!("nobody else folds");
+        };
+        found.push(conflicts.iter().map(|conflict| (conflict.partition, conflict.offset)).collect::<Vec<_>>());
+    }
+    assert_eq!(found, [vec![(0, 2)], vec![(0, 3)]], "the same at another time is none");
+    assert_eq!(left(&fixture).await, [0, 4]);
 }

@@ -195,11 +195,8 @@ impl Running {
     }
 
     /// How often something went wrong with records in a stage, by cause, fate and class.
-    pub(crate) async fn failed(&self, stage: &str, (cause, fate, class): (&str, &str, &str)) -> u64 {
-        let (_, text) = self.get("/metrics").await;
-        let labels = format!(r#"cause="{cause}",fate="{fate}",class="{class}""#);
-        let line = format!("tidings_{stage}_failed_records_total{{{labels}}} ");
-        text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
+    pub(crate) async fn failed(&self, stage: &str, labels: (&str, &str, &str)) -> u64 {
+        failed(self.address, stage, labels).await
     }
 
     /// Asks the services to drain.
@@ -225,6 +222,14 @@ pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let named = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
     named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// How often something went wrong with records in a stage, by cause, fate and class.
+pub(crate) async fn failed(address: SocketAddr, stage: &str, (cause, fate, class): (&str, &str, &str)) -> u64 {
+    let (_, text) = get(address, "/metrics").await;
+    let labels = format!(r#"cause="{cause}",fate="{fate}",class="{class}""#);
+    let line = format!("tidings_{stage}_failed_records_total{{{labels}}} ");
+    text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
