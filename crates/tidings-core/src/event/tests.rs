@@ -364,3 +364,11 @@ fn a_record_without_a_timestamp_has_none_in_what_is_made_of_it() {
     };
     assert_eq!([-1, 0, 1].map(origin), [None, None, Some(Timestamp::from_millis(1))]);
 }
+
+#[test]
+fn an_event_with_one_field_of_the_wrapper_is_not_unwrapped() {
+    for (field, data) in [("payload", json!({"userId": 7})), ("schema", json!("v2"))] {
+        let value = json!({"type": "parcel:sent", field: data});
+        assert_eq!(event(&value.to_string()).data.get(field), Some(&data), "{value}");
+    }
+}

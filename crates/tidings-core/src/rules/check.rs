@@ -224,6 +224,20 @@ type = "t"
     }
 
     #[test]
+    fn a_text_of_a_field_that_may_be_null_is_tried_with_null() {
+        let rules = "rule = [{ name = 'a', event = 'a', user = '1', type = 't', title = '{{ x }}' }]";
+        let schema = |kind: &str| {
+            format!(
+                r#"{{ "title": "a", "type": "object", "properties": {{ "x": {{ "type": {kind} }} }}, "required": ["x"], "examples": [{{ "x": "1" }}] }}"#
+            )
+        };
+        for (kind, told) in [(r#""string""#, false), (r#"["string", "null"]"#, true)] {
+            let lines = lines(rules, &[("schemas/events/a.json", &schema(kind))]);
+            assert_eq!(lines.contains("whose `x` is null"), told, "{kind}: {lines}");
+        }
+    }
+
+    #[test]
     fn a_sample_is_a_whole_event() {
         let value = sample(shipped_schemas(), "user:logged_in").unwrap();
         assert_eq!(String::from_utf8(value).unwrap(), r#"{"data":{"name":"Ada","userId":"42"},"type":"user:logged_in"}"#);

@@ -39,6 +39,15 @@ fn everything_before_a_position_but_the_exceptions_is_acknowledged() {
 }
 
 #[test]
+fn what_is_sent_after_a_probe_can_still_be_acknowledged_by_its_id() {
+    let mut ledger = sent(&[11]);
+    assert!(ledger.probe());
+    ledger.sent(id(14), 14, NAMES);
+    assert_eq!(pairs(&ledger.answered()), [(10, 12)]);
+    assert_eq!(pairs(&acknowledge(&mut ledger, id(14)).unwrap()), [(14, 15)]);
+}
+
+#[test]
 fn beyond_what_was_sent_nothing_is_acknowledged() {
     let mut ledger = sent(&[11]);
     assert_eq!(ledger.acknowledge_below(13, &[]), Err(AckError::Beyond { offset: 13, next: 12 }));

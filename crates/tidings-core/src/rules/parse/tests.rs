@@ -75,6 +75,15 @@ fn every_problem_of_every_file_has_its_line_and_says_what_is_allowed() {
 }
 
 #[test]
+fn a_name_has_a_hundred_bytes_at_most() {
+    for (bytes, allowed) in [(LIMIT_NAME_BYTES, true), (LIMIT_NAME_BYTES + 1, false)] {
+        let text = format!("rule = [{{ name = '{}', event = 'a', user = '1', type = 't' }}]", "n".repeat(bytes));
+        let parsed = RuleSet::parse(&[File { name: "rules/a.toml", text: &text }], Limits::default());
+        assert_eq!(parsed.is_ok(), allowed, "{bytes} bytes");
+    }
+}
+
+#[test]
 fn an_expression_cannot_leave_its_brackets() {
     let text = r#"rule = [{ name = "a", event = "a", user = "1", type = "t", data = { x = "a) }}{{ (b" } }]"#;
     let problems = RuleSet::parse(&[File { name: "a.toml", text }], Limits::default()).unwrap_err();

@@ -70,8 +70,24 @@ fn nothing_to_tell_is_ignored_with_its_reason() {
     let rules = shipped_rules();
     assert_eq!(decide(&rules, &record(None), &terms()), Verdict::Ignore(IgnoreReason::Tombstone));
     assert_eq!(decide(&rules, &record(Some(b"")), &terms()), Verdict::Ignore(IgnoreReason::EmptyPayload));
+    let wrapped_tombstone = br#"{"schema":{"type":"struct"},"payload":null}"#;
+    assert_eq!(decide(&rules, &record(Some(wrapped_tombstone)), &terms()), Verdict::Ignore(IgnoreReason::EmptyPayload));
     let unknown = br#"{"type":"booking:seen","data":{}}"#;
     assert_eq!(decide(&rules, &record(Some(unknown)), &terms()), Verdict::Ignore(IgnoreReason::NoRule));
+}
+
+#[test]
+fn bytes_that_are_no_event_are_buried() {
+    let burial = burial(&shipped_rules(), "no event");
+    assert_eq!((burial.stage, burial.cause, burial.class), ("decode", Cause::Poison, "not_json"));
+}
+
+#[test]
+fn a_text_shows_numbers_and_booleans_as_people_write_them() {
+    let rules =
+        rules("rule = [{ name = 'a', event = 'a', user = '1', type = 't', title = '{{ a }} {{ b }} {{ c | default(d) }}' }]");
+    let said = notifications(&rules, r#"{"type":"a","data":{"a":true,"b":1.5,"d":false}}"#);
+    assert_eq!(said[0].notification.title.as_deref(), Some("true 1.5 false"));
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn an_audience_is_each_receiver_once_in_the_order_of_its_keys() {
     assert_eq!(said("user", r#"{"a":"x","b":"y"}"#), "user-x user-y user-1");
     assert_eq!(said("user", r#"{"a":1,"b":"1"}"#), "user-1");
     assert_eq!(said("users", r#"{"list":["x",7,"x"]}"#), "user-x user-7");
+    assert_eq!(said("users", r#"{"list":[1,2,3,4,5]}"#), "user-1 user-2 user-3 user-4 user-5", "as many as there may be");
     assert_eq!(said("users", r#"{"list":[]}"#), "audience_empty");
     assert_eq!(said("members", r#"{"team":[{"id":"x"},{"id":2}]}"#), "user-x user-2");
     assert_eq!(said("role", r#"{"a":"ops"}"#), "role-ops role-admin");
