@@ -34,6 +34,8 @@ use crate::telemetry::health::Role;
 pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 /// How long the end of the last transaction is waited for when the service stops.
 const LAST_WAIT: Duration = Duration::from_secs(10);
+/// How often the ends of partitions that are paused are asked for.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the projection may lag behind what is due before it shows in `/ready`.
 const BLOCKED_LIMIT: Duration = Duration::from_secs(5);
 
@@ -79,6 +81,7 @@ pub(super) struct Member {
     astray: bool,
     joined: bool,
     round_at: Duration,
+    watched_at: Duration,
 }
 
 impl Member {
@@ -124,6 +127,7 @@ impl Member {
             astray: false,
             joined: false,
             round_at: Duration::ZERO,
+            watched_at: Duration::ZERO,
         };
         Ok((this, consumer))
     }
@@ -142,6 +146,7 @@ impl Member {
                     self.round(consumer)?;
                 }
                 self.refill(consumer)?;
+                self.watch(consumer);
                 self.tell();
                 self.round_at = self.clock.elapsed() + self.config.poll_interval.0;
             }
@@ -216,6 +221,18 @@ impl Member {
             freed.push(partition.clone());
         }
         Ok(consumer.resume(&freed)?)
+    }
+
+    /// Learns how much waits behind lines that are full: of partitions that are paused librdkafka asks nothing. It shows as lag.
+    fn watch(&mut self, consumer: &Consumer) {
+        if self.clock.elapsed() < self.watched_at {
+            return;
+        }
+        self.watched_at = self.clock.elapsed() + WATCH_INTERVAL;
+        let paused = self.lines.iter().filter(|(_, line)| line.paused).map(|(partition, _)| partition.clone());
+        if let Err(error) = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT) {
+            tracing::debug!(%error, "the brokers do not say where partitions end");
+        }
     }
 
     fn share_bytes(&self) -> usize {

@@ -3,16 +3,18 @@
 //! Owns: which of its many numbers are told, every `statistics.interval.ms` (5 s, unless the configuration says otherwise). A series
 //! of a partition that is no longer read is taken back. Neighbours: every client's context hands its statistics here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use rdkafka::Statistics;
-use rdkafka::statistics::Partition;
+use rdkafka::{Statistics, statistics};
 
+use super::consumer::Partition;
 use crate::telemetry::{Labels, Metrics};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +62,9 @@ pub(super) struct Gauges {
     rebalances: Family<OfClient, Counter>,
     /// Rebalances that this client has counted by itself and that are told; what comes on top is news.
     told_rebalances: Arc<AtomicI64>,
+    /// Where partitions end, by what this client asked the brokers: of those that are paused librdkafka learns nothing itself.
+    /// Shared by who asks and the callback that tells.
+    ends: Arc<Mutex<HashMap<Partition, i64>>>,
 }
 
 impl Gauges {
@@ -83,7 +88,12 @@ impl Gauges {
 
     /// The same numbers for one more client.
     pub(super) fn for_one_more(&self) -> Self {
-        Self { told_rebalances: Arc::default(), ..self.clone() }
+        Self { told_rebalances: Arc::default(), ends: Arc::default(), ..self.clone() }
+    }
+
+    /// Takes over where partitions end now.
+    pub(super) fn learn(&self, ends: &[(Partition, i64)]) {
+        self.ends.lock().extend(ends.iter().cloned());
     }
 
     /// Takes over what a client says of itself.
@@ -109,11 +119,14 @@ impl Gauges {
 
     fn note_reading(&self, said: &Statistics, of: &OfClient) {
         let mut fetched = 0;
+        let known = self.ends.lock();
         for topic in said.topics.values() {
+            let name = Arc::<str>::from(topic.topic.as_str());
             for (number, partition) in &topic.partitions {
                 let of = OfPartition { client: of.client.clone(), topic: topic.topic.clone(), partition: *number };
                 fetched += partition.fetchq_cnt;
-                match lag(partition) {
+                let place = Partition { topic: name.clone(), number: *number };
+                match lag(partition, known.get(&place).copied()) {
                     Some(lag) => {
                         self.lag.get_or_create(&of).set(lag);
                     }
@@ -131,9 +144,10 @@ impl Gauges {
     }
 }
 
-/// Offsets from what was handed on to the end; nothing for a partition that is not read.
-fn lag(partition: &Partition) -> Option<i64> {
-    let end = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+/// Offsets from what was handed on to the end, which somebody may have asked for; nothing for a partition that is not read.
+fn lag(partition: &statistics::Partition, asked: Option<i64>) -> Option<i64> {
+    let heard = if partition.ls_offset >= 0 { partition.ls_offset } else { partition.hi_offset };
+    let end = asked.map_or(heard, |asked| asked.max(heard));
     // Markers of transactions are fetched and never handed on.
     let all_handed_on = partition.fetchq_cnt == 0;
     let read = if all_handed_on { partition.app_offset.max(partition.next_offset) } else { partition.app_offset };
@@ -144,8 +158,8 @@ fn lag(partition: &Partition) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn partition(change: impl FnOnce(&mut Partition)) -> Partition {
-        let mut partition = Partition { fetch_state: "active".into(), ..Partition::default() };
+    fn partition(change: impl FnOnce(&mut statistics::Partition)) -> statistics::Partition {
+        let mut partition = statistics::Partition { fetch_state: "active".into(), ..statistics::Partition::default() };
         (partition.hi_offset, partition.ls_offset, partition.app_offset, partition.next_offset) = (100, 90, 80, 90);
         change(&mut partition);
         partition
@@ -153,9 +167,11 @@ mod tests {
 
     #[test]
     fn lag_is_what_committed_records_were_not_handed_on() {
-        assert_eq!(lag(&partition(|partition| partition.fetchq_cnt = 7)), Some(10));
-        assert_eq!(lag(&partition(|_| {})), Some(0), "what lies between is a marker");
-        assert_eq!(lag(&partition(|partition| partition.next_offset = 95)), Some(0), "never less than nothing");
+        assert_eq!(lag(&partition(|partition| partition.fetchq_cnt = 7), None), Some(10));
+        assert_eq!(lag(&partition(|_| {}), None), Some(0), "what lies between is a marker");
+        assert_eq!(lag(&partition(|partition| partition.next_offset = 95), None), Some(0), "never less than nothing");
+        assert_eq!(lag(&partition(|_| {}), Some(93)), Some(3), "it is paused, and somebody has asked");
+        assert_eq!(lag(&partition(|_| {}), Some(85)), Some(0), "somebody asked long ago");
     }
 
     #[test]
@@ -181,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_is_not_read_has_no_lag() {
-        assert_eq!(lag(&partition(|partition| partition.fetch_state = "none".into())), None);
-        assert_eq!(lag(&partition(|partition| (partition.app_offset, partition.next_offset) = (-1001, -1001))), None);
+        assert_eq!(lag(&partition(|partition| partition.fetch_state = "none".into()), Some(93)), None);
+        assert_eq!(lag(&partition(|partition| (partition.app_offset, partition.next_offset) = (-1001, -1001)), None), None);
     }
 }

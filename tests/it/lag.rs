@@ -4,6 +4,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tidings::cli::Role;
 use tidings::clock::Clock;
+use tidings::config::Scalar;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
@@ -16,6 +17,13 @@ const BEHIND: usize = 10;
 
 async fn until(running: &Running, metric: &str, value: f64) {
     eventually(&format!("{metric} is {value}"), async || (running.metric(metric).await == value).then_some(())).await;
+}
+
+/// The offsets that a client has not read of a topic, as librdkafka says.
+async fn unread(running: &Running, client: &str, topic: &str) -> f64 {
+    let (_, text) = running.get("/metrics").await;
+    let start = format!("tidings_kafka_lag_records{{client=\"{client}\",topic=\"{topic}\"");
+    text.lines().filter(|line| line.starts_with(&start)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 #[tokio::test]
@@ -49,6 +57,29 @@ async fn inbox_and_courier_tell_how_many_records_wait_for_the_database_and_for_h
     for metric in ["inbox_lag_offsets", "inbox_lag_seconds", "courier_due_records", "courier_lag_seconds"] {
         until(&running, &format!("tidings_{metric}"), 0.0).await;
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_pipeline_tells_how_many_records_of_a_halted_topic_wait() {
+    let world = World::with(|config| {
+        config.kafka.properties.insert("statistics.interval.ms".into(), Scalar::Number(100));
+        config.pipeline.breaker.buried_in_a_row = 5.try_into().unwrap();
+        config.pipeline.breaker.pause = ms(3_600_000);
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    for _ in 0..5 {
+        world.log.produce(&world.topic, Some("k"), b"no event").await;
+    }
+    until(&running, "tidings_pipeline_halted_topics", 1.0).await;
+    for number in 0..BEHIND {
+        world.log.produce(&world.topic, Some("k"), payment(&number.to_string(), "alice").to_string().as_bytes()).await;
+    }
+    eventually("all that wait are told", async || {
+        (unread(&running, "pipeline", &world.topic).await == BEHIND as f64).then_some(())
+    })
+    .await;
     running.stop().await;
 }
 

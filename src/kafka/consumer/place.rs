@@ -29,7 +29,8 @@ impl Consumer {
         Ok(known(&self.inner.position()?))
     }
 
-    /// The offset behind the last committed record of each partition, as the brokers have it now. One question a broker.
+    /// The offset behind the last committed record of each partition, as the brokers have it now. One question a broker. Lag is
+    /// told by it, too, as long as the partition is paused.
     ///
     /// # Errors
     /// If the brokers did not answer for all of them within `wait`.
@@ -43,7 +44,9 @@ impl Consumer {
         }
         let answer = self.inner.offsets_for_times(list, wait)?;
         answer.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
-        Ok(known(&answer))
+        let ends = known(&answer);
+        self.inner.context().gauges.learn(&ends);
+        Ok(ends)
     }
 }
 

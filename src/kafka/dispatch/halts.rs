@@ -18,6 +18,9 @@ use super::holdings::{Holdings, Spot, Stay, Stop};
 use super::{Dispatch, DispatchError};
 use crate::kafka::consumer::{Consumer, Partition};
 
+/// How often the ends of halted partitions are asked for.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
 /// A topic of which we have had a partition.
 struct Topic {
     name: Arc<str>,
@@ -38,6 +41,7 @@ pub(super) struct Topics {
     numbers: HashMap<Arc<str>, usize>,
     topics: Vec<Topic>,
     halted: usize,
+    watched_at: Duration,
 }
 
 impl Topics {
@@ -118,7 +122,19 @@ impl<A> Dispatch<A> {
                 self.end_halt(consumer, number, &name)?;
             }
         }
+        self.watch_halted(consumer, now);
         Ok(())
+    }
+
+    /// Learns how much waits in halted topics: of partitions that are paused librdkafka asks nothing. It shows as lag.
+    fn watch_halted(&mut self, consumer: &Consumer, now: Duration) {
+        if !self.topics.any_halted() || now < self.topics.watched_at {
+            return;
+        }
+        self.topics.watched_at = now + WATCH_INTERVAL;
+        if let Err(error) = consumer.ends(&self.holdings.stopped(Stop::Halted), BACKOFF) {
+            tracing::debug!(%error, "the brokers do not say where halted topics end");
+        }
     }
 
     fn end_halt(&mut self, consumer: &Consumer, number: usize, name: &Arc<str>) -> Result<(), DispatchError> {
