@@ -77,7 +77,7 @@ async fn on_every_topic_with_records_of_ours_one_of_a_later_release_stops_its_re
         eventually(&format!("the {reader} names {place}"), async || {
             let (status, body) = running.get("/ready").await;
             let body: Value = serde_json::from_str(&body).ok()?;
-            let why = body["roles"][reader]["why"].as_str()?;
+            let why = body["roles"][reader]["reason"].as_str()?;
             (status == 503 && why.contains(&place) && why.contains("version 99")).then_some(())
         })
         .await;
