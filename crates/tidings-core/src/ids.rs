@@ -204,6 +204,12 @@ mod tests {
     }
 
     #[test]
+    fn the_id_of_a_connection_is_written_as_a_uuid() {
+        let text = "438e828e-0a38-5599-8fb1-76b0e4574c75";
+        assert_eq!(ConnectionId(text.parse().unwrap()).to_string(), text);
+    }
+
+    #[test]
     fn a_derived_uuid_is_that_of_the_specification() {
         // RFC 9562, appendix A.4.
         let dns = Uuid::from_u128(0x6ba7_b810_9dad_11d1_80b4_00c0_4fd4_30c8);

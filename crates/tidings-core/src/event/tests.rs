@@ -372,3 +372,11 @@ fn an_event_with_one_field_of_the_wrapper_is_not_unwrapped() {
         assert_eq!(event(&value.to_string()).data.get(field), Some(&data), "{value}");
     }
 }
+
+#[test]
+fn data_in_binary_mode_is_read_under_every_name_that_json_has() {
+    for content_type in ["application/json", "text/json; charset=utf-8", "application/vnd.booking.v1+json", "Application/JSON"] {
+        let headers = [BINARY.as_slice(), &[("content-type", content_type.as_bytes())]].concat();
+        assert_eq!(read(&headers, r#"{"userId":7}"#).data["userId"], 7, "{content_type}");
+    }
+}

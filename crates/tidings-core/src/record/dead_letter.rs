@@ -114,12 +114,12 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_cut_to_its_beginning_and_then_to_what_we_say_about_it() {
-        let (node, value) = (node(), vec![b'x'; STUB_BYTES + 1]);
+        let (node, value) = (node(), vec![b'x'; 65_537]);
         let letter = letter(&node, b"42", Some(&value));
         let whole = letter.record(Extent::Whole);
         assert_eq!((whole.key, whole.value, content(&whole, "tidings-truncated")), (Some(&b"42"[..]), Some(&*value), None));
         let stub = letter.record(Extent::Whole.less().unwrap());
-        assert_eq!((stub.key, stub.value), (Some(&b"42"[..]), Some(&value[..STUB_BYTES])));
+        assert_eq!((stub.key, stub.value), (Some(&b"42"[..]), Some(&value[..65_536])));
         let bare = letter.record(Extent::Stub.less().unwrap());
         assert_eq!((bare.key, bare.value), (None, None));
         for cut in [stub, bare] {

@@ -75,8 +75,8 @@ fn every_problem_of_every_file_has_its_line_and_says_what_is_allowed() {
 }
 
 #[test]
-fn a_name_has_a_hundred_bytes_at_most() {
-    for (bytes, allowed) in [(LIMIT_NAME_BYTES, true), (LIMIT_NAME_BYTES + 1, false)] {
+fn a_name_has_one_to_a_hundred_bytes() {
+    for (bytes, allowed) in [(0, false), (1, true), (LIMIT_NAME_BYTES, true), (LIMIT_NAME_BYTES + 1, false)] {
         let text = format!("rule = [{{ name = '{}', event = 'a', user = '1', type = 't' }}]", "n".repeat(bytes));
         let parsed = RuleSet::parse(&[File { name: "rules/a.toml", text: &text }], Limits::default());
         assert_eq!(parsed.is_ok(), allowed, "{bytes} bytes");
