@@ -224,6 +224,25 @@ impl Consumer {
         moved.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)
     }
 
+    /// Begins anew to read partitions that librdkafka stopped because their position lies outside their log: those no seek moves.
+    ///
+    /// # Errors
+    /// If the group waits for an answer just now, which this would be taken for, or librdkafka refuses the list.
+    pub fn restart(&self, targets: &[(Partition, i64)]) -> Result<(), KafkaError> {
+        if self.inner.context().owed.lock().is_some() {
+            return Err(KafkaError::Rebalance(RDKafkaErrorCode::RebalanceInProgress));
+        }
+        let partitions = targets.iter().map(|(partition, _)| partition.clone()).collect::<Vec<_>>();
+        match self.inner.rebalance_protocol() {
+            rdkafka::consumer::RebalanceProtocol::Cooperative => {
+                self.inner.incremental_unassign(&list(&partitions))?;
+                self.inner.incremental_assign(&offsets(targets)?)
+            }
+            // What is assigned as a whole cannot be changed in part.
+            _ => Err(KafkaError::Rebalance(RDKafkaErrorCode::NotImplemented)),
+        }
+    }
+
     /// Commits next offsets to read.
     ///
     /// # Errors

@@ -1,13 +1,16 @@
 //! Which topics are read, from where, and what happens where records are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
+use rdkafka::message::OwnedHeaders;
 use tidings::cli::Role;
 use tidings::config::{GroupProtocol, LostRecords, Scalar, Start, TopicConfig};
 
 use crate::harness::eventually;
+use crate::harness::log::Log;
 use crate::harness::process::Process;
-use crate::harness::world::{PARTITIONS, World, ms, payment};
+use crate::harness::world::{PARTITIONS, Running, World, ms, payment};
 
 /// The events that became notifications, in the order of the log.
 async fn notified(world: &World) -> Vec<String> {
@@ -187,4 +190,85 @@ async fn where_records_are_gone_only_that_partition_stops_visibly_until_an_opera
     running.stop().await;
     let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
     assert_eq!(committed.get(&partition), Some(&(first + 4)));
+}
+
+/// A world whose topic is halted by five records of poison, with twenty good ones behind them of which the log has lost the first
+/// ten by the time it is read again. Gives the partition and the offset of the first that is lost.
+async fn losing_while_halted(lost_records: LostRecords) -> (World, Running, i32, i64) {
+    let world = World::with(|config| {
+        config.pipeline.lost_records = lost_records;
+        config.pipeline.breaker.buried_in_a_row = NonZeroU32::new(5).unwrap();
+        config.pipeline.breaker.pause = ms(5_000);
+    })
+    .await;
+    let emit = async |value: &str| world.log.produce(&world.topic, Some("a"), value.as_bytes()).await;
+    for _ in 0..5 {
+        emit("poison").await;
+    }
+    let (partition, first) = emit(&payment("good-0", "alice").to_string()).await;
+    for number in 1..20 {
+        emit(&payment(&format!("good-{number}"), "alice").to_string()).await;
+    }
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    eventually("the topic is halted", async || running.get("/ready").await.1.contains("breaker").then_some(())).await;
+    world.log.remove_below(&world.topic, partition, first + 10).await;
+    assert!(notified(&world).await.is_empty(), "the log lost them before they were read");
+    (world, running, partition, first)
+}
+
+#[tokio::test]
+async fn what_retention_removes_from_under_a_reader_stops_its_partition_visibly_and_the_others_go_on() {
+    let (world, running, partition, first) = losing_while_halted(LostRecords::Stop).await;
+    let range = format!("{}[{partition}] is not read: its retention removed offsets {first} to {}", world.topic, first + 9);
+    eventually("/ready names the range", async || running.get("/ready").await.1.contains(&range).then_some(())).await;
+    assert_eq!(running.metric("tidings_pipeline_lost_offsets_total").await, 10.0);
+    assert_eq!(running.labelled("tidings_pipeline_held_partitions", "reason=\"gone\"").await, 1);
+    let elsewhere = payment("elsewhere", "alice").to_string();
+    world.log.produce_to((&world.topic, (partition + 1) % PARTITIONS), "b", elsewhere.as_bytes(), OwnedHeaders::new()).await;
+    until_notified(&world, &["elsewhere"]).await;
+    assert_eq!(notified(&world).await, ["elsewhere"], "nothing is skipped silently");
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&first));
+}
+
+#[tokio::test]
+async fn what_retention_removes_from_under_a_reader_is_named_in_dlq_and_passed_over_if_configured_so() {
+    let (world, running, partition, first) = losing_while_halted(LostRecords::Skip).await;
+    let kept = (10..20).map(|number| format!("good-{number}")).collect::<Vec<_>>();
+    until_notified(&world, &kept.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(notified(&world).await, kept);
+    assert_eq!(running.metric("tidings_pipeline_lost_offsets_total").await, 10.0);
+    let dead = world.own_records("dlq", 6).await;
+    let lost = dead.iter().filter(|dead| dead.header("tidings-error-class") == "records_lost").collect::<Vec<_>>();
+    let [lost] = lost.as_slice() else { panic!("{dead:?}") };
+    assert_eq!(lost.header("tidings-original-offset"), first.to_string());
+    assert!(lost.header("tidings-error-message").contains(&format!("{first} to {}", first + 9)));
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&(first + 20)));
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_while_a_topic_is_read_are_read_from_their_first_record() {
+    let world = World::with(|config| {
+        config.pipeline.start = Start::End;
+        config.kafka.properties.insert("topic.metadata.refresh.interval.ms".into(), Scalar::Number(300));
+    })
+    .await;
+    emit_to(&world, &world.topic, "old").await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    world.log.grow(&world.topic, 5).await;
+    // A producer that does not remember how many there were.
+    let log = Log::new(&world.log.brokers);
+    for number in 3..5 {
+        let event = payment(&format!("added-{number}"), "alice").to_string();
+        log.produce_to((&world.topic, number), "k", event.as_bytes(), OwnedHeaders::new()).await;
+    }
+    until_notified(&world, &["added-3", "added-4"]).await;
+    assert_eq!(notified(&world).await.len(), 2, "and nothing older of the others");
+    running.await_ready().await;
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, 5).await;
+    assert_eq!((committed.get(&3), committed.get(&4)), (Some(&1), Some(&1)));
 }

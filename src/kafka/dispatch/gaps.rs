@@ -69,7 +69,7 @@ impl<A> Dispatch<A> {
             }
         }
         self.range_check_due = None;
-        // librdkafka stopped one of these or of those outside; a seek sets it going.
+        // librdkafka stopped one of these or of those outside; which of them it does not say.
         self.set_going(consumer, &fine);
         for (partition, position, standing) in outside {
             self.outside(consumer, &partition, position, &standing)?;
@@ -107,7 +107,7 @@ impl<A> Dispatch<A> {
         if targets.is_empty() {
             return;
         }
-        if let Err(error) = consumer.seek(targets, BACKOFF) {
+        if let Err(error) = consumer.restart(targets) {
             tracing::warn!(%error, "a partition could not be set going; it is tried again");
             self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
         }

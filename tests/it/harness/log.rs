@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, OwnedHeaders};
@@ -66,6 +66,20 @@ impl Log {
         for made in admin.create_topics([&new], &options).await.unwrap() {
             made.unwrap();
         }
+    }
+
+    /// Makes a topic wider.
+    pub(crate) async fn grow(&self, topic: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        let wider = NewPartitions::new(topic, partitions);
+        for grown in admin.create_partitions([&wider], &AdminOptions::new()).await.unwrap() {
+            grown.unwrap();
+        }
+        eventually("the topic is wider", async || {
+            let metadata = admin.inner().fetch_metadata(Some(topic), HANG).unwrap();
+            (metadata.topics()[0].partitions().len() == partitions).then_some(())
+        })
+        .await;
     }
 
     /// Takes a topic away.
