@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod documented;
 mod flight;
-mod gates;
 mod meters;
 mod publish;
 pub mod rulebook;
@@ -33,7 +32,6 @@ use crate::telemetry::{Complaints, Metrics, Traces};
 use crate::worker::{self as thread, WorkerError};
 
 use flight::Way;
-use gates::Gates;
 use meters::Meters;
 use publish::Publisher;
 use rulebook::Rulebook;
@@ -127,7 +125,6 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let Answers { sender, receiver } = dispatch::answers();
     let way = Arc::new(Way::new(sender, meters, parts.clock, parts.traces.clone()));
     let breaker = parts.config.breaker;
-    let limits = breaker.enabled.then(|| breaker.limits());
     let settings = Topics::new(&parts.config);
     let complaints = Complaints::new(SERVICE, parts.clock);
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
@@ -142,7 +139,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
             traces: parts.traces.clone(),
             complaints: complaints.clone(),
         };
-        let worker = Worker::new(context, publisher, Gates::new(limits), meters.clone());
+        let worker = Worker::new(context, publisher, meters.clone());
         queues.push(sender);
         let work = move || {
             worker.run(&receiver);
@@ -158,6 +155,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
         start: parts.config.start,
         starts: starts(&parts.config, requests),
         lost_records: parts.config.lost_records,
+        breaker: breaker.enabled.then(|| breaker.limits()),
         breaker_pause: breaker.pause.0,
         commit_interval: parts.config.commit_interval.0,
         drain_timeout: parts.drain_timeout,

@@ -6,6 +6,7 @@
 
 mod ages;
 mod gaps;
+mod gate;
 mod halts;
 mod handover;
 mod holdings;
@@ -24,7 +25,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, OwnedHeaders};
-use tidings_core::breaker::Trip;
+use tidings_core::breaker::{Limits, Trip};
 use tidings_core::offsets::Claim;
 use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
@@ -36,6 +37,7 @@ use crate::clock::Clock;
 use crate::config::{LostRecords, Start, TopicPattern};
 use crate::telemetry::health::Role;
 
+pub use gate::{Gate, News, Ruling};
 use halts::Topics;
 use handover::Late;
 pub use holdings::Lease;
@@ -71,6 +73,8 @@ pub struct Plan {
     pub starts: Vec<(TopicPattern, Start)>,
     /// What becomes of a partition of which records are gone.
     pub lost_records: LostRecords,
+    /// How much of a topic may be buried before it is halted; none: all of it.
+    pub breaker: Option<Limits>,
     /// How long a topic is halted before it is tried again.
     pub breaker_pause: Duration,
     /// How often what is done is committed.
@@ -194,8 +198,6 @@ pub enum Answer<A> {
     Tripped {
         /// The topic's number.
         topic: usize,
-        /// The round in which that was found.
-        round: u32,
         /// Why.
         trip: Trip,
     },
@@ -270,7 +272,7 @@ impl<A> Dispatch<A> {
         Self {
             clock: tell.clock,
             meters: tell.meters,
-            topics: Topics::default(),
+            topics: Topics::new(plan.breaker),
             holdings: Holdings::default(),
             lanes: Lanes::new(queues),
             answers,
@@ -330,6 +332,7 @@ mod tests {
             start: Start::End,
             starts: Vec::new(),
             lost_records: LostRecords::Stop,
+            breaker: None,
             breaker_pause: Duration::ZERO,
             commit_interval: Duration::ZERO,
             drain_timeout: Duration::ZERO,

@@ -94,6 +94,10 @@ impl Flight {
         }
         let refused = match self.refused.load(Ordering::Relaxed) {
             0 => {
+                let lease = &self.source.lease;
+                if self.burial.get().is_none() && !lease.is_over() && !lease.is_halted() {
+                    lease.gate().written();
+                }
                 if let Some(began) = self.began {
                     self.way.write.observe(self.way.clock.elapsed() - began);
                 }

@@ -77,7 +77,7 @@ impl Publisher {
 
     /// Too much of this record's topic was buried.
     pub(super) fn tripped(&self, source: &Source, trip: Trip) {
-        self.way.tell(Answer::Tripped { topic: source.lease.topic(), round: source.lease.round(), trip });
+        self.way.tell(Answer::Tripped { topic: source.lease.topic(), trip });
     }
 
     /// This thread is panicking.

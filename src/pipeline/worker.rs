@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use tidings_core::breaker::Outcome;
 use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
@@ -18,11 +17,10 @@ use tidings_core::rules::{Burial, Verdict, decide, decide_request};
 
 use crate::clock::Clock;
 use crate::kafka::consumer::{content, legible};
-use crate::kafka::dispatch::{Lost, Source, Task};
+use crate::kafka::dispatch::{Lost, News, Ruling, Source, Task};
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
-use super::flight::Again;
-use super::gates::Gates;
+use super::flight::{Again, What};
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
 use super::rulebook::Reader;
@@ -45,13 +43,12 @@ pub(super) struct Worker {
     /// The settings of the topics seen so far.
     settings: HashMap<Arc<str>, Arc<Settings>>,
     publisher: Publisher,
-    gates: Gates,
     tally: Tally,
 }
 
 impl Worker {
-    pub(super) fn new(context: Context, publisher: Publisher, gates: Gates, meters: Meters) -> Self {
-        Self { context, settings: HashMap::new(), publisher, gates, tally: Tally::new(meters) }
+    pub(super) fn new(context: Context, publisher: Publisher, meters: Meters) -> Self {
+        Self { context, settings: HashMap::new(), publisher, tally: Tally::new(meters) }
     }
 
     /// Works until the queue is closed and empty.
@@ -60,14 +57,19 @@ impl Worker {
             match task {
                 Task::New(source) => self.decide(source),
                 Task::Lost(lost) => self.lost(lost),
-                Task::Again(again) => {
-                    if let Some((cause, class)) = self.publisher.again(&again) {
-                        let source = &again.flight.source;
-                        self.buried(source, cause, class);
-                        self.note(source, Outcome::Buried);
-                    }
-                }
+                Task::Again(again) => self.again(&again),
             }
+        }
+    }
+
+    /// Goes on with a record of which something was too large.
+    fn again(&mut self, again: &Again) {
+        let source = &again.flight.source;
+        if again.refused == What::Notification && self.hear(source, News::Refused) == Ruling::Leave {
+            return self.publisher.left(source);
+        }
+        if let Some((cause, class)) = self.publisher.again(again) {
+            self.buried(source, cause, class);
         }
     }
 
@@ -75,7 +77,7 @@ impl Worker {
         if source.lease.is_over() {
             return self.publisher.done(&source);
         }
-        if !self.gates.admits(&source.lease) {
+        if source.lease.is_halted() || !source.lease.gate().admits() {
             return self.publisher.left(&source);
         }
         let partition = source.lease.partition().clone();
@@ -92,9 +94,11 @@ impl Worker {
         if let Some(began) = began {
             self.tally.decided_within(self.context.clock.elapsed() - began);
         }
+        let ruling = self.hear(&source, news_of(&verdict));
+        if ruling == Ruling::Leave && matches!(verdict, Verdict::Bury(_)) {
+            return self.publisher.left(&source);
+        }
         self.tally.verdict(&partition.topic, &verdict);
-        let outcome = if matches!(verdict, Verdict::Bury(_)) { Outcome::Buried } else { Outcome::Fine };
-        self.note(&source, outcome);
         match verdict {
             Verdict::Ignore(reason) => {
                 tracing::debug!(reason = reason.name(), "ignored");
@@ -106,7 +110,9 @@ impl Worker {
                 let context = span.context(above);
                 if let Err((source, error)) = self.publisher.notify(source, &notifications, context.as_ref()) {
                     let burial = Burial::new("publish", Cause::Refused, "notification_unwritable", error.to_string());
-                    self.note(&source, Outcome::Buried);
+                    if self.hear(&source, News::Refused) == Ruling::Leave {
+                        return self.publisher.left(&source);
+                    }
                     self.bury(source, burial);
                 }
             }
@@ -114,14 +120,19 @@ impl Worker {
         }
     }
 
-    /// Tells the breaker what becomes of a record, unless its topic is halted already.
-    fn note(&mut self, source: &Source, outcome: Outcome) {
-        if source.lease.is_over() || source.lease.is_halted() {
-            return;
+    /// Tells the gate of its topic what becomes of a record, unless the record's partition is no longer read.
+    fn hear(&self, source: &Source, news: News) -> Ruling {
+        if source.lease.is_over() {
+            return Ruling::GoOn;
         }
-        if let Some(trip) = self.gates.note(&source.lease, outcome) {
+        if source.lease.is_halted() {
+            return Ruling::Leave;
+        }
+        let ruling = source.lease.gate().hear(news);
+        if let Ruling::Trip(trip) = ruling {
             self.publisher.tripped(source, trip);
         }
+        ruling
     }
 
     /// The trace that the record belongs to, if its headers name one.
@@ -175,6 +186,14 @@ impl Worker {
         let partition = source.lease.partition();
         let place = Place { topic: &partition.topic, partition: partition.number, offset: source.offset };
         self.context.complaints.say(place, class, "a record was buried in dlq");
+    }
+}
+
+fn news_of(verdict: &Verdict) -> News {
+    match verdict {
+        Verdict::Ignore(_) => News::Fine,
+        Verdict::Notify(_) => News::Sent,
+        Verdict::Bury(_) => News::Buried,
     }
 }
 

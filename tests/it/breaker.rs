@@ -1,13 +1,15 @@
 //! A bad deploy does not empty a topic into `dlq`: the breaker.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
+use rdkafka::message::OwnedHeaders;
+use serde_json::json;
 use tidings::cli::Role;
 use tidings::config::Config;
 
 use crate::harness::eventually;
-use crate::harness::world::{PARTITIONS, World, ms, payment};
+use crate::harness::world::{PARTITIONS, Running, World, ms, payment};
 
 const POISON: usize = 20;
 const GOOD: usize = 20;
@@ -98,4 +100,58 @@ async fn trials_read_on_behind_what_was_buried_and_nothing_is_lost_or_buried_twi
     running.stop().await;
     let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
     assert_eq!(committed.get(&partition), Some(&(first + i64::try_from(POISON + GOOD).unwrap())));
+}
+
+/// Waits until the breaker has opened and nothing is on its way any more.
+async fn until_halted(running: &Running) {
+    eventually("the breaker is open and all that was decided is written", async || {
+        let (status, body) = running.get("/ready").await;
+        let halted = status == 503 && body.contains("5 records in a row were buried");
+        (halted && running.metric("tidings_pipeline_in_flight_records").await == 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_limit_is_one_of_the_topic_however_many_workers_have_its_records() {
+    let world = World::with(|config| {
+        limits(config, 3_600_000);
+        config.pipeline.workers = NonZeroUsize::new(4).unwrap();
+        let wide = format!("{}-wide", config.pipeline.topics[0]);
+        config.pipeline.topics.push(wide.parse().unwrap());
+    })
+    .await;
+    let wide = world.config.pipeline.topics[1].to_string();
+    world.log.create(&wide, 12, &[]).await;
+    for number in 0..12 {
+        for _ in 0..10 {
+            world.log.produce_to((&wide, number), "k", b"poison", OwnedHeaders::new()).await;
+        }
+    }
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    until_halted(&running).await;
+    assert_eq!(buried(&world).await.len(), 5);
+    assert_eq!(running.metric("tidings_pipeline_breaker_trips_total").await, 1.0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn events_whose_notifications_brokers_refuse_open_it_too_and_those_on_their_way_are_left_not_buried() {
+    let world = World::with(|config| limits(config, 3_600_000)).await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    world.log.take_less(&world.own("notifications"), 4000).await;
+    let mut first = None;
+    for number in 0..POISON {
+        // Drawn, so that compression does not make it fit.
+        let amount = (0..6000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect::<String>();
+        let data = json!({"userId": "alice", "paymentId": number, "amount": amount, "dueDate": "d"});
+        let large = json!({"type": "payment:due", "id": format!("large-{number}"), "data": data}).to_string();
+        first.get_or_insert(world.log.produce(&world.topic, Some("k"), large.as_bytes()).await);
+    }
+    let (partition, first) = first.unwrap();
+    until_halted(&running).await;
+    assert_eq!(buried(&world).await, (first..first + 5).collect::<Vec<_>>());
+    running.stop().await;
+    let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
+    assert_eq!(committed.get(&partition), Some(&(first + 5)), "those that were left are read again");
 }

@@ -1,7 +1,8 @@
 //! The breaker: when so much is buried that a topic must not be read on, since a bad deploy must not empty it into `dlq`.
 //!
-//! Owns: counting outcomes, opening, and the trial that closes it again. Refuses to know the time: who carries it out waits, and says
-//! when to try again. Neighbours: `pipeline` asks it for each record it decides, `kafka::dispatch` stops reading.
+//! Owns: counting outcomes, each record's once, opening, and the trial that closes it again. An outcome may be known only after later
+//! ones, when brokers refuse what was written. Refuses to know the time: who carries it out waits, and says when to try again.
+//! Neighbours: `kafka::dispatch` has one for each topic, `pipeline` tells it what becomes of records.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -79,6 +80,8 @@ pub struct Breaker {
     limits: Limits,
     phase: Phase,
     in_a_row: u32,
+    /// The same of outcomes that were known late.
+    refused_in_a_row: u32,
     window: Window,
     /// Outcomes and burials of the trial.
     tried: (u32, u32),
@@ -88,7 +91,8 @@ impl Breaker {
     /// A closed one.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, phase: Phase::Closed, in_a_row: 0, window: Window::new(limits.window), tried: (0, 0) }
+        let window = Window::new(limits.window);
+        Self { limits, phase: Phase::Closed, in_a_row: 0, refused_in_a_row: 0, window, tried: (0, 0) }
     }
 
     /// How it stands.
@@ -104,6 +108,49 @@ impl Breaker {
             Phase::Closed => self.note_closed(outcome),
             Phase::Trial => self.note_trial(outcome),
         };
+        self.opened(trip)
+    }
+
+    /// Notes a record whose outcome is not known yet; [`Breaker::settle`] says it later. Until then it counts as fine, and in a trial
+    /// not at all.
+    pub fn expect(&mut self) -> Option<Trip> {
+        if self.phase == Phase::Closed { self.note(Outcome::Fine) } else { None }
+    }
+
+    /// Notes what became of a record that was expected.
+    pub fn settle(&mut self, outcome: Outcome) -> Option<Trip> {
+        let trip = match (self.phase, outcome) {
+            (Phase::Open, _) => None,
+            (Phase::Trial, _) => self.note_trial(outcome),
+            (Phase::Closed, Outcome::Fine) => {
+                self.refused_in_a_row = 0;
+                None
+            }
+            (Phase::Closed, Outcome::Buried) => {
+                self.window.turn();
+                self.refused_in_a_row += 1;
+                self.too_much(self.refused_in_a_row)
+            }
+        };
+        self.opened(trip)
+    }
+
+    /// Notes so many outcomes that were fine while it was calm. They cannot open it.
+    pub fn note_calm(&mut self, outcomes: u64) {
+        if self.phase == Phase::Closed && outcomes > 0 {
+            self.in_a_row = 0;
+            self.window.push_fine(outcomes);
+        }
+    }
+
+    /// Whether it is closed, and none of the outcomes it looks at was a burial. Then any number of good ones changes no more than
+    /// how many it has seen.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.phase == Phase::Closed && self.window.buried == 0 && self.in_a_row == 0 && self.refused_in_a_row == 0
+    }
+
+    fn opened(&mut self, trip: Option<Trip>) -> Option<Trip> {
         if trip.is_some() {
             self.phase = Phase::Open;
         }
@@ -120,9 +167,13 @@ impl Breaker {
     fn note_closed(&mut self, outcome: Outcome) -> Option<Trip> {
         self.window.push(outcome);
         self.in_a_row = if outcome == Outcome::Buried { self.in_a_row + 1 } else { 0 };
+        self.too_much(self.in_a_row)
+    }
+
+    fn too_much(&self, in_a_row: u32) -> Option<Trip> {
         let (buried, of) = (self.window.buried, self.limits.window.get());
-        if self.in_a_row >= self.limits.in_a_row.get() {
-            Some(Trip::InARow { buried: self.in_a_row })
+        if in_a_row >= self.limits.in_a_row.get() {
+            Some(Trip::InARow { buried: in_a_row })
         } else if self.window.is_full() && self.is_too_much(buried, of) {
             Some(Trip::Share { buried, of })
         } else {
@@ -169,6 +220,46 @@ impl Window {
 
     fn is_full(&self) -> bool {
         self.filled == self.size
+    }
+
+    /// Pushes so many that were fine, in one step if none that was buried can fall out.
+    fn push_fine(&mut self, count: u64) {
+        if self.buried > 0 {
+            (0..count.min(self.size.into())).for_each(|_| self.push(Outcome::Fine));
+            return;
+        }
+        let size = u64::from(self.size);
+        self.next = u32::try_from((u64::from(self.next) + count) % size).unwrap_or(0);
+        self.filled = u32::try_from((u64::from(self.filled) + count).min(size)).unwrap_or(self.size);
+    }
+
+    /// One of the outcomes that were taken for fine was a burial: the newest of them counts as that.
+    fn turn(&mut self) {
+        let words = self.size.div_ceil(64);
+        if self.bits.is_empty() {
+            self.bits = vec![0; words as usize];
+        }
+        let newest = (self.next + self.size - 1) % self.size;
+        let upto_newest = u64::MAX >> (63 - newest % 64);
+        // The word of the newest has the oldest behind it, so it comes twice.
+        for back in 0..=words {
+            let number = (newest / 64 + 2 * words - back) % words;
+            let side = match back {
+                0 => upto_newest,
+                back if back == words => !upto_newest,
+                _ => u64::MAX,
+            };
+            // What was never pushed is no outcome.
+            let pushed = self.filled.saturating_sub(number * 64);
+            let known = side & if pushed >= 64 { u64::MAX } else { (1 << pushed) - 1 };
+            let Some(word) = self.bits.get_mut(number as usize) else { return };
+            let fine = !*word & known;
+            if fine != 0 {
+                *word |= 1 << (63 - fine.leading_zeros());
+                self.buried += 1;
+                return;
+            }
+        }
     }
 
     fn push(&mut self, outcome: Outcome) {
@@ -239,6 +330,37 @@ mod tests {
         }
 
         #[test]
+        fn outcomes_that_are_known_late_open_it_for_the_same_share(limits in any_limits(), outcomes in outcomes()) {
+            // Not for a row: what is known late has a row of its own.
+            let limits = Limits { in_a_row: NonZeroU32::MAX, ..limits };
+            let (mut early, mut late) = (Breaker::new(limits), Breaker::new(limits));
+            for outcome in outcomes {
+                let expected = early.note(outcome);
+                // Enough may be known already when it is expected.
+                let trip = late.expect().or_else(|| late.settle(outcome));
+                prop_assert_eq!(trip.is_some(), expected.is_some());
+                if trip.is_some() {
+                    break;
+                }
+                prop_assert_eq!(late.window.buried, early.window.buried);
+            }
+        }
+
+        #[test]
+        fn good_outcomes_of_calm_times_count_as_if_each_was_noted(limits in any_limits(), calm in 0..1_000_u64, outcomes in outcomes()) {
+            let (mut each, mut together) = (Breaker::new(limits), Breaker::new(limits));
+            for _ in 0..calm {
+                prop_assert!(each.is_calm());
+                prop_assert_eq!(each.note(Outcome::Fine), None);
+            }
+            together.note_calm(calm);
+            for outcome in outcomes {
+                prop_assert_eq!(together.note(outcome), each.note(outcome));
+                prop_assert_eq!(together.is_calm(), each.is_calm());
+            }
+        }
+
+        #[test]
         fn while_it_is_open_nothing_counts(limits in any_limits(), outcomes in outcomes()) {
             let mut breaker = Breaker { phase: Phase::Open, ..Breaker::new(limits) };
             for outcome in outcomes {
@@ -286,6 +408,22 @@ mod tests {
         breaker.try_again();
         assert_eq!(note(&mut breaker, &[Fine, Buried, Buried, Fine, Fine, Buried]), None);
         assert_eq!(note(&mut breaker, &[Buried, Fine, Buried]), Some(Trip::Share { buried: 3, of: 4 }));
+    }
+
+    #[test]
+    fn records_that_are_refused_behind_each_other_open_it_though_all_of_them_were_taken_for_fine() {
+        let mut breaker = Breaker::new(limits(3, 1_000, 50, 2));
+        for _ in 0..20 {
+            assert_eq!(breaker.expect(), None);
+        }
+        use Outcome::{Buried, Fine};
+        let trips = [Buried, Buried, Fine, Buried, Buried].map(|outcome| breaker.settle(outcome));
+        assert_eq!(trips, [None; 5]);
+        assert!(!breaker.is_calm());
+        assert_eq!(breaker.settle(Buried), Some(Trip::InARow { buried: 3 }));
+        breaker.try_again();
+        assert_eq!((breaker.expect(), breaker.expect(), breaker.phase()), (None, None, Phase::Trial), "nothing is known yet");
+        assert_eq!((breaker.settle(Fine), breaker.settle(Fine), breaker.phase()), (None, None, Phase::Closed));
     }
 
     #[test]

@@ -1,18 +1,19 @@
-//! Halts: topics that are not read because a worker's breaker opened, and the trials that end that; partitions that a worker stopped.
+//! Halts: topics that are not read because their breaker opened, and the trials that end that; partitions that a worker stopped.
 //!
 //! Owns: what an open breaker means for a topic's partitions. They stay ours and are polled over, records that workers had not
-//! decided come back, and after the pause all are read again from the first of those. Refuses to judge: workers have the
-//! breakers. Neighbours: core `breaker` decides, `holdings` has the partitions, `standing` makes it visible.
+//! decided come back, and after the pause all are read again from the first of those. Refuses to judge: `gate` has the
+//! breakers. Neighbours: `holdings` has the partitions, `standing` makes it visible.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::breaker::Trip;
+use tidings_core::breaker::{Limits, Trip};
 use tidings_core::offsets::Shown;
 use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 
+use super::gate::Gate;
 use super::handover::BACKOFF;
 use super::holdings::{Holdings, Spot, Stay, Stop};
 use super::{Dispatch, DispatchError};
@@ -24,8 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// A topic of which we have had a partition.
 struct Topic {
     name: Arc<str>,
-    /// How often it was begun with anew.
-    round: u32,
+    gate: Arc<Gate>,
     halt: Option<Halt>,
 }
 
@@ -36,8 +36,9 @@ struct Halt {
 }
 
 /// All topics of which we have had a partition, by their number.
-#[derive(Default)]
 pub(super) struct Topics {
+    /// When a topic's gate shuts, if ever.
+    limits: Option<Limits>,
     numbers: HashMap<Arc<str>, usize>,
     topics: Vec<Topic>,
     halted: usize,
@@ -45,13 +46,19 @@ pub(super) struct Topics {
 }
 
 impl Topics {
+    pub(super) fn new(limits: Option<Limits>) -> Self {
+        Self { limits, numbers: HashMap::new(), topics: Vec::new(), halted: 0, watched_at: Duration::ZERO }
+    }
+
     /// What a stay of a partition of `topic` that begins now is told of it.
     pub(super) fn stay(&mut self, topic: &Arc<str>) -> Stay {
-        let number = *self.numbers.entry(Arc::clone(topic)).or_insert_with(|| {
-            self.topics.push(Topic { name: Arc::clone(topic), round: 0, halt: None });
-            self.topics.len() - 1
-        });
-        Stay { topic: number, round: self.topics.get(number).map_or(0, |topic| topic.round) }
+        if let Some((number, known)) = self.numbers.get(topic).and_then(|number| Some((*number, self.topics.get(*number)?))) {
+            return Stay { topic: number, gate: Arc::clone(&known.gate) };
+        }
+        let (number, gate) = (self.topics.len(), Arc::new(Gate::new(Arc::clone(topic), self.limits)));
+        self.numbers.insert(Arc::clone(topic), number);
+        self.topics.push(Topic { name: Arc::clone(topic), gate: Arc::clone(&gate), halt: None });
+        Stay { topic: number, gate }
     }
 
     /// Why a partition of `topic` is not to be read, if so.
@@ -73,13 +80,9 @@ fn halted(holdings: &Holdings, topic: &str) -> Vec<Partition> {
 }
 
 impl<A> Dispatch<A> {
-    /// A worker's breaker opened: workers leave what they have of the topic, and nothing more of it is handed out.
-    pub(super) fn halt(&mut self, number: usize, round: u32, trip: Trip) {
+    /// A topic's gate shut: workers leave what they have of it, and nothing more is handed out. It shuts once until it is opened.
+    pub(super) fn halt(&mut self, number: usize, trip: Trip) {
         let Some(topic) = self.topics.topics.get_mut(number) else { return };
-        // Several workers may find the same, one after the other.
-        if topic.halt.is_some() || topic.round != round {
-            return;
-        }
         let pause = self.plan.breaker_pause;
         topic.halt = Some(Halt { ends: self.clock.elapsed() + pause, paused: false });
         self.topics.halted += 1;
@@ -155,7 +158,7 @@ impl<A> Dispatch<A> {
             return Ok(());
         }
         topic.halt = None;
-        topic.round += 1;
+        topic.gate.try_again();
         self.topics.halted -= 1;
         for (partition, offset) in targets {
             let lane = self.lanes.of(&partition);

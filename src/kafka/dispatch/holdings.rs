@@ -11,6 +11,7 @@ use tidings_core::offsets::{Claim, Generation, Shown, Tracker};
 use tidings_core::time::Timestamp;
 
 use super::ages::Ages;
+use super::gate::Gate;
 
 use crate::kafka::consumer::Partition;
 
@@ -64,10 +65,10 @@ impl Lease {
         self.stay.topic
     }
 
-    /// How often the topic had been begun with anew when the stay began.
+    /// The gate of the topic.
     #[must_use]
-    pub fn round(&self) -> u32 {
-        self.stay.round
+    pub fn gate(&self) -> &Gate {
+        &self.stay.gate
     }
 }
 
@@ -109,12 +110,11 @@ impl Stop {
 }
 
 /// What a stay is told of its topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Stay {
     /// The topic's number in this process.
     pub(super) topic: usize,
-    /// How often the topic has been begun with anew.
-    pub(super) round: u32,
+    pub(super) gate: Arc<Gate>,
 }
 
 /// A partition that the group gave us.
@@ -273,7 +273,9 @@ impl Lease {
 mod tests {
     use super::*;
 
-    const STAY: Stay = Stay { topic: 0, round: 0 };
+    fn stay() -> Stay {
+        Stay { topic: 0, gate: Arc::new(Gate::new("bookings".into(), None)) }
+    }
 
     fn partition(number: i32) -> Partition {
         Partition { topic: "bookings".into(), number }
@@ -282,12 +284,12 @@ mod tests {
     #[test]
     fn what_comes_late_of_a_partition_that_went_and_came_back_is_ignored() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10, STAY);
+        let held = holdings.take_up(partition(1), 0, 10, stay());
         let claim = held.tracker.handed_out(10).unwrap();
         let (lease, spot) = (Arc::clone(&held.lease), held.lease.spot(claim));
         holdings.give_up(&partition(1));
         assert!(lease.is_over());
-        holdings.take_up(partition(1), 0, 10, STAY).tracker.handed_out(10).unwrap();
+        holdings.take_up(partition(1), 0, 10, stay()).tracker.handed_out(10).unwrap();
         assert_eq!(holdings.done(spot), Shown::Ignored);
         assert_eq!(holdings.news(), []);
     }
@@ -295,7 +297,7 @@ mod tests {
     #[test]
     fn progress_is_news_once() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10, STAY);
+        let held = holdings.take_up(partition(1), 0, 10, stay());
         let claim = held.tracker.handed_out(10).unwrap();
         let spot = held.lease.spot(claim);
         assert_eq!(holdings.done(spot), Shown::Done);
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn what_was_done_before_the_end_of_a_stay_can_still_be_committed() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10, STAY);
+        let held = holdings.take_up(partition(1), 0, 10, stay());
         let spots = [10, 11].map(|offset| held.tracker.handed_out(offset).unwrap()).map(|claim| held.lease.spot(claim));
         holdings.done(spots[0]);
         holdings.end();
@@ -319,7 +321,7 @@ mod tests {
     #[test]
     fn a_halted_partition_is_not_passed_and_begins_again_at_the_first_record_that_was_left() {
         let mut holdings = Holdings::default();
-        let held = holdings.take_up(partition(1), 0, 10, STAY);
+        let held = holdings.take_up(partition(1), 0, 10, stay());
         let spots = [10, 11, 12].map(|offset| held.tracker.handed_out(offset).unwrap()).map(|claim| held.lease.spot(claim));
         holdings.done(spots[0]);
         holdings.of_topic("bookings").for_each(Held::halt);

@@ -171,8 +171,8 @@ impl<A> Dispatch<A> {
                 self.stop(done.spot, offset, &why);
                 Ok(())
             }
-            Answer::Tripped { topic, round, trip } => {
-                self.halt(topic, round, trip);
+            Answer::Tripped { topic, trip } => {
+                self.halt(topic, trip);
                 Ok(())
             }
             Answer::Failed(error) => Err(DispatchError::Produce(error)),
