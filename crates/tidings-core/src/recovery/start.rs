@@ -1,0 +1,122 @@
+//! Where a subscription begins.
+//!
+//! Owns: the judgement of a position that a client names, and what a device without one resumes from. Refuses to trust a
+//! position: whatever it says, what is sent is the channel's.
+
+use super::Loss;
+use crate::position::{Epoch, Position};
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what comes next.
+    Live,
+    /// At the offset that the client named.
+    Named(i64),
+    /// At an offset that is known of its device or its mailbox.
+    Known(i64),
+    /// It cannot be told; with the position that the client named, if it did.
+    Lost(Loss, Option<Position>),
+}
+
+/// What is known of a device that names no position.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Behind the furthest that it has acknowledged in this epoch.
+    pub cursor: Option<i64>,
+    /// The first notification of the mailbox that nobody has acknowledged.
+    pub pending: Option<i64>,
+    /// The next offset to fold of the channel's partition.
+    pub projected: Option<i64>,
+}
+
+impl Start {
+    /// Judges a position that a client names, where the log ends at `end` in this epoch.
+    #[must_use]
+    pub fn named(position: Position, epoch: Epoch, end: i64) -> Self {
+        if position.epoch != epoch {
+            Self::Lost(Loss::Epoch, Some(position))
+        } else if position.offset > end {
+            Self::Lost(Loss::Beyond, Some(position))
+        } else {
+            Self::Named(position.offset)
+        }
+    }
+
+    /// Where a device without a position begins in its mailbox: at its cursor; a new one at the oldest pending notification.
+    /// Whether what is not folded yet is pending, nobody can say, so it counts as if it were.
+    #[must_use]
+    pub fn in_mailbox(known: Known) -> Self {
+        let pending = [known.pending, known.projected].into_iter().flatten().min();
+        known.cursor.or(pending).map_or(Self::Live, Self::Known)
+    }
+
+    /// Where a device without a position begins in any other channel: at its cursor; a new one at the live end.
+    #[must_use]
+    pub fn elsewhere(known: Known) -> Self {
+        known.cursor.map_or(Self::Live, Self::Known)
+    }
+
+    /// The position that the client is to keep until it is sent something, where `live` is the live end. A client that comes
+    /// back with it has lost nothing: if nothing is known, it is the beginning of the epoch.
+    #[must_use]
+    pub fn shown(self, epoch: Epoch, live: i64) -> Position {
+        let offset = match self {
+            Self::Live => live,
+            Self::Named(offset) | Self::Known(offset) => offset,
+            Self::Lost(_, Some(position)) => return position,
+            Self::Lost(_, None) => 0,
+        };
+        Position { epoch, offset }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: Epoch = Epoch(2);
+
+    fn at(epoch: u64, offset: i64) -> Position {
+        Position { epoch: Epoch(epoch), offset }
+    }
+
+    #[test]
+    fn a_position_counts_up_to_the_end_of_the_log_and_in_its_own_epoch_only() {
+        assert_eq!(Start::named(at(2, 0), EPOCH, 0), Start::Named(0));
+        assert_eq!(Start::named(at(2, 9), EPOCH, 9), Start::Named(9));
+        assert_eq!(Start::named(at(2, 10), EPOCH, 9), Start::Lost(Loss::Beyond, Some(at(2, 10))));
+        for epoch in [1, 3] {
+            assert_eq!(Start::named(at(epoch, 4), EPOCH, 9), Start::Lost(Loss::Epoch, Some(at(epoch, 4))));
+        }
+    }
+
+    #[test]
+    fn a_device_without_a_position_resumes_from_its_cursor_wherever_it_has_one() {
+        let known = Known { cursor: Some(7), pending: Some(3), projected: Some(9) };
+        assert_eq!(Start::in_mailbox(known), Start::Known(7));
+        assert_eq!(Start::elsewhere(known), Start::Known(7));
+    }
+
+    #[test]
+    fn a_new_device_begins_at_the_oldest_pending_notification_of_its_mailbox_and_at_the_live_end_elsewhere() {
+        let pending = Known { pending: Some(3), projected: Some(9), ..Known::default() };
+        assert_eq!(Start::in_mailbox(pending), Start::Known(3));
+        assert_eq!(Start::elsewhere(pending), Start::Live);
+        assert_eq!(Start::in_mailbox(Known::default()), Start::Live);
+    }
+
+    #[test]
+    fn what_is_not_folded_yet_counts_as_pending() {
+        let folded = Known { projected: Some(9), ..Known::default() };
+        assert_eq!(Start::in_mailbox(folded), Start::Known(9));
+    }
+
+    #[test]
+    fn the_position_to_keep_meanwhile_never_lies_behind_what_was_missed() {
+        assert_eq!(Start::Live.shown(EPOCH, 8), at(2, 8));
+        assert_eq!(Start::Named(3).shown(EPOCH, 8), at(2, 3));
+        assert_eq!(Start::Lost(Loss::Beyond, Some(at(2, 99))).shown(EPOCH, 8), at(2, 99));
+        assert_eq!(Start::Lost(Loss::Unanswered, None).shown(EPOCH, 8), at(2, 0));
+    }
+}
