@@ -24,7 +24,8 @@ pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
     KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
-    ProxyProtocol, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig, TopicConfig, TopicsConfig,
+    ProxyProtocol, RecoveryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig, TopicConfig,
+    TopicsConfig,
 };
 pub use site::Site;
 

@@ -1,12 +1,14 @@
 //! The gateway: WebSocket connections, what they are sent, and what they acknowledge.
 //!
-//! Owns: the feed, the shards, every connection and the cursors on the log. Refuses to read the store: it knows only what the log
-//! tells it while it runs. Neighbours: `http` mounts its routes; courier and inbox meet it on the log.
+//! Owns: the feed, the ring, the shards, every connection and the cursors on the log. Reads the store for devices that were away
+//! longer than the ring reaches back, if there is one; refuses to write to it. Neighbours: `http` mounts its routes; courier and
+//! inbox meet it on the log. Long because what everybody shares is made and documented here.
 
 mod connection;
 mod cursor;
 mod desk;
 mod ending;
+mod ends;
 mod fed;
 mod feed;
 mod frames;
@@ -17,6 +19,8 @@ mod metrics;
 mod moment;
 mod outbox;
 mod rate;
+mod reads;
+mod ring;
 mod session;
 mod shard;
 mod socket;
@@ -47,12 +51,15 @@ use warp::reply::Response;
 
 use self::cursor::{CursorTicket, CursorWriter};
 pub use self::desk::{Absent, Census, Desk, Present};
+use self::ends::Ends;
 use self::fed::FedError;
 use self::feed::Feed;
 use self::inlet::{Control, Inlet, Outlet};
 use self::metrics::{GatewayMetrics, Limit};
 use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
+use self::reads::Reads;
+use self::ring::Ring;
 use self::shard::Shard;
 pub use self::transport::{Idle, Transport};
 use self::unproven::Unproven;
@@ -62,6 +69,7 @@ use crate::clock::Clock;
 use crate::config::{GatewayConfig, GrantConfig};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::Producer;
+use crate::store::Store;
 use crate::telemetry::health::Role;
 use crate::telemetry::{Complaints, Metrics, Place, Traces};
 use crate::worker::{Worker, WorkerError};
@@ -83,6 +91,8 @@ pub struct Parts {
     pub reconnect_spread: Duration,
     /// The epoch and its partition count.
     pub epoch: EpochRecord,
+    /// Where what devices missed is read, if there is a store.
+    pub store: Option<Store>,
     /// This process, as signals name it.
     pub node: NodeId,
     /// The clocks.
@@ -157,8 +167,10 @@ pub(crate) struct Shared {
     epoch: Epoch,
     partitions: i32,
     node: NodeId,
-    /// The topic's name, for messages.
-    notifications: String,
+    /// The topic's name.
+    notifications: Arc<str>,
+    ring: Ring,
+    reads: Reads,
     metrics: GatewayMetrics,
     traces: Traces,
     complaints: Complaints,
@@ -184,7 +196,7 @@ impl Gateway {
     /// # Errors
     /// If a Kafka property is wrong.
     pub fn new(parts: Parts) -> Result<Self, GatewayError> {
-        let Parts { cluster, config, auth, reconnect_spread, epoch, node, clock, metrics, traces, role } = parts;
+        let Parts { cluster, config, auth, reconnect_spread, epoch, store, node, clock, metrics, traces, role } = parts;
         let shards = if config.shards == 0 { std::thread::available_parallelism().map_or(1, usize::from) } else { config.shards };
         let (inlets, outlets): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| {
@@ -193,6 +205,8 @@ impl Gateway {
             })
             .unzip();
         let producer = Arc::new(Producer::new(&cluster, "gateway")?);
+        let notifications: Arc<str> = cluster.names().notifications().into();
+        let metrics = GatewayMetrics::register(&metrics);
         let shared = Shared {
             access: access(&config),
             unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),
@@ -200,8 +214,10 @@ impl Gateway {
             epoch: epoch.epoch,
             partitions: epoch.partitions,
             node,
-            notifications: cluster.names().notifications(),
-            metrics: GatewayMetrics::register(&metrics),
+            ring: Ring::new(&config.recovery, metrics.clone()),
+            reads: Reads::new(store, Ends::new(cluster.clone(), notifications.clone()), &config.recovery),
+            notifications,
+            metrics,
             traces,
             complaints: Complaints::new("gateway", clock),
             inlets,
@@ -343,6 +359,11 @@ impl Shared {
     fn unreadable(&self, place: Place<'_>, error: &FedError) {
         self.metrics.fates.count(error.cause(), error.class(), 1);
         self.complaints.say(place, error.class(), "a record does not read, and was left out");
+    }
+
+    /// The same of a notification that no frame can be made of.
+    fn without_frame(&self, partition: i32, offset: i64, error: &FedError) {
+        self.unreadable(Place { topic: &self.notifications, partition, offset }, error);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The roles of a process: each service made from its own section and started in its stage.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -22,13 +23,13 @@ use crate::{courier, inbox, pipeline};
 impl Assembly {
     /// Makes and starts the services of this process.
     pub(super) async fn start(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord) -> anyhow::Result<()> {
-        if self.has(Role::Inbox) || self.has(Role::Courier) {
-            let store = Store::open(&self.config.store).await.context("the store does not open")?;
+        let store = self.store().await?;
+        if let Some(store) = &store {
             if self.has(Role::Inbox) {
                 self.start_inbox(services, epoch, store.clone());
             }
             if self.has(Role::Courier) {
-                self.start_courier(services, epoch, store);
+                self.start_courier(services, epoch, store.clone());
             }
         }
         if self.has(Role::Pipeline) {
@@ -38,7 +39,7 @@ impl Assembly {
             let (keys, reloads) = (auth.clone(), self.reloads.clone());
             let rotation = Rotation::telling(&self.metrics, self.health.role(Role::Gateway.name()));
             services.start("rotation of keys", Stage::Watch, |stop| rotation.follow(keys, reloads, stop).map(anyhow::Ok));
-            let gateway = self.gateway(epoch, auth.clone())?;
+            let gateway = self.gateway(epoch, auth.clone(), store)?;
             let rest = self.rest(guard.clone(), gateway.desk())?;
             door.send_replace(self.routes(Door::Open(gateway.routes().or(rest).unify().boxed())));
             services.start("gateway", Stage::Door, |stop| async move { gateway.run(stop).await });
@@ -94,13 +95,24 @@ impl Assembly {
         Ok(())
     }
 
-    fn gateway(&self, epoch: &EpochRecord, auth: Arc<Auth>) -> anyhow::Result<Gateway> {
+    /// The store: of who folds it or decides by it, and of a gateway if another process of this machine has made it.
+    async fn store(&self) -> anyhow::Result<Option<Store>> {
+        let needs_it = self.has(Role::Inbox) || self.has(Role::Courier);
+        let finds_it = self.has(Role::Gateway) && Path::new(&self.config.store.path).exists();
+        if !needs_it && !finds_it {
+            return Ok(None);
+        }
+        Store::open(&self.config.store).await.map(Some).context("the store does not open")
+    }
+
+    fn gateway(&self, epoch: &EpochRecord, auth: Arc<Auth>, store: Option<Store>) -> anyhow::Result<Gateway> {
         let parts = gateway::Parts {
             cluster: self.cluster.clone(),
             config: self.config.gateway.clone(),
             auth,
             reconnect_spread: self.config.shutdown.reconnect_spread.0,
             epoch: epoch.clone(),
+            store,
             node: self.node.clone(),
             clock: self.clock,
             metrics: self.metrics.clone(),

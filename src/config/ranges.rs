@@ -29,6 +29,7 @@ impl super::Config {
         let mut refused = Vec::new();
         self.refuse_names(&mut refused);
         self.refuse_numbers(&mut refused);
+        self.refuse_recovery(&mut refused);
         self.refuse_delays(&mut refused);
         self.refuse_secrets(&mut refused);
         self.refuse_edges(&mut refused);
@@ -109,6 +110,15 @@ impl super::Config {
         }
     }
 
+    fn refuse_recovery(&self, refused: &mut Vec<Refused>) {
+        if self.gateway.recovery.reads.get() > 1024 {
+            refused.push(("gateway.recovery.reads", "must be 1 to 1024".into()));
+        }
+        if self.gateway.recovery.page_records.get() > 10_000 {
+            refused.push(("gateway.recovery.page_records", "must be 1 to 10000".into()));
+        }
+    }
+
     fn refuse_numbers(&self, refused: &mut Vec<Refused>) {
         if !(0.0..=1.0).contains(&self.telemetry.otlp.ratio) {
             refused.push(("telemetry.otlp.ratio", "must be from 0.0 to 1.0".into()));
@@ -182,6 +192,7 @@ impl super::Config {
             ("gateway.linger", self.gateway.linger),
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
+            ("gateway.recovery.wait", self.gateway.recovery.wait),
             ("store.busy_timeout", self.store.busy_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),
             ("inbox.retention", self.inbox.retention),

@@ -238,7 +238,21 @@ pub struct GatewayConfig {
     pub header_timeout: Delay,
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
+    pub recovery: RecoveryConfig,
     pub tls: TlsConfig,
+}
+
+/// `[gateway.recovery]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct RecoveryConfig {
+    pub ring_records: NonZeroUsize,
+    pub ring_bytes: NonZeroUsize,
+    pub reads: NonZeroUsize,
+    pub page_records: NonZeroUsize,
+    pub wait: Delay,
+    pub newest: NonZeroUsize,
 }
 
 /// `[gateway.tls]`.

@@ -6,14 +6,17 @@
 use std::sync::Arc;
 
 use tidings_core::channel::{Channel, Verdict};
-use tidings_core::ids::ConnectionId;
+use tidings_core::ids::{ConnectionId, DeviceId, UserId};
 use tidings_core::protocol::client::{self, ClientFrame, Said, Token};
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
+use tidings_core::protocol::since::Since;
+use tidings_core::recovery::Start;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
+use super::Shared;
 use super::ending::NO_CLOSE;
 use super::frames;
 use super::inlet::{Ack, Control, Inlet, Join};
@@ -27,6 +30,7 @@ use crate::auth::Identity;
 pub(super) struct Connection<'a> {
     line: &'a Line,
     identity: Identity,
+    device: DeviceId,
     seat: Seat,
     bad_frames: Rate,
 }
@@ -66,20 +70,32 @@ fn own_channels(identity: &Identity) -> Vec<Channel> {
     channels
 }
 
+/// Where subscriptions begin. What `since` says of other channels is counted, and of no use.
+async fn starts(shared: &Shared, owner: (&UserId, &DeviceId), channels: Vec<Channel>, since: &Since) -> Vec<(Channel, Start)> {
+    shared.metrics.ignored_positions.inc_by(since.beside(&channels) as u64);
+    shared.reads.starts(shared, owner, channels, since).await
+}
+
 impl<'a> Connection<'a> {
     /// Takes a seat in the user's shard, or gives the code that says why there is none.
     pub(super) async fn join(line: &'a Line, admitted: Box<Admitted>) -> Result<Self, CloseCode> {
-        let Admitted { identity, wish: Wish { device, mode, locale, .. }, reply_to } = *admitted;
+        let Admitted { identity, wish: Wish { device, mode, locale, since, .. }, reply_to } = *admitted;
         let inlet = line.shared.inlets[line.shared.shard(&identity.user)].clone();
+        let owner = (&identity.user, &device);
+        let starting = starts(&line.shared, owner, own_channels(&identity), &since);
+        let channels = tokio::select! {
+            starts = Box::pin(starting) => starts,
+            () = line.shared.draining.cancelled() => return Err(CloseCode::Draining),
+        };
         let (joined, answer) = oneshot::channel();
         let join = Join {
             outbox: line.outbox.clone(),
             connection: ConnectionId(Uuid::new_v4()),
             user: identity.user.clone(),
-            device,
+            device: device.clone(),
             mode,
             locale,
-            channels: own_channels(&identity),
+            channels,
             ends_at: identity.expiry.map(|expiry| expiry.ends_at),
             address: line.caller.address,
             since: line.shared.clock.now(),
@@ -89,7 +105,7 @@ impl<'a> Connection<'a> {
         inlet.say(Control::Join(Box::new(join))).await.map_err(|_| CloseCode::Internal)?;
         let member = answer.await.map_err(|_| CloseCode::Internal)??;
         let seat = Seat { inlet, member, left: false };
-        Ok(Self { line, identity, seat, bad_frames: Rate::default() })
+        Ok(Self { line, identity, device, seat, bad_frames: Rate::default() })
     }
 
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
@@ -147,9 +163,10 @@ impl<'a> Connection<'a> {
                 self.charge(problem.code);
             }
             Ok(ClientFrame::Refresh(token)) => self.refresh(&token, message_id).await,
-            Ok(ClientFrame::Subscribe(names)) => {
-                let named = self.named(names, reply_to);
+            Ok(ClientFrame::Subscribe { channels, since }) => {
+                let named = self.named(channels, reply_to);
                 let channels = self.judged(named, reply_to);
+                let channels = self.starts(channels, &since).await;
                 self.pass_on(Control::Subscribe { member, channels, reply_to: message_id }).await;
             }
             Ok(ClientFrame::Unsubscribe(names)) => {
@@ -176,13 +193,28 @@ impl<'a> Connection<'a> {
         }
         match self.line.shared.auth.verify(token.reveal(), self.line.shared.clock.now()) {
             Ok(identity) if identity.user == self.identity.user => {
+                let had = own_channels(&self.identity);
+                let gained = own_channels(&identity).into_iter().filter(|channel| !had.contains(channel)).collect();
+                let gained = self.starts(gained, &Since::default()).await;
                 self.identity = identity.clone();
                 let (member, identity) = (self.seat.member, Box::new(identity));
-                self.pass_on(Control::Refresh { member, identity, reply_to: message_id }).await;
+                self.pass_on(Control::Refresh { member, identity, gained, reply_to: message_id }).await;
             }
             Ok(_) => self.close(CloseCode::UserMismatch),
             Err(_) => self.close(CloseCode::InvalidToken),
         }
+    }
+
+    /// Where subscriptions to these channels begin. What waits is written meanwhile.
+    async fn starts(&self, channels: Vec<Channel>, since: &Since) -> Vec<(Channel, Start)> {
+        let owner = (&self.identity.user, &self.device);
+        let mut starting = Box::pin(starts(&self.line.shared, owner, channels, since));
+        std::future::poll_fn(|cx| {
+            // A line that is broken is noticed by who reads it.
+            let _ = self.line.outbox.poll_flush(cx, self.now_ms());
+            starting.as_mut().poll(cx)
+        })
+        .await
     }
 
     /// Charges a frame that made no sense to the budget of those.

@@ -39,6 +39,19 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// The frames of a record that has `position` behind it.
+    pub(super) fn new(mut record: NotificationRecord, position: Position, now: Timestamp) -> Result<Self, FedError> {
+        let around = Around { channel: record.channel, position: Some(position), redelivery: None, at: now };
+        record.exclude.sort_unstable();
+        let (id, exclude) = (record.notification.id, record.exclude.into());
+        Ok(Self {
+            id,
+            wording: Wording::new(around, Cow::Owned(record.notification))?,
+            event_at: record.origin.timestamp,
+            exclude,
+        })
+    }
+
     /// Whether anybody is left out.
     pub(super) fn is_exclusive(&self) -> bool {
         !self.exclude.is_empty()
@@ -94,20 +107,11 @@ impl Fed {
     }
 
     fn encode(&self, epoch: Epoch, now: Timestamp) -> Result<Encoded, FedError> {
-        let mut record: NotificationRecord = record::decode(self.version.as_deref(), &self.value)?;
+        let record: NotificationRecord = record::decode(self.version.as_deref(), &self.value)?;
         if record.channel != self.channel {
             return Err(FedError::Channel);
         }
-        let position = Some(Position::after(epoch, self.offset));
-        let around = Around { channel: record.channel, position, redelivery: None, at: now };
-        record.exclude.sort_unstable();
-        let (id, exclude) = (record.notification.id, record.exclude.into());
-        Ok(Encoded {
-            id,
-            wording: Wording::new(around, Cow::Owned(record.notification))?,
-            event_at: record.origin.timestamp,
-            exclude,
-        })
+        Encoded::new(record, Position::after(epoch, self.offset), now)
     }
 }
 

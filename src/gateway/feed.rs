@@ -112,6 +112,7 @@ impl Feed {
             }
         }
         self.trouble = None;
+        self.shared.ring.begin(&offsets);
         self.shared.begin(offsets.into());
         self.role.ready();
         tracing::info!(partitions = starts.len(), "the feed has started");
@@ -154,6 +155,8 @@ impl Feed {
             trace: self.trace(message),
             frame: OnceLock::new(),
         });
+        // Whatever a shard has begun with is in the ring.
+        self.shared.ring.push(&fed);
         match owner {
             Some(user) => self.shared.inlet(&user).mail(Mail::New(fed)),
             None => self.shared.inlets.iter().for_each(|inlet| inlet.broadcast(Broadcast(fed.clone()))),

@@ -17,12 +17,14 @@ use tidings_core::protocol::close::CloseCode;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::retry::Delivery;
 use tidings_core::record::trace::TraceContext;
+use tidings_core::recovery::Start;
 use tidings_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::{Counts, Present};
 use super::fed::Fed;
 use super::outbox::Outbox;
+use super::reads::Reply;
 use crate::auth::Identity;
 
 const CONTROLS: usize = 4096;
@@ -55,7 +57,8 @@ pub(super) struct Join {
     pub(super) device: DeviceId,
     pub(super) mode: AckMode,
     pub(super) locale: Option<Locale>,
-    pub(super) channels: Vec<Channel>,
+    /// What it is subscribed to from the start, each from where it begins.
+    pub(super) channels: Vec<(Channel, Start)>,
     /// When the client's proof ends, if it does.
     pub(super) ends_at: Option<Timestamp>,
     pub(super) address: IpAddr,
@@ -83,11 +86,13 @@ pub(super) enum Control {
     Refresh {
         member: u32,
         identity: Box<Identity>,
+        /// The channels of roles that it may not have had before.
+        gained: Vec<(Channel, Start)>,
         reply_to: Option<String>,
     },
     Subscribe {
         member: u32,
-        channels: Vec<Channel>,
+        channels: Vec<(Channel, Start)>,
         reply_to: Option<String>,
     },
     Unsubscribe {
@@ -100,6 +105,8 @@ pub(super) enum Control {
         ack: Ack,
         reply_to: Option<String>,
     },
+    /// What a read of the store brought.
+    Found(Box<Reply>),
     /// Count what is here.
     Count(oneshot::Sender<Counts>),
     /// List a user's connections.

@@ -13,6 +13,7 @@ use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::protocol::client::{self, ClientFrame, Said};
 use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::since::Since;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -41,6 +42,8 @@ pub(super) struct Wish {
     pub(super) mode: AckMode,
     /// What it reads, if it says so.
     pub(super) locale: Option<Locale>,
+    /// Where it stopped.
+    pub(super) since: Since,
 }
 
 /// A client that is known.

@@ -4,6 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::recovery::Loss;
 
 use crate::telemetry::{Age, Durations, Fates, Labels, Metrics};
 
@@ -26,6 +27,15 @@ pub(super) struct GatewayMetrics {
     pub(super) held: Gauge,
     pub(super) lag: Age,
     pub(super) event_to_socket: Durations,
+    pub(super) recovering: Gauge,
+    recoveries: Family<OutcomeLabels, Counter>,
+    pub(super) records_from_ring: Counter,
+    pub(super) records_from_store: Counter,
+    pub(super) failed_reads: Counter,
+    pub(super) ignored_positions: Counter,
+    pub(super) ring_records: Gauge,
+    pub(super) ring_bytes: Gauge,
+    pub(super) ring_evicted: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,6 +54,15 @@ impl Labels for ClosedLabels {
 
 impl Labels for RefusedLabels {
     const NAMES: &'static [&'static str] = &["reason"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+impl Labels for OutcomeLabels {
+    const NAMES: &'static [&'static str] = &["outcome"];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,10 +141,63 @@ impl Limit {
     }
 }
 
+/// How a recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Complete,
+    Truncated,
+    Lost(Loss),
+}
+
+impl Outcome {
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::Complete, Self::Truncated].into_iter().chain(Loss::ALL.map(Self::Lost))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Lost(loss) => loss.name(),
+        }
+    }
+}
+
 impl GatewayMetrics {
+    fn register_recovery(&self, metrics: &Metrics) {
+        metrics.register("gateway", |shelf| {
+            shelf.register(
+                "recovering_subscriptions",
+                "Subscriptions that are sent what their devices missed",
+                self.recovering.clone(),
+            );
+            shelf.register(
+                "ended_recoveries",
+                "Recoveries that ended, by outcome: complete, truncated, or why they were lost",
+                self.recoveries.clone(),
+            );
+            shelf.register("ring_recovered_frames", "Missed notifications sent from the ring", self.records_from_ring.clone());
+            shelf.register("store_recovered_frames", "Missed notifications sent from the store", self.records_from_store.clone());
+            shelf.register("failed_reads", "Reads of the store that brought no answer in time", self.failed_reads.clone());
+            shelf.register(
+                "ignored_positions",
+                "Positions of clients in channels that they did not ask for",
+                self.ignored_positions.clone(),
+            );
+            shelf.register("ring_records", "Records in the ring", self.ring_records.clone());
+            shelf.register("ring_bytes", "Bytes of the ring, about", self.ring_bytes.clone());
+            shelf.register("ring_evicted_records", "Records that the ring gave up for newer ones", self.ring_evicted.clone());
+        });
+    }
+
     /// Counts that a limit was crossed.
     pub(super) fn crossed(&self, limit: Limit) {
         self.limits.get_or_create(&LimitLabels { limit: limit.name() }).inc();
+    }
+
+    /// Counts the end of a recovery: why it was lost, or whether it was complete.
+    pub(super) fn recovered(&self, outcome: Outcome) {
+        self.recoveries.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
     }
 
     pub(super) fn register(metrics: &Metrics) -> Self {
@@ -134,6 +206,10 @@ impl GatewayMetrics {
         for limit in Limit::ALL {
             drop(own.limits.get_or_create(&LimitLabels { limit: limit.name() }));
         }
+        for outcome in Outcome::all() {
+            drop(own.recoveries.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
+        }
+        own.register_recovery(metrics);
         metrics.register("gateway", |shelf| {
             shelf.register("open_connections", "Connections that are open", own.connections.clone());
             shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());

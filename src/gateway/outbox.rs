@@ -141,6 +141,11 @@ impl Outbox {
         self.state.lock().phase
     }
 
+    /// Whether nothing waits for the socket.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().is_idle()
+    }
+
     /// Says something to this connection alone.
     pub(super) fn say(&self, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) -> Pushed {
         let message_id = (self.said.fetch_add(1, Ordering::Relaxed) + 1).to_string();

@@ -1,7 +1,8 @@
 //! A shard: one thread that owns a part of the users' connections, their subscriptions and cursors.
 //!
 //! Owns: the order in which controls, mailboxes and broadcasts get their turns. A fan-out covers the members at its start;
-//! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up. Nothing else touches its state.
+//! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up; devices that recover come last.
+//! Nothing else touches its state.
 
 mod acks;
 mod count;
@@ -9,6 +10,7 @@ mod deliver;
 mod devices;
 mod members;
 mod recent;
+mod recover;
 mod seats;
 mod sweep;
 
@@ -23,6 +25,7 @@ use tidings_core::protocol::server::ServerFrame;
 use self::devices::Devices;
 use self::members::Members;
 use self::recent::Recent;
+use self::recover::Recoveries;
 use super::cursor::CursorWriter;
 use super::inlet::{Control, Inlet, Outlet};
 use super::moment::Moment;
@@ -42,6 +45,7 @@ pub(super) struct Shard {
     members: Members,
     devices: Devices,
     recent: Recent,
+    recoveries: Recoveries,
     next: Next,
     now: Moment,
     sweep_at_ms: u64,
@@ -77,6 +81,7 @@ impl Shard {
             members: Members::default(),
             devices,
             recent: Recent::default(),
+            recoveries: Recoveries::default(),
             next: Next::default(),
             now,
             sweep_at_ms: 0,
@@ -90,10 +95,10 @@ impl Shard {
         self.inlet.is_mine();
         while !self.finishing {
             self.now = Moment::of(self.shared.clock);
-            let busy = [self.take_controls(), self.take_mails(), self.take_broadcasts()];
+            let busy = [self.take_controls(), self.take_mails(), self.take_broadcasts(), self.take_recoveries()];
             let wait_ms = self.sweep_when_due();
-            if busy == [0, 0, 0] {
-                std::thread::park_timeout(Duration::from_millis(wait_ms));
+            if busy == [0, 0, 0, 0] {
+                std::thread::park_timeout(Duration::from_millis(wait_ms.min(self.recoveries.wait_ms())));
             }
         }
         self.finish();
@@ -139,7 +144,10 @@ impl Shard {
             Control::Begin(starts) => self.next = Next { mailboxes: starts.to_vec(), others: starts.to_vec() },
             Control::Join(join) => self.join(*join),
             Control::Leave(member) => self.leave(member),
-            Control::Refresh { member, identity, reply_to } => self.refresh(member, &identity, reply_to.as_deref()),
+            Control::Refresh { member, identity, gained, reply_to } => {
+                self.refresh(member, &identity, gained, reply_to.as_deref());
+            }
+            Control::Found(reply) => self.found(*reply),
             Control::Subscribe { member, channels, reply_to } => self.subscribe(member, &channels, reply_to.as_deref()),
             Control::Unsubscribe { member, channels, reply_to } => self.unsubscribe(member, &channels, reply_to.as_deref()),
             Control::Ack { member, ack, reply_to } => self.acknowledge(member, ack, reply_to.as_deref()),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::since::Since;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,6 +16,8 @@ fn shared() -> (Arc<Shared>, Outlet) {
     let secret = ("TIDINGS_AUTH__SECRET".to_owned(), "a-secret-that-only-the-tests-know-of".to_owned());
     let config = crate::config::load(None, &[secret]).unwrap();
     let (inlet, outlet) = Inlet::new(8);
+    let metrics = GatewayMetrics::register(&Metrics::new());
+    let ends = Ends::new(Cluster::new(&config.kafka).unwrap(), "notifications".into());
     let shared = Shared {
         traces: crate::telemetry::Traces::default(),
         complaints: Complaints::new("gateway", Clock::start()),
@@ -25,7 +28,9 @@ fn shared() -> (Arc<Shared>, Outlet) {
         partitions: 1,
         node: "node".parse().unwrap(),
         notifications: "notifications".into(),
-        metrics: GatewayMetrics::register(&Metrics::new()),
+        ring: Ring::new(&config.gateway.recovery, metrics.clone()),
+        reads: Reads::new(None, ends, &config.gateway.recovery),
+        metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),
         draining: CancellationToken::new(),
@@ -44,7 +49,13 @@ async fn connect(shared: &Arc<Shared>) -> TcpStream {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let caller = Caller { peer: address, address, page: Page::None, place: Arc::new(()) };
     let identity = Identity { user: "alice".parse().unwrap(), roles: Vec::new(), expiry: None };
-    let wish = Wish { user: None, device: "phone".parse().unwrap(), mode: inlet::AckMode::Client, locale: None };
+    let wish = Wish {
+        user: None,
+        device: "phone".parse().unwrap(),
+        mode: inlet::AckMode::Client,
+        locale: None,
+        since: Since::default(),
+    };
     let admitted = Admitted::new(identity, wish, None).unwrap();
     let line = Line::new(shared.clone(), caller, outbox::Wire::Plain(stream));
     shared.connections.spawn(line.run(Arrival::Known(admitted), Box::default()));

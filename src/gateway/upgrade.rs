@@ -16,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidings_core::ids::DeviceId;
 use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::since::Since;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 use warp::Filter;
@@ -222,7 +223,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 
 /// What the query asks for. Unknown parameters are ignored.
 fn wish(query: &str) -> Result<Wish, RefusedUpgrade> {
-    let (mut user, mut device, mut mode, mut locale) = (None, None, AckMode::Written, None);
+    let (mut user, mut device, mut mode, mut locale, mut since) = (None, None, AckMode::Written, None, Since::default());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "userId" => user = Some(value.into_owned()),
@@ -232,6 +233,10 @@ fn wish(query: &str) -> Result<Wish, RefusedUpgrade> {
             }
             // Browsers name more kinds of locales than these; who names another reads the default.
             "locale" => locale = value.parse().ok(),
+            "since" => {
+                let allowed = "must be an object with a position for each channel, as in `{\"user-42\": \"1:17\"}`, at most 128";
+                since = value.parse().map_err(|_| RefusedUpgrade::Parameter { name: "since", allowed })?;
+            }
             "ack" => {
                 mode = match &*value {
                     "client" => AckMode::Client,
@@ -242,7 +247,7 @@ fn wish(query: &str) -> Result<Wish, RefusedUpgrade> {
             _ => {}
         }
     }
-    Ok(Wish { user, device: device.unwrap_or_else(|| DeviceId::drawn(Uuid::new_v4())), mode, locale })
+    Ok(Wish { user, device: device.unwrap_or_else(|| DeviceId::drawn(Uuid::new_v4())), mode, locale, since })
 }
 
 /// What the request's credentials are worth. Whoever is not known by them takes a place among the unproven.
@@ -315,6 +320,12 @@ mod tests {
         assert_eq!((asked.device.as_str(), asked.mode), ("my phone", AckMode::Client));
         assert_ne!(wish("").unwrap().device, wish("").unwrap().device, "a device without a name is another each time");
         assert!(matches!(wish("ack=maybe"), Err(RefusedUpgrade::Parameter { name: "ack", .. })));
+        let stopped = wish("since=%7B%22user-42%22%3A%221%3A17%22%7D").unwrap().since.of(&"user-42".parse().unwrap());
+        assert_eq!(stopped.unwrap().to_string(), "1:17");
+        for text in ["", "1:17", "%7B%22user-42%22%3A%221%3A-17%22%7D"] {
+            let refused = wish(&format!("since={text}"));
+            assert!(matches!(refused, Err(RefusedUpgrade::Parameter { name: "since", .. })), "{text}");
+        }
         assert!(matches!(wish("deviceId="), Err(RefusedUpgrade::Parameter { name: "deviceId", .. })));
     }
 }

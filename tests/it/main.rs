@@ -31,6 +31,7 @@ mod notifications;
 mod pipeline;
 mod poison;
 mod prefix;
+mod recovery;
 mod refusals;
 mod reload;
 mod requests;

@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 31] = [
+const UNITS: [&str; 35] = [
     "seconds",
     "bytes",
     "ratio",
@@ -37,11 +37,15 @@ const UNITS: [&str; 31] = [
     "notifications",
     "offsets",
     "partitions",
+    "positions",
+    "reads",
     "rebalances",
     "records",
+    "recoveries",
     "reloads",
     "requests",
     "spans",
+    "subscriptions",
     "topics",
     "transactions",
     "trips",

@@ -7,3 +7,4 @@ pub mod bearer;
 pub mod client;
 pub mod close;
 pub mod server;
+pub mod since;

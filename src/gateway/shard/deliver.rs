@@ -14,14 +14,14 @@ use crate::gateway::fed::{self, Encoded, Fed};
 use crate::gateway::inlet::{AckMode, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
-use crate::telemetry::{Doing, Place};
+use crate::telemetry::Doing;
 
 /// A record on its way to members.
-struct Item<'a> {
-    encoded: &'a Encoded,
-    offset: i64,
+pub(super) struct Item<'a> {
+    pub(super) encoded: &'a Encoded,
+    pub(super) offset: i64,
     /// Where its notification was first seen, if this record repeats it.
-    first: Option<i64>,
+    pub(super) first: Option<i64>,
 }
 
 /// How many frames were handed to sockets.
@@ -59,10 +59,7 @@ impl Shard {
         }
         let Some(slot) = self.members.slot(&fed.channel) else { return 0 };
         let shared = self.shared.clone();
-        let failed = |fed: &Fed, error: &fed::FedError| {
-            let place = Place { topic: &shared.notifications, partition: fed.partition, offset: fed.offset };
-            shared.unreadable(place, error);
-        };
+        let failed = |fed: &Fed, error: &fed::FedError| shared.without_frame(fed.partition, fed.offset, error);
         let Some(encoded) = fed.encoded(shared.epoch, self.now.wall, failed) else { return 0 };
         let first = self.recent.note(encoded.id, fed.offset);
         let item = Item { encoded, offset: fed.offset, first };
@@ -72,7 +69,9 @@ impl Shard {
         let listeners = self.members.listeners(slot);
         let (mut written, mut bytes) = (0, 0);
         for index in 0..listeners {
-            if let Some(handed) = self.hand(slot, index, &item) {
+            if let Some(member) = self.members.at(slot, index)
+                && let Some(handed) = self.hand_live(slot, member, &item)
+            {
                 written += 1;
                 bytes += handed as u64;
             }
@@ -89,10 +88,16 @@ impl Shard {
         listeners
     }
 
+    fn hand_live(&mut self, slot: u32, member: u32, item: &Item<'_>) -> Option<usize> {
+        let (_, _, subscription) = self.members.listener(slot, member)?;
+        // Who recovers finds it in the ring.
+        if subscription.recovery.is_some() { None } else { self.hand(slot, member, item) }
+    }
+
     /// Gives how many bytes were written or wait, if it was sent now.
-    fn hand(&mut self, slot: u32, index: usize, item: &Item<'_>) -> Option<usize> {
+    pub(super) fn hand(&mut self, slot: u32, number: u32, item: &Item<'_>) -> Option<usize> {
         let Self { members, devices, shared, now, .. } = self;
-        let (channel, member, subscription) = members.listener(slot, index)?;
+        let (channel, member, subscription) = members.listener(slot, number)?;
         if item.offset < subscription.ledger.next() {
             return None;
         }
@@ -125,7 +130,7 @@ impl Shard {
             subscription.due = true;
             devices.touch(member.device, channel, now.ms);
         }
-        if is_full || names > 0 && members.bound_names(slot, index, names) {
+        if is_full || names > 0 && members.bound_names(number, names) {
             shared.metrics.crossed(Limit::UnacknowledgedPerConnection);
         }
         (!repeated).then_some(frame.len())
@@ -143,7 +148,8 @@ impl Shard {
         let Self { members, devices, shared, now, .. } = self;
         let mut written = 0;
         for index in 0..members.listeners(slot) {
-            let Some((channel, member, subscription)) = members.listener(slot, index) else { continue };
+            let Some(number) = members.at(slot, index) else { continue };
+            let Some((channel, member, subscription)) = members.listener(slot, number) else { continue };
             let frame = wording.frame(member.locale);
             if member.outbox.push(frame, now.ms) != Pushed::Taken {
                 continue;

@@ -13,6 +13,7 @@ use tidings_core::ids::ConnectionId;
 use tidings_core::locale::Locale;
 use tidings_core::time::Timestamp;
 
+use super::recover::Recovery;
 use crate::gateway::frames;
 use crate::gateway::inlet::AckMode;
 use crate::gateway::outbox::{Outbox, Phase, Pushed};
@@ -53,6 +54,8 @@ pub(super) struct Subscription {
     pub(super) ledger: Ledger,
     /// Whether something was sent that the device's cursor does not say yet.
     pub(super) due: bool,
+    /// Set while it is sent what its device missed; what is live is passed over, and found in the ring later.
+    pub(super) recovery: Option<Box<Recovery>>,
 }
 
 /// What a fan-out needs of a member beside its subscription.
@@ -157,22 +160,24 @@ impl Members {
         self.slots.get(slot as usize).map_or(0, |slot| slot.members.len())
     }
 
-    /// The listener at `index` of a channel: the channel, what is written to, and the subscription.
-    pub(super) fn listener(&mut self, slot: u32, index: usize) -> Option<(&Channel, Listener<'_>, &mut Subscription)> {
+    /// Who listens at `index` of a channel.
+    pub(super) fn at(&self, slot: u32, index: usize) -> Option<u32> {
+        self.slots.get(slot as usize)?.members.get(index).copied()
+    }
+
+    /// A listener of a channel: the channel, what is written to, and the subscription.
+    pub(super) fn listener(&mut self, slot: u32, member: u32) -> Option<(&Channel, Listener<'_>, &mut Subscription)> {
         let seats = self.slots.get(slot as usize)?;
-        let member = self.members.get_mut(*seats.members.get(index)? as usize)?;
+        let member = self.members.get_mut(member as usize)?;
         let Member { outbox, device, mode, locale, subscriptions, .. } = member;
         let listener = Listener { outbox, device: *device, mode: *mode, locale: locale.as_ref() };
         let subscription = subscriptions.iter_mut().find(|subscription| subscription.slot == slot)?;
         Some((&seats.channel, listener, subscription))
     }
 
-    /// Keeps what the listener at `index` can name within `limit` over all its channels. Says whether anything was forgotten.
-    pub(super) fn bound_names(&mut self, slot: u32, index: usize, limit: usize) -> bool {
-        let member = self.slots.get(slot as usize).and_then(|seats| seats.members.get(index)).copied();
-        member
-            .and_then(|member| self.members.get_mut(member as usize))
-            .is_some_and(|member| bound(&mut member.subscriptions, limit))
+    /// Keeps what a member can name within `limit` over all its channels. Says whether anything was forgotten.
+    pub(super) fn bound_names(&mut self, member: u32, limit: usize) -> bool {
+        self.members.get_mut(member as usize).is_some_and(|member| bound(&mut member.subscriptions, limit))
     }
 
     /// The subscription of a member, if it has it.
@@ -188,8 +193,8 @@ impl Members {
         subscriptions.iter().filter_map(|subscription| self.channel(subscription.slot).cloned()).collect()
     }
 
-    /// Lets a member listen to a channel from `from` on.
-    pub(super) fn subscribe(&mut self, member: u32, channel: &Channel, from: i64) {
+    /// Lets a member listen to a channel from `from` on, first to what it missed if it recovers.
+    pub(super) fn subscribe(&mut self, member: u32, channel: &Channel, from: i64, recovery: Option<Box<Recovery>>) {
         let slot = self.slot(channel).unwrap_or_else(|| {
             let slot = number(self.slots.insert(Slot { channel: channel.clone(), members: Vec::new() }));
             self.names.insert(channel.clone(), slot);
@@ -197,7 +202,7 @@ impl Members {
         });
         if let (Some(seats), Some(joining)) = (self.slots.get_mut(slot as usize), self.members.get_mut(member as usize)) {
             seats.members.push(member);
-            joining.subscriptions.push(Subscription { slot, ledger: Ledger::new(from), due: false });
+            joining.subscriptions.push(Subscription { slot, ledger: Ledger::new(from), due: false, recovery });
         }
     }
 
@@ -254,7 +259,7 @@ mod tests {
             for offset in 0..sent {
                 ledger.sent(NotificationId(Uuid::from_u128(offset.unsigned_abs().into())), offset, 100);
             }
-            Subscription { slot, ledger, due: false }
+            Subscription { slot, ledger, due: false, recovery: None }
         };
         let mut subscriptions = [subscription(0, 2), subscription(1, 20), subscription(2, 0)];
         assert!(bound(&mut subscriptions, 10));

@@ -17,9 +17,11 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Notes an id at an offset. Gives the offset it was first seen at, if that is another.
+    /// Notes an id at an offset. Gives the first offset it was seen at, if that lies before.
     pub(super) fn note(&mut self, id: NotificationId, offset: i64) -> Option<i64> {
-        if let Some(first) = self.first.get(&id) {
+        if let Some(first) = self.first.get_mut(&id) {
+            // Who recovers goes back to records before those that live delivery has seen.
+            *first = offset.min(*first);
             return (*first != offset).then_some(*first);
         }
         if self.order.len() >= IDS
@@ -46,6 +48,8 @@ mod tests {
         assert_eq!(recent.note(id(0), 5), None);
         assert_eq!(recent.note(id(0), 9), Some(5));
         assert_eq!(recent.note(id(0), 5), None);
+        assert_eq!(recent.note(id(0), 3), None);
+        assert_eq!(recent.note(id(0), 5), Some(3));
         for number in 1..=IDS {
             recent.note(id(number), 10);
         }

@@ -11,9 +11,11 @@ use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::position::Position;
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
+use tidings_core::recovery::Start;
 
 use super::Shard;
 use super::members::{Heartbeat, Member};
+use super::recover::Begun;
 use crate::auth::Identity;
 use crate::gateway::inlet::Join;
 use crate::gateway::metrics::Limit;
@@ -54,11 +56,13 @@ impl Shard {
     /// Subscribes a new member to its own channels, and tells it all that it has to know.
     fn greet(&mut self, member: u32, join: &Join) {
         let limit = self.shared.config.channels_per_connection.get();
-        let mut channels = BTreeMap::new();
-        for channel in join.channels.iter().take(limit) {
-            let from = self.from(channel);
-            self.members.subscribe(member, channel, from);
-            channels.insert(channel.as_str(), self.position(from));
+        let (mut channels, mut recovering) = (BTreeMap::new(), Vec::new());
+        for (channel, start) in join.channels.iter().take(limit) {
+            let Begun { position, recovers } = self.begin(member, channel, *start);
+            channels.insert(channel.as_str(), position);
+            if recovers {
+                recovering.push((channel, position));
+            }
         }
         let connected = ServerFrame::Connected {
             user_id: &join.user,
@@ -68,6 +72,9 @@ impl Shard {
             channels,
         };
         self.shared.say(&join.outbox, connected, join.reply_to.as_deref(), self.now);
+        for (channel, position) in recovering {
+            self.shared.say(&join.outbox, ServerFrame::Subscribed { channel, position, recovering: true }, None, self.now);
+        }
     }
 
     /// Whether the user may have one more connection. For one more device, the one that connected least recently goes.
@@ -93,19 +100,18 @@ impl Shard {
         Ok(())
     }
 
-    /// Where a subscription that begins now begins.
-    fn from(&mut self, channel: &Channel) -> i64 {
-        let partition = channel.partition(self.shared.partitions);
-        self.next.of(channel, partition).map_or(0, |next| *next)
-    }
-
-    fn position(&self, offset: i64) -> Position {
+    pub(super) fn position(&self, offset: i64) -> Position {
         Position { epoch: self.shared.epoch, offset }
     }
 
-    pub(super) fn subscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
-        for channel in channels {
-            let known = self.members.subscription(member, channel).map(|subscription| subscription.ledger.next());
+    pub(super) fn subscribe(&mut self, member: u32, channels: &[(Channel, Start)], reply_to: Option<&str>) {
+        for (channel, start) in channels {
+            if matches!(start, Start::Named(_) | Start::Lost(_, Some(_))) {
+                // Who names a position begins there, whatever it was sent before.
+                self.quit(member, channel);
+            }
+            let known = self.members.subscription(member, channel);
+            let known = known.map(|known| (known.ledger.next(), known.recovery.is_some()));
             let Some(asking) = self.members.get(member) else { return };
             let outbox = asking.outbox.clone();
             let limit = self.shared.config.channels_per_connection.get();
@@ -115,35 +121,43 @@ impl Shard {
                 self.shared.say(&outbox, problem.frame(), reply_to, self.now);
                 continue;
             }
-            let from = known.unwrap_or_else(|| self.from(channel));
-            if known.is_none() {
-                self.members.subscribe(member, channel, from);
-            }
-            let subscribed = ServerFrame::Subscribed { channel, position: self.position(from), recovering: false };
+            let begun = match known {
+                Some((next, recovers)) => Begun { position: self.position(next), recovers },
+                None => self.begin(member, channel, *start),
+            };
+            let subscribed = ServerFrame::Subscribed { channel, position: begun.position, recovering: begun.recovers };
             self.shared.say(&outbox, subscribed, reply_to, self.now);
         }
     }
 
     pub(super) fn unsubscribe(&mut self, member: u32, channels: &[Channel], reply_to: Option<&str>) {
         for channel in channels {
-            let subscription = self.members.unsubscribe(member, channel);
+            self.quit(member, channel);
             let Some(left) = self.members.get(member) else { return };
-            if let Some(subscription) = subscription
-                && subscription.due
-            {
-                self.devices.offer(left.device, channel, subscription.ledger.offered());
-            }
             self.shared.say(&left.outbox, ServerFrame::Unsubscribed { channel }, reply_to, self.now);
         }
     }
 
+    /// Ends a subscription, if there is one.
+    fn quit(&mut self, member: u32, channel: &Channel) {
+        let subscription = self.members.unsubscribe(member, channel).filter(|subscription| subscription.due);
+        if let (Some(subscription), Some(left)) = (subscription, self.members.get(member)) {
+            self.devices.offer(left.device, channel, subscription.ledger.offered());
+        }
+    }
+
     /// Judges every subscription by the new roles, adds the channels of those that are new, and tells until when the token holds.
-    pub(super) fn refresh(&mut self, member: u32, identity: &Identity, reply_to: Option<&str>) {
+    pub(super) fn refresh(
+        &mut self,
+        member: u32,
+        identity: &Identity,
+        mut gained: Vec<(Channel, Start)>,
+        reply_to: Option<&str>,
+    ) {
         let held = self.members.channels(member);
         let judge = |channel: &Channel| self.shared.access.judge(&identity.user, &identity.roles, channel);
         let lost = held.iter().filter(|channel| judge(channel) == Verdict::Forbidden).cloned().collect::<Vec<_>>();
-        let roles = identity.roles.iter().filter_map(|role| Channel::role(role).ok());
-        let gained = roles.filter(|channel| !held.contains(channel)).collect::<Vec<_>>();
+        gained.retain(|(channel, _)| !held.contains(channel));
         self.unsubscribe(member, &lost, None);
         self.subscribe(member, &gained, None);
         let Some(refreshed) = self.members.get_mut(member) else { return };

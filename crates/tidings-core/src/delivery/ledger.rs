@@ -117,6 +117,16 @@ impl Ledger {
         }
     }
 
+    /// Notes that the channel has nothing between what was sent and `offset`, so that this position can be acknowledged too.
+    pub fn reached(&mut self, offset: i64) {
+        if offset > self.next {
+            if self.handled == self.next {
+                self.handled = offset;
+            }
+            self.next = offset;
+        }
+    }
+
     /// Notes that `id` was sent once more, by redelivery. The position stays where it is.
     pub fn sent_again(&mut self, id: NotificationId, offset: i64) {
         let open = self.open.get_or_insert_default();

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::server::{ErrorCode, Problem};
+use super::since::{Since, SinceError};
 use crate::channel::Channel;
 use crate::ids::NotificationId;
 use crate::position::Position;
@@ -44,8 +45,13 @@ pub enum ClientFrame {
         /// Anything.
         data: Option<Value>,
     },
-    /// `subscribe` to channels; names that are none stand as refusals.
-    Subscribe(Vec<Result<Channel, Problem>>),
+    /// `subscribe` to channels, each from a position on if there is one.
+    Subscribe {
+        /// Which; names that are none stand as refusals.
+        channels: Vec<Result<Channel, Problem>>,
+        /// Where the client stopped.
+        since: Since,
+    },
     /// `unsubscribe` from channels.
     Unsubscribe(Vec<Result<Channel, Problem>>),
     /// `ack` of everything before a position, but for exceptions.
@@ -111,6 +117,8 @@ struct Channels {
     channel: Option<String>,
     #[serde(default)]
     channels: Vec<String>,
+    #[serde(default)]
+    since: Value,
 }
 
 #[derive(Deserialize)]
@@ -150,7 +158,7 @@ fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
         "ping" | "heartbeat" => typed::<Ping>(text).map(|ping| ClientFrame::Ping { data: ping.data }),
         "auth" => credentials(text).map(ClientFrame::Auth),
         "refresh" => credentials(text).map(ClientFrame::Refresh),
-        "subscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Subscribe),
+        "subscribe" => typed::<Channels>(text)?.wanted(),
         "unsubscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Unsubscribe),
         "ack" => typed::<Ack>(text)?.said(),
         _ => Err(Problem::new(ErrorCode::UnknownType, "Unknown message type")),
@@ -172,6 +180,17 @@ fn bad_frame(error: &serde_json::Error) -> Problem {
 }
 
 impl Channels {
+    fn wanted(mut self) -> Result<ClientFrame, Problem> {
+        let since = self.since.take();
+        let channels = self.named()?;
+        let named = channels.iter().flatten().cloned().collect::<Vec<_>>();
+        let since = Since::of_frame(since, &named).map_err(|error| match error {
+            SinceError::TooMany => Problem::new(ErrorCode::Limit, error.to_string()),
+            _ => Problem::new(ErrorCode::BadFrame, format!("Failed to process message: {error}")),
+        })?;
+        Ok(ClientFrame::Subscribe { channels, since })
+    }
+
     fn named(self) -> Result<Vec<Result<Channel, Problem>>, Problem> {
         let names = self.channel.into_iter().chain(self.channels).collect::<Vec<_>>();
         if names.is_empty() {
@@ -247,7 +266,7 @@ mod tests {
     #[test]
     fn one_bad_name_does_not_spoil_the_others() {
         let said = read(r#"{"type":"subscribe","channel":"booking-updates","channels":["user-","notifications"]}"#);
-        let Ok(ClientFrame::Subscribe(channels)) = said.frame else { panic!("{:?}", said.frame) };
+        let Ok(ClientFrame::Subscribe { channels, .. }) = said.frame else { panic!("{:?}", said.frame) };
         assert_eq!(channels.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
     }
 
@@ -261,7 +280,21 @@ mod tests {
             assert_eq!(problem(&frame(kind, &names)), ErrorCode::Limit);
         }
         let said = read(r#"{"type":"subscribe","channel":"a","channels":["b","a","b"]}"#);
-        assert_eq!(said.frame, Ok(ClientFrame::Subscribe(vec![Ok("a".parse().unwrap()), Ok("b".parse().unwrap())])));
+        let channels = vec![Ok("a".parse().unwrap()), Ok("b".parse().unwrap())];
+        assert_eq!(said.frame, Ok(ClientFrame::Subscribe { channels, since: Since::default() }));
+    }
+
+    #[test]
+    fn a_subscription_from_what_is_no_position_is_a_bad_frame() {
+        let said = read(r#"{"type":"subscribe","channel":"a","since":"1:7"}"#);
+        let Ok(ClientFrame::Subscribe { since, .. }) = said.frame else { panic!("{:?}", said.frame) };
+        assert_eq!(since.of(&"a".parse().unwrap()).unwrap().to_string(), "1:7");
+        for since in ["soon", "1:-7", "", "1:7:7"] {
+            let frame = serde_json::json!({"type": "subscribe", "channel": "a", "since": since});
+            assert_eq!(problem(&frame.to_string()), ErrorCode::BadFrame, "{since}");
+        }
+        let several = r#"{"type":"subscribe","channels":["a","b"],"since":"1:7"}"#;
+        assert_eq!(problem(several), ErrorCode::BadFrame);
     }
 
     #[test]

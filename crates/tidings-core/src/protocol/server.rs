@@ -78,6 +78,27 @@ pub enum ServerFrame<'a> {
         /// Whether a gap is sent first.
         recovering: bool,
     },
+    /// Of what is to be recovered, some is no longer kept. Comes before anything that lies behind it.
+    Truncated {
+        /// In which channel.
+        channel: &'a Channel,
+        /// What is missing.
+        #[serde(flatten)]
+        hole: Hole,
+    },
+    /// The end of a recovery.
+    Recovered {
+        /// Which channel.
+        channel: &'a Channel,
+        /// Where it goes on: what comes next lies there or behind.
+        position: Position,
+        /// Whether everything was sent that is kept, from where it began. If not, only what comes from `position` on is sure to
+        /// be complete.
+        recovered: bool,
+        /// What was no longer kept, from the first offset that is missing to behind the last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        truncated: Option<Hole>,
+    },
     /// The answer to `unsubscribe`, one for each channel.
     Unsubscribed {
         /// Which.
@@ -111,6 +132,25 @@ pub enum ServerFrame<'a> {
         /// Whether the same frame may succeed later.
         retryable: bool,
     },
+}
+
+/// What is missing in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// Its first position.
+    pub from: Position,
+    /// The first position behind it.
+    pub to: Position,
+    /// Why it is there.
+    pub reason: HoleReason,
+}
+
+/// Why something is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoleReason {
+    /// It was kept for as long, and as much of it, as is configured.
+    Retention,
 }
 
 /// What kind of error a frame met.
@@ -195,11 +235,15 @@ mod tests {
         };
         let again =
             ServerFrame::NotificationNew { channel: &channel, position: None, notification: &notification, redelivery: Some(2) };
+        let hole = Hole { from: Position { epoch: Epoch(1), offset: 3 }, to: position, reason: HoleReason::Retention };
         let frames = [
             shown(connected, None),
             shown(ServerFrame::Refreshed { expires_at: Timestamp::from_millis(1_769_864_400_000) }, Some("m-0")),
             shown(ServerFrame::Pong { data: Some(&json!({"n": 1})) }, Some("m-1")),
             shown(ServerFrame::Subscribed { channel: &channel, position, recovering: false }, Some("m-2")),
+            shown(ServerFrame::Truncated { channel: &channel, hole }, None),
+            shown(ServerFrame::Recovered { channel: &channel, position, recovered: true, truncated: Some(hole) }, None),
+            shown(ServerFrame::Recovered { channel: &channel, position, recovered: false, truncated: None }, None),
             shown(ServerFrame::Unsubscribed { channel: &channel }, None),
             shown(fresh, None),
             shown(again, None),

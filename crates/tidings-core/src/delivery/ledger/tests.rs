@@ -61,6 +61,18 @@ fn an_unknown_exception_refuses_the_whole_acknowledgement() {
 }
 
 #[test]
+fn a_position_that_was_reached_without_a_notification_can_be_acknowledged() {
+    let mut ledger = sent(&[11]);
+    ledger.reached(20);
+    ledger.reached(15);
+    assert_eq!(ledger.next(), 20);
+    assert_eq!(pairs(&ledger.acknowledge_below(20, &[]).unwrap()), [(10, 20)]);
+    assert!(!ledger.probe());
+    ledger.reached(30);
+    assert!(!ledger.probe(), "who has handled everything has nothing to answer for");
+}
+
+#[test]
 fn an_acknowledgement_that_goes_back_is_ignored() {
     let mut ledger = sent(&[11, 14]);
     ledger.acknowledge_below(15, &[]).unwrap();
