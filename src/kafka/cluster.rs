@@ -19,6 +19,18 @@ const LARGEST_RECORD: &str = "1000000000";
 /// How often a client tells what it measures.
 const STATISTICS_INTERVAL_MS: &str = "5000";
 
+/// Second names that librdkafka has for properties which are set here, and the names they are set by. Of a client's two names for one
+/// property it would be drawn which counts.
+const ALIASES: [(&str, &str); 7] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("max.partition.fetch.bytes", "fetch.message.max.bytes"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("compression.codec", "compression.type"),
+    ("request.required.acks", "acks"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+];
+
 /// A property file that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("`kafka.property_files`: the value of `{property}` could not be read from {file}")]
@@ -60,14 +72,14 @@ impl Cluster {
     /// If a property file cannot be read.
     pub fn new(config: &KafkaConfig) -> Result<Self, PropertyFileError> {
         let mut properties: BTreeMap<_, _> =
-            config.properties.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+            config.properties.iter().map(|(name, value)| (canonical(name), value.to_string())).collect();
         for (property, file) in &config.property_files {
             let value = std::fs::read_to_string(Path::new(file)).map_err(|source| PropertyFileError {
                 property: property.clone(),
                 file: file.clone(),
                 source,
             })?;
-            properties.insert(property.clone(), value.trim_end_matches(['\r', '\n']).to_owned());
+            properties.insert(canonical(property), value.trim_end_matches(['\r', '\n']).to_owned());
         }
         Ok(Self {
             brokers: config.brokers.clone(),
@@ -222,22 +234,21 @@ impl Cluster {
     #[must_use]
     pub fn producer(&self, client_id: &str) -> ClientConfig {
         let mut client = self.client(client_id);
-        for (name, alias, value) in [
-            // What gathers while two requests are on their way is the next batch: light load waits for nothing, heavy load makes
-            // batches of its own. A broker answers the requests of a connection one after the other, so more of them in flight gain
-            // only travel time; and while a partition has one in flight and more to send, librdkafka polls without a pause unless
-            // the connection's limit holds it back.
-            ("linger.ms", "queue.buffering.max.ms", "0"),
-            ("max.in.flight.requests.per.connection", "max.in.flight", "2"),
-            ("compression.type", "compression.codec", "lz4"),
-            // How large a record may be, the topic says. A lower limit here would cut a dead letter that its topic takes.
-            ("message.max.bytes", "message.max.bytes", LARGEST_RECORD),
-            ("statistics.interval.ms", "statistics.interval.ms", STATISTICS_INTERVAL_MS),
-        ] {
-            if !self.properties.contains_key(name) && !self.properties.contains_key(alias) {
-                client.set(name, value);
-            }
-        }
+        self.prefer(
+            &mut client,
+            &[
+                // What gathers while two requests are on their way is the next batch: light load waits for nothing, heavy load makes
+                // batches of its own. A broker answers the requests of a connection one after the other, so more of them in flight
+                // gain only travel time; and while a partition has one in flight and more to send, librdkafka polls without a pause
+                // unless the connection's limit holds it back.
+                ("linger.ms", "0"),
+                ("max.in.flight.requests.per.connection", "2"),
+                ("compression.type", "lz4"),
+                // How large a record may be, the topic says. A lower limit here would cut a dead letter that its topic takes.
+                ("message.max.bytes", LARGEST_RECORD),
+                ("statistics.interval.ms", STATISTICS_INTERVAL_MS),
+            ],
+        );
         client.set("enable.idempotence", "true");
         client.set("acks", "all");
         client.set("message.timeout.ms", "0");
@@ -250,10 +261,43 @@ impl Cluster {
     }
 }
 
+/// The name by which this room sets a property.
+fn canonical(name: &str) -> String {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, set)| set).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Scalar;
+
+    #[test]
+    fn a_second_name_of_a_property_counts_as_the_first() {
+        let mut config = crate::config::load(None, &[]).unwrap().kafka;
+        let given = [
+            ("delivery.timeout.ms", "100"),
+            ("metadata.broker.list", "elsewhere:9092"),
+            ("request.required.acks", "0"),
+            ("queue.buffering.max.ms", "7"),
+            ("max.in.flight", "5"),
+            ("compression.codec", "zstd"),
+        ];
+        for (name, value) in given {
+            config.properties.insert(name.to_owned(), Scalar::Text(value.to_owned()));
+        }
+        let cluster = Cluster::new(&config).unwrap();
+        let producer = cluster.producer("test");
+        assert_eq!(given.map(|(name, _)| producer.get(name)), [None; 6]);
+        let names = [
+            "message.timeout.ms",
+            "bootstrap.servers",
+            "acks",
+            "linger.ms",
+            "max.in.flight.requests.per.connection",
+            "compression.type",
+        ];
+        assert_eq!(names.map(|name| producer.get(name).unwrap()), ["0", cluster.brokers(), "all", "7", "5", "zstd"]);
+    }
 
     #[test]
     fn a_configured_property_breaks_no_promise_of_a_producer() {
