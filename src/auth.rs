@@ -9,6 +9,8 @@ mod presented;
 mod rotation;
 mod tokens;
 
+use std::path::PathBuf;
+
 use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
 use tidings_core::time::Timestamp;
@@ -18,7 +20,7 @@ pub use self::presented::{Presented, Unidentified};
 use self::presented::{Proxy, by_word};
 pub use self::rotation::Rotation;
 pub use self::tokens::{SignError, Tokens, sign};
-use crate::config::{AuthConfig, AuthMode};
+use crate::config::{AuthConfig, AuthMode, Look};
 
 /// Who a client is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,13 +130,20 @@ impl Auth {
         matches!(self.0, Way::Tokens(_))
     }
 
+    /// What the files of keys were like just before the first keys were read from them.
+    fn first_look(&self) -> Look {
+        match &self.0 {
+            Way::Tokens(tokens) => tokens.first_look(),
+            Way::Proxy(_) | Way::Word => Look::at_files([]),
+        }
+    }
+
     /// The files that keys are read from.
-    fn files(&self) -> impl Iterator<Item = &str> {
-        let tokens = match &self.0 {
-            Way::Tokens(tokens) => Some(tokens.files()),
-            Way::Proxy(_) | Way::Word => None,
-        };
-        tokens.into_iter().flatten()
+    fn files(&self) -> Vec<PathBuf> {
+        match &self.0 {
+            Way::Tokens(tokens) => tokens.files(),
+            Way::Proxy(_) | Way::Word => Vec::new(),
+        }
     }
 
     /// Reads every key file again, and gives how many keys there are. Connections that are open stay until their tokens end.

@@ -4,7 +4,6 @@
 //! those that were there stay, and log, metrics and health say so until the file is mended.
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -49,18 +48,20 @@ impl Rotation {
 
     /// Reads the keys again with each request, and when one of their files has changed, until `stop`.
     pub async fn follow(self, auth: Arc<Auth>, mut requests: watch::Receiver<u64>, stop: CancellationToken) {
-        let mut seen = look(&auth).await;
+        // Not a look of now: keys may have changed while this process waited for its brokers.
+        let mut seen = auth.first_look();
+        let mut asked = false;
         loop {
-            let asked = tokio::select! {
-                () = stop.cancelled() => return,
-                asked = requests.changed() => asked.is_ok(),
-                () = tokio::time::sleep(LOOK_INTERVAL) => false,
-            };
             let found = look(&auth).await;
             if asked || found != seen {
                 seen = found;
                 self.reload(&auth).await;
             }
+            asked = tokio::select! {
+                () = stop.cancelled() => return,
+                asked = requests.changed() => asked.is_ok(),
+                () = tokio::time::sleep(LOOK_INTERVAL) => false,
+            };
         }
     }
 
@@ -89,7 +90,7 @@ impl Rotation {
 }
 
 async fn look(auth: &Auth) -> Look {
-    let files = auth.files().map(PathBuf::from).collect::<Vec<_>>();
+    let files = auth.files();
     // What cannot be looked at is seen as absent, and at the next look as changed.
     tokio::task::spawn_blocking(move || Look::at_files(files)).await.unwrap_or_else(|_| Look::at_files([]))
 }

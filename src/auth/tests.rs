@@ -254,6 +254,19 @@ fn a_reload_takes_new_keys_and_a_bad_one_keeps_the_old() {
 }
 
 #[test]
+fn a_first_look_is_older_than_the_keys_it_belongs_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let auth = Auth::new(&config(|config| config.secret_file = secret.display().to_string())).unwrap();
+    assert_eq!(Look::at_files(auth.files()), auth.first_look());
+    // Somebody rotates the secret while the process still waits for its brokers.
+    std::fs::write(folder.path().join("next"), format!("{SECRET}-of-tomorrow")).unwrap();
+    std::fs::rename(folder.path().join("next"), &secret).unwrap();
+    assert_ne!(Look::at_files(auth.files()), auth.first_look());
+}
+
+#[test]
 fn a_key_that_is_none_of_its_algorithm_or_too_weak_is_refused_with_its_place() {
     let refused = [
         key(KeyAlgorithm::Rs256, "", "p256.pem"),

@@ -2,6 +2,7 @@
 //!
 //! Owns: the keys, which are read again while the process runs. A reading that fails keeps those that were there.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use tidings_core::time::Timestamp;
 use super::claims::Claims;
 use super::keys::{Keys, Signer};
 use super::{Identity, KeyError, TokenError};
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, Look};
 
 /// Verifies tokens.
 pub struct Tokens {
@@ -19,6 +20,8 @@ pub struct Tokens {
     claims: Claims,
     /// Shared: every connection reads them, a reload replaces them.
     keys: ArcSwap<Keys>,
+    /// What the files were like just before the first keys were read from them.
+    first_look: Look,
 }
 
 impl Tokens {
@@ -27,14 +30,20 @@ impl Tokens {
     /// # Errors
     /// If no key is configured, or one cannot be read, is of a wrong kind or too weak.
     pub fn new(config: &AuthConfig) -> Result<Self, KeyError> {
+        let first_look = Look::at_files(files(config));
         let keys = ArcSwap::from_pointee(Keys::load(config)?);
-        Ok(Self { config: config.clone(), claims: Claims::new(config), keys })
+        Ok(Self { config: config.clone(), claims: Claims::new(config), keys, first_look })
+    }
+
+    /// What the files were like just before the first keys were read from them: a later look that differs has seen a change,
+    /// however long it took until somebody looked.
+    pub(super) fn first_look(&self) -> Look {
+        self.first_look.clone()
     }
 
     /// The files that keys are read from.
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        let listed = self.config.keys.iter().map(|key| &key.file);
-        std::iter::once(&self.config.secret_file).chain(listed).map(String::as_str).filter(|file| !file.is_empty())
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        files(&self.config)
     }
 
     /// Reads every key file again, and gives how many keys there are.
@@ -55,6 +64,11 @@ impl Tokens {
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, TokenError> {
         self.claims.identity(&self.keys.load().claims(token)?, now)
     }
+}
+
+fn files(config: &AuthConfig) -> Vec<PathBuf> {
+    let listed = config.keys.iter().map(|key| &key.file);
+    std::iter::once(&config.secret_file).chain(listed).filter(|file| !file.is_empty()).map(PathBuf::from).collect()
 }
 
 /// A token for `user` holding `roles`, valid from `now` for `lifetime`, signed with the configured secret.
