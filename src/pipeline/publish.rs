@@ -64,7 +64,7 @@ impl Publisher {
         self.way.tell(Answer::Done(source.done()));
     }
 
-    /// This record is not decided: its topic is halted.
+    /// This record is not decided: its topic is halted, or its partition stopped.
     pub(super) fn left(&self, source: &Source) {
         self.way.tell(Answer::Left(source.done()));
     }

@@ -1,8 +1,7 @@
 //! The verdict on a request: what becomes of a record on `requests`.
 //!
 //! Owns: the ids of what was asked for, which follow from the request's id, and who is left out. Refuses to judge what a later
-//! release wrote. Neighbours: core `record::request`
-//! reads requests, `verdict` beside decides on domain events, `pipeline` carries both out.
+//! release wrote. Neighbours: `record::request` reads requests, `verdict` decides on domain events, `pipeline` carries both out.
 
 use super::RuleSet;
 use super::verdict::{Burial, IgnoreReason, Terms, Verdict, by_rules, nothing_said};

@@ -63,7 +63,7 @@ impl IgnoreReason {
 /// Why a record is buried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Burial {
-    /// The step that failed: `decode` or `render`.
+    /// The step that failed: `decode` or `render` here; whoever carries a verdict out has names of its own.
     pub stage: &'static str,
     /// The kind of failure.
     pub cause: Cause,
