@@ -14,7 +14,7 @@ COPY --from=build /build/target/release/tidings /usr/local/bin/tidings
 USER 10001:10001
 WORKDIR /var/lib/tidings
 VOLUME /var/lib/tidings
-ENV TIDINGS_STORE__PATH=/var/lib/tidings/tidings.db
+ENV TIDINGS_STORE__URL=sqlite:///var/lib/tidings/tidings.db
 EXPOSE 3007
 ENTRYPOINT ["tidings"]
 CMD ["serve"]

@@ -3,6 +3,7 @@
 //! Owns: every key, its default (`default.toml`, which is also the reference), its range, and the message that refuses a
 //! wrong one with file and line. Refuses to guess. Neighbours: each room is given its own section, never the whole.
 
+mod database;
 pub mod folder;
 mod header;
 mod load;
@@ -16,6 +17,7 @@ mod site;
 
 use serde::{Deserialize, Serialize};
 
+pub use database::Database;
 pub use header::Header;
 pub use load::{ConfigError, load};
 pub use look::{LOOK_INTERVAL, Look};
@@ -70,6 +72,7 @@ impl Config {
     pub fn shown(&self) -> Result<String, toml::ser::Error> {
         let mut shown = self.clone();
         shown.auth.hide();
+        shown.store.hide();
         shown.kafka.hide();
         toml::to_string_pretty(&shown)
     }

@@ -4,9 +4,11 @@
 //! Refuses to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds; `courier` and
 //! `gateway` read.
 
+mod backend;
 mod connection;
 mod fold;
 mod notified;
+mod postgres;
 mod read;
 mod recover;
 mod sqlite;
@@ -27,14 +29,36 @@ use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
 
+pub use backend::Store;
 pub use read::Evidence;
 pub use recover::Gap;
-pub use sqlite::Store;
 pub use trim::{Ours, Trimmed};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The password's file.
+    #[error("`store.password_file`: {file} could not be read")]
+    PasswordFile {
+        /// Which.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An older schema, which may not be changed.
+    #[error(
+        "the database's schema has version {found} and this release needs {needed}: run `tidings store migrate`, or set `store.migrate = true`"
+    )]
+    Outdated {
+        /// The database's.
+        found: i64,
+        /// Ours.
+        needed: i64,
+    },
+    /// No answer in time.
+    #[error("the database did not answer within {0:?}")]
+    Silent(Duration),
     /// Locked, full, away: later it may work.
     #[error("the database does not answer or has no room")]
     Unavailable(#[source] sqlx::Error),
@@ -42,7 +66,9 @@ pub enum StoreError {
     #[error("the database is damaged or not the one this release made; delete it, and it is folded again from Kafka")]
     Broken(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
-    #[error("the database's schema could not be brought up to this release's")]
+    #[error(
+        "the database's schema could not be brought up to this release's; delete the database, and it is folded again from Kafka"
+    )]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// A row does not read as what was written.
     #[error(
@@ -71,8 +97,13 @@ impl StoreError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Unavailable(_) => Cause::Dependency,
-            Self::Broken(_) | Self::Migration(_) | Self::Unreadable { .. } | Self::Unwritable { .. } => Cause::Bug,
+            Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
+            Self::PasswordFile { .. }
+            | Self::Outdated { .. }
+            | Self::Broken(_)
+            | Self::Migration(_)
+            | Self::Unreadable { .. }
+            | Self::Unwritable { .. } => Cause::Bug,
         }
     }
 
@@ -84,12 +115,22 @@ impl StoreError {
             Self::Broken(_) | Self::Migration(_) => "store_broken",
             Self::Unreadable { .. } => "row_unreadable",
             Self::Unwritable { .. } => "row_unwritable",
+            Self::PasswordFile { .. } => "store_password_file",
+            Self::Outdated { .. } => "store_outdated",
+            Self::Silent(_) => "store_silent",
         }
     }
 
     fn unreadable(table: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unreadable { table, source: Box::new(source) }
     }
+}
+
+/// Whether waiting may mend an error of a driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Passing,
+    Final,
 }
 
 /// What one batch of records changes, to be folded whole or not at all.

@@ -19,7 +19,7 @@ use super::{ALL, App, Source, signalled};
 use crate::auth;
 use crate::cli::DemoArgs;
 use crate::clock::Clock;
-use crate::config::{AuthMode, Config, TopicPattern};
+use crate::config::{AuthMode, Config, Database, TopicPattern};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 use crate::telemetry::health::Health;
@@ -40,7 +40,7 @@ const SAMPLES: [(&str, &str); 5] = [
 /// If something does not start, or fails.
 pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    let config = for_demo(config, &folder.path().join("tidings.db").display().to_string());
+    let config = for_demo(config, Database::Sqlite(folder.path().join("tidings.db")));
     let token = auth::sign(&config.auth, &args.user, &[], (Clock::start().now(), TOKEN_LIFETIME))?;
     let topics = config.pipeline.topics.clone();
     let cluster = Cluster::new(&config.kafka)?;
@@ -67,7 +67,7 @@ pub async fn run(config: Config, args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The configuration, with what a demo needs whatever it says: the loopback, a secret of its own, the page, short delays.
-fn for_demo(mut config: Config, database: &str) -> Config {
+fn for_demo(mut config: Config, database: Database) -> Config {
     "127.0.0.1".clone_into(&mut config.gateway.host);
     config.gateway.console = true;
     config.gateway.tls.certificate.clear();
@@ -76,7 +76,7 @@ fn for_demo(mut config: Config, database: &str) -> Config {
     config.auth.keys.clear();
     config.auth.secret_file.clear();
     config.auth.secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    database.clone_into(&mut config.store.path);
+    config.store.url = database;
     config.kafka.topics.partitions = 4;
     config.courier.ack_timeout = Delay(Duration::from_secs(10));
     config.courier.ladder = vec![Delay(Duration::from_secs(10)), Delay(Duration::from_secs(30))];

@@ -1,6 +1,5 @@
 //! The roles of a process: each service made from its own section and started in its stage.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -14,6 +13,7 @@ use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
 use crate::auth::{Auth, Rotation};
 use crate::cli::Role;
+use crate::config::Database;
 use crate::gateway::{self, Desk, Gateway};
 use crate::http::{self, Door, Guard, RestParts};
 use crate::pipeline::rulebook::Rulebook;
@@ -95,10 +95,15 @@ impl Assembly {
         Ok(())
     }
 
-    /// The store: of who folds it or decides by it, and of a gateway if another process of this machine has made it.
+    /// The store: of who folds it or decides by it, and of a gateway if another process of this machine has made its file, or it is
+    /// a server.
     async fn store(&self) -> anyhow::Result<Option<Store>> {
         let needs_it = self.has(Role::Inbox) || self.has(Role::Courier);
-        let finds_it = self.has(Role::Gateway) && Path::new(&self.config.store.path).exists();
+        let finds_it = self.has(Role::Gateway)
+            && match &self.config.store.url {
+                Database::Sqlite(path) => path.exists(),
+                Database::Postgres(_) => true,
+            };
         if !needs_it && !finds_it {
             return Ok(None);
         }

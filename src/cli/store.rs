@@ -18,7 +18,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring the database's schema up to this release's. `serve` does it by itself at start.
+    /// Bring the database's schema up to this release's. `serve` does it by itself if `store.migrate` is set.
     Migrate,
 }
 
@@ -28,8 +28,8 @@ enum Command {
 /// If the database cannot be opened or migrated, or standard output is closed.
 pub async fn run(args: &Args, config: &StoreConfig) -> anyhow::Result<ExitCode> {
     let Command::Migrate = args.command;
-    let store = Store::open(config).await.with_context(|| format!("{} (`store.path`)", config.path))?;
+    let store = Store::migrate(config).await.with_context(|| format!("{} (`store.url`)", config.url))?;
     store.close().await;
-    writeln!(std::io::stdout().lock(), "{} has schema version {}", config.path, Store::schema_version())?;
+    writeln!(std::io::stdout().lock(), "{} has schema version {}", config.url, store.schema_version())?;
     Ok(ExitCode::SUCCESS)
 }

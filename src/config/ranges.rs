@@ -33,6 +33,7 @@ impl super::Config {
         self.refuse_delays(&mut refused);
         self.refuse_secrets(&mut refused);
         self.refuse_edges(&mut refused);
+        self.refuse_store(&mut refused);
         refused
     }
 
@@ -194,6 +195,7 @@ impl super::Config {
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
             ("gateway.recovery.wait", self.gateway.recovery.wait),
             ("store.busy_timeout", self.store.busy_timeout),
+            ("store.answer_timeout", self.store.answer_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),
             ("inbox.retention", self.inbox.retention),
             ("inbox.device_retention", self.inbox.device_retention),
@@ -257,6 +259,15 @@ impl super::Config {
         }
         if auth.user_header == auth.roles_header {
             refused.push(("auth.roles_header", "must be another header than `user_header`".into()));
+        }
+    }
+
+    fn refuse_store(&self, refused: &mut Vec<Refused>) {
+        if self.store.readers.get() > 1_000 {
+            refused.push(("store.readers", "must be 1 to 1000".into()));
+        }
+        if !self.store.password.is_empty() && !self.store.password_file.is_empty() {
+            refused.push(("store.password_file", "set either `password` or `password_file`, not both".into()));
         }
     }
 

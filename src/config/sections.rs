@@ -12,6 +12,7 @@ use tidings_core::channel::{Channel, Pattern};
 use tidings_core::event::{Envelope, IdPlace};
 use tidings_core::time::Delay;
 
+use super::database::Database;
 use super::header::Header;
 use super::network::Network;
 use super::pattern::TopicPattern;
@@ -391,12 +392,31 @@ impl KeyAlgorithm {
 }
 
 /// `[store]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "see default.toml")]
 pub struct StoreConfig {
-    pub path: String,
+    pub url: Database,
+    pub password: String,
+    pub password_file: String,
+    pub migrate: bool,
+    pub readers: NonZeroU32,
     pub busy_timeout: Delay,
+    pub answer_timeout: Delay,
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreConfig").field("url", &self.url).field("password", &HIDDEN).finish_non_exhaustive()
+    }
+}
+
+impl StoreConfig {
+    pub(super) fn hide(&mut self) {
+        if !self.password.is_empty() {
+            HIDDEN.clone_into(&mut self.password);
+        }
+    }
 }
 
 /// `[inbox]`.

@@ -3,14 +3,15 @@
 //! Owns: how a statement that both databases understand is run on either ([`run!`]), and that a transaction which did not end in
 //! order takes its connection with it. Neighbours: `sqlite` gives connections; everything that has SQL in it runs on them.
 
-use sqlx::Sqlite;
 use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Sqlite};
 
 use super::StoreError;
 
 /// A connection out of a pool.
 pub(super) enum Connection {
     Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
 }
 
 /// Runs the statement `$body` on `$connection`, which is called `$it` in it: compiled once for each database, so that what is bound and
@@ -19,6 +20,10 @@ macro_rules! run {
     ($connection:expr, |$it:ident| $body:expr) => {
         match $connection {
             $crate::store::connection::Connection::Sqlite(connection) => {
+                let $it = &mut **connection;
+                $body
+            }
+            $crate::store::connection::Connection::Postgres(connection) => {
                 let $it = &mut **connection;
                 $body
             }
@@ -38,6 +43,8 @@ impl Connection {
         let begin = match self {
             // Else a reader that becomes a writer may find that it is too late.
             Self::Sqlite(_) => "BEGIN IMMEDIATE",
+            // Positions are moved by an update that waits for whoever moves them, and then looks again.
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL READ COMMITTED",
         };
         self.begin(begin).await
     }
@@ -46,6 +53,7 @@ impl Connection {
     pub(super) async fn begin_reading(self) -> Result<Transaction, StoreError> {
         let begin = match self {
             Self::Sqlite(_) => "BEGIN",
+            Self::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
         self.begin(begin).await
     }
@@ -90,6 +98,7 @@ impl Drop for Transaction {
         if !self.ended {
             match &mut self.connection {
                 Connection::Sqlite(connection) => connection.close_on_drop(),
+                Connection::Postgres(connection) => connection.close_on_drop(),
             }
         }
     }

@@ -16,10 +16,13 @@ impl Store {
     /// # Errors
     /// If the database does not take it.
     pub async fn claim(&self, epoch: Epoch, starts: &[Standing]) -> Result<Vec<Standing>, StoreError> {
-        let mut transaction = self.writer().await?.begin_writing().await?;
-        let claimed = claim(transaction.connection(), epoch, starts).await?;
-        transaction.commit().await?;
-        Ok(claimed)
+        self.answered(async {
+            let mut transaction = self.writer().await?.begin_writing().await?;
+            let claimed = claim(transaction.connection(), epoch, starts).await?;
+            transaction.commit().await?;
+            Ok(claimed)
+        })
+        .await
     }
 
     /// Folds a batch: all of it and the new positions, or nothing.
@@ -27,16 +30,19 @@ impl Store {
     /// # Errors
     /// If the database does not take it.
     pub async fn fold(&self, epoch: Epoch, retention: &Retention, batch: &Fold) -> Result<Folded, StoreError> {
-        let mut transaction = self.writer().await?.begin_writing().await?;
-        let connection = transaction.connection();
-        if !advance(connection, epoch, &batch.moves).await? {
-            transaction.rollback().await?;
-            return Ok(Folded::Moved);
-        }
-        let conflicts = notified::add(connection, epoch, retention, &batch.notifications).await?;
-        stretches::merge(connection, retention, &batch.cursors).await?;
-        transaction.commit().await?;
-        Ok(Folded::Committed { conflicts })
+        self.answered(async {
+            let mut transaction = self.writer().await?.begin_writing().await?;
+            let connection = transaction.connection();
+            if !advance(connection, epoch, &batch.moves).await? {
+                transaction.rollback().await?;
+                return Ok(Folded::Moved);
+            }
+            let conflicts = notified::add(connection, epoch, retention, &batch.notifications).await?;
+            stretches::merge(connection, retention, &batch.cursors).await?;
+            transaction.commit().await?;
+            Ok(Folded::Committed { conflicts })
+        })
+        .await
     }
 }
 
@@ -70,7 +76,7 @@ async fn claim(connection: &mut Connection, epoch: Epoch, starts: &[Standing]) -
 }
 
 /// Moves every partition that stands where its move begins. Says whether all did.
-async fn advance(connection: &mut Connection, epoch: Epoch, moves: &[Move]) -> Result<bool, StoreError> {
+pub(super) async fn advance(connection: &mut Connection, epoch: Epoch, moves: &[Move]) -> Result<bool, StoreError> {
     let rows = moves.iter().map(|step| {
         let first = step.is_loss.then_some(step.to);
         json!([step.topic, step.partition, step.from, step.to, first, step.clock.map(Timestamp::as_millis)])

@@ -34,13 +34,16 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn positions(&self, epoch: Epoch) -> Result<Vec<Standing>, StoreError> {
-        let rows: Vec<(String, i32, i64)> = run!(&mut self.reader().await?, |it| {
-            sqlx::query_as("SELECT topic, partition, next_offset FROM projection WHERE epoch = $1")
-                .bind(sql_epoch(epoch))
-                .fetch_all(it)
-                .await
-        })?;
-        Ok(rows.into_iter().map(|(topic, partition, next)| Standing { topic: topic.into(), partition, next }).collect())
+        self.answered(async {
+            let rows: Vec<(String, i32, i64)> = run!(&mut self.reader().await?, |it| {
+                sqlx::query_as("SELECT topic, partition, next_offset FROM projection WHERE epoch = $1 ORDER BY topic, partition")
+                    .bind(sql_epoch(epoch))
+                    .fetch_all(it)
+                    .await
+            })?;
+            Ok(rows.into_iter().map(|(topic, partition, next)| Standing { topic: topic.into(), partition, next }).collect())
+        })
+        .await
     }
 
     /// What is known of each notification asked about, in the order asked. Says something about delivery only where the
@@ -49,28 +52,31 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn evidence(&self, asked: &[Asked]) -> Result<Vec<Evidence>, StoreError> {
-        // One snapshot for both queries.
-        let mut snapshot = self.reader().await?.begin_reading().await?;
-        let mut all = asked.iter().map(|_| Evidence::default()).collect::<Vec<_>>();
-        let mut places = places(snapshot.connection(), asked).await?;
-        for (index, place) in &places {
-            if let (Some(known), Some(one)) = (all.get_mut(*index), asked.get(*index))
-                && place.epoch == one.epoch
-            {
-                known.first_offset = Some(known.first_offset.map_or(place.offset, |first| first.min(place.offset)));
+        self.answered(async {
+            // One snapshot for both queries.
+            let mut snapshot = self.reader().await?.begin_reading().await?;
+            let mut all = asked.iter().map(|_| Evidence::default()).collect::<Vec<_>>();
+            let mut places = places(snapshot.connection(), asked).await?;
+            for (index, place) in &places {
+                if let (Some(known), Some(one)) = (all.get_mut(*index), asked.get(*index))
+                    && place.epoch == one.epoch
+                {
+                    known.first_offset = Some(known.first_offset.map_or(place.offset, |first| first.min(place.offset)));
+                }
             }
-        }
-        // A notification whose row is gone is still judged by the place it was asked about.
-        places.extend(asked.iter().enumerate().map(|(index, one)| (index, Place { epoch: one.epoch, offset: one.offset })));
-        places.sort_unstable();
-        places.dedup();
-        for (index, sighting) in sightings(snapshot.connection(), asked, &places).await? {
-            if let Some(known) = all.get_mut(index) {
-                known.sightings.push(sighting);
+            // A notification whose row is gone is still judged by the place it was asked about.
+            places.extend(asked.iter().enumerate().map(|(index, one)| (index, Place { epoch: one.epoch, offset: one.offset })));
+            places.sort_unstable();
+            places.dedup();
+            for (index, sighting) in sightings(snapshot.connection(), asked, &places).await? {
+                if let Some(known) = all.get_mut(index) {
+                    known.sightings.push(sighting);
+                }
             }
-        }
-        snapshot.commit().await?;
-        Ok(all)
+            snapshot.commit().await?;
+            Ok(all)
+        })
+        .await
     }
 }
 

@@ -41,30 +41,33 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn gap(&self, course: &Course, offsets: Range<i64>, limit: usize) -> Result<Gap, StoreError> {
-        let lines: Vec<Line> = run!(&mut self.reader().await?, |it| {
-            // One statement, so one state of the tables.
-            sqlx::query_as(
-                "SELECT projected.next_offset, projected.first_offset, trims.epoch, trims.\"offset\",
-                   page.\"offset\", page.appended_at, page.body
-                 FROM (SELECT 1) AS always
-                 LEFT JOIN projection AS projected ON projected.epoch = $2 AND projected.topic = $3 AND projected.partition = $4
-                 LEFT JOIN trims ON trims.channel = $1
-                 LEFT JOIN (SELECT \"offset\", appended_at, body FROM notifications
-                   WHERE channel = $1 AND epoch = $2 AND \"offset\" >= $5 AND \"offset\" < $6 AND body IS NOT NULL
-                   ORDER BY \"offset\" LIMIT $7) AS page ON true
-                 ORDER BY page.\"offset\"",
-            )
-            .bind(course.channel.as_str())
-            .bind(sql_epoch(course.epoch))
-            .bind(&*course.topic)
-            .bind(course.partition)
-            .bind(offsets.start)
-            .bind(offsets.end)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(it)
-            .await
-        })?;
-        gap(course, offsets.end, limit, lines)
+        self.answered(async {
+            let lines: Vec<Line> = run!(&mut self.reader().await?, |it| {
+                // One statement, so one state of the tables.
+                sqlx::query_as(
+                    "SELECT projected.next_offset, projected.first_offset, trims.epoch, trims.\"offset\",
+                       page.\"offset\", page.appended_at, page.body
+                     FROM (SELECT 1) AS always
+                     LEFT JOIN projection AS projected ON projected.epoch = $2 AND projected.topic = $3 AND projected.partition = $4
+                     LEFT JOIN trims ON trims.channel = $1
+                     LEFT JOIN (SELECT \"offset\", appended_at, body FROM notifications
+                       WHERE channel = $1 AND epoch = $2 AND \"offset\" >= $5 AND \"offset\" < $6 AND body IS NOT NULL
+                       ORDER BY \"offset\" LIMIT $7) AS page ON true
+                     ORDER BY page.\"offset\"",
+                )
+                .bind(course.channel.as_str())
+                .bind(sql_epoch(course.epoch))
+                .bind(&*course.topic)
+                .bind(course.partition)
+                .bind(offsets.start)
+                .bind(offsets.end)
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(it)
+                .await
+            })?;
+            gap(course, offsets.end, limit, lines)
+        })
+        .await
     }
 
     /// The offset below which records of a channel may be missing: retention trimmed them, or the projection began behind them.
@@ -89,18 +92,21 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn newest(&self, course: &Course, limit: usize) -> Result<Vec<Notified>, StoreError> {
-        let rows: Vec<(i64, i64, String)> = run!(&mut self.reader().await?, |it| {
-            sqlx::query_as(
-                "SELECT \"offset\", appended_at, body FROM notifications
-                 WHERE channel = $1 AND epoch = $2 AND body IS NOT NULL ORDER BY \"offset\" DESC LIMIT $3",
-            )
-            .bind(course.channel.as_str())
-            .bind(sql_epoch(course.epoch))
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(it)
-            .await
-        })?;
-        rows.into_iter().rev().map(|(offset, appended_at, body)| notified(course, offset, appended_at, &body)).collect()
+        self.answered(async {
+            let rows: Vec<(i64, i64, String)> = run!(&mut self.reader().await?, |it| {
+                sqlx::query_as(
+                    "SELECT \"offset\", appended_at, body FROM notifications
+                     WHERE channel = $1 AND epoch = $2 AND body IS NOT NULL ORDER BY \"offset\" DESC LIMIT $3",
+                )
+                .bind(course.channel.as_str())
+                .bind(sql_epoch(course.epoch))
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(it)
+                .await
+            })?;
+            rows.into_iter().rev().map(|(offset, appended_at, body)| notified(course, offset, appended_at, &body)).collect()
+        })
+        .await
     }
 
     /// What a device was offered of a channel and has acknowledged, if it ever wrote a cursor for it.
@@ -113,28 +119,31 @@ impl Store {
         (user, device): (&UserId, &DeviceId),
         channel: &Channel,
     ) -> Result<Option<CursorRecord>, StoreError> {
-        let rows: Vec<(String, i64, i64)> = run!(&mut self.reader().await?, |it| {
-            sqlx::query_as(
-                "SELECT kind, from_offset, to_offset FROM stretches
-                 WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND device_id = $4",
-            )
-            .bind(user.as_str())
-            .bind(channel.as_str())
-            .bind(sql_epoch(epoch))
-            .bind(device.as_str())
-            .fetch_all(it)
-            .await
-        })?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let (mut offered, mut acknowledged) = (Stretches::new(), Stretches::new());
-        for (said, from, to) in rows {
-            let set = if said == kind(Said::Acknowledged) { &mut acknowledged } else { &mut offered };
-            set.insert(from, to);
-        }
-        let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
-        Ok(Some(CursorRecord { user_id, device_id, channel, epoch, offered, acknowledged }))
+        self.answered(async {
+            let rows: Vec<(String, i64, i64)> = run!(&mut self.reader().await?, |it| {
+                sqlx::query_as(
+                    "SELECT kind, from_offset, to_offset FROM stretches
+                     WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND device_id = $4",
+                )
+                .bind(user.as_str())
+                .bind(channel.as_str())
+                .bind(sql_epoch(epoch))
+                .bind(device.as_str())
+                .fetch_all(it)
+                .await
+            })?;
+            if rows.is_empty() {
+                return Ok(None);
+            }
+            let (mut offered, mut acknowledged) = (Stretches::new(), Stretches::new());
+            for (said, from, to) in rows {
+                let set = if said == kind(Said::Acknowledged) { &mut acknowledged } else { &mut offered };
+                set.insert(from, to);
+            }
+            let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
+            Ok(Some(CursorRecord { user_id, device_id, channel, epoch, offered, acknowledged }))
+        })
+        .await
     }
 
     /// Where the oldest notification of a mailbox lies that no device has acknowledged and that has not expired at `now`. One that was
@@ -143,38 +152,41 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn oldest_pending(&self, epoch: Epoch, user: &UserId, now: Timestamp) -> Result<Option<i64>, StoreError> {
-        let mut reader = self.reader().await?;
-        let mailbox = Channel::mailbox(user);
-        let acknowledged: Vec<(i64, i64)> = run!(&mut reader, |it| {
-            sqlx::query_as(
-                "SELECT from_offset, to_offset FROM stretches
-                 WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND kind = 'acknowledged'",
-            )
-            .bind(user.as_str())
-            .bind(mailbox.as_str())
-            .bind(sql_epoch(epoch))
-            .fetch_all(it)
-            .await
-        })?;
-        let between =
-            Value::from_iter(between(acknowledged).into_iter().map(|range| json!([range.start, range.end]))).to_string();
-        let first: Vec<(Option<i64>,)> = run!(&mut reader, |it| {
-            sqlx::query_as(
-                "SELECT (SELECT kept.\"offset\" FROM notifications AS kept
-                   WHERE kept.channel = $2 AND kept.epoch = $3 AND kept.body IS NOT NULL
-                     AND kept.\"offset\" >= CAST(hole.value ->> 0 AS bigint) AND kept.\"offset\" < CAST(hole.value ->> 1 AS bigint)
-                     AND (kept.expires_at IS NULL OR kept.expires_at > $4)
-                   ORDER BY kept.\"offset\" LIMIT 1)
-                 FROM json_each($1) AS hole ORDER BY hole.key",
-            )
-            .bind(&between)
-            .bind(mailbox.as_str())
-            .bind(sql_epoch(epoch))
-            .bind(now.as_millis())
-            .fetch_all(it)
-            .await
-        })?;
-        Ok(first.into_iter().find_map(|(offset,)| offset))
+        self.answered(async {
+            let mut reader = self.reader().await?;
+            let mailbox = Channel::mailbox(user);
+            let acknowledged: Vec<(i64, i64)> = run!(&mut reader, |it| {
+                sqlx::query_as(
+                    "SELECT from_offset, to_offset FROM stretches
+                     WHERE user_id = $1 AND channel = $2 AND epoch = $3 AND kind = 'acknowledged'",
+                )
+                .bind(user.as_str())
+                .bind(mailbox.as_str())
+                .bind(sql_epoch(epoch))
+                .fetch_all(it)
+                .await
+            })?;
+            let between =
+                Value::from_iter(between(acknowledged).into_iter().map(|range| json!([range.start, range.end]))).to_string();
+            let first: Vec<(Option<i64>,)> = run!(&mut reader, |it| {
+                sqlx::query_as(
+                    "SELECT (SELECT kept.\"offset\" FROM notifications AS kept
+                       WHERE kept.channel = $2 AND kept.epoch = $3 AND kept.body IS NOT NULL
+                         AND kept.\"offset\" >= CAST(hole.value ->> 0 AS bigint) AND kept.\"offset\" < CAST(hole.value ->> 1 AS bigint)
+                         AND (kept.expires_at IS NULL OR kept.expires_at > $4)
+                       ORDER BY kept.\"offset\" LIMIT 1)
+                     FROM json_each($1) AS hole ORDER BY hole.key",
+                )
+                .bind(&between)
+                .bind(mailbox.as_str())
+                .bind(sql_epoch(epoch))
+                .bind(now.as_millis())
+                .fetch_all(it)
+                .await
+            })?;
+            Ok(first.into_iter().find_map(|(offset,)| offset))
+        })
+        .await
     }
 }
 

@@ -1,20 +1,19 @@
 //! SQLite: the file, its connections and its schema.
 //!
-//! Owns: one connection that writes and a few that read. Neighbours: `fold` writes, `read` reads.
+//! Owns: one connection that writes and a few that read, and which of its errors waiting may mend. Neighbours: `backend`.
 
+use std::path::Path;
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool};
 
-use super::StoreError;
-use super::connection::Connection;
+use super::backend::{Pools, Schema, ready};
+use super::{StoreError, Weight};
 use crate::config::StoreConfig;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-
-const READERS: u32 = 4;
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// SQLite's primary result codes (<https://sqlite.org/rescode.html>) that waiting does not mend: ERROR, INTERNAL, CORRUPT, SCHEMA,
 /// TOOBIG, CONSTRAINT, MISMATCH, MISUSE, FORMAT, RANGE, NOTADB.
@@ -24,12 +23,28 @@ const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
+pub(super) async fn open(path: &Path, config: &StoreConfig, schema: Schema) -> Result<Pools<Sqlite>, StoreError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A power cut may take the last transactions, but rows and positions of each together: what was lost is folded again.
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(config.busy_timeout.0)
+        .foreign_keys(true);
+    let writer = writer(&options, config, schema).await?;
+    // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
+    let readers = pool(config.readers.get(), config).connect_lazy_with(options.pragma("query_only", "ON"));
+    Ok(Pools { writer, readers })
+}
+
 /// Two processes may meet a new database at the same moment. No lock spans all migrations, and SQLite does not wait for the one
 /// that WAL is begun with: whoever comes second fails, and finds it done when it looks again.
-async fn writer(options: &SqliteConnectOptions, config: &StoreConfig) -> Result<SqlitePool, StoreError> {
+async fn writer(options: &SqliteConnectOptions, config: &StoreConfig, schema: Schema) -> Result<SqlitePool, StoreError> {
     let mut tries = 1;
     loop {
-        match migrated(options.clone(), config).await {
+        match prepared(options.clone(), config, schema).await {
+            Err(error @ StoreError::Outdated { .. }) => return Err(error),
             Err(_) if tries < TRIES => tries += 1,
             outcome => return outcome,
         }
@@ -37,82 +52,18 @@ async fn writer(options: &SqliteConnectOptions, config: &StoreConfig) -> Result<
     }
 }
 
-async fn migrated(options: SqliteConnectOptions, config: &StoreConfig) -> Result<SqlitePool, StoreError> {
+async fn prepared(options: SqliteConnectOptions, config: &StoreConfig, schema: Schema) -> Result<SqlitePool, StoreError> {
     let writer = pool(1, config).connect_with(options).await?;
-    MIGRATIONS.run(&writer).await?;
+    ready(&writer, &MIGRATIONS, schema).await?;
     Ok(writer)
-}
-
-/// An open database. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
-}
-
-impl Store {
-    /// Opens the database, makes it if it is absent, and brings its schema up to date.
-    ///
-    /// # Errors
-    /// If the file cannot be opened or is not ours.
-    pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(&config.path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A power cut may take the last transactions, but rows and positions of each together: what was lost is folded again.
-            .synchronous(SqliteSynchronous::Normal)
-            .busy_timeout(config.busy_timeout.0)
-            .foreign_keys(true);
-        let writer = writer(&options, config).await?;
-        // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
-        let readers = pool(READERS, config).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { writer, readers })
-    }
-
-    /// How many migrations this release knows.
-    #[must_use]
-    pub fn schema_version() -> i64 {
-        MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
-    }
-
-    pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
-        Ok(Connection::Sqlite(self.writer.acquire().await?))
-    }
-
-    pub(super) async fn reader(&self) -> Result<Connection, StoreError> {
-        Ok(Connection::Sqlite(self.readers.acquire().await?))
-    }
-
-    /// Closes all connections once their work is done.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
 }
 
 fn pool(connections: u32, config: &StoreConfig) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(connections).acquire_timeout(config.busy_timeout.0).test_before_acquire(false)
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
-        match (&error, code) {
-            (_, Some(code)) if FINAL_CODES.contains(&(code & 0xff)) => Self::Broken(error),
-            (sqlx::Error::Database(_) | sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed, _) => {
-                Self::Unavailable(error)
-            }
-            _ => Self::Broken(error),
-        }
-    }
-}
-
-impl From<sqlx::migrate::MigrateError> for StoreError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
-        match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
-            other => Self::Migration(other),
-        }
-    }
+/// What an error of SQLite's weighs.
+pub(super) fn weigh(error: &SqliteError) -> Weight {
+    let code = sqlx::error::DatabaseError::code(error).and_then(|code| code.parse::<i32>().ok());
+    if code.is_some_and(|code| FINAL_CODES.contains(&(code & 0xff))) { Weight::Final } else { Weight::Passing }
 }

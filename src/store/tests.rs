@@ -1,12 +1,16 @@
-//! Tests of the store against a real file.
+//! Tests of the store against a real file and a real server.
+//!
+//! Long because what all of them stand on is here, beside folding.
 
+mod contest;
 mod recover;
 mod retention;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use sqlx::Row as _;
+use sqlx::{Connection as _, PgConnection, Row as _};
 use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Reach;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
@@ -17,7 +21,7 @@ use tidings_core::time::{Delay, Timestamp};
 
 use super::connection::{Connection, run};
 use super::*;
-use crate::config::StoreConfig;
+use crate::config::{Database, StoreConfig};
 
 const EPOCH: Epoch = Epoch(3);
 const DAY: Duration = Duration::from_hours(24);
@@ -27,15 +31,60 @@ fn retention() -> Retention {
     Retention { rows: 7 * DAY, ids: 7 * DAY, mailbox_rows: rows, channel_rows: rows, devices: 30 * DAY }
 }
 
+/// An open store that has seen nothing.
 struct Fixture {
     store: Store,
-    folder: tempfile::TempDir,
+    config: StoreConfig,
+    /// Holds the file, if it is one.
+    _folder: tempfile::TempDir,
 }
 
+/// Makes each test twice, once for each database. PostgreSQL is the server in TIDINGS_TEST_POSTGRES, which `dev/test` starts; each
+/// test has a schema of its own there.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test] async fn $name() { super::$name($crate::store::tests::Fixture::sqlite().await).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test] async fn $name() {
+                if let Some(fixture) = $crate::store::tests::Fixture::postgres().await {
+                    super::$name(fixture).await;
+                }
+            })*
+        }
+    };
+}
+use on_both;
+
 impl Fixture {
-    async fn open() -> Self {
+    async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let fixture = Self { store: reopen(&folder).await, folder };
+        let config = config(Database::Sqlite(folder.path().join("test.db")));
+        Self::with(folder, config).await
+    }
+
+    async fn postgres() -> Option<Self> {
+        let Ok(server) = std::env::var("TIDINGS_TEST_POSTGRES") else {
+            println!("TIDINGS_TEST_POSTGRES names no server (`dev/postgres start DIR`): nothing is tested on PostgreSQL");
+            return None;
+        };
+        let schema = format!("t_{}", uuid::Uuid::new_v4().simple());
+        let mut session = PgConnection::connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut session).await.unwrap();
+        let url = format!("{server}?options[search_path]={schema}").parse().unwrap();
+        Some(Self::with(tempfile::tempdir().unwrap(), config(url)).await)
+    }
+
+    /// One on each database that there is.
+    async fn each() -> Vec<Self> {
+        let mut all = vec![Self::sqlite().await];
+        all.extend(Self::postgres().await);
+        all
+    }
+
+    async fn with(folder: tempfile::TempDir, config: StoreConfig) -> Self {
+        let fixture = Self { store: Store::open(&config).await.unwrap(), config, _folder: folder };
         fixture.store.claim(EPOCH, &[standing("notifications", 0), standing("cursors", 0)]).await.unwrap();
         fixture
     }
@@ -50,9 +99,11 @@ impl Fixture {
     }
 }
 
-async fn reopen(folder: &tempfile::TempDir) -> Store {
-    let path = folder.path().join("test.db").to_str().unwrap().to_owned();
-    Store::open(&StoreConfig { path, busy_timeout: Delay(std::time::Duration::from_millis(200)) }).await.unwrap()
+fn config(url: Database) -> StoreConfig {
+    let mut config = crate::config::load(None, &[]).unwrap().store;
+    config.url = url;
+    config.busy_timeout = Delay(Duration::from_millis(500));
+    config
 }
 
 fn standing(topic: &str, next: i64) -> Standing {
@@ -119,12 +170,22 @@ fn cursors(cursors: Vec<CursorRecord>) -> Fold {
     Fold { moves: Vec::new(), notifications: Vec::new(), cursors: cursors.into_iter().map(heard).collect() }
 }
 
-#[tokio::test]
-async fn what_was_folded_survives_the_process_as_it_was() {
-    let fixture = Fixture::open().await;
+on_both! {
+    a_reader_cannot_write,
+    what_was_folded_survives_the_process_as_it_was,
+    a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing,
+    a_claim_keeps_where_a_partition_stands_and_epochs_stand_apart,
+    a_notification_that_lies_on_the_log_twice_is_in_the_inbox_once_and_its_first_place_is_known,
+    a_device_that_met_only_the_second_place_delivers_there,
+    an_exception_at_the_first_place_is_not_healed_by_the_second,
+    only_devices_of_the_owner_and_offsets_of_the_epoch_count,
+    many_questions_are_answered_in_their_order,
+}
+
+async fn what_was_folded_survives_the_process_as_it_was(fixture: Fixture) {
     fixture.fold(notifications(0, 7, vec![notified(1, 3), notified(2, 6)])).await;
     fixture.store.close().await;
-    let store = reopen(&fixture.folder).await;
+    let store = Store::open(&fixture.config).await.unwrap();
     let kept = kept(&store).await;
     assert_eq!(kept.iter().map(|(offset, ..)| *offset).collect::<Vec<_>>(), [3, 6]);
     let (_, appended_at, body) = &kept[0];
@@ -133,9 +194,7 @@ async fn what_was_folded_survives_the_process_as_it_was() {
     assert_eq!(store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 7)]);
 }
 
-#[tokio::test]
-async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing() {
-    let fixture = Fixture::open().await;
+async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing(fixture: Fixture) {
     fixture.fold(notifications(0, 5, vec![notified(1, 4)])).await;
     let late = notifications(0, 6, vec![notified(2, 5)]);
     assert_eq!(fixture.store.fold(EPOCH, &retention(), &late).await.unwrap(), Folded::Moved);
@@ -146,9 +205,7 @@ async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing()
     assert_eq!(kept(&fixture.store).await.len(), 1);
 }
 
-#[tokio::test]
-async fn a_claim_keeps_where_a_partition_stands_and_epochs_stand_apart() {
-    let fixture = Fixture::open().await;
+async fn a_claim_keeps_where_a_partition_stands_and_epochs_stand_apart(fixture: Fixture) {
     fixture.fold(notifications(0, 5, Vec::new())).await;
     let again = fixture.store.claim(EPOCH, &[standing("notifications", 2)]).await.unwrap();
     assert_eq!(again, [standing("notifications", 5)]);
@@ -157,9 +214,7 @@ async fn a_claim_keeps_where_a_partition_stands_and_epochs_stand_apart() {
     assert_eq!(fixture.store.positions(Epoch(4)).await.unwrap(), [standing("notifications", 0)]);
 }
 
-#[tokio::test]
-async fn a_notification_that_lies_on_the_log_twice_is_in_the_inbox_once_and_its_first_place_is_known() {
-    let fixture = Fixture::open().await;
+async fn a_notification_that_lies_on_the_log_twice_is_in_the_inbox_once_and_its_first_place_is_known(fixture: Fixture) {
     fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
     fixture.fold(notifications(10, 12, vec![notified(1, 11)])).await;
     assert_eq!(kept(&fixture.store).await.iter().map(|(offset, ..)| *offset).collect::<Vec<_>>(), [5]);
@@ -169,26 +224,20 @@ async fn a_notification_that_lies_on_the_log_twice_is_in_the_inbox_once_and_its_
     assert_eq!(fixture.evidence(2, 7).await.first_offset, None);
 }
 
-#[tokio::test]
-async fn a_device_that_met_only_the_second_place_delivers_there() {
-    let fixture = Fixture::open().await;
+async fn a_device_that_met_only_the_second_place_delivers_there(fixture: Fixture) {
     fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
     fixture.fold(cursors(vec![cursor("late", &[(6, 10)], &[(6, 10)])])).await;
     assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::Delivered);
     assert_eq!(fixture.evidence(1, 9).await.reach(), Reach::Delivered);
 }
 
-#[tokio::test]
-async fn an_exception_at_the_first_place_is_not_healed_by_the_second() {
-    let fixture = Fixture::open().await;
+async fn an_exception_at_the_first_place_is_not_healed_by_the_second(fixture: Fixture) {
     fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(1, 9)])).await;
     fixture.fold(cursors(vec![cursor("a", &[(0, 10)], &[(0, 5), (6, 10)])])).await;
     assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::Offered);
 }
 
-#[tokio::test]
-async fn only_devices_of_the_owner_and_offsets_of_the_epoch_count() {
-    let fixture = Fixture::open().await;
+async fn only_devices_of_the_owner_and_offsets_of_the_epoch_count(fixture: Fixture) {
     fixture.fold(notifications(0, 10, vec![notified(1, 5)])).await;
     let mut stranger = cursor("d", &[(0, 10)], &[(0, 10)]);
     stranger.user_id = "2".parse().unwrap();
@@ -198,9 +247,7 @@ async fn only_devices_of_the_owner_and_offsets_of_the_epoch_count() {
     assert_eq!(fixture.evidence(1, 5).await.reach(), Reach::NotOffered);
 }
 
-#[tokio::test]
-async fn many_questions_are_answered_in_their_order() {
-    let fixture = Fixture::open().await;
+async fn many_questions_are_answered_in_their_order(fixture: Fixture) {
     fixture.fold(notifications(0, 100, (0..100).map(|offset| notified(offset as u128, offset)).collect())).await;
     fixture.fold(cursors(vec![cursor("a", &[(0, 100)], &[(0, 50)])])).await;
     let ask = |offset: i64| Asked { channel: mailbox(), id: id_of(offset as u128), epoch: EPOCH, offset };
@@ -213,8 +260,8 @@ async fn many_questions_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn a_locked_database_is_unavailable_and_not_broken() {
-    let fixture = Fixture::open().await;
-    let other = reopen(&fixture.folder).await;
+    let fixture = Fixture::sqlite().await;
+    let other = Store::open(&fixture.config).await.unwrap();
     let held = other.writer().await.unwrap().begin_writing().await.unwrap();
     let error = fixture.store.fold(EPOCH, &retention(), &notifications(0, 1, Vec::new())).await.unwrap_err();
     assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
@@ -228,10 +275,11 @@ async fn a_locked_database_is_unavailable_and_not_broken() {
 async fn processes_that_meet_a_new_database_at_the_same_moment_all_open_it() {
     for _ in 0..10 {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new.db").to_str().unwrap().to_owned();
+        let path = folder.path().join("new.db");
         let mut opening = tokio::task::JoinSet::new();
         for _ in 0..4 {
-            let config = StoreConfig { path: path.clone(), busy_timeout: Delay(std::time::Duration::from_secs(30)) };
+            let mut config = config(Database::Sqlite(path.clone()));
+            config.busy_timeout = Delay(Duration::from_secs(30));
             opening.spawn(async move { Store::open(&config).await.map(|_| ()) });
         }
         while let Some(opened) = opening.join_next().await {
@@ -240,15 +288,17 @@ async fn processes_that_meet_a_new_database_at_the_same_moment_all_open_it() {
     }
 }
 
-#[tokio::test]
-async fn a_reader_cannot_write_and_a_foreign_file_is_refused() {
-    let fixture = Fixture::open().await;
+async fn a_reader_cannot_write(fixture: Fixture) {
     let mut reader = fixture.store.reader().await.unwrap();
     assert!(run!(&mut reader, |it| sqlx::query("DELETE FROM projection").execute(it).await.map(|_| ())).is_err());
-    let path = fixture.folder.path().join("foreign.db");
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("foreign.db");
     std::fs::write(&path, "this is no database, but it is long enough to have a header".repeat(20)).unwrap();
-    let config = StoreConfig { path: path.to_str().unwrap().to_owned(), busy_timeout: Delay(std::time::Duration::from_secs(1)) };
-    assert_eq!(Store::open(&config).await.unwrap_err().cause(), Cause::Bug);
+    assert_eq!(Store::open(&config(Database::Sqlite(path))).await.unwrap_err().cause(), Cause::Bug);
 }
 
 proptest! {
@@ -264,22 +314,31 @@ proptest! {
             expected.entry((*device, *acknowledged)).or_default().extend(offsets);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (found, touching) = runtime.block_on(async {
-            let fixture = Fixture::open().await;
-            for some in records.chunks(batch) {
-                let some = some.iter().map(|(device, ranges, acknowledged)| {
-                    let ranges = ranges.iter().map(|(from, length)| (*from, from + length)).collect::<Vec<_>>();
-                    let (offered, acked) = if *acknowledged { (&[][..], &ranges[..]) } else { (&ranges[..], &[][..]) };
-                    cursor(&device.to_string(), offered, acked)
-                });
-                fixture.fold(cursors(some.collect())).await;
-            }
-            stored(&fixture.store).await
-        });
         expected.retain(|_, offsets| !offsets.is_empty());
-        prop_assert_eq!(found, expected);
-        prop_assert!(!touching);
+        for (found, touching) in runtime.block_on(folded_on_each(&records, batch)) {
+            prop_assert_eq!(&found, &expected);
+            prop_assert!(!touching);
+        }
     }
+}
+
+/// A device, ranges with their lengths, and whether they are acknowledged.
+type Said = (u8, Vec<(i64, i64)>, bool);
+
+async fn folded_on_each(records: &[Said], batch: usize) -> Vec<(BTreeMap<(u8, bool), BTreeSet<i64>>, bool)> {
+    let mut all = Vec::new();
+    for fixture in Fixture::each().await {
+        for some in records.chunks(batch) {
+            let some = some.iter().map(|(device, ranges, acknowledged)| {
+                let ranges = ranges.iter().map(|(from, length)| (*from, from + length)).collect::<Vec<_>>();
+                let (offered, acked) = if *acknowledged { (&[][..], &ranges[..]) } else { (&ranges[..], &[][..]) };
+                cursor(&device.to_string(), offered, acked)
+            });
+            fixture.fold(cursors(some.collect())).await;
+        }
+        all.push(stored(&fixture.store).await);
+    }
+    all
 }
 
 /// The offsets in all rows by device and whether they are acknowledged, and whether any row touches the next.
@@ -296,39 +355,4 @@ async fn stored(store: &Store) -> (BTreeMap<(u8, bool), BTreeSet<i64>>, bool) {
         found.entry((device.parse().unwrap(), kind == "acknowledged")).or_default().extend(from..to);
     }
     (found, touching)
-}
-
-/// How the database would find what is asked.
-async fn explained(store: &Store, sql: &str) -> String {
-    let mut reader = store.reader().await.unwrap();
-    let explain = match reader {
-        Connection::Sqlite(_) => format!("EXPLAIN QUERY PLAN {sql}"),
-    };
-    let rows = run!(&mut reader, |it| {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(it).await.unwrap();
-        rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>()
-    });
-    rows.join("\n")
-}
-
-/// All that is kept, as text. The numbers by which rows are counted go on over what was trimmed, so only their order counts.
-async fn dump(store: &Store) -> Vec<String> {
-    const TABLES: [&str; 6] = [
-        "SELECT epoch || ' ' || topic || ' ' || partition || ' ' || next_offset || ' ' || first_offset || ' ' || clock
-         FROM projection ORDER BY epoch, topic, partition",
-        "SELECT channel || ' ' || id || ' ' || epoch || ' ' || partition || ' ' || \"offset\" || ' ' || appended_at || ' '
-           || COALESCE(expires_at, 0) || ' ' || COALESCE(body, '-') FROM notifications ORDER BY channel, id",
-        "SELECT channel || ' ' || id || ' ' || epoch || ' ' || \"offset\" FROM copies ORDER BY channel, id, epoch, \"offset\"",
-        "SELECT channel || ' ' || epoch || ' ' || \"offset\" FROM trims ORDER BY channel",
-        "SELECT user_id || ' ' || channel || ' ' || epoch || ' ' || device_id || ' ' || kind || ' ' || from_offset || ' ' || to_offset
-         FROM stretches ORDER BY user_id, channel, epoch, device_id, kind, from_offset",
-        "SELECT user_id || ' ' || device_id || ' ' || partition || ' ' || used_at FROM devices ORDER BY user_id, device_id",
-    ];
-    let mut reader = store.reader().await.unwrap();
-    let mut all = Vec::new();
-    for sql in TABLES {
-        let rows: Vec<String> = run!(&mut reader, |it| sqlx::query_scalar(sql).fetch_all(it).await.unwrap());
-        all.extend(rows);
-    }
-    all
 }

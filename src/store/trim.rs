@@ -54,17 +54,20 @@ impl Store {
     /// # Errors
     /// If the database does not take it.
     pub async fn trim(&self, epoch: Epoch, retention: &Retention, ours: &Ours) -> Result<Trimmed, StoreError> {
-        let mut transaction = self.writer().await?.begin_writing().await?;
-        let connection = transaction.connection();
-        let notifications = clocks(connection, epoch, &ours.notifications).await?;
-        let cursors = clocks(connection, epoch, &ours.cursors).await?;
-        let trimmed = Trimmed {
-            notifications: take_bodies(connection, epoch, limits(&notifications, retention.rows)).await?,
-            ids: forget_ids(connection, epoch, limits(&notifications, retention.ids)).await?,
-            devices: forget_devices(connection, limits(&cursors, retention.devices)).await?,
-        };
-        transaction.commit().await?;
-        Ok(trimmed)
+        self.answered(async {
+            let mut transaction = self.writer().await?.begin_writing().await?;
+            let connection = transaction.connection();
+            let notifications = clocks(connection, epoch, &ours.notifications).await?;
+            let cursors = clocks(connection, epoch, &ours.cursors).await?;
+            let trimmed = Trimmed {
+                notifications: take_bodies(connection, epoch, limits(&notifications, retention.rows)).await?,
+                ids: forget_ids(connection, epoch, limits(&notifications, retention.ids)).await?,
+                devices: forget_devices(connection, limits(&cursors, retention.devices)).await?,
+            };
+            transaction.commit().await?;
+            Ok(trimmed)
+        })
+        .await
     }
 }
 

@@ -108,7 +108,9 @@ async fn everything_embedded_delivers_an_event_and_buries_poison() {
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let log = world.dir.path().join("embedded.log");
     let mut serve = command(&world, &["serve", "--embedded"]);
-    serve.env("TIDINGS_GATEWAY__PORT", port.to_string()).env("TIDINGS_STORE__PATH", world.dir.path().join("embedded.db"));
+    serve
+        .env("TIDINGS_GATEWAY__PORT", port.to_string())
+        .env("TIDINGS_STORE__URL", format!("sqlite://{}", world.dir.path().join("embedded.db").display()));
     serve.env("TIDINGS_GATEWAY__HOST", "127.0.0.1").env("TIDINGS_PIPELINE__TOPICS", "bookings");
     let mut serve = serve.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));

@@ -69,7 +69,7 @@ async fn what_nobody_acknowledges_is_counted_as_the_recipients_and_tried_later()
 async fn records_that_wait_for_the_database_are_counted_as_tried_in_place() {
     let world = World::with(|config| config.store.busy_timeout = ms(50)).await;
     let running = world.start_roles(&[Role::Pipeline, Role::Inbox]).await;
-    let file = SqliteConnectOptions::new().filename(&world.config.store.path);
+    let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
     let mut other = SqliteConnection::connect_with(&file).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
     world.emit(&payment("1", "alice")).await;

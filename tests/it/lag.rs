@@ -36,7 +36,7 @@ async fn inbox_and_courier_tell_how_many_records_wait_for_the_database_and_for_h
     let (clock, step) = Clock::stepped();
     let running = world.start_by(clock, &[Role::Pipeline, Role::Inbox, Role::Courier]).await;
     running.await_ready().await;
-    let file = SqliteConnectOptions::new().filename(&world.config.store.path);
+    let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
     let mut other = SqliteConnection::connect_with(&file).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
     for number in 0..BEHIND {

@@ -1,6 +1,7 @@
 //! tidings as a whole, against a real broker and over real sockets. The names of the tests read as the specification.
 //!
-//! The broker is the one that `TIDINGS_TEST_BROKERS` names, or one that `dev/kafka` starts for the run (`make test`).
+//! The broker is the one that `TIDINGS_TEST_BROKERS` names, or one that `dev/kafka` starts for the run (`make test`). Tests of PostgreSQL start
+//! a server of their own (`dev/postgres`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "these are tests")]
 
 mod harness;
@@ -30,6 +31,7 @@ mod newer;
 mod notifications;
 mod pipeline;
 mod poison;
+mod postgres;
 mod prefix;
 mod recovery;
 mod refusals;

@@ -59,7 +59,7 @@ async fn catalog() -> Vec<Described> {
     config.gateway.host = "127.0.0.1".into();
     config.gateway.port = 0;
     config.auth.secret = SECRET.into();
-    config.store.path = folder.path().join("tidings.db").display().to_string();
+    config.store.url = tidings::config::Database::Sqlite(folder.path().join("tidings.db"));
     let roles = [Role::Pipeline, Role::Gateway, Role::Inbox, Role::Courier];
     let app = App::prepare(config, &roles, Source::Embedded).await.unwrap();
     let (address, metrics, stop) = (app.address(), app.metrics(), CancellationToken::new());

@@ -40,7 +40,7 @@ async fn a_database_that_somebody_holds_locked_stops_no_delivery_and_loses_nothi
     live(&world, &mut alice, &["before"]).await;
     until_folded(&world, 1).await;
 
-    let file = SqliteConnectOptions::new().filename(&world.config.store.path);
+    let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
     let mut other = SqliteConnection::connect_with(&file).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
     live(&world, &mut alice, &["one", "two"]).await;

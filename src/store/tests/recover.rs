@@ -14,9 +14,17 @@ fn every_third(until: i64) -> Vec<Notified> {
     (0..until).step_by(3).map(|offset| notified(offset as u128, offset)).collect()
 }
 
-#[tokio::test]
-async fn a_gap_comes_page_by_page_as_it_was_written_and_ends_where_it_was_asked_to() {
-    let fixture = Fixture::open().await;
+on_both! {
+    a_gap_comes_page_by_page_as_it_was_written_and_ends_where_it_was_asked_to,
+    a_gap_holds_nothing_of_other_channels_or_epochs,
+    what_lies_below_the_projections_beginning_may_be_missing_and_is_told,
+    the_newest_come_oldest_first,
+    a_devices_cursor_is_what_all_its_records_said,
+    the_oldest_pending_is_the_first_that_no_device_acknowledged_and_that_has_not_expired,
+    nothing_that_recovery_asks_reads_a_whole_table,
+}
+
+async fn a_gap_comes_page_by_page_as_it_was_written_and_ends_where_it_was_asked_to(fixture: Fixture) {
     fixture.fold(notifications(0, 40, every_third(40))).await;
     let first = fixture.store.gap(&course(), 4..37, 5).await.unwrap();
     assert_eq!((offsets(&first.records), first.next), (vec![6, 9, 12, 15, 18], Some(19)));
@@ -30,9 +38,7 @@ async fn a_gap_comes_page_by_page_as_it_was_written_and_ends_where_it_was_asked_
     assert_eq!((offsets(&full.records), full.next), (vec![36], None), "nothing is left of what was asked");
 }
 
-#[tokio::test]
-async fn a_gap_holds_nothing_of_other_channels_or_epochs() {
-    let fixture = Fixture::open().await;
+async fn a_gap_holds_nothing_of_other_channels_or_epochs(fixture: Fixture) {
     fixture.fold(notifications(0, 10, every_third(10))).await;
     let elsewhere = Course { channel: "user-2".parse().unwrap(), ..course() };
     let gap = fixture.store.gap(&elsewhere, 0..10, 5).await.unwrap();
@@ -42,9 +48,7 @@ async fn a_gap_holds_nothing_of_other_channels_or_epochs() {
     assert_eq!(gap, Gap { records: Vec::new(), next: None, trimmed: 0, projected: None });
 }
 
-#[tokio::test]
-async fn what_lies_below_the_projections_beginning_may_be_missing_and_is_told() {
-    let fixture = Fixture::open().await;
+async fn what_lies_below_the_projections_beginning_may_be_missing_and_is_told(fixture: Fixture) {
     fixture.store.claim(Epoch(4), &[standing("notifications", 30)]).await.unwrap();
     let later = Course { epoch: Epoch(4), ..course() };
     assert_eq!(fixture.store.trimmed(&later).await.unwrap(), 30);
@@ -55,17 +59,13 @@ async fn what_lies_below_the_projections_beginning_may_be_missing_and_is_told() 
     assert_eq!(fixture.store.projected(&course()).await.unwrap(), Some(25));
 }
 
-#[tokio::test]
-async fn the_newest_come_oldest_first() {
-    let fixture = Fixture::open().await;
+async fn the_newest_come_oldest_first(fixture: Fixture) {
     fixture.fold(notifications(0, 40, every_third(40))).await;
     assert_eq!(offsets(&fixture.store.newest(&course(), 3).await.unwrap()), [33, 36, 39]);
     assert_eq!(fixture.store.newest(&course(), 100).await.unwrap().len(), 14);
 }
 
-#[tokio::test]
-async fn a_devices_cursor_is_what_all_its_records_said() {
-    let fixture = Fixture::open().await;
+async fn a_devices_cursor_is_what_all_its_records_said(fixture: Fixture) {
     fixture.fold(cursors(vec![cursor("a", &[(0, 10)], &[(0, 5)]), cursor("b", &[(0, 3)], &[(1, 3)])])).await;
     fixture.fold(cursors(vec![cursor("a", &[(10, 20)], &[(6, 8)])])).await;
     let (user, device, unknown) = ("1".parse().unwrap(), "a".parse().unwrap(), "c".parse().unwrap());
@@ -77,9 +77,7 @@ async fn a_devices_cursor_is_what_all_its_records_said() {
     assert_eq!(fixture.store.cursor(EPOCH, (&user, &device), &other).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn the_oldest_pending_is_the_first_that_no_device_acknowledged_and_that_has_not_expired() {
-    let fixture = Fixture::open().await;
+async fn the_oldest_pending_is_the_first_that_no_device_acknowledged_and_that_has_not_expired(fixture: Fixture) {
     let user = "1".parse().unwrap();
     let now = Timestamp::from_millis(5_000);
     let pending = async || fixture.store.oldest_pending(EPOCH, &user, now).await.unwrap();
@@ -98,9 +96,7 @@ async fn the_oldest_pending_is_the_first_that_no_device_acknowledged_and_that_ha
 }
 
 /// Whatever is asked while devices come back by the thousand is found by an index.
-#[tokio::test]
-async fn nothing_that_recovery_asks_reads_a_whole_table() {
-    let fixture = Fixture::open().await;
+async fn nothing_that_recovery_asks_reads_a_whole_table(fixture: Fixture) {
     fixture.fold(notifications(0, 40, every_third(40))).await;
     let asked = [
         "SELECT \"offset\" FROM notifications WHERE channel = 'c' AND epoch = 1 AND \"offset\" >= 1 AND \"offset\" < 9
@@ -114,4 +110,18 @@ async fn nothing_that_recovery_asks_reads_a_whole_table() {
         assert!(!plan.contains("SCAN") && !plan.contains("Seq Scan"), "{sql}\n{plan}");
         assert!(!plan.contains("TEMP B-TREE") && !plan.contains("Sort"), "{sql}\n{plan}");
     }
+}
+
+/// How the database would find what is asked.
+async fn explained(store: &Store, sql: &str) -> String {
+    let mut reader = store.reader().await.unwrap();
+    let explain = match reader {
+        Connection::Sqlite(_) => format!("EXPLAIN QUERY PLAN {sql}"),
+        Connection::Postgres(_) => format!("EXPLAIN {sql}"),
+    };
+    let rows = run!(&mut reader, |it| {
+        let rows = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(it).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>(row.len() - 1)).collect::<Vec<_>>()
+    });
+    rows.join("\n")
 }

@@ -1,6 +1,7 @@
 //! Tests of what goes, and of what is remembered of it.
 
 use super::recover::{course, offsets};
+use super::tables::dump;
 use super::*;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -50,9 +51,17 @@ async fn trim(fixture: &Fixture, retention: &Retention) -> Trimmed {
     }
 }
 
-#[tokio::test]
-async fn what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_told() {
-    let fixture = Fixture::open().await;
+on_both! {
+    an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays,
+    what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_told,
+    trimming_takes_small_steps,
+    a_partition_that_stands_still_keeps_what_it_has,
+    a_mailbox_and_any_other_channel_keep_their_newest,
+    an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log_has_forgotten_it,
+    a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_new_one,
+}
+
+async fn what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_told(fixture: Fixture) {
     fold_at(&fixture, &short(), 0, &[0, 3, 5, 9, 9, 13]).await;
     assert_eq!(trim(&fixture, &short()).await.notifications, 2, "those of the hours 0 and 3");
     assert_eq!(left(&fixture).await, [2, 3, 4, 5]);
@@ -61,9 +70,7 @@ async fn what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_tol
     assert_eq!(trim(&fixture, &short()).await, Trimmed::default(), "no time has passed on the log");
 }
 
-#[tokio::test]
-async fn trimming_takes_small_steps() {
-    let fixture = Fixture::open().await;
+async fn trimming_takes_small_steps(fixture: Fixture) {
     let mut hours = vec![0; 1200];
     hours.push(100);
     let wide = Retention { mailbox_rows: NonZeroUsize::new(5000).unwrap(), ..short() };
@@ -76,9 +83,7 @@ async fn trimming_takes_small_steps() {
     assert_eq!(left(&fixture).await, [1200]);
 }
 
-#[tokio::test]
-async fn a_partition_that_stands_still_keeps_what_it_has() {
-    let fixture = Fixture::open().await;
+async fn a_partition_that_stands_still_keeps_what_it_has(fixture: Fixture) {
     fold_at(&fixture, &short(), 0, &[0, 1]).await;
     let elsewhere = Move { clock: Some(Timestamp::from_millis(99 * HOUR_MS)), ..step("cursors", 0, 1) };
     fixture.fold(Fold { moves: vec![elsewhere], ..Fold::default() }).await;
@@ -86,9 +91,7 @@ async fn a_partition_that_stands_still_keeps_what_it_has() {
     assert_eq!(left(&fixture).await, [0, 1]);
 }
 
-#[tokio::test]
-async fn a_mailbox_and_any_other_channel_keep_their_newest() {
-    let fixture = Fixture::open().await;
+async fn a_mailbox_and_any_other_channel_keep_their_newest(fixture: Fixture) {
     let rows = |rows: usize| NonZeroUsize::new(rows).unwrap();
     let few = Retention { mailbox_rows: rows(5), channel_rows: rows(2), ..retention() };
     let elsewhere = |offset: i64| {
@@ -107,9 +110,7 @@ async fn a_mailbox_and_any_other_channel_keep_their_newest() {
     assert_eq!((offsets(&gap.records), gap.trimmed), (vec![13, 15], 12));
 }
 
-#[tokio::test]
-async fn an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log_has_forgotten_it() {
-    let fixture = Fixture::open().await;
+async fn an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log_has_forgotten_it(fixture: Fixture) {
     fold_records(&fixture, &short(), vec![at(1, 0, 0), at(2, 1, 12)]).await;
     trim(&fixture, &short()).await;
     assert_eq!(left(&fixture).await, [1]);
@@ -125,9 +126,7 @@ async fn an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log
     assert_eq!(fixture.store.trimmed(&course()).await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_new_one() {
-    let fixture = Fixture::open().await;
+async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_new_one(fixture: Fixture) {
     let (user, device) = ("1".parse().unwrap(), "a".parse().unwrap());
     let known = async || fixture.store.cursor(EPOCH, (&user, &device), &mailbox()).await.unwrap();
     let heard = |name: &str, hour: i64, from: i64| Heard {
@@ -156,7 +155,7 @@ async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
-    /// Else a rebuild would not give the same tables.
+    /// Else a rebuild would not give the same tables; nor would the other database.
     #[test]
     fn however_the_log_is_cut_into_batches_and_trimmed_between_the_same_is_left(
         steps in prop::collection::vec((0..12_u128, 0..8_i64), 1..40),
@@ -170,23 +169,26 @@ proptest! {
         });
         let records = records.collect::<Vec<_>>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (piecemeal, at_once) = runtime.block_on(async {
-            let (piecemeal, at_once) = (Fixture::open().await, Fixture::open().await);
-            for some in records.chunks(size) {
-                fold_records(&piecemeal, &few, some.to_vec()).await;
-                trim(&piecemeal, &few).await;
+        let dumps = runtime.block_on(async {
+            let mut dumps = Vec::new();
+            for size in [size, records.len()] {
+                for fixture in Fixture::each().await {
+                    for some in records.chunks(size) {
+                        fold_records(&fixture, &few, some.to_vec()).await;
+                        trim(&fixture, &few).await;
+                    }
+                    dumps.push(dump(&fixture.store).await);
+                }
             }
-            fold_records(&at_once, &few, records.clone()).await;
-            trim(&at_once, &few).await;
-            (dump(&piecemeal.store).await, dump(&at_once.store).await)
+            dumps
         });
-        prop_assert_eq!(piecemeal, at_once);
+        for dump in &dumps {
+            prop_assert_eq!(dump, &dumps[0]);
+        }
     }
 }
 
-#[tokio::test]
-async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays() {
-    let fixture = Fixture::open().await;
+async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays(fixture: Fixture) {
     let mut later = Notified { offset: 1, ..notified(1, 0) };
     later.record.notification.created_at = Timestamp::from_millis(5);
     let folds = [vec![notified(1, 0), later, notified(1, 2)], vec![notified(1, 3), notified(2, 4)]];

@@ -1,14 +1,16 @@
-//! What is in SQL, read as an operator would: from the database's file, beside the process that writes it.
+//! What is in SQL, read as an operator would: from the database, beside the process that writes it.
 
 use serde_json::Value;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use tidings::config::Database;
 
 use super::eventually;
 use super::world::World;
 
 /// Offsets that some device has acknowledged hold the notification, or a copy of it.
 const ACKNOWLEDGED: &str = r#"
-    SELECT n.id FROM notifications n WHERE n.channel = ?1 AND EXISTS (
+    SELECT n.id FROM notifications n WHERE n.channel = $1 AND EXISTS (
         SELECT 1 FROM stretches s
         WHERE s.channel = n.channel AND s.epoch = n.epoch AND s.kind = 'acknowledged'
           AND (n."offset" >= s.from_offset AND n."offset" < s.to_offset OR EXISTS (
@@ -17,15 +19,10 @@ const ACKNOWLEDGED: &str = r#"
     ORDER BY n."offset""#;
 
 impl World {
-    async fn database(&self) -> Option<SqlitePool> {
-        let options = SqliteConnectOptions::new().filename(&self.config.store.path).read_only(true);
-        SqlitePool::connect_with(options).await.ok()
-    }
-
     /// The notifications in a user's mailbox, in the order of the log.
     pub(crate) async fn inbox(&self, user: &str) -> Vec<Value> {
         let rows =
-            self.query(r#"SELECT body FROM notifications WHERE channel = ?1 AND body IS NOT NULL ORDER BY "offset""#, user).await;
+            self.query(r#"SELECT body FROM notifications WHERE channel = $1 AND body IS NOT NULL ORDER BY "offset""#, user).await;
         let notification = |body: &String| serde_json::from_str::<Value>(body).unwrap()["notification"].take();
         rows.iter().map(notification).collect()
     }
@@ -43,11 +40,24 @@ impl World {
         .await;
     }
 
+    /// The one text of each row, or nothing if there is no answer: the process that makes the tables may not have come so far.
     async fn query(&self, sql: &'static str, user: &str) -> Vec<String> {
-        // The process that makes the tables may not have come so far.
-        let Some(database) = self.database().await else { return Vec::new() };
-        let rows = sqlx::query_scalar(sql).bind(format!("user-{user}")).fetch_all(&database).await;
-        database.close().await;
+        let channel = format!("user-{user}");
+        let rows = match &self.config.store.url {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).read_only(true);
+                let Ok(mut database) = SqliteConnection::connect_with(&options).await else { return Vec::new() };
+                let rows = sqlx::query_scalar(sql).bind(channel).fetch_all(&mut database).await;
+                let _ = database.close().await;
+                rows
+            }
+            Database::Postgres(url) => {
+                let Ok(mut database) = PgConnection::connect(url).await else { return Vec::new() };
+                let rows = sqlx::query_scalar(sql).bind(channel).fetch_all(&mut database).await;
+                let _ = database.close().await;
+                rows
+            }
+        };
         rows.unwrap_or_default()
     }
 }

@@ -24,6 +24,11 @@ impl Process {
         Self::spawn_by(world, Command::new(env!("CARGO_BIN_EXE_tidings")))
     }
 
+    /// Some roles only.
+    pub(crate) fn spawn_roles(world: &World, roles: &[&str]) -> Self {
+        Self::spawn_with(world, Command::new(env!("CARGO_BIN_EXE_tidings")), roles)
+    }
+
     /// The same where no file may grow beyond `bytes`, as on a full disk, until [`Process::lift_file_limit`].
     pub(crate) fn spawn_with_files_of(world: &World, bytes: u64) -> Self {
         let mut shell = Command::new("sh");
@@ -33,7 +38,11 @@ impl Process {
         Self::spawn_by(world, shell)
     }
 
-    fn spawn_by(world: &World, mut command: Command) -> Self {
+    fn spawn_by(world: &World, command: Command) -> Self {
+        Self::spawn_with(world, command, &[])
+    }
+
+    fn spawn_with(world: &World, mut command: Command, roles: &[&str]) -> Self {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let mut config = world.config.clone();
         config.gateway.port = port;
@@ -42,6 +51,7 @@ impl Process {
         let log = world.dir.path().join(format!("log-{}", uuid::Uuid::new_v4()));
         let child = command
             .args(["--config".as_ref(), file.as_os_str(), "serve".as_ref()])
+            .args(roles.iter().flat_map(|role| ["--role", role]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())

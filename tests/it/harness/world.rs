@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::app::{App, Source};
 use tidings::cli::Role;
 use tidings::clock::Clock;
-use tidings::config::{Config, Scalar, Start};
+use tidings::config::{Config, Database, Scalar, Start};
 use tidings::kafka::cluster::Cluster;
 use tidings::kafka::topics;
 use tidings_core::time::Delay;
@@ -62,7 +62,7 @@ impl World {
         config.gateway.mailbox_cursor_interval = ms(50);
         config.gateway.other_cursor_interval = ms(50);
         config.auth.secret = SECRET.into();
-        config.store.path = dir.path().join("tidings.db").display().to_string();
+        config.store.url = Database::Sqlite(dir.path().join("tidings.db"));
         config.courier.poll_interval = ms(20);
         config.kafka.properties.insert("heartbeat.interval.ms".into(), Scalar::Number(500));
         config.shutdown.drain_timeout = ms(20_000);

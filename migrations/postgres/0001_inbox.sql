@@ -1,0 +1,78 @@
+-- Everything here is a projection of the log: it can be deleted and is folded again from Kafka. The tables are those of SQLite; so is
+-- `json_each` below, and so both databases understand the same statements.
+-- Times are milliseconds since 1970. Every offset belongs to an epoch; rows of different epochs never mix. Texts are compared byte by
+-- byte: no update of the system's locales can put an index out of order.
+
+-- The elements of a list in JSON with their numbers, from 0. PostgreSQL's own function of this name takes `json`, not `text`.
+CREATE FUNCTION json_each(list text) RETURNS TABLE (key bigint, value jsonb)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 500
+    AS $$ SELECT ordinality - 1, element FROM jsonb_array_elements(list::jsonb) WITH ORDINALITY AS each (element, ordinality) $$;
+
+-- How far each partition is folded: the next offset to read. Moved by compare-and-set, in the transaction of the rows.
+CREATE TABLE projection (
+    epoch        bigint NOT NULL,
+    topic        text COLLATE "C" NOT NULL,
+    partition    integer NOT NULL,
+    next_offset  bigint NOT NULL,
+    first_offset bigint NOT NULL, -- what lies below was never folded: the log had lost it
+    clock        bigint NOT NULL, -- the latest append time that was folded; retention goes by it
+    PRIMARY KEY (epoch, topic, partition)
+);
+
+-- One row for each notification of a channel, with the first place where it lies on the log. One that was trimmed has no body
+-- any more: its row remembers the id, so that a replay cannot bring it back.
+CREATE TABLE notifications (
+    channel     text COLLATE "C" NOT NULL,
+    id          text COLLATE "C" NOT NULL,
+    epoch       bigint NOT NULL,
+    partition   integer NOT NULL,
+    "offset"    bigint NOT NULL,
+    seq         bigint NOT NULL, -- counts the channel's rows as they come; only differences mean something
+    appended_at bigint NOT NULL,
+    expires_at  bigint,
+    body        text,             -- the record's value
+    PRIMARY KEY (channel, id)
+);
+CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
+CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
+
+-- Further places of a notification that was written more than once. Rare.
+CREATE TABLE copies (
+    channel  text COLLATE "C" NOT NULL,
+    id       text COLLATE "C" NOT NULL,
+    epoch    bigint NOT NULL,
+    "offset" bigint NOT NULL,
+    PRIMARY KEY (channel, id, epoch, "offset"),
+    FOREIGN KEY (channel, id) REFERENCES notifications (channel, id) ON DELETE CASCADE
+);
+
+-- The offset of each channel below which something was trimmed.
+CREATE TABLE trims (
+    channel  text COLLATE "C" NOT NULL PRIMARY KEY,
+    epoch    bigint NOT NULL,
+    "offset" bigint NOT NULL
+);
+
+-- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next.
+CREATE TABLE stretches (
+    user_id     text COLLATE "C" NOT NULL,
+    channel     text COLLATE "C" NOT NULL,
+    epoch       bigint NOT NULL,
+    device_id   text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('offered', 'acknowledged')),
+    from_offset bigint NOT NULL,
+    to_offset   bigint NOT NULL CHECK (to_offset > from_offset),
+    PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)
+);
+
+-- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
+CREATE TABLE devices (
+    user_id   text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    partition integer NOT NULL, -- of `cursors`
+    used_at   bigint NOT NULL,
+    PRIMARY KEY (user_id, device_id)
+);
+CREATE INDEX devices_by_use ON devices (partition, used_at);

@@ -1,0 +1,72 @@
+//! Tests of several processes on one database.
+
+use super::fold::advance;
+use super::*;
+
+on_both! {
+    of_two_that_fold_the_same_step_one_changes_nothing,
+}
+
+async fn of_two_that_fold_the_same_step_one_changes_nothing(fixture: Fixture) {
+    let other = Store::open(&fixture.config).await.unwrap();
+    for round in 0..20 {
+        let mine = notifications(round, round + 1, vec![notified(2 * round as u128, round)]);
+        let theirs = notifications(round, round + 1, vec![notified(2 * round as u128 + 1, round)]);
+        let retention = retention();
+        let (mine, theirs) = tokio::join!(fixture.store.fold(EPOCH, &retention, &mine), other.fold(EPOCH, &retention, &theirs));
+        let outcomes = [mine.unwrap(), theirs.unwrap()];
+        let committed = Folded::Committed { conflicts: Vec::new() };
+        assert!(outcomes.contains(&committed) && outcomes.contains(&Folded::Moved), "{outcomes:?}");
+    }
+    let offsets = kept(&fixture.store).await.into_iter().map(|(offset, ..)| offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn on_postgres_who_stalls_in_a_transaction_loses_it_and_holds_nobody_up() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let mut config = fixture.config.clone();
+    config.answer_timeout = Delay(Duration::from_millis(200));
+    let stalls = Store::open(&config).await.unwrap();
+    let mut transaction = stalls.writer().await.unwrap().begin_writing().await.unwrap();
+    assert!(advance(transaction.connection(), EPOCH, &[step("notifications", 0, 9)]).await.unwrap());
+
+    let fold = notifications(0, 5, vec![notified(1, 4)]);
+    let folded = loop {
+        match fixture.store.fold(EPOCH, &retention(), &fold).await {
+            Ok(folded) => break folded,
+            Err(error) => assert_eq!(error.cause(), Cause::Dependency, "{error:?}"),
+        }
+    };
+    assert_eq!(folded, Folded::Committed { conflicts: Vec::new() });
+    let error = transaction.commit().await.unwrap_err();
+    assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
+    assert_eq!(fixture.store.positions(EPOCH).await.unwrap()[1], standing("notifications", 5));
+    // It goes on from where the store stands.
+    let late = notifications(0, 9, vec![notified(2, 8)]);
+    assert_eq!(stalls.fold(EPOCH, &retention(), &late).await.unwrap(), Folded::Moved);
+}
+
+#[tokio::test]
+async fn on_postgres_a_server_that_does_not_answer_is_unavailable() {
+    let Some(mut fixture) = Fixture::postgres().await else { return };
+    fixture.config.answer_timeout = Delay(Duration::from_millis(300));
+    fixture.config.busy_timeout = Delay(Duration::from_secs(20));
+    let waits = Store::open(&fixture.config).await.unwrap();
+    let mut held = fixture.store.writer().await.unwrap().begin_writing().await.unwrap();
+    assert!(advance(held.connection(), EPOCH, &[step("notifications", 0, 9)]).await.unwrap());
+    let error = waits.fold(EPOCH, &retention(), &notifications(0, 5, Vec::new())).await.unwrap_err();
+    assert!(matches!(error, StoreError::Silent(_)) && error.cause() == Cause::Dependency, "{error:?}");
+    held.rollback().await.unwrap();
+    let folded = waits.fold(EPOCH, &retention(), &notifications(0, 5, Vec::new())).await.unwrap();
+    assert_ne!(folded, Folded::Moved);
+}
+
+#[tokio::test]
+async fn on_postgres_a_database_that_is_not_there_is_told_at_once() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let mut config = fixture.config.clone();
+    let Database::Postgres(url) = &config.url else { panic!("{config:?}") };
+    config.url = url.replacen("/postgres?", "/no_such_database?", 1).parse().unwrap();
+    assert_eq!(Store::open(&config).await.unwrap_err().cause(), Cause::Bug);
+}

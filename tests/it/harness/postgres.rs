@@ -1,0 +1,51 @@
+//! A PostgreSQL server of a test's own, from what the system has installed.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tidings::config::Database;
+
+/// A server that runs. Stopped, with its data removed, when dropped.
+pub(crate) struct Server {
+    dir: tempfile::TempDir,
+    url: String,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Root starts it as another user, who must get through to the data.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let url = dev_postgres("start", &dir.path().join("server"));
+        Self { dir, url }
+    }
+
+    /// Its database.
+    pub(crate) fn database(&self) -> Database {
+        self.url.parse().unwrap()
+    }
+
+    /// Stops it and keeps its data.
+    pub(crate) fn stop(&self) {
+        dev_postgres("stop", &self.dir.path().join("server"));
+    }
+
+    /// Starts it again, at the same address.
+    pub(crate) fn start_again(&self) {
+        assert_eq!(dev_postgres("start", &self.dir.path().join("server")), self.url);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn dev_postgres(verb: &str, dir: &Path) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/postgres");
+    let output = Command::new(script).arg(verb).arg(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "dev/postgres {verb} failed");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
