@@ -19,6 +19,9 @@ pub enum State {
     Ready,
 }
 
+/// The most partitions that are shown of those a role holds.
+const HELD: usize = 100;
+
 /// A role's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -26,7 +29,7 @@ pub struct Entry {
     pub state: State,
     /// Since when it has been ready, or has waited for whatever reason.
     pub since: Timestamp,
-    /// The partitions that it does not read on until an operator acts, with the place and the reason of each.
+    /// Partitions that it does not read on, the first 100, with the place and the reason of each.
     pub held: BTreeMap<String, String>,
     /// What an operator should know though it does its work, by subject.
     pub notes: BTreeMap<&'static str, String>,
@@ -86,9 +89,11 @@ impl Role {
         self.set(State::Waiting(why.into()));
     }
 
-    /// All partitions that are not read on until an operator acts, with the place and the reason of each.
+    /// Partitions that are not read on, with the place and the reason of each: some wait for brokers, others for an operator, and the
+    /// reason says for whom. The first 100 are shown.
     pub fn holds(&self, held: impl IntoIterator<Item = (String, String)>) {
-        self.change(|entry| entry.held = held.into_iter().collect());
+        let held = held.into_iter().take(HELD).collect();
+        self.change(|entry| entry.held = held);
     }
 
     /// What an operator should know about a subject though the role does its work; nothing, once there is nothing to know.

@@ -1,7 +1,7 @@
 //! Places: how many connections there may be: in all, of one client address, and of one address without an upgrade.
 //!
 //! Owns: counting them; a place is given back when it is dropped. An address stands for a household of addresses. What has not
-//! been upgraded costs its sender nothing, no token either, so one address never holds all places that way.
+//! been upgraded costs its sender nothing, no token either, so one address holds only a part of the places that way, or 64.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -52,6 +52,9 @@ impl Shared {
             Unserved::Handshake(_) => {}
             why => self.meters.refused(why.reason()),
         }
+        if matches!(why, Unserved::Full) && self.complaints.how("full", "") != Said::Softly {
+            tracing::warn!("every connection is refused: `gateway.connections` are open");
+        }
         self.tell(address, why.reason(), why);
     }
 

@@ -200,8 +200,10 @@ impl Standing {
 
     /// A partition is not read, and why.
     pub(super) fn stopped(&mut self, partition: Partition, why: String) {
-        self.stopped.insert(partition, why);
-        self.tell();
+        if self.stopped.get(&partition) != Some(&why) {
+            self.stopped.insert(partition, why);
+            self.tell();
+        }
     }
 
     /// A partition is read again, or no longer ours.
