@@ -127,12 +127,12 @@ impl Reads {
                 }
             })
         };
-        self.in_time(shared, read).await.unwrap_or(unanswered)
+        self.in_time(shared, self.wait, read).await.unwrap_or(unanswered)
     }
 
     /// What the store says, if it does in time.
-    async fn in_time<T>(&self, shared: &Shared, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        let error = match timeout(self.wait, read).await {
+    async fn in_time<T>(&self, shared: &Shared, limit: Duration, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        let error = match timeout(limit, read).await {
             Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => Some(error),
             Err(_) => None,
@@ -143,39 +143,50 @@ impl Reads {
         None
     }
 
-    /// Where subscriptions of a device begin, those of `since` at the position there.
+    /// Where subscriptions of a device begin, those of `since` at the position there. All of it takes no longer than one read may: a
+    /// store or brokers that do not answer keep nobody from what is live.
     pub(super) async fn starts(
         &self,
         shared: &Shared,
-        (user, device): (&UserId, &DeviceId),
+        owner: (&UserId, &DeviceId),
         channels: Vec<Channel>,
         since: &Since,
     ) -> Vec<(Channel, Start)> {
+        let deadline = shared.clock.elapsed() + self.wait;
         let mut starts = Vec::with_capacity(channels.len());
-        let mut place = None;
+        let mut unnamed = Vec::new();
         for channel in channels {
-            let start = match (since.of(&channel), &self.store) {
-                (Some(position), _) => self.named(shared, &channel, position).await,
-                (None, None) => Start::Live,
-                (None, Some(store)) => {
-                    if place.is_none() {
-                        place = timeout(self.wait, self.places.acquire()).await.ok();
-                    }
-                    let known = self.in_time(shared, known(shared, store, (user, device), &channel)).await;
-                    known.map_or(Start::Lost(Loss::Unanswered, None), |known| {
-                        if channel.is_mailbox() { Start::in_mailbox(known) } else { Start::elsewhere(known) }
-                    })
-                }
+            match since.of(&channel) {
+                Some(position) => starts.push((channel.clone(), self.named(shared, &channel, position, deadline).await)),
+                None => unnamed.push(channel),
+            }
+        }
+        // A place is taken only now, so that nobody holds one while asking brokers.
+        let mut place = None;
+        for channel in unnamed {
+            let Some(store) = &self.store else {
+                starts.push((channel, Start::Live));
+                continue;
             };
+            if place.is_none() {
+                place = timeout(left(shared, deadline), self.places.acquire()).await.ok().and_then(Result::ok);
+            }
+            let known = match place {
+                Some(_) => self.in_time(shared, left(shared, deadline), known(shared, store, owner, &channel)).await,
+                None => None,
+            };
+            let start = known.map_or(Start::Lost(Loss::Unanswered, None), |known| {
+                if channel.is_mailbox() { Start::in_mailbox(known) } else { Start::elsewhere(known) }
+            });
             starts.push((channel, start));
         }
         starts
     }
 
     /// Judges a position. One that is a little ahead of this node's feed was given by another node.
-    async fn named(&self, shared: &Shared, channel: &Channel, position: Position) -> Start {
+    async fn named(&self, shared: &Shared, channel: &Channel, position: Position, deadline: Duration) -> Start {
         let partition = channel.partition(shared.partitions);
-        let until = shared.clock.elapsed() + AHEAD;
+        let until = deadline.min(shared.clock.elapsed() + AHEAD);
         loop {
             let next = shared.ring.next(partition);
             if position.epoch != shared.epoch || position.offset <= next {
@@ -186,11 +197,16 @@ impl Reads {
             }
             tokio::time::sleep(AHEAD_PAUSE).await;
         }
-        match self.ends.end(partition, shared.clock, self.wait).await {
+        match self.ends.end(partition, shared.clock, left(shared, deadline)).await {
             Some(end) => Start::named(position, shared.epoch, end),
             None => Start::Lost(Loss::Unanswered, Some(position)),
         }
     }
+}
+
+/// The time until a deadline.
+fn left(shared: &Shared, deadline: Duration) -> Duration {
+    deadline.saturating_sub(shared.clock.elapsed())
 }
 
 impl Shared {
