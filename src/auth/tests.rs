@@ -1,4 +1,5 @@
-//! Tokens, keys and what requests present, with keys from `tests/keys`.
+//! Tokens, keys and what requests present, with keys from `tests/keys`. Long because each kind of key and of proof stands beside the
+//! harm that is done to it.
 
 use std::net::IpAddr;
 use std::path::Path;
