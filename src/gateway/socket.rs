@@ -26,19 +26,25 @@ pub(super) struct Socket {
     outbox: Arc<Outbox>,
     intake: Intake,
     frames: Rate,
+    /// How many of the notifications shown have been taken as the reason for a frame.
+    credited: u32,
 }
+
+/// The most frames that a client may owe to notifications it has been shown.
+const CREDIT: u32 = 10_000;
 
 impl Socket {
     /// A socket whose first message has at most `first_bytes`; the codec bounds all.
     pub(super) fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, first_bytes: usize) -> Self {
-        Self { shared, outbox, intake: Intake::new(first_bytes), frames: Rate::default() }
+        Self { shared, outbox, intake: Intake::new(first_bytes), frames: Rate::default(), credited: 0 }
     }
 
     /// Notes what the client has sent, whoever has read it.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
+        let brought = self.intake.take(bytes);
+        let unprovoked = self.unprovoked(brought.frames);
         let (pulse, now_ms) = (self.outbox.pulse(), millis(self.shared.clock));
         pulse.heard_ms.store(now_ms, Ordering::Relaxed);
-        let brought = self.intake.take(bytes);
         match brought.unfinished {
             Unfinished::Nothing => pulse.unfinished_ms.store(0, Ordering::Relaxed),
             Unfinished::Anew => pulse.unfinished_ms.store(now_ms.max(1), Ordering::Relaxed),
@@ -50,9 +56,18 @@ impl Socket {
         );
         if brought.is_too_large {
             self.cross(Limit::AuthFrameBytes, CloseCode::TooLarge, now_ms);
-        } else if !self.frames.take(brought.frames, allowance, self.shared.clock.elapsed()) {
+        } else if !self.frames.take(unprovoked, allowance, self.shared.clock.elapsed()) {
             self.cross(Limit::FramesPerSecond, CloseCode::RateLimited, now_ms);
         }
+    }
+
+    /// How many of some frames no notification is the reason for. A client that is sent what it missed may acknowledge each.
+    fn unprovoked(&mut self, frames: u64) -> u64 {
+        let shown = self.outbox.pulse().shown();
+        let credit = shown.wrapping_sub(self.credited).min(CREDIT);
+        let used = u32::try_from(frames).unwrap_or(u32::MAX).min(credit);
+        self.credited = shown.wrapping_sub(credit - used);
+        frames - u64::from(used)
     }
 
     fn cross(&self, limit: Limit, code: CloseCode, now_ms: u64) {

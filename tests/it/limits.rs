@@ -57,6 +57,30 @@ async fn a_connection_beyond_those_of_its_user_is_refused_with_4010_and_the_othe
 }
 
 #[tokio::test]
+async fn each_notification_may_be_acknowledged_by_a_frame_of_its_own() {
+    let (world, running) = gateway(|config| {
+        config.frames_burst = count(20);
+        config.frames_per_second = count(1);
+    })
+    .await;
+    let mut alice = Client::greeted(running.address, &format!("{}&ack=client", query("alice", "phone"))).await.0;
+    for number in 0..60 {
+        world.emit(&payment(&number.to_string(), "alice")).await;
+    }
+    for _ in 0..60 {
+        let frame = alice.frame("notification:new").await;
+        alice.ack(&frame).await;
+    }
+    alice.send(json!({"type": "ping"})).await;
+    alice.frame("pong").await;
+    for _ in 0..30 {
+        alice.send(json!({"type": "ping"})).await;
+    }
+    assert_eq!(alice.close_code().await, 4029, "what nothing was the reason for is limited as before");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn beyond_a_users_devices_the_one_that_connected_least_recently_goes() {
     let (_world, running) = gateway(|config| config.devices_per_user = count(2)).await;
     let mut phone = Client::greeted(running.address, &query("alice", "phone")).await.0;

@@ -20,6 +20,8 @@ pub(in crate::gateway) struct Pulse {
     asked: AtomicU32,
     /// The number of the last ping that was answered.
     answered: AtomicU32,
+    /// How many notifications were written or wait, from the first on; begins anew behind its largest value.
+    shown: AtomicU32,
 }
 
 impl Pulse {
@@ -33,6 +35,16 @@ impl Pulse {
         if number <= self.asked.load(Ordering::Acquire) {
             self.answered.fetch_max(number, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that one more notification was written or waits.
+    pub(in crate::gateway) fn show(&self) {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many notifications were written or wait.
+    pub(in crate::gateway) fn shown(&self) -> u32 {
+        self.shown.load(Ordering::Relaxed)
     }
 
     /// The number of the last ping that was answered.

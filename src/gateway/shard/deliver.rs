@@ -117,7 +117,7 @@ impl Shard {
             subscription.ledger.repeated(item.encoded.id, item.offset, names);
         } else {
             match member.outbox.push(frame, now.ms) {
-                Pushed::Taken => member.outbox.used(now.ms),
+                Pushed::Taken => member.shown(now.ms),
                 Pushed::Overflowed => {
                     shared.metrics.crossed(Limit::OutboxBytes);
                     return None;
@@ -154,7 +154,7 @@ impl Shard {
             if member.outbox.push(frame, now.ms) != Pushed::Taken {
                 continue;
             }
-            member.outbox.used(now.ms);
+            member.shown(now.ms);
             written += 1;
             shared.metrics.redeliveries.inc();
             shared.metrics.frames_sent.inc();

@@ -79,6 +79,14 @@ pub(super) struct Members {
     names: HashMap<Channel, u32>,
 }
 
+impl Listener<'_> {
+    /// Notes that a notification was written or waits.
+    pub(super) fn shown(&self, now_ms: u64) {
+        self.outbox.used(now_ms);
+        self.outbox.pulse().show();
+    }
+}
+
 impl Member {
     /// Whether nobody has begun to end it.
     pub(super) fn is_open(&self) -> bool {

@@ -64,6 +64,8 @@ impl World {
         config.auth.secret = SECRET.into();
         config.store.url = Database::Sqlite(dir.path().join("tidings.db"));
         config.courier.poll_interval = ms(20);
+        // Tests that count what is in the inbox may fill a mailbox.
+        config.inbox.mailbox_rows = std::num::NonZeroUsize::new(1_000_000).unwrap();
         config.kafka.properties.insert("heartbeat.interval.ms".into(), Scalar::Number(500));
         config.shutdown.drain_timeout = ms(20_000);
         config.shutdown.reconnect_spread = ms(500);
