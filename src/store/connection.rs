@@ -3,6 +3,7 @@
 //! Owns: how a statement that both databases understand is run on either ([`run!`]), and that a transaction which did not end in
 //! order takes its connection with it. Neighbours: `sqlite` gives connections; everything that has SQL in it runs on them.
 
+use serde_json::Value;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Sqlite};
 
@@ -35,6 +36,17 @@ pub(super) use run;
 impl Connection {
     async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
         run!(self, |it| sqlx::raw_sql(sql).execute(it).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Runs a statement once for all `rows`: `$1` in it is a JSON array of them, each an array of its columns. Nothing is asked if
+    /// there are none.
+    pub(super) async fn write(&mut self, sql: &'static str, rows: impl IntoIterator<Item = Value>) -> Result<(), StoreError> {
+        let rows = rows.into_iter().collect::<Vec<_>>();
+        if !rows.is_empty() {
+            let rows = Value::Array(rows).to_string();
+            run!(self, |it| sqlx::query(sql).bind(&rows).execute(it).await.map(|_| ()))?;
+        }
         Ok(())
     }
 

@@ -137,15 +137,9 @@ fn plan<'a>(
 }
 
 async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {
-    if !plan.expired.is_empty() {
-        delete(connection, plan.expired).await?;
-    }
-    if !plan.rows.is_empty() {
-        insert(connection, plan.rows).await?;
-    }
-    if !plan.copies.is_empty() {
-        insert_copies(connection, plan.copies).await?;
-    }
+    delete(connection, plan.expired).await?;
+    insert(connection, plan.rows).await?;
+    insert_copies(connection, plan.copies).await?;
     let mut trims = plan.trims;
     let over = plan.newest.into_iter().filter_map(|(channel, newest)| {
         let last_gone = newest - i64::try_from(retention.rows(&channel).get()).unwrap_or(i64::MAX);
@@ -159,52 +153,37 @@ async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Pla
 }
 
 async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), StoreError> {
-    let ids = Value::Array(ids).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "DELETE FROM notifications WHERE (channel, id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
+            ids,
         )
-        .bind(&ids)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
-    let rows = Value::Array(rows).to_string();
     // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, body)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
                CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
                CAST(value ->> 7 AS bigint), value ->> 8
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
+            rows,
         )
-        .bind(&rows)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 async fn insert_copies(connection: &mut Connection, copies: Vec<Value>) -> Result<(), StoreError> {
-    let copies = Value::Array(copies).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "INSERT INTO copies (channel, id, epoch, \"offset\")
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint)
              FROM json_each($1) AS new WHERE true ON CONFLICT DO NOTHING",
+            copies,
         )
-        .bind(&copies)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 /// Takes the bodies of rows up to a number, by channel.
@@ -248,23 +227,16 @@ impl Trims {
 
     /// Writes it down, for what went may not be missing silently.
     pub(super) async fn store(self, connection: &mut Connection) -> Result<(), StoreError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let rows = Value::from_iter(self.0.iter().map(|(channel, (epoch, offset))| json!([channel, epoch, offset]))).to_string();
-        run!(connection, |it| {
-            sqlx::query(
+        let rows = self.0.iter().map(|(channel, (epoch, offset))| json!([channel, epoch, offset]));
+        connection
+            .write(
                 "INSERT INTO trims (channel, epoch, \"offset\")
                  SELECT value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint)
                  FROM json_each($1) AS new WHERE true
                  ON CONFLICT (channel) DO UPDATE SET epoch = excluded.epoch, \"offset\" = excluded.\"offset\"
                  WHERE (trims.epoch, trims.\"offset\") < (excluded.epoch, excluded.\"offset\")",
+                rows,
             )
-            .bind(&rows)
-            .execute(it)
             .await
-            .map(|_| ())
-        })?;
-        Ok(())
     }
 }

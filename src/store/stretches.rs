@@ -51,19 +51,12 @@ pub(super) async fn merge(connection: &mut Connection, retention: &Retention, he
             }
         }
     }
-    if !news.forgotten.is_empty() {
-        forget(connection, &news.forgotten).await?;
-    }
+    forget(connection, &news.forgotten).await?;
     store_uses(connection, &news.devices).await?;
     let stored = stored(connection, &news.stretches).await?;
     let (gone, grown) = changes(&stored, &news.stretches);
-    if !gone.is_empty() {
-        delete(connection, gone).await?;
-    }
-    if !grown.is_empty() {
-        upsert(connection, grown).await?;
-    }
-    Ok(())
+    delete(connection, gone).await?;
+    upsert(connection, grown).await
 }
 
 /// The rows that go, and those that come or change.
@@ -122,47 +115,35 @@ async fn stored_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use
 
 async fn store_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use>) -> Result<(), StoreError> {
     let rows = devices.iter().map(|((user, device), using)| json!([user, device, using.partition, using.last.as_millis()]));
-    let rows = Value::from_iter(rows).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "INSERT INTO devices (user_id, device_id, partition, used_at)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint)
              FROM json_each($1) AS new WHERE true
              ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at",
+            rows,
         )
-        .bind(&rows)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 /// Forgets devices and all they said.
 pub(super) async fn forget(connection: &mut Connection, devices: &BTreeSet<Device>) -> Result<(), StoreError> {
-    let gone = Value::from_iter(devices.iter().map(|(user, device)| json!([user, device]))).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    let gone = || devices.iter().map(|(user, device)| json!([user, device]));
+    connection
+        .write(
             "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN (
                SELECT kept.user_id, kept.channel, kept.epoch, kept.device_id, kept.kind, kept.from_offset
                FROM json_each($1) AS gone CROSS JOIN stretches AS kept
                WHERE kept.user_id = gone.value ->> 0 AND kept.device_id = gone.value ->> 1)",
+            gone(),
         )
-        .bind(&gone)
-        .execute(it)
-        .await
-        .map(|_| ())
-    })?;
-    run!(connection, |it| {
-        sqlx::query(
+        .await?;
+    connection
+        .write(
             "DELETE FROM devices WHERE (user_id, device_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
+            gone(),
         )
-        .bind(&gone)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 async fn stored(connection: &mut Connection, wanted: &BTreeMap<Key, Stretches>) -> Result<BTreeMap<Key, Stretches>, StoreError> {
@@ -191,37 +172,27 @@ async fn stored(connection: &mut Connection, wanted: &BTreeMap<Key, Stretches>) 
 }
 
 async fn delete(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
-    let rows = Value::Array(rows).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN
              (SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), value ->> 3, value ->> 4, CAST(value ->> 5 AS bigint)
               FROM json_each($1) AS gone)",
+            rows,
         )
-        .bind(&rows)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 async fn upsert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
-    let rows = Value::Array(rows).to_string();
-    run!(connection, |it| {
-        sqlx::query(
+    connection
+        .write(
             "INSERT INTO stretches (user_id, channel, epoch, device_id, kind, from_offset, to_offset)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), value ->> 3, value ->> 4,
                CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint)
              FROM json_each($1) AS new WHERE true
              ON CONFLICT (user_id, channel, epoch, device_id, kind, from_offset) DO UPDATE SET to_offset = excluded.to_offset",
+            rows,
         )
-        .bind(&rows)
-        .execute(it)
         .await
-        .map(|_| ())
-    })?;
-    Ok(())
 }
 
 fn row(((user, device), channel, epoch, kind): &Key, stretch: Stretch) -> Value {

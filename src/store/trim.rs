@@ -149,8 +149,6 @@ async fn forget_devices(connection: &mut Connection, limits: String) -> Result<u
         .await
     })?;
     let gone = gone.into_iter().collect::<BTreeSet<_>>();
-    if !gone.is_empty() {
-        stretches::forget(connection, &gone).await?;
-    }
+    stretches::forget(connection, &gone).await?;
     Ok(gone.len())
 }
