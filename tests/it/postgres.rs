@@ -7,7 +7,6 @@ use tidings::cli::Role;
 use tidings::config::{Config, Scalar};
 use tidings::store::Store;
 
-use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::postgres::Server;
 use crate::harness::process::Process;
@@ -22,45 +21,26 @@ async fn world_on(server: &Server, change: impl FnOnce(&mut Config)) -> World {
     .await
 }
 
-/// Emits events of Alice's, waits for each at her connection and acknowledges it.
-async fn live(world: &World, alice: &mut Client, names: &[&str]) {
-    for name in names {
-        world.emit(&payment(name, "alice")).await;
-        let frame = alice.frame("notification:new").await;
-        assert_eq!(frame["notification"]["eventId"], **name);
-        alice.ack(&frame).await;
-    }
-}
-
-async fn until_acknowledged(world: &World, count: usize) {
-    eventually(&format!("{count} notifications are in SQL and acknowledged"), async || {
-        let (folded, acknowledged) = (world.inbox("alice").await.len(), world.acknowledged("alice").await.len());
-        assert!(folded <= count, "one stands twice");
-        (folded == count && acknowledged == count).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_server_that_is_away_stops_no_delivery_and_loses_nothing() {
     let server = Server::start();
     let world = world_on(&server, |_| {}).await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
-    live(&world, &mut alice, &["before"]).await;
-    until_acknowledged(&world, 1).await;
+    world.live(&mut alice, &["before"]).await;
+    world.until_folded(1).await;
 
     server.stop();
-    live(&world, &mut alice, &["one", "two"]).await;
+    world.live(&mut alice, &["one", "two"]).await;
     eventually("/ready names the inbox", async || {
         let (status, body) = running.get("/ready").await;
         (status == 503 && body.contains("inbox")).then_some(())
     })
     .await;
-    live(&world, &mut alice, &["three"]).await;
+    world.live(&mut alice, &["three"]).await;
 
     server.start_again();
-    until_acknowledged(&world, 4).await;
+    world.until_folded(4).await;
     running.await_ready().await;
     assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
     running.stop().await;
@@ -76,7 +56,7 @@ async fn what_was_folded_is_there_after_a_restart_and_the_courier_judges_by_it()
     .await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
-    live(&world, &mut alice, &["acknowledged"]).await;
+    world.live(&mut alice, &["acknowledged"]).await;
     world.emit(&payment("ignored", "alice")).await;
     let ignored = alice.frame("notification:new").await["notification"]["id"].clone();
     let retried = world.own_records("retry.1m", 1).await;

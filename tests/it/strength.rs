@@ -13,47 +13,28 @@ use crate::harness::world::{World, get, ms, payment};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Emits events of Alice's, waits for each at her connection and acknowledges it.
-async fn live(world: &World, alice: &mut Client, names: &[&str]) {
-    for name in names {
-        world.emit(&payment(name, "alice")).await;
-        let frame = alice.frame("notification:new").await;
-        assert_eq!(frame["notification"]["eventId"], **name);
-        alice.ack(&frame).await;
-    }
-}
-
-async fn until_folded(world: &World, count: usize) {
-    eventually(&format!("{count} notifications are in SQL and acknowledged"), async || {
-        let (folded, acknowledged) = (world.inbox("alice").await.len(), world.acknowledged("alice").await.len());
-        assert!(folded <= count, "one stands twice");
-        (folded == count && acknowledged == count).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_database_that_somebody_holds_locked_stops_no_delivery_and_loses_nothing() {
     let world = World::with(|config| config.store.busy_timeout = ms(200)).await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
-    live(&world, &mut alice, &["before"]).await;
-    until_folded(&world, 1).await;
+    world.live(&mut alice, &["before"]).await;
+    world.until_folded(1).await;
 
     let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
     let mut other = SqliteConnection::connect_with(&file).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-    live(&world, &mut alice, &["one", "two"]).await;
+    world.live(&mut alice, &["one", "two"]).await;
     eventually("/ready names the inbox", async || {
         let (status, body) = running.get("/ready").await;
         (status == 503 && body.contains("inbox")).then_some(())
     })
     .await;
-    live(&world, &mut alice, &["three"]).await;
+    world.live(&mut alice, &["three"]).await;
     assert_eq!(world.inbox("alice").await.len(), 1, "nothing could be folded meanwhile");
 
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    until_folded(&world, 4).await;
+    world.until_folded(4).await;
     running.await_ready().await;
     assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
     running.stop().await;
@@ -79,11 +60,11 @@ async fn a_full_disk_under_the_database_stops_no_delivery_and_loses_nothing() {
         (status == 503 && body.contains("inbox")).then_some(())
     })
     .await;
-    live(&world, &mut alice, &["live"]).await;
+    world.live(&mut alice, &["live"]).await;
     assert!(world.inbox("alice").await.len() <= count, "the disk was not full");
 
     process.lift_file_limit();
-    until_folded(&world, count + 1).await;
+    world.until_folded(count + 1).await;
     process.await_ready().await;
     process.terminate();
     assert!(process.ended().await.success(), "{}", process.logged());
@@ -101,10 +82,10 @@ async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
     let running = world.start_by(clock, &[Role::Pipeline, Role::Gateway, Role::Inbox, Role::Courier]).await;
     running.await_ready().await;
     let mut alice = running.connect("alice").await;
-    live(&world, &mut alice, &["before"]).await;
+    world.live(&mut alice, &["before"]).await;
 
     step.to(-HOUR_MS);
-    live(&world, &mut alice, &["an hour back"]).await;
+    world.live(&mut alice, &["an hour back"]).await;
     // Not acknowledged: it is due an hour later by this clock, and nothing may happen to it earlier.
     world.emit(&payment("waits", "alice")).await;
     let waits = alice.frame("notification:new").await;
@@ -121,6 +102,6 @@ async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
     world.until_acknowledged(waits["notification"]["id"].as_str().unwrap()).await;
 
     step.to(HOUR_MS / 2);
-    live(&world, &mut alice, &["half an hour ahead"]).await;
+    world.live(&mut alice, &["half an hour ahead"]).await;
     running.stop().await;
 }

@@ -5,8 +5,9 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tidings::config::Database;
 
+use super::client::Client;
 use super::eventually;
-use super::world::World;
+use super::world::{World, payment};
 
 /// Offsets that some device has acknowledged hold the notification, or a copy of it.
 const ACKNOWLEDGED: &str = r#"
@@ -36,6 +37,26 @@ impl World {
     pub(crate) async fn until_acknowledged(&self, id: &str) {
         eventually(&format!("{id} is acknowledged in SQL"), async || {
             self.acknowledged("alice").await.iter().any(|known| known == id).then_some(())
+        })
+        .await;
+    }
+
+    /// Emits events of Alice's, waits for each at her connection and acknowledges it.
+    pub(crate) async fn live(&self, alice: &mut Client, names: &[&str]) {
+        for name in names {
+            self.emit(&payment(name, "alice")).await;
+            let frame = alice.frame("notification:new").await;
+            assert_eq!(frame["notification"]["eventId"], **name);
+            alice.ack(&frame).await;
+        }
+    }
+
+    /// Waits until so many notifications are in Alice's mailbox, each once and acknowledged.
+    pub(crate) async fn until_folded(&self, count: usize) {
+        eventually(&format!("{count} notifications are in SQL and acknowledged"), async || {
+            let (folded, acknowledged) = (self.inbox("alice").await.len(), self.acknowledged("alice").await.len());
+            assert!(folded <= count, "one stands twice");
+            (folded == count && acknowledged == count).then_some(())
         })
         .await;
     }
