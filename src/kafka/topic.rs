@@ -41,6 +41,12 @@ impl TopicNames {
         self.own("cursors")
     }
 
+    /// What users did with notifications, and which of those are withdrawn.
+    #[must_use]
+    pub fn receipts(&self) -> String {
+        self.own("receipts")
+    }
+
     /// Deliveries waiting for `rung`'s delay.
     #[must_use]
     pub fn retry(&self, rung: &Delay) -> String {

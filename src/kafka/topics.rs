@@ -21,7 +21,7 @@ use super::cluster::{Cluster, Flavour};
 use super::said::Quiet;
 use crate::clock::Clock;
 pub use epoch::write_epoch;
-pub use plan::{NOTIFICATIONS_KEPT, Plan, Topic};
+pub use plan::{NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic};
 pub use watch::watch;
 
 const PATIENCE: Duration = Duration::from_secs(10);

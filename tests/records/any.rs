@@ -7,13 +7,14 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tidings_core::channel::Channel;
-use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::ids::{ConnectionId, NotificationId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::notification::{Notification, Priority, Texts};
-use tidings_core::position::Epoch;
+use tidings_core::position::{Epoch, Position};
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::{NotificationRecord, Origin};
+use tidings_core::record::receipt::{MarkState, ReadState, ReceiptItem, ReceiptRecord, Source, WithdrawalCause};
 use tidings_core::record::request::{Asked, AskedEvent, Audience, RequestRecord, Words};
 use tidings_core::record::retry::{Attempt, Delivery, Outcome, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
@@ -106,6 +107,41 @@ pub(crate) fn cursor() -> impl Strategy<Value = CursorRecord> {
             acknowledged,
         },
     )
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (any::<u64>(), 0..i64::MAX).prop_map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset })
+}
+
+fn source() -> impl Strategy<Value = Option<Source>> {
+    let source = (parsed(".{1,10}"), any::<u128>())
+        .prop_map(|(device_id, connection)| Source { device_id, connection_id: ConnectionId(uuid::Uuid::from_u128(connection)) });
+    option::of(source)
+}
+
+fn id() -> impl Strategy<Value = NotificationId> {
+    any::<u128>().prop_map(|id| NotificationId(uuid::Uuid::from_u128(id)))
+}
+
+pub(crate) fn receipt() -> impl Strategy<Value = ReceiptRecord> {
+    use ReadState::{Dismissed, Read, Seen, Unread};
+    let state = prop_oneof![Just(Read), Just(Unread), Just(Seen), Just(Dismissed)];
+    let mark = prop_oneof![Just(MarkState::Read), Just(MarkState::Seen)];
+    let cause = prop_oneof![Just(WithdrawalCause::Once), Just(WithdrawalCause::Service)];
+    let item = (id(), option::of((channel(), position()))).prop_map(|(id, place)| {
+        let (channel, position) = place.unzip();
+        ReceiptItem { id, channel, position }
+    });
+    prop_oneof![
+        (parsed(".{1,10}"), state, vec(item, 0..3), source())
+            .prop_map(|(user_id, state, items, source)| { ReceiptRecord::State { user_id, state, items, source } }),
+        (parsed(".{1,10}"), mark, channel(), position(), source()).prop_map(|(user_id, state, channel, position, source)| {
+            ReceiptRecord::UpTo { user_id, state, channel, position, source }
+        }),
+        (channel(), id(), option::of(position()), cause, source()).prop_map(|(channel, id, position, cause, source)| {
+            ReceiptRecord::Withdrawn { channel, id, position, cause, source }
+        }),
+    ]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {

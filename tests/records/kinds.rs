@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tidings_core::record::{self, Record, RecordError};
-use tidings_core::record::{cursor, meta, notified, request, retry, signal};
+use tidings_core::record::{cursor, meta, notified, receipt, request, retry, signal};
 
 /// A type of record, without its type.
 pub(crate) struct Kind {
@@ -14,9 +14,10 @@ pub(crate) struct Kind {
     pub(crate) again: fn(u32, &Value) -> Result<Value, RecordError>,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 8] = [
     kind::<notified::NotificationRecord>(),
     kind::<cursor::CursorRecord>(),
+    kind::<receipt::ReceiptRecord>(),
     kind::<retry::RetryRecord>(),
     kind::<retry::UndeliveredRecord>(),
     kind::<signal::SignalRecord>(),

@@ -114,6 +114,11 @@ fn whatever_cursor_is_written_fits_its_schema() {
 }
 
 #[test]
+fn whatever_receipt_is_written_fits_its_schema() {
+    holds(any::receipt());
+}
+
+#[test]
 fn whatever_retry_is_written_fits_its_schema() {
     holds(any::retry());
 }

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod dead_letter;
 pub mod meta;
 pub mod notified;
+pub mod receipt;
 pub mod request;
 pub mod retry;
 pub mod signal;
@@ -151,6 +152,7 @@ pub fn expect_known<R: Record>(version: &[u8]) -> Result<(), RecordError> {
 mod tests {
     use super::meta::EpochRecord;
     use super::*;
+    use crate::ids::ConnectionId;
     use crate::position::Epoch;
     use crate::stretch::Stretch;
     use crate::time::Timestamp;
@@ -214,10 +216,22 @@ mod tests {
             reason: retry::Outcome::Unacknowledged,
             ended_at: Timestamp::from_millis(1_769_861_000_000),
         };
+        let source = receipt::Source { device_id: "phone".parse().unwrap(), connection_id: ConnectionId(uuid::Uuid::nil()) };
+        let read = receipt::ReceiptRecord::State {
+            user_id: "42".parse().unwrap(),
+            state: receipt::ReadState::Read,
+            items: vec![receipt::ReceiptItem {
+                id: delivery.notification.id,
+                channel: Some(delivery.channel.clone()),
+                position: Some("3:42".parse().unwrap()),
+            }],
+            source: Some(source),
+        };
         let epoch = EpochRecord { epoch: Epoch(3), partitions: 12, created_at: Timestamp::from_millis(1_769_860_800_000) };
         let lines = [
             shown(&notified),
             shown(&cursor),
+            shown(&read),
             shown(&retry::RetryRecord(delivery.clone())),
             shown(&undelivered),
             shown(&signal::SignalRecord::Redeliver { delivery: Box::new(delivery), redelivery: 1 }),

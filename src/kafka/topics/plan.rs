@@ -16,6 +16,9 @@ const DAY_MS: i64 = 86_400_000;
 /// How long `notifications` keeps a record, at least.
 pub const NOTIFICATIONS_KEPT: Duration = Duration::from_hours(7 * 24);
 
+/// How long `receipts` keeps a record, at least.
+pub const RECEIPTS_KEPT: Duration = Duration::from_hours(30 * 24);
+
 /// What the configuration asks for.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -74,7 +77,8 @@ impl Plan {
     /// Every topic of tidings' own, when the largest record of a domain topic has `source_bytes`.
     #[must_use]
     pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
-        let notifications_ms = i64::try_from(NOTIFICATIONS_KEPT.as_millis()).unwrap_or(i64::MAX);
+        let [notifications_ms, receipts_ms] =
+            [NOTIFICATIONS_KEPT, RECEIPTS_KEPT].map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         let mut topics = vec![
             self.kept("requests", self.names.requests(), 7 * DAY_MS),
             self.kept("notifications", self.names.notifications(), notifications_ms),
@@ -83,6 +87,7 @@ impl Plan {
                 settings: vec![("cleanup.policy", "compact".into()), ("min.compaction.lag.ms", notifications_ms.to_string())],
                 ..self.kept("cursors", self.names.cursors(), 0)
             },
+            self.kept("receipts", self.names.receipts(), receipts_ms),
             self.kept("undelivered", self.names.undelivered(), 30 * DAY_MS),
             self.kept("dlq", self.names.dlq(), 30 * DAY_MS),
             self.kept("signals", self.names.signals(), 600_000),
