@@ -1,0 +1,116 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn problem(text: &str) -> ErrorCode {
+    read(text).frame.unwrap_err().code
+}
+
+#[test]
+fn what_is_no_frame_is_a_bad_frame() {
+    for text in ["", "hello", "[]", "7", "{}", r#"{"type":5}"#, r#"{"type":"ack"}"#, r#"{"type":"subscribe"}"#] {
+        assert_eq!(problem(text), ErrorCode::BadFrame, "{text}");
+    }
+    assert_eq!(problem(&"[".repeat(60_000)), ErrorCode::BadFrame);
+    assert_eq!(
+        problem(r#"{"type":"ack","channel":"c","position":"1:1","notificationIds":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#),
+        ErrorCode::BadFrame
+    );
+}
+
+#[test]
+fn an_unknown_type_is_told_apart_and_answered() {
+    let said = read(r#"{"type":"dance","messageId":"m-1"}"#);
+    assert_eq!(said.message_id.as_deref(), Some("m-1"));
+    assert_eq!(said.frame.unwrap_err().code, ErrorCode::UnknownType);
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let said = read(r#"{"type":"heartbeat","messageId":7,"data":{"a":1},"colour":"red"}"#);
+    assert_eq!(said.message_id.as_deref(), Some("7"));
+    assert_eq!(said.frame, Ok(ClientFrame::Ping { data: Some(serde_json::json!({"a": 1})) }));
+}
+
+#[test]
+fn one_bad_name_does_not_spoil_the_others() {
+    let said = read(r#"{"type":"subscribe","channel":"booking-updates","channels":["user-","notifications"]}"#);
+    let Ok(ClientFrame::Subscribe { channels, .. }) = said.frame else { panic!("{:?}", said.frame) };
+    assert_eq!(channels.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn a_frame_names_each_channel_once_and_not_more_than_it_may() {
+    let frame = |kind: &str, names: &[String]| serde_json::json!({"type": kind, "channels": names}).to_string();
+    let mut names = (0..FRAME_CHANNELS).map(|number| format!("c-{number}")).collect::<Vec<_>>();
+    assert!(read(&frame("subscribe", &names)).frame.is_ok());
+    names.push("c-0".to_owned());
+    for kind in ["subscribe", "unsubscribe"] {
+        assert_eq!(problem(&frame(kind, &names)), ErrorCode::Limit);
+    }
+    let said = read(r#"{"type":"subscribe","channel":"a","channels":["b","a","b"]}"#);
+    let channels = vec![Ok("a".parse().unwrap()), Ok("b".parse().unwrap())];
+    assert_eq!(said.frame, Ok(ClientFrame::Subscribe { channels, since: Since::default() }));
+}
+
+#[test]
+fn a_subscription_from_what_is_no_position_is_a_bad_frame() {
+    let said = read(r#"{"type":"subscribe","channel":"a","since":"1:7"}"#);
+    let Ok(ClientFrame::Subscribe { since, .. }) = said.frame else { panic!("{:?}", said.frame) };
+    assert_eq!(since.of(&"a".parse().unwrap()).unwrap().to_string(), "1:7");
+    for since in ["soon", "1:-7", "", "1:7:7"] {
+        let frame = serde_json::json!({"type": "subscribe", "channel": "a", "since": since});
+        assert_eq!(problem(&frame.to_string()), ErrorCode::BadFrame, "{since}");
+    }
+    let several = r#"{"type":"subscribe","channels":["a","b"],"since":"1:7"}"#;
+    assert_eq!(problem(several), ErrorCode::BadFrame);
+}
+
+#[test]
+fn an_acknowledgement_is_by_position_or_by_ids() {
+    let below = read(r#"{"type":"ack","channel":"user-1","position":"1:9","except":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#);
+    assert!(matches!(below.frame, Ok(ClientFrame::AckBelow { except, .. }) if except.len() == 1));
+    let ids = read(r#"{"type":"ack","notificationIds":["438e828e-0a38-5599-8fb1-76b0e4574c75"]}"#);
+    assert!(matches!(ids.frame, Ok(ClientFrame::AckIds { channel: None, ids }) if ids.len() == 1));
+}
+
+#[test]
+fn a_hundred_exceptions_or_ids_are_as_many_as_an_acknowledgement_may_name() {
+    for more in [0, 1, 2] {
+        let ids = vec!["438e828e-0a38-5599-8fb1-76b0e4574c75"; FRAME_IDS + more];
+        let below = serde_json::json!({"type": "ack", "channel": "user-1", "position": "1:9", "except": ids}).to_string();
+        let single = serde_json::json!({"type": "ack", "notificationIds": ids}).to_string();
+        for text in [below, single] {
+            let frame = read(&text).frame;
+            assert_eq!(frame.err().map(|problem| problem.code), (more > 0).then_some(ErrorCode::Limit), "{more} too many");
+        }
+    }
+}
+
+#[test]
+fn a_message_id_that_is_too_long_is_not_repeated_to_the_client() {
+    for (length, repeated) in [(MESSAGE_ID_BYTES, true), (MESSAGE_ID_BYTES + 1, false)] {
+        let said = read(&serde_json::json!({"type": "ping", "messageId": "m".repeat(length)}).to_string());
+        assert_eq!((said.message_id.is_some(), said.frame.is_ok()), (repeated, true), "{length} bytes");
+    }
+}
+
+#[test]
+fn a_token_is_read_and_shown_nowhere() {
+    let said = read(r#"{"type":"refresh","token":"a.b.c"}"#);
+    let Ok(ClientFrame::Refresh(token)) = &said.frame else { panic!("{:?}", said.frame) };
+    assert_eq!(token.reveal(), "a.b.c");
+    assert_eq!(format!("{said:?}"), r#"Said { message_id: None, frame: Ok(Refresh((hidden))) }"#);
+    for text in [r#"{"type":"auth"}"#, r#"{"type":"auth","token":["a.b.c"]}"#] {
+        let problem = read(text).frame.unwrap_err();
+        assert_eq!(problem.code, ErrorCode::BadFrame);
+        assert!(!problem.message.contains("a.b.c"), "{problem}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text: String) {
+        let _ = read(&text);
+    }
+}
