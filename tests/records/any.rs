@@ -51,9 +51,9 @@ fn locales() -> impl Strategy<Value = std::collections::BTreeMap<Locale, Texts>>
 fn notification() -> impl Strategy<Value = Notification> {
     let text = || option::of(".{0,12}");
     let fixed = (any::<u128>(), parsed(".{1,12}"), ".{0,12}", timestamp(), texts());
-    let more = (data(), priority(), text(), text(), option::of(timestamp()), locales());
+    let more = (data(), priority(), text(), text(), option::of(timestamp()), any::<bool>(), locales());
     (fixed, more).prop_map(
-        |((id, event_id, kind, created_at, texts), (data, priority, source, category, expires_at, locales))| {
+        |((id, event_id, kind, created_at, texts), (data, priority, source, category, expires_at, once, locales))| {
             let Texts { title, message, action_url } = texts;
             let id = NotificationId(uuid::Uuid::from_u128(id));
             Notification {
@@ -69,6 +69,7 @@ fn notification() -> impl Strategy<Value = Notification> {
                 source,
                 category,
                 expires_at,
+                once,
                 locales,
             }
         },

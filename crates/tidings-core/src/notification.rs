@@ -50,6 +50,9 @@ pub struct Notification {
     /// After this instant it is no longer worth showing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Whether it is withdrawn from the user's other devices once one has acknowledged it. Only in mailboxes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// The same in other languages. On the log only: [`Notification::in_locale`] gives what somebody is shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub locales: BTreeMap<Locale, Texts>,
@@ -94,6 +97,7 @@ impl Notification {
             source: self.source.clone(),
             category: self.category.clone(),
             expires_at: self.expires_at,
+            once: self.once,
             locales: BTreeMap::new(),
         })
     }
@@ -115,12 +119,13 @@ impl Notification {
             source,
             category,
             expires_at: _,
+            once,
             locales,
         } = self;
         (id, event_id, kind, title, message, data)
             == (&other.id, &other.event_id, &other.kind, &other.title, &other.message, &other.data)
-            && (priority, action_url, source, category, locales)
-                == (&other.priority, &other.action_url, &other.source, &other.category, &other.locales)
+            && (priority, action_url, source, category, once, locales)
+                == (&other.priority, &other.action_url, &other.source, &other.category, &other.once, &other.locales)
     }
 
     /// Whether it is no longer worth showing at `now`.

@@ -82,6 +82,14 @@ impl Stretches {
         grown
     }
 
+    /// Takes an offset out.
+    pub fn remove(&mut self, offset: i64) {
+        let behind = self.0.partition_point(|stretch| stretch.to <= offset);
+        let Some(Stretch { from, to }) = self.0.get(behind).copied().filter(|stretch| stretch.from <= offset) else { return };
+        let halves = [Stretch { from, to: offset }, Stretch { from: offset.saturating_add(1), to }];
+        self.0.splice(behind..=behind, halves.into_iter().filter(|half| half.from < half.to));
+    }
+
     /// Forgets the lowest stretches until at most `limit` are left.
     pub fn keep_newest(&mut self, limit: usize) {
         let surplus = self.0.len().saturating_sub(limit);
@@ -134,6 +142,18 @@ mod tests {
             for pair in set.as_slice().windows(2) {
                 prop_assert!(pair[0].to < pair[1].from, "{pair:?} touch");
             }
+        }
+
+        #[test]
+        fn what_was_taken_out_is_not_inside_and_everything_else_is(
+            ranges in prop::collection::vec((0..60_i64, 1..12_i64), 0..8),
+            gone in prop::collection::vec(-2..75_i64, 0..20),
+        ) {
+            let mut set: Stretches = ranges.into_iter().map(|(from, length)| Stretch { from, to: from + length }).collect();
+            let expected = &offsets(&set) - &gone.iter().copied().collect();
+            gone.into_iter().for_each(|offset| set.remove(offset));
+            prop_assert_eq!(offsets(&set), expected);
+            prop_assert!(set.as_slice().iter().all(|stretch| stretch.from < stretch.to));
         }
 
         #[test]

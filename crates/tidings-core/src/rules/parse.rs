@@ -21,7 +21,7 @@ use crate::locale::Locale;
 use crate::notification::Priority;
 use crate::time::Delay;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "name",
     "event",
     "when",
@@ -39,6 +39,7 @@ const KEYS: [&str; 18] = [
     "category",
     "expires_after",
     "max_age",
+    "once",
     "locales",
 ];
 const PRIORITIES: [(&str, Priority); 4] =
@@ -91,6 +92,7 @@ impl Parser {
         let priority = self.priority(table);
         let category = table.text("category", &mut self.problems).and_then(|text| self.literal("category", text));
         let [expires_after, max_age] = ["expires_after", "max_age"].map(|key| self.delay(table, key));
+        let once = self.once(table);
         let (Some(name), Some(event), Some(audience), Some(kind)) = (name, event, audience, kind) else { return };
         if self.problems.len() > before {
             return;
@@ -99,8 +101,22 @@ impl Parser {
             self.globs.push((self.rules.len(), glob));
         }
         let Written { text: event, place } = event;
-        let rule =
-            Rule { name, event, when, audience, kind, wording, locales, data, priority, category, expires_after, max_age, place };
+        let rule = Rule {
+            name,
+            event,
+            when,
+            audience,
+            kind,
+            wording,
+            locales,
+            data,
+            priority,
+            category,
+            expires_after,
+            max_age,
+            once,
+            place,
+        };
         self.rules.push(rule);
     }
 
@@ -263,6 +279,16 @@ impl Parser {
             self.problems.push(written.place.problem(format!("`priority` is one of {names}, not {:?}", written.text)));
         }
         known.map(|(_, priority)| *priority).unwrap_or_default()
+    }
+
+    /// Whether it is for one device of each person; a problem if it tells no person.
+    fn once(&mut self, table: &Table<'_>) -> bool {
+        let once = table.is_true("once", &mut self.problems);
+        if once && !["user", "users"].iter().any(|key| table.has(key)) {
+            let message = "`once` without `user` or `users`: it is about the devices of one person";
+            self.problems.push(table.place_of_key("once").problem(message));
+        }
+        once
     }
 
     fn delay(&mut self, table: &Table<'_>, key: &str) -> Option<Delay> {

@@ -95,6 +95,7 @@ impl<'a> Asking<'a> {
             source: source.clone(),
             category: category.clone(),
             expires_at,
+            once: false,
             locales: locales.clone(),
         };
         let told = channels.into_iter().map(|channel| NotificationRecord {

@@ -46,6 +46,8 @@ pub struct Rule {
     pub(super) expires_after: Option<Delay>,
     /// Zero: its events may be of any age.
     pub(super) max_age: Option<Delay>,
+    /// Whether it is withdrawn from a person's other devices once one has acknowledged it.
+    pub(super) once: bool,
     /// Where its `event` stands.
     pub(super) place: Place,
 }
@@ -254,6 +256,7 @@ impl Rule {
             source: Some(event.origin.topic.clone()),
             category: self.category.clone(),
             expires_at: self.expires_after.map(|delay| event.time.plus(delay.0)),
+            once: self.once && last.is_mailbox(),
             locales: self.in_locales(pass)?,
         };
         let record = |channel: Channel, notification| NotificationRecord {
@@ -266,7 +269,8 @@ impl Rule {
         let mut records = Vec::with_capacity(channels.len() + 1);
         for channel in channels {
             let id = event.identity.notification_id(&self.name, &channel);
-            records.push(record(channel, Notification { id, ..notification.clone() }));
+            let once = self.once && channel.is_mailbox();
+            records.push(record(channel, Notification { id, once, ..notification.clone() }));
         }
         records.push(record(last, notification));
         Ok(records)

@@ -143,6 +143,11 @@ impl<'a> Table<'a> {
         None
     }
 
+    /// Where the value of `key` stands, or the table if there is none.
+    pub(super) fn place_of_key(&self, key: &str) -> Place {
+        self.get(key).map_or_else(|| self.place.clone(), |value| self.place_of(value))
+    }
+
     fn place_of(&self, value: &Spanned<DeValue<'_>>) -> Place {
         self.file.place(value.span().start)
     }

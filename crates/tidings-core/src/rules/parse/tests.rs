@@ -59,6 +59,14 @@ channel = ["user-", ""]
 everyone = false
 type = "t"
 max_age = "old"
+once = "yes"
+
+[[rule]]
+name = "shouts"
+event = "a"
+everyone = true
+once = true
+type = "t"
 "#;
 
 #[test]

@@ -121,6 +121,17 @@ fn every_field_of_a_rule_reaches_the_notification_and_data_keeps_its_types() {
 }
 
 #[test]
+fn once_is_said_of_what_lies_in_a_mailbox_and_of_nothing_else() {
+    let rules = rules(
+        "rule = [{ name = 'a', event = 'a', user = '1', channel = 'c', type = 't', once = true },
+                 { name = 'b', event = 'a', user = '2', type = 't' }]",
+    );
+    let told = notifications(&rules, r#"{"type":"a","data":{}}"#);
+    let once = told.iter().map(|record| (record.channel.as_str(), record.notification.once)).collect::<Vec<_>>();
+    assert_eq!(once, [("user-1", true), ("c", false), ("user-2", false)]);
+}
+
+#[test]
 fn an_event_said_too_long_ago_is_ignored_unless_its_rule_says_otherwise() {
     let rules = rules(
         r#"
