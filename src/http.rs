@@ -1,6 +1,6 @@
 //! HTTP: the listener, and every route of the process.
 //!
-//! Owns: accepting connections, judging requests, health, metrics, the console, and how errors are answered. Refuses to know what
+//! Owns: accepting connections, judging requests, health, metrics, the console, the document of all that, and how errors are answered. Refuses to know what
 //! a WebSocket says: it mounts the gateway's route as it is. Neighbours: `gateway` below, the assembly above.
 
 mod console;
@@ -8,6 +8,7 @@ mod guard;
 mod health;
 mod listener;
 mod metrics;
+mod openapi;
 mod problem;
 mod rest;
 
@@ -52,7 +53,8 @@ pub enum Door {
 /// All routes. Every error is answered as `application/problem+json`.
 #[must_use]
 pub fn routes(parts: Parts) -> BoxedFilter<(Response,)> {
-    let mut routes = health::routes(parts.health).or(metrics::routes(parts.metrics, parts.clock)).unify().boxed();
+    let own = health::routes(parts.health).or(metrics::routes(parts.metrics, parts.clock)).unify();
+    let mut routes = own.or(openapi::routes()).unify().boxed();
     match parts.door {
         Door::Absent => {}
         Door::Closed { path } => routes = routes.or(problem::closed(&path)).unify().boxed(),

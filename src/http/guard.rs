@@ -2,7 +2,7 @@
 //!
 //! Owns: the client's address, the page that a browser asks for, cross-origin answers, and the roles that REST asks for. WebSocket
 //! and REST are judged alike. Refuses to know what a route does. Neighbours: `listener` calls it for each request, REST's routes take
-//! [`Guard::caller`].
+//! [`Guard::admit`].
 
 mod caller;
 mod cors;

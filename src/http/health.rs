@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use serde_json::{Value, json};
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use tidings_core::time::Timestamp;
+use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::openapi::Description;
+use super::problem::Problem;
+use super::rest;
 use crate::telemetry::health::{Entry, Health, State};
 
 /// `GET` of `/health` and `/ready`.
@@ -25,28 +29,71 @@ pub(super) fn routes(health: Health) -> BoxedFilter<(Response,)> {
     health_route.or(ready_route).unify().boxed()
 }
 
-fn answer(code: StatusCode, status: &str, health: &Health) -> Response {
-    let roles = health.entries().into_iter().map(|(role, entry)| (role, told(&entry))).collect::<BTreeMap<_, _>>();
-    let body = json!({ "status": status, "roles": roles });
-    let mut response = Response::new(body.to_string().into());
-    *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// What both say of themselves.
+pub(super) fn described() -> [Description; 2] {
+    let told = "What each role of the process does, and what it waits for.";
+    [
+        Description::open(Method::GET, "/health", "Whether the process lives").gives::<Told>(StatusCode::OK, told),
+        Description::open(Method::GET, "/ready", "Whether every role does its work")
+            .gives::<Told>(StatusCode::OK, told)
+            .gives::<Told>(StatusCode::SERVICE_UNAVAILABLE, told),
+    ]
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+struct Told {
+    /// `alive`, `ready` or `waiting`.
+    status: &'static str,
+    /// By name.
+    #[schema(value_type = BTreeMap<String, RoleTold>)]
+    roles: BTreeMap<&'static str, RoleTold>,
 }
 
 /// One role, without what there is nothing to say about.
-fn told(entry: &Entry) -> Value {
-    let Entry { state, since, held, notes } = entry;
-    let mut told = match state {
-        State::Ready => json!({ "state": "ready", "since": since }),
-        State::Waiting(reason) => json!({ "state": "waiting", "since": since, "reason": reason }),
-    };
-    if !held.is_empty() {
-        told["held"] = held.iter().map(|(place, reason)| json!({ "partition": place, "reason": reason })).collect();
+#[derive(Serialize, ToSchema)]
+#[schema(as = Role)]
+struct RoleTold {
+    /// `ready` or `waiting`.
+    state: &'static str,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// What it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<String>,
+    /// Partitions that it does not read on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    held: Vec<Held>,
+    /// What an operator should know though it does its work, by subject.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
+    notes: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Held {
+    /// Topic, partition and offset.
+    partition: String,
+    /// Why.
+    reason: String,
+}
+
+fn answer(code: StatusCode, status: &'static str, health: &Health) -> Response {
+    let roles = health.entries().into_iter().map(|(role, entry)| (role, RoleTold::of(entry))).collect();
+    rest::json(code, &Told { status, roles }).unwrap_or_else(Problem::answer)
+}
+
+impl RoleTold {
+    fn of(entry: Entry) -> Self {
+        let Entry { state, since, held, notes } = entry;
+        let (state, reason) = match state {
+            State::Ready => ("ready", None),
+            State::Waiting(reason) => ("waiting", Some(reason)),
+        };
+        let held = held.into_iter().map(|(partition, reason)| Held { partition, reason }).collect();
+        Self { state, since, reason, held, notes }
     }
-    if !notes.is_empty() {
-        told["notes"] = json!(notes);
-    }
-    told
 }

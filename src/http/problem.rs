@@ -8,8 +8,9 @@ use std::fmt;
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde::Serialize;
 use tidings_core::record::request::Fault;
+use utoipa::ToSchema;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge, Rejection, UnsupportedMediaType};
@@ -73,7 +74,8 @@ impl Problem {
 
     /// The answer.
     pub(super) fn answer(self) -> Response {
-        let mut response = Response::new(self.body().to_string().into());
+        let body = serde_json::to_vec(&self.body()).unwrap_or_default();
+        let mut response = Response::new(body.into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -82,20 +84,46 @@ impl Problem {
         response
     }
 
-    fn body(&self) -> Value {
-        let title = self.kind.map(|kind| kind.replace('-', " ")).or_else(|| self.status.canonical_reason().map(str::to_owned));
+    fn body(&self) -> Told {
+        let title = self.kind.map(|kind| kind.replace('-', " "));
+        let title = title.unwrap_or_else(|| self.status.canonical_reason().unwrap_or_default().to_owned());
         let kind = self.kind.map_or_else(|| "about:blank".to_owned(), |kind| format!("urn:tidings:problem:{kind}"));
-        let mut body = json!({ "type": kind, "title": title, "status": self.status.as_u16(), "detail": self.detail });
-        if !self.faults.is_empty() {
-            // A pointer stands as a fragment, as in RFC 9457, section 3; percent-encoded as in RFC 6901, section 6.
-            let fault = |fault: &Fault| {
-                let pointer = utf8_percent_encode(&fault.pointer, NO_FRAGMENT);
-                json!({ "pointer": format!("#{pointer}"), "detail": fault.detail })
-            };
-            body["errors"] = self.faults.iter().take(LIMIT_FAULTS).map(fault).collect();
-        }
-        body
+        // A pointer stands as a fragment, as in RFC 9457, section 3; percent-encoded as in RFC 6901, section 6.
+        let fault = |fault: &Fault| {
+            let pointer = format!("#{}", utf8_percent_encode(&fault.pointer, NO_FRAGMENT));
+            FaultTold { pointer, detail: fault.detail.clone() }
+        };
+        let errors = self.faults.iter().take(LIMIT_FAULTS).map(fault).collect();
+        Told { kind, title, status: self.status.as_u16(), detail: self.detail.clone(), errors }
     }
+}
+
+/// A problem as it is answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Told {
+    /// What kind of problem; `about:blank` where the status says it all.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
+    status: u16,
+    /// What, where, and what to do.
+    detail: String,
+    /// What is wrong in the body, if something is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FaultTold>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Fault)]
+struct FaultTold {
+    /// Where: a JSON pointer as a fragment.
+    pointer: String,
+    /// What is wrong, and what would be right.
+    detail: String,
 }
 
 impl fmt::Display for Problem {
@@ -176,7 +204,7 @@ mod tests {
     fn an_answer_lists_a_bounded_number_of_faults_with_pointers_that_are_fragments() {
         let fault = |number: usize| Fault { pointer: format!("/locales/é {number}%"), detail: "wrong".into() };
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no").pointing((0..1_000).map(fault).collect());
-        let body = problem.body();
+        let body = serde_json::to_value(problem.body()).unwrap();
         assert_eq!(body["errors"].as_array().unwrap().len(), LIMIT_FAULTS);
         assert_eq!(body["errors"][0]["pointer"], "#/locales/%C3%A9%200%25");
     }

@@ -1,8 +1,9 @@
 //! REST: the addresses under `/v1`, one file each.
 //!
-//! Owns: what all of them share: how a body is read, how brokers are written to, how an answer is counted. Neighbours: `guard` lets
+//! Owns: what all of them share: how brokers are written to, how an answer is counted. Neighbours: `guard` lets
 //! callers in, `problem` words refusals, the gateway's desk knows its connections.
 
+mod endpoint;
 mod notifications;
 mod query;
 mod stats;
@@ -12,10 +13,8 @@ mod writer;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Buf;
-use futures_util::{Stream, StreamExt as _};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,9 +24,11 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use self::endpoint::{Endpoint, Outcome};
 use self::notifications::Keys;
 use self::writer::Writer;
 use super::guard::Guard;
+use super::openapi::Description;
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::config::HttpConfig;
@@ -95,13 +96,21 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let writer = Writer::new(&cluster, config.broker_timeout.0)?;
     let names = cluster.names().clone();
     let rest = Arc::new(Rest { guard, desk, clock, names, writer, keys, traces, answers });
-    let routes = notifications::routes(rest.clone()).or(stats::routes(rest.clone())).unify().or(users::routes(rest)).unify();
-    Ok(routes.boxed())
+    Ok(endpoint::mount(rest, endpoints()))
+}
+
+/// What the routes say of themselves.
+pub(super) fn described() -> impl Iterator<Item = Description> {
+    endpoints().into_iter().map(|endpoint| endpoint.description)
+}
+
+fn endpoints() -> Vec<Endpoint> {
+    [notifications::endpoints(), stats::endpoints(), users::endpoints()].into_iter().flatten().collect()
 }
 
 impl Rest {
     /// Words what a route came to, and counts it.
-    fn answer(&self, route: &'static str, outcome: Result<Response, Problem>) -> Response {
+    fn answer(&self, route: &'static str, outcome: Outcome) -> Response {
         let response = outcome.unwrap_or_else(Problem::answer);
         self.answers.get_or_create(&OfRoute { route, code: response.status().as_u16() }).inc();
         response
@@ -113,23 +122,7 @@ fn query_text() -> impl Filter<Extract = (String,), Error = Infallible> + Clone 
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
-/// Reads a body to its end; the listener bounds it in size and time.
-async fn read(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Problem> {
-    let mut body = std::pin::pin!(body);
-    let mut bytes = Vec::new();
-    while let Some(chunk) = body.next().await {
-        let mut chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
-        while chunk.has_remaining() {
-            let piece = chunk.chunk();
-            bytes.extend_from_slice(piece);
-            let length = piece.len();
-            chunk.advance(length);
-        }
-    }
-    Ok(bytes)
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON; this is a bug");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written")
@@ -139,18 +132,4 @@ fn json(status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> 
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
-}
-
-/// The answer of an address to methods that it does not take (RFC 9110, section 15.5.6).
-fn other_methods(route: &'static str, taken: &'static [Method], rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let answer = move |method: Method| {
-        if taken.contains(&method) {
-            return std::future::ready(Err(warp::reject::not_found()));
-        }
-        let allowed = taken.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("this address takes {allowed}"));
-        let problem = HeaderValue::from_str(&allowed).into_iter().fold(problem, |problem, value| problem.with(ALLOW, value));
-        std::future::ready(Ok(rest.answer(route, Err(problem))))
-    };
-    warp::method().and_then(answer).boxed()
 }

@@ -29,6 +29,7 @@ mod membership;
 mod metrics;
 mod newer;
 mod notifications;
+mod openapi;
 mod pipeline;
 mod poison;
 mod postgres;

@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, WWW_AUTHENTICATE};
-use warp::Filter;
-use warp::filters::BoxedFilter;
 use warp::reject::Reject;
 
 use super::super::listener::Meters;
@@ -94,22 +92,16 @@ impl Guard {
         Self { shared: Arc::new(Shared { auth, config, clock, meters }) }
     }
 
-    /// A filter that gives the caller of a route, behind the route's path and method. Everyone else is refused.
-    #[must_use]
-    pub fn caller(&self, needed: Needed) -> BoxedFilter<(Identity,)> {
-        let shared = self.shared.clone();
-        let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-        warp::header::headers_cloned()
-            .and(query)
-            .and(warp::ext::optional::<Caller>())
-            .and_then(move |headers: HeaderMap, query: String, caller: Option<Caller>| {
-                let judged = shared.judge(needed, &headers, &query, caller).map_err(|refused| {
-                    shared.meters.request_refused(refused.reason());
-                    warp::reject::custom(refused)
-                });
-                std::future::ready(judged)
-            })
-            .boxed()
+    /// Gives the caller of a route, if it is what the route needs. Everyone else is refused.
+    pub(in crate::http) fn admit(
+        &self,
+        needed: Needed,
+        headers: &HeaderMap,
+        query: &str,
+        caller: Option<Caller>,
+    ) -> Result<Identity, RefusedCaller> {
+        let judged = self.shared.judge(needed, headers, query, caller);
+        judged.inspect_err(|refused| self.shared.meters.request_refused(refused.reason()))
     }
 }
 

@@ -5,66 +5,50 @@
 
 mod keys;
 
-use std::sync::Arc;
-
-use bytes::Buf;
-use futures_util::Stream;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::encode;
-use tidings_core::record::request::{self, Asked, Fault, RequestError, RequestRecord, request_id};
+use tidings_core::record::request::{self, Fault, RequestError, RequestRecord, request_id};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
+use utoipa::ToSchema;
 use uuid::Uuid;
-use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
 
 pub(super) use self::keys::Keys;
 use self::keys::{Remembered, key_of};
+use super::endpoint::{Asked, Endpoint, Outcome};
 use super::writer::Unwritten;
-use super::{Rest, json, other_methods, query, query_text, read};
-use crate::auth::Identity;
+use super::{Rest, json};
 use crate::http::guard::Needed;
+use crate::http::openapi::{Description, REQUEST_NAME, text};
 use crate::http::problem::Problem;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::telemetry::Doing;
 
-const ROUTE: &str = "/v1/notifications";
-
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Accepted {
+    /// The request's id: the notifications that follow from it have it as `eventId`.
     id: Uuid,
 }
 
-pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let (service, other) = (rest.guard.caller(Needed::Service), other_methods(ROUTE, &[Method::POST], rest.clone()));
-    let address = warp::path!("v1" / "notifications");
-    let asked = address.and(warp::post()).and(service).and(query_text());
-    let post = asked.and(warp::header::headers_cloned()).and(warp::body::stream());
-    let post = post.then(move |caller: Identity, query: String, headers: HeaderMap, body| {
-        let rest = rest.clone();
-        async move { rest.answer(ROUTE, rest.notify(&caller.user, &query, &headers, body).await) }
-    });
-    post.or(address.and(other)).unify().boxed()
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let described = Description::guarded(Method::POST, "/v1/notifications", Needed::Service, "Asks for a notification")
+        .telling("The same caller with the same `Idempotency-Key` gets the same id, and nobody is shown it twice.")
+        .header("Idempotency-Key", "Of the caller's choice, for one request only; in quotes or bare.", text())
+        .header("traceparent", "The caller's trace, which the notification goes on in (W3C).", text())
+        .takes_named(REQUEST_NAME)
+        .gives::<Accepted>(StatusCode::ACCEPTED, "The brokers have the request.");
+    vec![Endpoint::new(described, |rest, asked| Box::pin(async move { rest.notify(asked).await }))]
 }
 
 impl Rest {
-    async fn notify(
-        &self,
-        caller: &UserId,
-        query: &str,
-        headers: &HeaderMap,
-        body: impl Stream<Item = Result<impl Buf, warp::Error>>,
-    ) -> Result<Response, Problem> {
-        query::only(query, &[])?;
-        expect_json(headers)?;
-        let key = key_of(headers)?;
-        let request = readable(&read(body).await?)?;
-        let id = self.accept((caller, key.as_deref()), request, self.trace_of(headers)).await?;
+    async fn notify(&self, mut asked: Asked) -> Outcome {
+        let key = key_of(&asked.headers)?;
+        let request = readable(&asked.bytes().await?)?;
+        let id = self.accept((&asked.caller.user, key.as_deref()), request, self.trace_of(&asked.headers)).await?;
         json(StatusCode::ACCEPTED, &Accepted { id })
     }
 
@@ -141,19 +125,10 @@ fn readable(body: &[u8]) -> Result<RequestRecord, Problem> {
 }
 
 fn own_ids(request: &RequestRecord) -> Vec<Fault> {
-    let of_event = matches!(&request.asked, Asked::Event { event } if event.id.is_some());
+    let of_event = matches!(&request.asked, request::Asked::Event { event } if event.id.is_some());
     let stands = [("/id", request.id.is_some()), ("/event/id", of_event)].into_iter().filter(|(_, stands)| *stands);
     let detail = "must not stand here: the id follows from the header `Idempotency-Key`";
     stands.map(|(pointer, _)| Fault { pointer: pointer.to_owned(), detail: detail.to_owned() }).collect()
-}
-
-fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be JSON, with `Content-Type: application/json`"))
 }
 
 fn unwritable() -> Problem {

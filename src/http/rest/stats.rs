@@ -1,64 +1,68 @@
 //! `GET /v1/stats`: what this node has.
 
-use std::sync::Arc;
-
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use tidings_core::channel::Channel;
 use tidings_core::ids::NodeId;
 use tidings_core::time::Timestamp;
-use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use utoipa::ToSchema;
 
-use super::{Rest, json, other_methods, query, query_text};
+use super::endpoint::{Endpoint, Outcome};
+use super::{Rest, json, query};
 use crate::gateway::Census;
 use crate::http::guard::Needed;
-use crate::http::problem::Problem;
+use crate::http::openapi::{Description, whole};
 
-const ROUTE: &str = "/v1/stats";
 /// Channels that are listed unless the query says how many, and at most.
 const CHANNELS: usize = 100;
 const LIMIT_CHANNELS: usize = 1_000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Stats<'a> {
+    /// When it was counted.
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     node: Node<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Node<'a> {
+    /// The node that counted.
+    #[schema(value_type = String)]
     id: &'a NodeId,
+    /// Open connections.
     connections: usize,
+    /// Devices that have one.
     devices: usize,
+    /// Users who have one.
     users: usize,
+    /// Subscriptions in all, mailboxes too.
     subscriptions: usize,
+    /// Channels that are no mailbox, those with the most subscriptions first.
     channels: Vec<Listeners<'a>>,
+    /// How many channels are not listed.
     channels_left_out: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Listeners<'a> {
+    /// Its name.
+    #[schema(value_type = String)]
     channel: &'a Channel,
+    /// Connections that listen to it.
     subscriptions: usize,
 }
 
-pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let (admin, other) = (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET, Method::HEAD], rest.clone()));
-    let answer = move |_, query: String| {
-        let rest = rest.clone();
-        async move { rest.answer(ROUTE, rest.stats(&query).await) }
-    };
-    let address = warp::path!("v1" / "stats");
-    let get = address.and(warp::get()).and(admin).and(query_text()).then(answer);
-    get.or(address.and(other)).unify().boxed()
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let described = Description::guarded(Method::GET, "/v1/stats", Needed::Admin, "What this node has")
+        .query("channels", "How many channels are listed, those with the most subscriptions; 100 unless said.", whole(0, 1_000))
+        .gives::<Stats<'_>>(StatusCode::OK, "Connections, devices, users and subscriptions of the node that answers.");
+    vec![Endpoint::new(described, |rest, asked| Box::pin(async move { rest.stats(&asked.query).await }))]
 }
 
 impl Rest {
-    async fn stats(&self, query: &str) -> Result<Response, Problem> {
-        query::only(query, &["channels"])?;
+    async fn stats(&self, query: &str) -> Outcome {
         let shown = query::parameter(query, "channels", "is a number from 0 to 1000")?.unwrap_or(CHANNELS);
         let census = self.desk.census().await?;
         json(StatusCode::OK, &self.told(&census, shown.min(LIMIT_CHANNELS)))

@@ -3,7 +3,6 @@
 //! This node's own are listed and counted. Other nodes are told by a signal to close theirs, and do not report back.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
 use serde::Serialize;
@@ -13,36 +12,52 @@ use tidings_core::locale::Locale;
 use tidings_core::record::encode;
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::time::Timestamp;
-use warp::Filter;
-use warp::filters::BoxedFilter;
-use warp::reply::Response;
+use utoipa::ToSchema;
 
-use super::{Rest, json, other_methods, query, query_text};
-use crate::auth::Identity;
+use super::endpoint::{Endpoint, Outcome};
+use super::{Rest, json, query};
 use crate::gateway::Present;
 use crate::http::guard::Needed;
+use crate::http::openapi::{Description, text};
 use crate::http::problem::Problem;
 use crate::kafka::producer::{Outgoing, version_header};
 
-const ROUTE: &str = "/v1/users/{id}/connections";
-
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Connections)]
 struct Listed<'a> {
+    /// The node that answers.
+    #[schema(value_type = String)]
     node: &'a NodeId,
+    /// Whose connections.
+    #[schema(value_type = String)]
     user_id: &'a UserId,
+    /// The oldest first.
     connections: Vec<Line<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Connection)]
 struct Line<'a> {
+    /// Its id.
+    #[schema(value_type = uuid::Uuid)]
     connection_id: ConnectionId,
+    /// Its device.
+    #[schema(value_type = String)]
     device_id: &'a DeviceId,
+    /// Where it comes from.
+    #[schema(value_type = String)]
     address: IpAddr,
+    /// Since when it is open.
+    #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
+    /// What it reads, if it said so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
     locale: Option<&'a Locale>,
+    /// What it is subscribed to, in the order it was.
+    #[schema(value_type = Vec<String>)]
     channels: &'a [Channel],
 }
 
@@ -54,36 +69,38 @@ impl<'a> Line<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Closed<'a> {
+    /// The node that answers.
+    #[schema(value_type = String)]
     node: &'a NodeId,
+    /// Whose connections.
+    #[schema(value_type = String)]
     user_id: &'a UserId,
+    /// How many of this node's were closed.
     closed: usize,
 }
 
-pub(super) fn routes(rest: Arc<Rest>) -> BoxedFilter<(Response,)> {
-    let (admin, other) =
-        (rest.guard.caller(Needed::Admin), other_methods(ROUTE, &[Method::GET, Method::HEAD, Method::DELETE], rest.clone()));
-    let (lists, closes) = (rest.clone(), rest);
-    let list = move |user: String, _, query: String| {
-        let rest = lists.clone();
-        async move { rest.answer(ROUTE, rest.list(&user, &query).await) }
+pub(super) fn endpoints() -> Vec<Endpoint> {
+    let described = |method, summary| {
+        Description::guarded(method, "/v1/users/{id}/connections", Needed::Admin, summary).segment("id", "The user.", text())
     };
-    let disconnect = move |user: String, operator: Identity, query: String| {
-        let rest = closes.clone();
-        async move { rest.answer(ROUTE, rest.disconnect(&user, &query, &operator.user).await) }
-    };
-    let address = warp::path!("v1" / "users" / String / "connections");
-    let get = address.and(warp::get()).and(admin.clone()).and(query_text()).then(list);
-    let delete = address.and(warp::delete()).and(admin).and(query_text()).then(disconnect);
-    let other = address.map(drop).untuple_one().and(other);
-    get.or(delete).unify().or(other).unify().boxed()
+    let list = described(Method::GET, "A user's connections to this node")
+        .gives::<Listed<'_>>(StatusCode::OK, "The connections, the oldest first.");
+    let close = described(Method::DELETE, "Closes a user's connections on every node")
+        .telling("They are closed with 4500. Other nodes are told and do not report back, so `closed` counts those of this node.")
+        .gives::<Closed<'_>>(StatusCode::OK, "They are closed.");
+    vec![
+        Endpoint::new(list, |rest, asked| Box::pin(async move { rest.list(asked.segment("id")).await })),
+        Endpoint::new(close, |rest, asked| {
+            Box::pin(async move { rest.disconnect(asked.segment("id"), &asked.caller.user).await })
+        }),
+    ]
 }
 
 impl Rest {
-    async fn list(&self, user: &str, query: &str) -> Result<Response, Problem> {
-        query::only(query, &[])?;
+    async fn list(&self, user: &str) -> Outcome {
         let user = &query::user(user)?;
         let present = self.desk.connections(user).await?;
         let connections = present.iter().map(Line::of).collect();
@@ -91,8 +108,7 @@ impl Rest {
     }
 
     /// First the signal, so that a failure has closed nothing. This node leaves its own signal to this call, which counts.
-    async fn disconnect(&self, user: &str, query: &str, operator: &UserId) -> Result<Response, Problem> {
-        query::only(query, &[])?;
+    async fn disconnect(&self, user: &str, operator: &UserId) -> Outcome {
         let (user, node) = (&query::user(user)?, self.desk.node());
         let signal = SignalRecord::Disconnect { user_id: user.clone(), by: node.clone() };
         let value = encode(&signal).map_err(|error| {
