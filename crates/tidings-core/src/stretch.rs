@@ -51,6 +51,19 @@ impl Stretches {
         self.0.last().map(|stretch| stretch.to)
     }
 
+    /// The first offset from `from` on that no stretch holds.
+    #[must_use]
+    pub fn first_outside(&self, from: i64) -> i64 {
+        let behind = self.0.partition_point(|stretch| stretch.to <= from);
+        self.0.get(behind).filter(|stretch| stretch.from <= from).map_or(from, |stretch| stretch.to)
+    }
+
+    /// What lies between the stretches.
+    #[must_use]
+    pub fn holes(&self) -> Vec<Stretch> {
+        self.0.windows(2).filter_map(|pair| Some(Stretch { from: pair.first()?.to, to: pair.last()?.from })).collect()
+    }
+
     /// Adds the offsets from `from` up to but not including `to`; an empty range adds nothing. Says whether anything was new.
     pub fn insert(&mut self, from: i64, to: i64) -> bool {
         if from >= to {
@@ -138,6 +151,12 @@ mod tests {
             prop_assert_eq!(offsets(&set), expected.clone());
             for offset in -2..80 {
                 prop_assert_eq!(set.contains(offset), expected.contains(&offset));
+                let outside = (offset..).find(|next| !expected.contains(next));
+                prop_assert_eq!(Some(set.first_outside(offset)), outside);
+            }
+            if let Some((first, last)) = expected.first().zip(expected.last()) {
+                let holes = set.holes().iter().flat_map(|hole| hole.from..hole.to).collect::<BTreeSet<_>>();
+                prop_assert_eq!(holes, (*first..*last).filter(|offset| !expected.contains(offset)).collect());
             }
             for pair in set.as_slice().windows(2) {
                 prop_assert!(pair[0].to < pair[1].from, "{pair:?} touch");

@@ -10,6 +10,8 @@ use crate::stretch::{Stretch, Stretches};
 
 /// The most redelivered notifications that can be named at a time; the oldest go first.
 const AGAIN_LIMIT: usize = 1024;
+/// The most stretches before the present one that can still be acknowledged; the oldest go first.
+const EARLIER_LIMIT: usize = 32;
 
 /// What one connection was sent of one channel. Small while nothing was.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ struct Open {
     again: Vec<Again>,
     /// Behind what was sent when it was last probed.
     probe: Option<i64>,
+    /// What was sent before the ledger was renewed, until all of it is acknowledged.
+    earlier: Stretches,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +131,21 @@ impl Ledger {
         }
     }
 
+    /// Begins anew at `at`: what lies between was never sent. What was sent before can be acknowledged as before.
+    pub fn renew(&mut self, at: i64) {
+        let is_handled = self.handled == self.next && self.named() == 0;
+        if !is_handled {
+            let open = self.open.get_or_insert_default();
+            open.earlier.insert(self.from, self.next.min(at));
+            open.earlier.keep_newest(EARLIER_LIMIT);
+            // What lies behind comes again.
+            open.names.retain(|name| name.offset < at);
+        }
+        self.handled = if is_handled { at } else { self.handled.min(at) };
+        (self.from, self.next) = (at, at);
+        self.tidy();
+    }
+
     /// Notes that `id` was sent once more, by redelivery. The position stays where it is.
     pub fn sent_again(&mut self, id: NotificationId, offset: i64) {
         let open = self.open.get_or_insert_default();
@@ -156,13 +175,7 @@ impl Ledger {
         gaps.sort_unstable();
         self.handled = offset;
         let end = self.extended(offset);
-        let mut delivered = Stretches::new();
-        let mut start = self.from;
-        for gap in gaps {
-            delivered.insert(start, gap);
-            start = gap.saturating_add(1);
-        }
-        delivered.insert(start, end);
+        let delivered = self.covered(end, &gaps);
         if let Some(open) = &mut self.open {
             open.names.retain(|name| name.offset >= end || !delivered.contains(name.offset));
             open.again.retain(|again| !delivered.contains(again.offset));
@@ -224,8 +237,8 @@ impl Ledger {
     pub fn answered(&mut self) -> Stretches {
         let Some(open) = &mut self.open else { return Stretches::new() };
         let Some(probe) = open.probe.take() else { return Stretches::new() };
-        let mut delivered = Stretches::new();
-        delivered.insert(self.from, probe);
+        let mut delivered = self.covered(probe, &[]);
+        let Some(open) = &mut self.open else { return delivered };
         for again in open.again.extract_if(.., |again| again.probed) {
             delivered.insert(again.offset, again.offset.saturating_add(1));
         }
@@ -233,6 +246,21 @@ impl Ledger {
         self.handled = self.handled.max(probe);
         self.tidy();
         delivered
+    }
+
+    /// What was sent below `end`, in ascending order, but for the `gaps`.
+    fn covered(&self, end: i64, gaps: &[i64]) -> Stretches {
+        let earlier = self.open.as_ref().map(|open| open.earlier.as_slice()).unwrap_or_default();
+        let mut covered = Stretches::new();
+        for sent in earlier.iter().chain([&Stretch { from: self.from, to: end }]) {
+            let (mut start, to) = (sent.from, sent.to.min(end));
+            for gap in gaps.iter().filter(|gap| (start..to).contains(gap)).copied().collect::<Vec<_>>() {
+                covered.insert(start, gap);
+                start = gap.saturating_add(1);
+            }
+            covered.insert(start, to);
+        }
+        covered
     }
 
     fn offset_below(&self, id: NotificationId, offset: i64) -> Option<i64> {
@@ -252,9 +280,25 @@ impl Ledger {
 
     /// Gives the memory back once everything is acknowledged.
     fn tidy(&mut self) {
-        if self.open.as_ref().is_some_and(|open| open.names.is_empty() && open.again.is_empty() && open.probe.is_none()) {
+        let handled = self.handled;
+        if let Some(open) = &mut self.open
+            && open.names.is_empty()
+            && open.earlier.end().is_some_and(|end| end <= handled)
+        {
+            open.earlier = Stretches::new();
+        }
+        if self.open.as_ref().is_none_or(|open| open.earlier.is_empty()) {
+            self.handled = self.handled.max(self.from);
+        }
+        if self.open.as_ref().is_some_and(|open| open.is_empty()) {
             self.open = None;
         }
+    }
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.again.is_empty() && self.probe.is_none() && self.earlier.is_empty()
     }
 }
 

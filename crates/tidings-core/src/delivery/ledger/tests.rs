@@ -176,9 +176,56 @@ fn the_same_position_again_acknowledges_what_was_excepted_before() {
     assert!(ledger.acknowledge_below(15, &[]).unwrap().contains(11));
 }
 
+#[test]
+fn what_was_sent_before_a_gap_can_be_acknowledged_behind_it_and_the_gap_itself_never() {
+    let renewed = || {
+        let mut ledger = sent(&[11, 14]);
+        ledger.renew(30);
+        ledger.sent(id(33), 33, NAMES);
+        assert_eq!(ledger.offered(), Stretch { from: 30, to: 34 });
+        ledger
+    };
+    assert_eq!(pairs(&acknowledge(&mut renewed(), id(14)).unwrap()), [(14, 15)]);
+    let mut by_position = renewed();
+    assert_eq!(pairs(&by_position.acknowledge_below(12, &[]).unwrap()), [(10, 14)]);
+    assert_eq!(pairs(&by_position.acknowledge_below(34, &[id(14)]).unwrap()), [(10, 14), (30, 34)]);
+    assert_eq!(pairs(&acknowledge(&mut by_position, id(14)).unwrap()), [(14, 15)]);
+    assert!(by_position.open.is_none() && !by_position.probe());
+    let mut by_answer = sent(&[11, 14]);
+    by_answer.probe();
+    by_answer.renew(30);
+    by_answer.sent(id(33), 33, NAMES);
+    assert_eq!(pairs(&by_answer.answered()), [(10, 15)], "the probe was before the gap");
+    assert!(by_answer.probe());
+    assert!(by_answer.answered().contains(33));
+    assert!(by_answer.open.is_none() && !by_answer.probe());
+}
+
+#[test]
+fn who_had_handled_everything_before_a_gap_has_nothing_to_answer_for() {
+    let mut ledger = sent(&[11]);
+    ledger.acknowledge_below(12, &[]).unwrap();
+    ledger.renew(30);
+    assert!(!ledger.probe() && ledger.open.is_none());
+    let mut ledger = sent(&[11]);
+    ledger.renew(30);
+    assert_eq!(pairs(&ledger.acknowledge_below(30, &[]).unwrap()), [(10, 12)], "the position behind the gap");
+    assert!(!ledger.probe() && ledger.open.is_none());
+}
+
+#[test]
+fn a_ledger_that_goes_back_lets_what_comes_again_be_named_once() {
+    let mut ledger = sent(&[11, 14]);
+    ledger.renew(13);
+    ledger.sent(id(14), 14, NAMES);
+    assert_eq!(ledger.named(), 2);
+    assert_eq!(pairs(&ledger.acknowledge_below(15, &[]).unwrap()), [(10, 15)]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Send(i64),
+    Renew(i64),
     Repeat(i64),
     Below {
         back: usize,
@@ -195,6 +242,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (1..4_i64).prop_map(Step::Send),
         (1..4_i64).prop_map(Step::Repeat),
+        (1..4_i64).prop_map(Step::Renew),
         (0..4_usize, 0..9_usize).prop_map(|(back, except)| Step::Below { back, except }),
         (0..9_usize).prop_map(Step::ById),
         (0..FROM).prop_map(Step::Again),
@@ -211,12 +259,17 @@ proptest! {
         let mut ledger = Ledger::new(FROM);
         let (mut shown, mut again) = (Vec::<i64>::new(), BTreeSet::<i64>::new());
         let (mut asked, mut said, mut delivered) = (None, BTreeSet::<i64>::new(), Stretches::new());
+        let mut holes = BTreeSet::new();
         for step in steps {
             match step {
                 Step::Send(gap) => {
                     let offset = ledger.next() + gap - 1;
                     ledger.sent(id(offset), offset, NAMES);
                     shown.push(offset);
+                }
+                Step::Renew(gap) => {
+                    holes.extend(ledger.next()..ledger.next() + gap);
+                    ledger.renew(ledger.next() + gap);
                 }
                 Step::Repeat(gap) => {
                     let Some(first) = shown.last() else { continue };
@@ -256,6 +309,9 @@ proptest! {
                     delivered.merge(&ledger.answered());
                 }
             }
+        }
+        for hole in holes {
+            prop_assert!(!delivered.contains(hole), "never sent: {}", hole);
         }
         for offset in again.into_iter().chain(shown) {
             prop_assert_eq!(delivered.contains(offset), said.contains(&offset), "offset {}", offset);
