@@ -9,7 +9,7 @@ mod start;
 mod tests;
 
 pub use self::catch_up::{Answer, Archive, CatchUp, Newest, Page, Reach, Step};
-pub use self::start::{Known, Start};
+pub use self::start::{Known, Start, Stopped};
 
 /// Why it cannot be said what a device missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

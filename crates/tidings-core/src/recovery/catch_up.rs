@@ -13,8 +13,10 @@ const AGAIN_MS: u64 = 50;
 pub struct CatchUp {
     /// Everything of the channel below is sent, or told to be missing.
     next: i64,
+    /// Where live delivery stood when it joined. What came since it can ask for, whatever else is lost.
+    joined: i64,
     turn: Turn,
-    stuck: Option<Stuck>,
+    waiting: Option<Waiting>,
     truncated: Option<Truncated>,
     lost: Option<Loss>,
 }
@@ -31,11 +33,17 @@ enum Turn {
     Losing(Loss),
 }
 
-/// Since when the store brings nothing new.
+/// The store has to bring something, and has not yet.
 #[derive(Debug, Clone, Copy)]
-struct Stuck {
+struct Waiting {
+    /// When it is given up. Time without a place among those who ask counts too.
     until_ms: u64,
+    /// When it may be asked again.
     again_ms: u64,
+    /// What was lost then.
+    loss: Loss,
+    /// Whether it was answered, if only with nothing new.
+    answered: bool,
 }
 
 /// How far what could be sent reaches at the moment.
@@ -66,7 +74,8 @@ pub enum Step {
         /// The first offset.
         from: i64,
     },
-    /// Ask the store for a page, tell [`CatchUp::asked`], and the answer when it comes.
+    /// Ask the store for a page, tell [`CatchUp::asked`], and the answer when it comes, or at [`CatchUp::deadline_ms`] that there is
+    /// none.
     Store {
         /// The first offset.
         from: i64,
@@ -93,8 +102,6 @@ pub enum Newest {
     Store,
     /// The ring.
     Ring,
-    /// Nobody: it was tried before.
-    None,
 }
 
 /// A page that was sent.
@@ -123,16 +130,16 @@ impl Page {
 }
 
 impl CatchUp {
-    /// From `next` on.
+    /// From `next` on, where live delivery has come to `live`.
     #[must_use]
-    pub const fn new(next: i64) -> Self {
-        Self { next, turn: Turn::Going, stuck: None, truncated: None, lost: None }
+    pub const fn new(next: i64, live: i64) -> Self {
+        Self { next, joined: live, turn: Turn::Going, waiting: None, truncated: None, lost: None }
     }
 
     /// From nowhere: where it begins cannot be told.
     #[must_use]
-    pub const fn lost(loss: Loss) -> Self {
-        Self { turn: Turn::Losing(loss), ..Self::new(0) }
+    pub const fn lost(loss: Loss, live: i64) -> Self {
+        Self { turn: Turn::Losing(loss), ..Self::new(0, live) }
     }
 
     /// The next offset to send.
@@ -153,26 +160,43 @@ impl CatchUp {
         self.lost
     }
 
-    /// What to do next. Asking changes nothing.
+    /// Until when the store's answer is waited for, if it is needed.
     #[must_use]
-    pub fn step(&self, reach: Reach, now_ms: u64) -> Step {
+    pub fn deadline_ms(&self) -> Option<u64> {
+        self.waiting.map(|waiting| waiting.until_ms)
+    }
+
+    /// What to do next. A store that is needed has `patience_ms` from the first time on to bring something, whatever keeps it.
+    pub fn step(&mut self, reach: Reach, now_ms: u64, patience_ms: u64) -> Step {
         match self.turn {
             Turn::Asking { .. } => Step::Wait,
-            Turn::Losing(loss) => self.lose(loss, reach.archive),
+            Turn::Losing(loss) => self.lose(loss, reach.archive, now_ms, patience_ms),
             Turn::Going if self.next >= reach.live => Step::Level,
             Turn::Going if self.next >= reach.ring => Step::Ring { from: self.next },
-            Turn::Going if reach.archive == Archive::None => self.lose(Loss::Forgotten, reach.archive),
-            Turn::Going if self.stuck.is_some_and(|stuck| now_ms < stuck.again_ms) => Step::Wait,
-            Turn::Going => Step::Store { from: self.next, until: reach.ring },
+            Turn::Going if reach.archive == Archive::None => Step::Lose { loss: Loss::Forgotten, newest: Newest::Ring },
+            Turn::Going => {
+                let waiting = self.wait(now_ms, patience_ms);
+                if now_ms >= waiting.until_ms {
+                    Step::Lose { loss: waiting.loss, newest: Newest::Ring }
+                } else if now_ms < waiting.again_ms {
+                    Step::Wait
+                } else {
+                    Step::Store { from: self.next, until: reach.ring }
+                }
+            }
         }
     }
 
-    fn lose(&self, loss: Loss, archive: Archive) -> Step {
-        let newest = match loss {
-            _ if self.lost.is_some() => Newest::None,
-            Loss::Epoch | Loss::Beyond if archive == Archive::Store => Newest::Store,
-            _ => Newest::Ring,
-        };
+    fn wait(&mut self, now_ms: u64, patience_ms: u64) -> Waiting {
+        let until_ms = now_ms.saturating_add(patience_ms);
+        *self.waiting.get_or_insert(Waiting { until_ms, again_ms: now_ms, loss: Loss::Unanswered, answered: false })
+    }
+
+    /// The newest are worth a question if it is not the store that failed.
+    fn lose(&mut self, loss: Loss, archive: Archive, now_ms: u64, patience_ms: u64) -> Step {
+        let waiting = self.wait(now_ms, patience_ms);
+        let is_worth_it = matches!(loss, Loss::Epoch | Loss::Beyond) && archive == Archive::Store;
+        let newest = if is_worth_it && now_ms < waiting.until_ms { Newest::Store } else { Newest::Ring };
         Step::Lose { loss, newest }
     }
 
@@ -202,11 +226,15 @@ impl CatchUp {
 
     /// Notes what was sent from the ring.
     pub fn sent(&mut self, page: Page) {
-        self.next = page.behind().map_or(self.next, |behind| self.next.max(behind));
+        let next = page.behind().map_or(self.next, |behind| self.next.max(behind));
+        if next > self.next {
+            self.next = next;
+            self.waiting = None;
+        }
     }
 
-    /// Takes the store's answer, and what was sent of it. Without anything new for `patience_ms`, it is lost.
-    pub fn answered(&mut self, answer: Answer, now_ms: u64, patience_ms: u64) {
+    /// Takes the store's answer to what it was asked for, and what was sent of it.
+    pub fn answered(&mut self, answer: Answer, now_ms: u64) {
         let (from, until) = self.asked_for();
         self.turn = Turn::Going;
         let (page, loss) = match answer {
@@ -215,124 +243,38 @@ impl CatchUp {
         };
         self.sent(page);
         if self.next > from {
-            self.stuck = None;
-            return;
+            self.waiting = None;
+        } else if let Some(waiting) = &mut self.waiting {
+            waiting.loss = loss;
+            waiting.answered = true;
+            waiting.again_ms = now_ms.saturating_add(AGAIN_MS);
         }
-        let until_ms = self.stuck.map_or(now_ms.saturating_add(patience_ms), |stuck| stuck.until_ms);
-        if now_ms >= until_ms {
-            self.turn = Turn::Losing(loss);
-        }
-        self.stuck = Some(Stuck { until_ms, again_ms: now_ms.saturating_add(AGAIN_MS) });
     }
 
-    /// Goes on at `at`, after it was told that what lies before is lost.
-    pub fn restart(&mut self, at: i64, loss: Loss) {
-        *self = Self { lost: Some(loss), ..Self::new(at) };
+    /// There was no place to ask the store, which last answered somebody at `answered_ms`. Who waits in a line that moves has its
+    /// whole time from then on: the store is busy, not away.
+    pub fn queued(&mut self, answered_ms: u64, patience_ms: u64) {
+        if let Some(waiting) = self.waiting.as_mut().filter(|waiting| !waiting.answered) {
+            waiting.until_ms = waiting.until_ms.max(answered_ms.saturating_add(patience_ms));
+        }
+    }
+
+    /// The store has answered, but there was no room to send it: it will be asked once more, and is not to blame.
+    pub fn postponed(&mut self) {
+        self.turn = Turn::Going;
+        self.waiting = None;
+    }
+
+    /// Goes on behind what is lost: where the newest begin, if that is known, and not behind where it joined, as far as the ring
+    /// has that; a second time at the live end. Gives the offset.
+    pub fn restart(&mut self, newest: Option<i64>, reach: Reach, loss: Loss) -> i64 {
+        let since_joined =
+            if self.lost.is_some() { reach.live } else { self.joined.clamp(reach.ring.min(reach.live), reach.live) };
+        let at = newest.filter(|_| self.lost.is_none()).map_or(since_joined, |newest| newest.min(since_joined));
+        *self = Self { lost: Some(loss), ..Self::new(at.max(self.next), self.joined) };
+        self.next
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PATIENCE_MS: u64 = 1_000;
-
-    fn reach(ring: i64, live: i64) -> Reach {
-        Reach { live, ring, archive: Archive::Store }
-    }
-
-    /// Everything up to `to`, of which `last` was the last.
-    fn page(last: Option<i64>, whole_to: Option<i64>) -> Page {
-        Page { last, whole_to }
-    }
-
-    #[test]
-    fn the_ring_is_taken_as_far_back_as_it_reaches_and_the_store_before_it() {
-        let mut catch_up = CatchUp::new(5);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Store { from: 5, until: 10 });
-        catch_up.asked(10);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Wait);
-        catch_up.answered(Answer::Page(page(Some(8), Some(12))), 0, PATIENCE_MS);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Ring { from: 10 });
-        catch_up.sent(page(Some(15), None));
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Ring { from: 16 });
-        catch_up.sent(page(None, Some(20)));
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Level);
-        assert_eq!(catch_up.step(reach(10, 21), 0), Step::Ring { from: 20 }, "live delivery went on meanwhile");
-    }
-
-    #[test]
-    fn a_position_past_the_live_end_of_this_node_is_level_at_once() {
-        assert_eq!(CatchUp::new(25).step(reach(10, 20), 0), Step::Level);
-    }
-
-    #[test]
-    fn what_the_ring_loses_meanwhile_comes_from_the_store() {
-        let mut catch_up = CatchUp::new(12);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Ring { from: 12 });
-        assert_eq!(catch_up.step(reach(13, 30), 0), Step::Store { from: 12, until: 13 });
-        let without = Reach { archive: Archive::None, ..reach(13, 30) };
-        assert_eq!(catch_up.step(without, 0), Step::Lose { loss: Loss::Forgotten, newest: Newest::Ring });
-        catch_up.restart(30, Loss::Forgotten);
-        assert_eq!(catch_up.step(Reach { live: 30, ..without }, 0), Step::Level);
-    }
-
-    #[test]
-    fn a_projection_that_lags_is_waited_for_and_then_given_up() {
-        let mut catch_up = CatchUp::new(5);
-        catch_up.answered(Answer::Page(page(None, Some(5))), 100, PATIENCE_MS);
-        assert_eq!(catch_up.step(reach(10, 20), 100 + AGAIN_MS - 1), Step::Wait);
-        assert_eq!(catch_up.step(reach(10, 20), 100 + AGAIN_MS), Step::Store { from: 5, until: 10 });
-        catch_up.answered(Answer::Page(page(None, Some(3))), 1_099, PATIENCE_MS);
-        assert_eq!(catch_up.step(reach(10, 20), 1_200), Step::Store { from: 5, until: 10 });
-        catch_up.answered(Answer::Page(page(None, None)), 1_100, PATIENCE_MS);
-        assert_eq!(catch_up.step(reach(10, 20), 1_100), Step::Lose { loss: Loss::Behind, newest: Newest::Ring });
-    }
-
-    #[test]
-    fn a_projection_that_comes_on_is_given_its_time_anew() {
-        let mut catch_up = CatchUp::new(5);
-        catch_up.answered(Answer::Nothing, 0, PATIENCE_MS);
-        catch_up.answered(Answer::Page(page(None, Some(6))), 900, PATIENCE_MS);
-        catch_up.answered(Answer::Nothing, 1_000, PATIENCE_MS);
-        catch_up.answered(Answer::Nothing, 1_999, PATIENCE_MS);
-        assert!(matches!(catch_up.step(reach(10, 20), 2_100), Step::Store { from: 6, .. }));
-        catch_up.answered(Answer::Nothing, 2_000, PATIENCE_MS);
-        assert!(matches!(catch_up.step(reach(10, 20), 2_100), Step::Lose { loss: Loss::Unanswered, .. }));
-    }
-
-    #[test]
-    fn holes_are_told_one_by_one_and_together_at_the_end() {
-        let mut catch_up = CatchUp::new(5);
-        assert_eq!(catch_up.cut(5), None, "what begins at the edge misses nothing");
-        assert_eq!(catch_up.cut(8), Some(Truncated { from: 5, to: 8 }));
-        catch_up.answered(Answer::Page(page(Some(9), None)), 0, PATIENCE_MS);
-        assert_eq!(catch_up.cut(12), Some(Truncated { from: 10, to: 12 }));
-        assert_eq!((catch_up.next(), catch_up.truncated()), (12, Some(Truncated { from: 5, to: 12 })));
-    }
-
-    #[test]
-    fn what_the_store_has_trimmed_is_no_hole_where_the_ring_has_it() {
-        let mut catch_up = CatchUp::new(5);
-        catch_up.asked(10);
-        let hole = catch_up.cut(15);
-        assert_eq!(hole.map(|hole| hole.to), Some(10));
-        catch_up.answered(Answer::Page(page(None, Some(18))), 0, PATIENCE_MS);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Ring { from: 10 });
-    }
-
-    #[test]
-    fn the_store_is_asked_for_the_newest_only_if_it_is_not_what_failed_and_nobody_a_second_time() {
-        let newest = |loss| match CatchUp::lost(loss).step(reach(0, 0), 0) {
-            Step::Lose { newest, .. } => newest,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!([Loss::Epoch, Loss::Beyond].map(newest), [Newest::Store; 2]);
-        assert_eq!([Loss::Forgotten, Loss::Behind, Loss::Unanswered].map(newest), [Newest::Ring; 3]);
-        let mut catch_up = CatchUp::lost(Loss::Epoch);
-        catch_up.restart(4, Loss::Epoch);
-        assert_eq!((catch_up.next(), catch_up.loss()), (4, Some(Loss::Epoch)));
-        catch_up.answered(Answer::Nothing, 0, 0);
-        assert_eq!(catch_up.step(reach(10, 20), 0), Step::Lose { loss: Loss::Unanswered, newest: Newest::None });
-    }
-}
+mod tests;

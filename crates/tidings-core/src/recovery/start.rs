@@ -5,6 +5,7 @@
 
 use super::Loss;
 use crate::position::{Epoch, Position};
+use crate::stretch::Stretches;
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,36 @@ pub enum Start {
 /// What is known of a device that names no position.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Behind the furthest that it has acknowledged in this epoch.
-    pub cursor: Option<i64>,
+    /// Where it stopped, if it ever was sent something.
+    pub stopped: Option<Stopped>,
     /// The first notification of the mailbox that nobody has acknowledged.
     pub pending: Option<i64>,
-    /// The next offset to fold of the channel's partition.
+    /// The next offset to fold of the channel's partition, if anything of it was.
     pub projected: Option<i64>,
+}
+
+/// Where a device stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// At an offset of this epoch.
+    At(i64),
+    /// In an epoch before.
+    Before,
+}
+
+impl Stopped {
+    /// Where a device stopped in this epoch that was offered and has acknowledged this. `missed` is the first notification kept
+    /// [between](Stretches::holes) what it acknowledged: single ones may have been acknowledged by their ids or sent again, ahead of
+    /// others that the device never saw. One that acknowledged nothing begins where it began before.
+    #[must_use]
+    pub fn of_cursor(offered: &Stretches, acknowledged: &Stretches, missed: Option<i64>, projected: Option<i64>) -> Option<Self> {
+        let Some((first, end)) = acknowledged.as_slice().first().zip(acknowledged.end()) else {
+            return offered.as_slice().first().map(|first| Self::At(first.from));
+        };
+        // What is not folded yet may lie between too.
+        let unfolded = acknowledged.first_outside(projected.unwrap_or(0).max(first.from));
+        Some(Self::At(missed.map_or(end, |missed| missed.min(end)).min(unfolded)))
+    }
 }
 
 impl Start {
@@ -43,18 +68,25 @@ impl Start {
         }
     }
 
-    /// Where a device without a position begins in its mailbox: at its cursor; a new one at the oldest pending notification.
+    /// Where a device without a position begins in its mailbox: where it stopped; a new one at the oldest pending notification.
     /// Whether what is not folded yet is pending, nobody can say, so it counts as if it were.
     #[must_use]
     pub fn in_mailbox(known: Known) -> Self {
-        let pending = [known.pending, known.projected].into_iter().flatten().min();
-        known.cursor.or(pending).map_or(Self::Live, Self::Known)
+        let unfolded = known.projected.unwrap_or(0);
+        known.stopped.map_or(Self::Known(known.pending.map_or(unfolded, |pending| pending.min(unfolded))), Self::stopped)
     }
 
-    /// Where a device without a position begins in any other channel: at its cursor; a new one at the live end.
+    /// Where a device without a position begins in any other channel: where it stopped; a new one at the live end.
     #[must_use]
     pub fn elsewhere(known: Known) -> Self {
-        known.cursor.map_or(Self::Live, Self::Known)
+        known.stopped.map_or(Self::Live, Self::stopped)
+    }
+
+    fn stopped(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::At(offset) => Self::Known(offset),
+            Stopped::Before => Self::Lost(Loss::Epoch, None),
+        }
     }
 
     /// The position that the client is to keep until it is sent something, where `live` is the live end. A client that comes
@@ -74,6 +106,7 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stretch::Stretch;
 
     const EPOCH: Epoch = Epoch(2);
 
@@ -92,10 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_device_without_a_position_resumes_from_its_cursor_wherever_it_has_one() {
-        let known = Known { cursor: Some(7), pending: Some(3), projected: Some(9) };
+    fn a_device_without_a_position_resumes_where_it_stopped_wherever_that_is_known() {
+        let known = Known { stopped: Some(Stopped::At(7)), pending: Some(3), projected: Some(9) };
         assert_eq!(Start::in_mailbox(known), Start::Known(7));
         assert_eq!(Start::elsewhere(known), Start::Known(7));
+    }
+
+    #[test]
+    fn a_device_that_stopped_in_an_epoch_before_is_told_so_everywhere() {
+        let known = Known { stopped: Some(Stopped::Before), pending: Some(3), projected: Some(9) };
+        assert_eq!(Start::in_mailbox(known), Start::Lost(Loss::Epoch, None));
+        assert_eq!(Start::elsewhere(known), Start::Lost(Loss::Epoch, None));
     }
 
     #[test]
@@ -103,13 +143,35 @@ mod tests {
         let pending = Known { pending: Some(3), projected: Some(9), ..Known::default() };
         assert_eq!(Start::in_mailbox(pending), Start::Known(3));
         assert_eq!(Start::elsewhere(pending), Start::Live);
-        assert_eq!(Start::in_mailbox(Known::default()), Start::Live);
     }
 
     #[test]
     fn what_is_not_folded_yet_counts_as_pending() {
         let folded = Known { projected: Some(9), ..Known::default() };
         assert_eq!(Start::in_mailbox(folded), Start::Known(9));
+        assert_eq!(Start::in_mailbox(Known::default()), Start::Known(0), "nothing of the partition was ever folded");
+    }
+
+    fn set(ranges: &[(i64, i64)]) -> Stretches {
+        ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect()
+    }
+
+    #[test]
+    fn a_device_stopped_at_the_first_it_did_not_acknowledge_however_far_single_acknowledgements_reach() {
+        let at = |acknowledged: &[(i64, i64)], missed, projected| {
+            let stopped = Stopped::of_cursor(&set(&[(2, 60)]), &set(acknowledged), missed, projected);
+            match stopped.unwrap() {
+                Stopped::At(offset) => offset,
+                Stopped::Before => panic!("{stopped:?}"),
+            }
+        };
+        assert_eq!(at(&[(2, 10)], None, Some(40)), 10);
+        assert_eq!(at(&[(2, 10), (30, 31)], Some(14), Some(40)), 14);
+        assert_eq!(at(&[(2, 10), (30, 31)], None, Some(40)), 31, "records of others lie between");
+        assert_eq!(at(&[(2, 10), (30, 31)], None, Some(12)), 12, "nobody knows yet what lies between");
+        assert_eq!(at(&[(2, 10), (30, 31)], None, None), 10);
+        assert_eq!(at(&[], None, Some(40)), 2, "nothing was acknowledged");
+        assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[]), None, Some(9)), None);
     }
 
     #[test]
