@@ -31,7 +31,7 @@ use tidings_core::time::Timestamp;
 
 pub use backend::Store;
 pub use read::Evidence;
-pub use recover::Gap;
+pub use recover::{Gap, PageSize};
 pub use trim::{Ours, Trimmed};
 
 /// Why the store did not do it.

@@ -1,6 +1,6 @@
 //! Tests of what goes, and of what is remembered of it.
 
-use super::recover::{course, offsets};
+use super::recover::{course, offsets, page};
 use super::tables::dump;
 use super::*;
 
@@ -12,7 +12,7 @@ fn ours() -> Ours {
 
 /// What is kept of the mailbox, by its offsets.
 async fn left(fixture: &Fixture) -> Vec<i64> {
-    offsets(&fixture.store.gap(&course(), 0..i64::MAX, 10_000).await.unwrap().records)
+    offsets(&fixture.store.gap(&course(), 0..i64::MAX, page(10_000)).await.unwrap().records)
 }
 
 /// Folds records of the mailbox that were appended at these hours, one offset after the other.
@@ -66,7 +66,7 @@ async fn what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_tol
     assert_eq!(trim(&fixture, &short()).await.notifications, 2, "those of the hours 0 and 3");
     assert_eq!(left(&fixture).await, [2, 3, 4, 5]);
     assert_eq!(fixture.store.trimmed(&course()).await.unwrap(), 2);
-    assert_eq!(fixture.store.gap(&course(), 1..6, 9).await.unwrap().trimmed, 2);
+    assert_eq!(fixture.store.gap(&course(), 1..6, page(9)).await.unwrap().trimmed, 2);
     assert_eq!(trim(&fixture, &short()).await, Trimmed::default(), "no time has passed on the log");
 }
 
@@ -106,7 +106,7 @@ async fn a_mailbox_and_any_other_channel_keep_their_newest(fixture: Fixture) {
     assert_eq!(left(&fixture).await, [6, 8, 10, 12, 14]);
     assert_eq!(fixture.store.trimmed(&course()).await.unwrap(), 5);
     let other = Course { channel: "booking-updates".parse().unwrap(), ..course() };
-    let gap = fixture.store.gap(&other, 0..16, 9).await.unwrap();
+    let gap = fixture.store.gap(&other, 0..16, page(9)).await.unwrap();
     assert_eq!((offsets(&gap.records), gap.trimmed), (vec![13, 15], 12));
 }
 
@@ -128,7 +128,7 @@ async fn an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log
 
 async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_new_one(fixture: Fixture) {
     let (user, device) = ("1".parse().unwrap(), "a".parse().unwrap());
-    let known = async || fixture.store.cursor(EPOCH, (&user, &device), &mailbox()).await.unwrap();
+    let known = async || fixture.store.cursors((&user, &device), &[mailbox()]).await.unwrap().pop();
     let heard = |name: &str, hour: i64, from: i64| Heard {
         record: cursor(name, &[(from, from + 1)], &[]),
         partition: 0,
