@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
 use super::consumer::{Partition, offsets};
@@ -56,16 +57,26 @@ impl Reader {
         Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
     }
 
-    /// The end of each partition: the offset that its next record will have.
+    /// The end of each partition: the offset that its next record will have. One question to each broker, however many partitions.
     ///
     /// # Errors
-    /// If the brokers did not answer within `wait`, which holds for each partition.
+    /// If the brokers did not answer within `wait`.
     pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        let end = |partition: &Partition| {
-            let (_, end) = self.inner.fetch_watermarks(&partition.topic, partition.number, wait)?;
-            Ok((partition.clone(), end))
+        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            // The end stands in the place of a time (`LATEST_TIMESTAMP` of Kafka's ListOffsets).
+            wanted.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
+        }
+        let answer = self.inner.offsets_for_times(wanted, wait)?;
+        let end = |element: TopicPartitionListElem<'_>| {
+            element.error()?;
+            let partition = Partition { topic: element.topic().into(), number: element.partition() };
+            match element.offset() {
+                Offset::Offset(end) => Ok((partition, end)),
+                _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition)),
+            }
         };
-        partitions.iter().map(end).collect()
+        answer.elements().into_iter().map(end).collect()
     }
 
     /// Begins to read each partition at its offset, and nothing else.
