@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -26,20 +27,28 @@ pub(crate) async fn topic(brokers: &str, partitions: i32) -> anyhow::Result<Stri
 
 /// A producer that waits for nothing, so that latency is the server's.
 pub(crate) fn prompt(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
-    Ok(ClientConfig::new().set("bootstrap.servers", brokers).set("linger.ms", "0").create()?)
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("linger.ms", "0").set("partitioner", "murmur2_random");
+    Ok(config.create()?)
 }
 
-/// Writes `count` records, spread over the partitions, and waits until the broker has them all.
-pub(crate) fn fill(brokers: &str, topic: &str, count: u64, value: impl Fn(u64) -> String) -> anyhow::Result<()> {
+/// Writes `count` records, each with its key and value and all with the same headers, and waits until the broker has them.
+pub(crate) fn fill(
+    brokers: &str,
+    topic: &str,
+    (count, headers): (u64, &OwnedHeaders),
+    record: impl Fn(u64) -> (String, String),
+) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("linger.ms", "20")
         .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", "200000")
+        .set("partitioner", "murmur2_random")
         .create()?;
     for number in 0..count {
-        let (key, value) = (number.to_string(), value(number));
-        let mut record = BaseRecord::to(topic).key(&key).payload(&value);
+        let (key, value) = record(number);
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value).headers(headers.clone());
         while let Err((error, refused)) = producer.send(record) {
             anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
             std::thread::sleep(Duration::from_millis(5));

@@ -36,15 +36,23 @@ pub(crate) struct Clients {
 #[derive(Default)]
 struct Seen {
     frames: AtomicU64,
+    /// Recoveries that ended, and those of them that missed something.
+    recovered: AtomicU64,
+    lost: AtomicU64,
     latencies_us: Mutex<Vec<u32>>,
 }
 
 impl Clients {
     /// Opens `count` connections of `user-0`, `user-1`, …, each subscribed to the channel.
     pub(crate) async fn connect(server: &Server, count: usize) -> anyhow::Result<Self> {
+        Self::open(server, (0..count).map(|number| (format!("user-{number}"), String::new()))).await
+    }
+
+    /// Opens a connection of each user, with more parameters of its request, and subscribed to the channel.
+    pub(crate) async fn open(server: &Server, users: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
         let seen = Arc::new(Seen::default());
         let mut readers = JoinSet::new();
-        let opening = (0..count).map(|number| Line::open(server, format!("user-{number}"), seen.clone()));
+        let opening = users.map(|(user, query)| Line::open(server, (user, query), seen.clone()));
         let mut opening = futures_util::stream::iter(opening).buffer_unordered(AT_ONCE);
         while let Some(line) = opening.next().await {
             readers.spawn(line?.read());
@@ -62,6 +70,25 @@ impl Clients {
         };
         let arrived = tokio::time::timeout(Duration::from_secs(60), all).await;
         arrived.with_context(|| format!("only {} of {expected} frames arrived", self.seen.frames.load(Ordering::Relaxed)))
+    }
+
+    /// Waits until `expected` recoveries have ended, all of them complete.
+    pub(crate) async fn await_recovered(&self, expected: u64) -> anyhow::Result<()> {
+        let all = async {
+            while self.seen.recovered.load(Ordering::Relaxed) < expected {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), all).await.context("recoveries do not end")?;
+        let lost = self.seen.lost.load(Ordering::Relaxed);
+        anyhow::ensure!(lost == 0, "{lost} devices were not recovered");
+        Ok(())
+    }
+
+    /// The latencies up to now, which are then forgotten.
+    pub(crate) fn take_latencies_ms(&self) -> Vec<f64> {
+        let taken = std::mem::take(&mut *self.seen.latencies_us.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.into_iter().map(|us| f64::from(us) / 1000.0).collect()
     }
 
     /// How long each notification took, in milliseconds, in no order.
@@ -85,11 +112,11 @@ struct Line {
 }
 
 impl Line {
-    async fn open(server: &Server, user: String, seen: Arc<Seen>) -> anyhow::Result<Self> {
+    async fn open(server: &Server, (user, query): (String, String), seen: Arc<Seen>) -> anyhow::Result<Self> {
         let socket = TcpStream::connect(server.address()).await?;
         socket.set_nodelay(true)?;
         let mut socket: Box<dyn Wire> = if server.is_tls() { Box::new(encrypted(socket).await?) } else { Box::new(socket) };
-        socket.write_all(server.request(&user)?.as_bytes()).await?;
+        socket.write_all(server.request(&user, &query)?.as_bytes()).await?;
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let end = loop {
             anyhow::ensure!(socket.read_buf(&mut buffer).await? > 0, "the server hung up");
@@ -125,6 +152,10 @@ impl Line {
             if let Some(sent) = field(payload, SENT) {
                 latencies.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
                 last = Some(from..from + end);
+            } else if memmem::find(payload, br#""type":"recovered""#).is_some() {
+                let lost = memmem::find(payload, br#""recovered":true"#).is_none();
+                self.seen.recovered.fetch_add(1, Ordering::Relaxed);
+                self.seen.lost.fetch_add(u64::from(lost), Ordering::Relaxed);
             }
             from += end;
         }

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench budgets -- [NAME]…` runs the named benches, or all, against the broker in `TIDINGS_TEST_BROKERS`. Runs
 //! of tidings and of its counterpart alternate; medians are printed. `TIDINGS_BENCH_RUNS` (5), `TIDINGS_BENCH_SECONDS` (10) and
-//! `TIDINGS_BENCH_CONNECTIONS` (5000) set the size.
+//! `TIDINGS_BENCH_CONNECTIONS` (5000) set the size, and `TIDINGS_BENCH_MISSED` (50) that of a storm.
 
 mod bare;
 mod broker;
@@ -15,6 +15,7 @@ mod person;
 mod pipeline;
 mod report;
 mod server;
+mod storm;
 mod tls;
 
 use anyhow::Context as _;
@@ -29,6 +30,8 @@ struct Size {
     runs: u64,
     seconds: u64,
     connections: usize,
+    /// Notifications that each device of a storm has missed.
+    missed: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -46,6 +49,7 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
         runs: number("TIDINGS_BENCH_RUNS", 5)?,
         seconds: number("TIDINGS_BENCH_SECONDS", 10)?,
         connections: usize::try_from(number("TIDINGS_BENCH_CONNECTIONS", 5000)?)?,
+        missed: number("TIDINGS_BENCH_MISSED", 50)?,
     };
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let machine = Machine::look()?;
@@ -61,6 +65,9 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("pipeline") {
         pipeline::run(&size, &mut report).await?;
+    }
+    if wanted("storm") {
+        storm::run(&size, &mut report).await?;
     }
     if wanted("tls") {
         tls::run(&size, &mut report).await?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rdkafka::message::OwnedHeaders;
 
 use crate::clients::SENT;
 use crate::report::{Budget, Pair, Report, say};
@@ -100,7 +101,7 @@ pub(crate) async fn backlog(size: &Size, partitions: i32) -> anyhow::Result<Stri
         })
         .to_string()
     };
-    broker::fill(&size.brokers, &source, EVENTS, event)?;
+    broker::fill(&size.brokers, &source, (EVENTS, &OwnedHeaders::new()), |number| (number.to_string(), event(number)))?;
     Ok(source)
 }
 

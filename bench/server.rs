@@ -100,22 +100,43 @@ impl Server {
         self.tls
     }
 
-    /// The request that opens a connection for a user.
-    pub(crate) fn request(&self, user: &str) -> anyhow::Result<String> {
+    /// The request that opens a connection for a user, with more parameters, each behind `&`.
+    pub(crate) fn request(&self, user: &str, query: &str) -> anyhow::Result<String> {
         let expiry = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() + 3600;
         let claims = serde_json::json!({"sub": user, "exp": expiry});
         let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))?;
         Ok(format!(
-            "GET /ws?deviceId=bench&ack=client HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /ws?deviceId=bench&ack=client{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n\r\n"
         ))
     }
 
     /// Resident memory, in bytes (`VmRSS` of proc(5)).
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<f64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that was resident since [`Server::forget_peak`], in bytes (`VmHWM` of proc(5)).
+    pub(crate) fn peak_bytes(&self) -> anyhow::Result<f64> {
+        self.memory("VmHWM:")
+    }
+
+    /// Lets the peak of memory begin anew (`clear_refs` of proc(5)).
+    pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+
+    fn memory(&self, field: &'static str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context(field)?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+    }
+
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).context("no such metric")?;
+        Ok(value.parse()?)
     }
 
     /// CPU time used, in microseconds (`utime` and `stime` of proc(5), 100 ticks a second).

@@ -1,0 +1,180 @@
+//! A storm: everybody who was connected to a node comes back within a second, and has missed notifications. How long until all are
+//! current, what it costs, and what it does to others whose notifications are live meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use tokio::task::JoinHandle;
+
+use crate::clients::{Clients, SENT};
+use crate::machine::{now_us, part};
+use crate::report::{Budget, Pair, Report, say};
+use crate::server::{Server, Setup};
+use crate::{Size, broker};
+
+/// Users whose notifications are live all the time, and notifications a second to all of them together.
+const BYSTANDERS: usize = 200;
+const RATE: u64 = 500;
+/// How long a server may take to give back what it no longer needs.
+const SETTLE: Duration = Duration::from_secs(5);
+const FOLD_LIMIT: Duration = Duration::from_secs(600);
+
+/// What one run measured.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    current_s: f64,
+    cpu_s: f64,
+    peak_mib: f64,
+    before_p99_ms: f64,
+    meanwhile_p99_ms: f64,
+    after_kib: f64,
+}
+
+/// All devices come back, each with `size.missed` notifications.
+pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> {
+    let mut figures = Vec::new();
+    for run in 1..=size.runs {
+        figures.push(once(size).await?);
+        say(&format!("storm {run}: {:?}", figures.last()));
+    }
+    let what = format!("{} devices come back, {} missed each", size.connections, size.missed);
+    let alone = |field: fn(&Figures) -> f64| Pair { ours: figures.iter().map(field).collect(), bare: Vec::new() };
+    report.add(&format!("{what}: until all are current"), "s", alone(|figures| figures.current_s), Budget::None);
+    report.add(&format!("{what}: CPU"), "s", alone(|figures| figures.cpu_s), Budget::None);
+    report.add(
+        &format!("{what}: peak of memory above what was there before"),
+        "MiB",
+        alone(|figures| figures.peak_mib),
+        Budget::None,
+    );
+    let p99 = Pair {
+        ours: figures.iter().map(|figures| figures.meanwhile_p99_ms).collect(),
+        bare: figures.iter().map(|figures| figures.before_p99_ms).collect(),
+    };
+    report.add(&format!("{BYSTANDERS} bystanders meanwhile, {RATE}/s: p99 (bare: before)"), "ms", p99, Budget::Ratio(2.0));
+    let after = alone(|figures| figures.after_kib);
+    report.add("resident per idle connection after it", "KiB", after, Budget::AtMost(8.0));
+    Ok(())
+}
+
+async fn once(size: &Size) -> anyhow::Result<Figures> {
+    let folder = tempfile::tempdir()?;
+    let url = format!("sqlite://{}", folder.path().join("tidings.db").display());
+    let setup = Setup { roles: vec!["gateway", "inbox"], partitions: 4, config: vec![("STORE__URL", url)] };
+    let server = Server::tidings(&size.brokers, &setup).await?;
+    let missed = size.missed * size.connections as u64;
+    backlog(size, &server, missed)?;
+    await_folded(&server, missed).await?;
+
+    let bystanders = Clients::open(&server, (0..BYSTANDERS).map(|number| (format!("bystander-{number}"), String::new()))).await?;
+    let live = Live::begin(size, &server)?;
+    tokio::time::sleep(Duration::from_secs(size.seconds)).await;
+    let before_p99_ms = part(bystanders.take_latencies_ms(), 0.99);
+
+    let (resident, cpu) = (server.resident_bytes()?, server.cpu_us()?);
+    server.forget_peak()?;
+    let start = Instant::now();
+    let since =
+        |user: &str| form_urlencoded::byte_serialize(format!(r#"{{"user-{user}":"1:0"}}"#).as_bytes()).collect::<String>();
+    let devices = (0..size.connections).map(|number| {
+        let user = format!("user-{number}");
+        let query = format!("&since={}", since(&user));
+        (user, query)
+    });
+    let devices = Clients::open(&server, devices).await?;
+    devices.await_frames(missed).await?;
+    devices.await_recovered(size.connections as u64).await?;
+    let current_s = start.elapsed().as_secs_f64();
+    let meanwhile_p99_ms = part(bystanders.take_latencies_ms(), 0.99);
+    let cpu_s = (server.cpu_us()? - cpu) / 1_000_000.0;
+    let peak_mib = (server.peak_bytes()? - resident) / f64::from(1 << 20);
+    live.end().await?;
+    tokio::time::sleep(SETTLE).await;
+    let after_kib = (server.resident_bytes()? - resident) / 1024.0 / size.connections as f64;
+    drop((devices, bystanders));
+    server.stop()?;
+    Ok(Figures { current_s, cpu_s, peak_mib, before_p99_ms, meanwhile_p99_ms, after_kib })
+}
+
+/// What all devices miss, one of each after the other.
+fn backlog(size: &Size, server: &Server, missed: u64) -> anyhow::Result<()> {
+    let devices = size.connections as u64;
+    broker::fill(&size.brokers, &server.notifications, (missed, &version()), |number| {
+        let channel = format!("user-user-{}", number % devices);
+        let value = notification(&channel, number);
+        (channel, value)
+    })
+}
+
+async fn await_folded(server: &Server, count: u64) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while server.metric("tidings_inbox_folded_notifications_total").await? < count as f64 {
+        anyhow::ensure!(start.elapsed() < FOLD_LIMIT, "the projection did not come to the end of what was missed");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+/// The bystanders' notifications, until it is ended.
+struct Live {
+    ends: Arc<AtomicBool>,
+    producing: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Live {
+    fn begin(size: &Size, server: &Server) -> anyhow::Result<Self> {
+        let producer = broker::prompt(&size.brokers)?;
+        let (topic, ends) = (server.notifications.clone(), Arc::new(AtomicBool::new(false)));
+        let end = ends.clone();
+        let producing = tokio::task::spawn_blocking(move || {
+            let start = Instant::now();
+            for number in 0.. {
+                let due = start + Duration::from_micros(1_000_000 / RATE * number);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                if end.load(Ordering::Relaxed) {
+                    break;
+                }
+                let channel = format!("user-bystander-{}", number % BYSTANDERS as u64);
+                let value = notification(&channel, number);
+                producer
+                    .send(BaseRecord::to(&topic).key(&channel).payload(&value).headers(version()))
+                    .map_err(|(error, _)| error)?;
+            }
+            Ok(producer.flush(Duration::from_secs(10))?)
+        });
+        Ok(Self { ends, producing })
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.producing.await?
+    }
+}
+
+fn version() -> OwnedHeaders {
+    OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") })
+}
+
+/// A record of `notifications` as the pipeline writes it, about 450 bytes.
+fn notification(channel: &str, number: u64) -> String {
+    serde_json::json!({
+        "channel": channel,
+        "rule": "booking-confirmed-user",
+        "origin": {"topic": "bookings", "partition": 0, "offset": number},
+        "notification": {
+            "id": uuid::Uuid::new_v4(),
+            "eventId": format!("event-{number}"),
+            "type": "booking_confirmation",
+            "createdAt": "2026-01-31T12:00:00.000Z",
+            "title": "Booking Confirmed",
+            "message": "Your booking for Tesla Model 3 has been confirmed.",
+            "data": {"booking_id": format!("b-{number}"), SENT: now_us()},
+            "priority": "medium",
+            "source": "bookings",
+        },
+    })
+    .to_string()
+}
