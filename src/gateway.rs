@@ -207,6 +207,7 @@ impl Gateway {
         let producer = Arc::new(Producer::new(&cluster, "gateway")?);
         let notifications: Arc<str> = cluster.names().notifications().into();
         let metrics = GatewayMetrics::register(&metrics);
+        let ends = Ends::new(cluster.clone(), &notifications, epoch.partitions, metrics.end_reads.clone());
         let shared = Shared {
             access: access(&config),
             unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),
@@ -215,7 +216,7 @@ impl Gateway {
             partitions: epoch.partitions,
             node,
             ring: Ring::new(&config.recovery, metrics.clone()),
-            reads: Reads::new(store, Ends::new(cluster.clone(), notifications.clone()), &config.recovery),
+            reads: Reads::new(store, ends, &config),
             notifications,
             metrics,
             traces,
@@ -343,8 +344,9 @@ impl Shared {
     }
 
     /// Says something to one connection, and counts it.
-    fn say(&self, outbox: &Outbox, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) {
-        match outbox.say(frame, reply_to, now) {
+    fn say(&self, outbox: &Outbox, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) -> Pushed {
+        let pushed = outbox.say(frame, reply_to, now);
+        match pushed {
             Pushed::Taken => {
                 self.metrics.frames_sent.inc();
             }
@@ -353,6 +355,7 @@ impl Shared {
             }
             Pushed::Ended => {}
         }
+        pushed
     }
 
     /// Counts a record that does not read, and says so. The inbox reads it too, and buries it.

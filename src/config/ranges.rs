@@ -112,8 +112,15 @@ impl super::Config {
     }
 
     fn refuse_recovery(&self, refused: &mut Vec<Refused>) {
-        if self.gateway.recovery.reads.get() > 1024 {
-            refused.push(("gateway.recovery.reads", "must be 1 to 1024".into()));
+        let reads = [
+            ("gateway.recovery.start_reads", self.gateway.recovery.start_reads),
+            ("gateway.recovery.page_reads", self.gateway.recovery.page_reads),
+        ];
+        for (key, _) in reads.into_iter().filter(|(_, reads)| reads.get() > 1024) {
+            refused.push((key, "must be 1 to 1024".into()));
+        }
+        if self.gateway.recovery.frames_per_second.get() > 1_000_000 {
+            refused.push(("gateway.recovery.frames_per_second", "must be 1 to 1000000".into()));
         }
         if self.gateway.recovery.page_records.get() > 10_000 {
             refused.push(("gateway.recovery.page_records", "must be 1 to 10000".into()));

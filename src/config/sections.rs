@@ -250,8 +250,10 @@ pub struct GatewayConfig {
 pub struct RecoveryConfig {
     pub ring_records: NonZeroUsize,
     pub ring_bytes: NonZeroUsize,
-    pub reads: NonZeroUsize,
+    pub start_reads: NonZeroUsize,
+    pub page_reads: NonZeroUsize,
     pub page_records: NonZeroUsize,
+    pub frames_per_second: NonZeroUsize,
     pub wait: Delay,
     pub newest: NonZeroUsize,
 }

@@ -4,6 +4,7 @@
 //! subscriptions and acknowledgements is passed on to the user's shard. Neighbours: `line` reads and ends it.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use tidings_core::channel::{Channel, Verdict};
 use tidings_core::ids::{ConnectionId, DeviceId, UserId};
@@ -33,6 +34,8 @@ pub(super) struct Connection<'a> {
     device: DeviceId,
     seat: Seat,
     bad_frames: Rate,
+    /// What happened on the line while something else was waited for.
+    kept: Option<Box<Event>>,
 }
 
 /// The connection's place in its shard, given back with the last word, whatever ends the connection.
@@ -105,7 +108,7 @@ impl<'a> Connection<'a> {
         inlet.say(Control::Join(Box::new(join))).await.map_err(|_| CloseCode::Internal)?;
         let member = answer.await.map_err(|_| CloseCode::Internal)??;
         let seat = Seat { inlet, member, left: false };
-        Ok(Self { line, identity, device, seat, bad_frames: Rate::default() })
+        Ok(Self { line, identity, device, seat, bad_frames: Rate::default(), kept: None })
     }
 
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
@@ -118,19 +121,17 @@ impl<'a> Connection<'a> {
     async fn read(&mut self, codec: &mut Codec) -> u16 {
         let mut goodbye = None;
         loop {
-            match self.line.next(codec).await {
+            let event = match self.kept.take() {
+                Some(event) => *event,
+                None => self.line.next(codec).await,
+            };
+            match event {
                 Event::Said(Message::Text(text)) => {
                     self.line.outbox.used(self.now_ms());
-                    Box::pin(self.hear(&text)).await;
+                    Box::pin(self.hear(&text, codec)).await;
                 }
                 Event::Said(Message::Binary(_)) => self.close(CloseCode::Binary),
-                Event::Said(message) => {
-                    if let Message::Pong(payload) = &message
-                        && let Some(number) = frames::answered(payload)
-                    {
-                        self.line.outbox.pulse().answer(number);
-                    }
-                }
+                Event::Said(message) => self.control(&message),
                 Event::Goodbye(code) => goodbye = Some(code),
                 Event::Closing => return NO_CLOSE,
                 Event::Failed(code) => {
@@ -144,7 +145,16 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn hear(&mut self, text: &str) {
+    /// The codec answers pings by itself.
+    fn control(&self, message: &Message) {
+        if let Message::Pong(payload) = message
+            && let Some(number) = frames::answered(payload)
+        {
+            self.line.outbox.pulse().answer(number);
+        }
+    }
+
+    async fn hear(&mut self, text: &str, codec: &mut Codec) {
         self.line.shared.metrics.frames_received.inc();
         let Said { message_id, frame } = client::read(text);
         let (member, reply_to) = (self.seat.member, message_id.as_deref());
@@ -162,12 +172,13 @@ impl<'a> Connection<'a> {
                 self.say(problem.frame(), reply_to);
                 self.charge(problem.code);
             }
-            Ok(ClientFrame::Refresh(token)) => self.refresh(&token, message_id).await,
+            Ok(ClientFrame::Refresh(token)) => self.refresh(&token, message_id, codec).await,
             Ok(ClientFrame::Subscribe { channels, since }) => {
                 let named = self.named(channels, reply_to);
                 let channels = self.judged(named, reply_to);
-                let channels = self.starts(channels, &since).await;
-                self.pass_on(Control::Subscribe { member, channels, reply_to: message_id }).await;
+                if let Some(channels) = self.starts(channels, &since, codec).await {
+                    self.pass_on(Control::Subscribe { member, channels, reply_to: message_id }).await;
+                }
             }
             Ok(ClientFrame::Unsubscribe(names)) => {
                 let channels = self.named(names, reply_to);
@@ -185,7 +196,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes another token of the same user, or ends the connection as it would have been refused.
-    async fn refresh(&mut self, token: &Token, message_id: Option<String>) {
+    async fn refresh(&mut self, token: &Token, message_id: Option<String>, codec: &mut Codec) {
         if !self.line.shared.auth.takes_tokens() {
             let problem =
                 Problem::new(ErrorCode::Unsupported, "clients are not known by tokens here: there is nothing to refresh");
@@ -195,7 +206,7 @@ impl<'a> Connection<'a> {
             Ok(identity) if identity.user == self.identity.user => {
                 let had = own_channels(&self.identity);
                 let gained = own_channels(&identity).into_iter().filter(|channel| !had.contains(channel)).collect();
-                let gained = self.starts(gained, &Since::default()).await;
+                let Some(gained) = self.starts(gained, &Since::default(), codec).await else { return };
                 self.identity = identity.clone();
                 let (member, identity) = (self.seat.member, Box::new(identity));
                 self.pass_on(Control::Refresh { member, identity, gained, reply_to: message_id }).await;
@@ -205,16 +216,32 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Where subscriptions to these channels begin. What waits is written meanwhile.
-    async fn starts(&self, channels: Vec<Channel>, since: &Since) -> Vec<(Channel, Start)> {
-        let owner = (&self.identity.user, &self.device);
-        let mut starting = Box::pin(starts(&self.line.shared, owner, channels, since));
-        std::future::poll_fn(|cx| {
-            // A line that is broken is noticed by who reads it.
-            let _ = self.line.outbox.poll_flush(cx, self.now_ms());
-            starting.as_mut().poll(cx)
-        })
-        .await
+    /// Where subscriptions to these channels begin; nothing, if the line ends before that is known. Meanwhile the client is listened
+    /// to until it says its next word, which is then kept for its turn.
+    async fn starts(&mut self, channels: Vec<Channel>, since: &Since, codec: &mut Codec) -> Option<Vec<(Channel, Start)>> {
+        let (line, shared) = (self.line, &self.line.shared);
+        let (user, device) = (self.identity.user.clone(), self.device.clone());
+        let mut starting = Box::pin(starts(shared, (&user, &device), channels, since));
+        loop {
+            let has_kept = self.kept.is_some();
+            let happened = std::future::poll_fn(|cx| {
+                if let Poll::Ready(starts) = starting.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(starts));
+                }
+                if has_kept { line.poll_end(cx) } else { line.poll_next(codec, cx) }.map(Err)
+            });
+            match happened.await {
+                Ok(starts) => return Some(starts),
+                Err(Event::Said(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                    self.kept = Some(Box::new(Event::Said(message)));
+                }
+                Err(Event::Said(message)) => self.control(&message),
+                Err(end) => {
+                    self.kept = Some(Box::new(end));
+                    return None;
+                }
+            }
+        }
     }
 
     /// Charges a frame that made no sense to the budget of those.

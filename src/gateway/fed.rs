@@ -34,6 +34,7 @@ pub(super) struct Encoded {
     pub(super) wording: Wording,
     /// When the event was written to its topic, as Kafka says.
     pub(super) event_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
     /// Who is left out, in order.
     exclude: Box<[UserId]>,
 }
@@ -46,10 +47,16 @@ impl Encoded {
         let (id, exclude) = (record.notification.id, record.exclude.into());
         Ok(Self {
             id,
+            expires_at: record.notification.expires_at,
             wording: Wording::new(around, Cow::Owned(record.notification))?,
             event_at: record.origin.timestamp,
             exclude,
         })
+    }
+
+    /// Whether it is of no use to anybody any more.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now)
     }
 
     /// Whether anybody is left out.

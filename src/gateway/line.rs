@@ -6,7 +6,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use futures_util::{FutureExt, Stream};
 use tidings_core::ids::{DeviceId, UserId};
@@ -198,21 +198,28 @@ impl Line {
 
     /// Waits for the next event, writing what waits meanwhile.
     pub(super) async fn next(&self, codec: &mut Codec) -> Event {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(Err(_)) = self.outbox.poll_flush(cx, millis(self.shared.clock)) {
-                return Poll::Ready(Event::Gone);
-            }
-            if matches!(self.outbox.phase(), Phase::Closing(_)) {
-                return Poll::Ready(Event::Closing);
-            }
-            Pin::new(&mut *codec).poll_next(cx).map(|message| match message {
-                Some(Ok(Message::Close(frame))) => Event::Goodbye(frame.map_or(NO_CODE, |frame| frame.code.into())),
-                Some(Ok(message)) => Event::Said(message),
-                Some(Err(error)) => failed(&error),
-                None => Event::Gone,
-            })
+        std::future::poll_fn(|cx| self.poll_next(codec, cx)).await
+    }
+
+    /// The same, among others that are waited for.
+    pub(super) fn poll_next(&self, codec: &mut Codec, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(end);
+        }
+        Pin::new(codec).poll_next(cx).map(|message| match message {
+            Some(Ok(Message::Close(frame))) => Event::Goodbye(frame.map_or(NO_CODE, |frame| frame.code.into())),
+            Some(Ok(message)) => Event::Said(message),
+            Some(Err(error)) => failed(&error),
+            None => Event::Gone,
         })
-        .await
+    }
+
+    /// Whether the line ends from this side, whatever its client says. Writes what waits.
+    pub(super) fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(Err(_)) = self.outbox.poll_flush(cx, millis(self.shared.clock)) {
+            return Poll::Ready(Event::Gone);
+        }
+        if matches!(self.outbox.phase(), Phase::Closing(_)) { Poll::Ready(Event::Closing) } else { Poll::Pending }
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct GatewayMetrics {
     pub(super) records_from_store: Counter,
     pub(super) failed_reads: Counter,
     pub(super) ignored_positions: Counter,
+    pub(super) end_reads: Counter,
+    pub(super) paced: Counter,
     pub(super) ring_records: Gauge,
     pub(super) ring_bytes: Gauge,
     pub(super) ring_evicted: Counter,
@@ -183,6 +185,16 @@ impl GatewayMetrics {
                 "ignored_positions",
                 "Positions of clients in channels that they did not ask for",
                 self.ignored_positions.clone(),
+            );
+            shelf.register(
+                "paced_recoveries",
+                "Times that missed notifications had to wait, as so many had left within the second",
+                self.paced.clone(),
+            );
+            shelf.register(
+                "end_reads",
+                "Questions to the brokers where the log ends, for positions ahead of what this node has read",
+                self.end_reads.clone(),
             );
             shelf.register("ring_records", "Records in the ring", self.ring_records.clone());
             shelf.register("ring_bytes", "Bytes of the ring, about", self.ring_bytes.clone());

@@ -2,7 +2,8 @@
 //!
 //! Owns: the socket's writing half, plain or TLS, what waits for it, its bound, and the close frame. A frame goes to the socket at once if
 //! nothing waits; else it waits, and the connection's task writes all that waits in one call. Full: the unsent whole frames
-//! are dropped and the connection is closed with 4008, so its device resumes elsewhere from its position.
+//! are dropped and the connection is closed with 4008, so its device resumes elsewhere from its position. Long because everything
+//! that touches a socket's state stands under one lock.
 
 mod pulse;
 
@@ -62,6 +63,8 @@ struct State {
     waiting_bytes: usize,
     pong: Option<Bytes>,
     phase: Phase,
+    /// Whether frames wait for the rest of their page.
+    corked: bool,
     /// What encrypts, if the layer is TLS.
     session: Option<Box<Session>>,
 }
@@ -178,6 +181,30 @@ impl Outbox {
         Pushed::Taken
     }
 
+    /// Lets what is pushed from now on wait until [`Outbox::uncork`], so that a page leaves in few calls.
+    pub(super) fn cork(&self) {
+        self.state.lock().corked = true;
+    }
+
+    /// Writes what has waited, as far as the socket takes it.
+    pub(super) fn uncork(&self, now_ms: u64) {
+        let mut state = self.state.lock();
+        state.corked = false;
+        while !state.is_idle() {
+            match self.write_waiting(&mut state) {
+                Ok(()) => {}
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        state.give_up();
+                    }
+                    self.pulse.waiting_ms.store(now_ms.max(1), Ordering::Relaxed);
+                    return self.wake.wake();
+                }
+            }
+        }
+        self.pulse.waiting_ms.store(0, Ordering::Relaxed);
+    }
+
     /// Takes what the codec wants to write: whole frames, each a pong or an answer to a close.
     pub(super) fn push_of_codec(&self, frame: &[u8], now_ms: u64) {
         let mut state = self.state.lock();
@@ -211,7 +238,7 @@ impl Outbox {
 
     fn write_or_wait(&self, state: &mut State, frame: &Bytes, now_ms: u64) {
         let mut sent = 0;
-        if state.is_idle() {
+        if state.is_idle() && !state.corked {
             let written = match &mut state.session {
                 None => self.stream.try_write(frame),
                 Some(session) => session.write(&self.stream, frame).map(|()| frame.len()),

@@ -1,27 +1,31 @@
 //! Reads of the store on behalf of connections that recover, and of the log's end.
 //!
-//! Owns: the budget of reads at a time, the time that each may take, and turning rows into frames away from the shards. Refuses to
-//! decide anything: answers go to the core's `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages.
+//! Owns: the budgets of reads at a time (one of those who come in, one of pages: neither takes the other's places), the time that
+//! each may take, and turning rows into frames away from the shards. Refuses to decide anything: answers go to the core's
+//! `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tidings_core::channel::Channel;
 use tidings_core::ids::{DeviceId, UserId};
-use tidings_core::position::Position;
+use tidings_core::position::{Epoch, Position};
 use tidings_core::protocol::since::Since;
-use tidings_core::recovery::{Archive, Known, Loss, Start};
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::recovery::{Archive, Known, Loss, Start, Stopped};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::Shared;
 use super::ends::Ends;
 use super::fed::{Encoded, FedError};
 use super::inlet::{Control, Inlet};
-use crate::config::RecoveryConfig;
-use crate::store::{Course, Gap, Notified, Store, StoreError};
+use super::moment::millis;
+use crate::config::GatewayConfig;
+use crate::store::{Course, Gap, Notified, PageSize, Store, StoreError};
 
 /// How long a position may be ahead of this node's feed before the brokers are asked whether it is one.
 const AHEAD: Duration = Duration::from_millis(100);
@@ -31,12 +35,24 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Reads {
     store: Option<Store>,
     ends: Ends,
-    /// Each permit is one connection's read.
-    places: Arc<Semaphore>,
+    /// Each permit is one connection that comes in or subscribes.
+    starting: Semaphore,
+    /// Each permit is one page, from its question until it was handed over.
+    pages: Arc<Semaphore>,
+    /// When the store last answered, in monotonic milliseconds; 0 if it never did.
+    answered_ms: AtomicU64,
     wait: Duration,
-    page: usize,
+    page: PageSize,
     newest: usize,
     runtime: Handle,
+}
+
+/// The part of an outbox that a page may fill.
+const OUTBOX_SHARE: usize = 4;
+
+/// The largest page there is.
+pub(super) fn page_size(config: &GatewayConfig) -> PageSize {
+    PageSize { records: config.recovery.page_records.get(), bytes: config.outbox_bytes.get() / OUTBOX_SHARE }
 }
 
 /// What a shard asks for one of its members.
@@ -47,8 +63,11 @@ pub(super) struct Question {
     /// Tells its answer from those to earlier ones.
     pub(super) number: u64,
     pub(super) wanted: Wanted,
+    /// How long its answer is waited for.
+    pub(super) limit: Duration,
 }
 
+#[derive(Debug)]
 pub(super) enum Wanted {
     /// A page of what lies at these offsets.
     Gap(Range<i64>),
@@ -62,6 +81,8 @@ pub(super) struct Reply {
     pub(super) channel: Channel,
     pub(super) number: u64,
     pub(super) found: Found,
+    /// Given back when the answer was handed over: so many pages there are at a time, and no more.
+    pub(super) _place: OwnedSemaphorePermit,
 }
 
 pub(super) enum Found {
@@ -74,9 +95,8 @@ pub(super) enum Found {
 
 /// A page of what the store has.
 pub(super) struct GapPage {
-    pub(super) records: Vec<(i64, Encoded)>,
-    /// The last offset that was read, whether or not its record can be sent.
-    pub(super) last: Option<i64>,
+    /// Each with its offset; one that no frame can be made of is none.
+    pub(super) records: Vec<(i64, Option<Encoded>)>,
     /// How far the partition is folded, if there is nothing more up to there.
     pub(super) whole_to: Option<i64>,
     /// What lies below is not kept.
@@ -84,14 +104,16 @@ pub(super) struct GapPage {
 }
 
 impl Reads {
-    pub(super) fn new(store: Option<Store>, ends: Ends, config: &RecoveryConfig) -> Self {
+    pub(super) fn new(store: Option<Store>, ends: Ends, config: &GatewayConfig) -> Self {
         Self {
             store,
             ends,
-            places: Arc::new(Semaphore::new(config.reads.get())),
-            wait: config.wait.0,
-            page: config.page_records.get(),
-            newest: config.newest.get(),
+            starting: Semaphore::new(config.recovery.start_reads.get()),
+            pages: Arc::new(Semaphore::new(config.recovery.page_reads.get())),
+            answered_ms: AtomicU64::new(0),
+            wait: config.recovery.wait.0,
+            page: page_size(config),
+            newest: config.recovery.newest.get(),
             runtime: Handle::current(),
         }
     }
@@ -100,22 +122,35 @@ impl Reads {
         if self.store.is_some() { Archive::Store } else { Archive::None }
     }
 
+    /// Takes every place of those who come in.
+    #[cfg(test)]
+    pub(super) fn all_starting(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.starting.try_acquire_many(u32::try_from(self.starting.available_permits()).unwrap()).unwrap()
+    }
+
+    /// When the store last answered anybody, in monotonic milliseconds.
+    pub(super) fn answered_ms(&self) -> u64 {
+        self.answered_ms.load(Ordering::Relaxed)
+    }
+
     /// Begins a read, if there is a place for it. The shard is told the answer.
     pub(super) fn begin(&self, shared: &Arc<Shared>, question: Question) -> bool {
-        let (Some(store), Ok(place)) = (self.store.clone(), self.places.clone().try_acquire_owned()) else { return false };
+        let (Some(store), Ok(place)) = (self.store.clone(), self.pages.clone().try_acquire_owned()) else { return false };
         let shared_too = shared.clone();
         let reading = async move {
-            let Question { inlet, member, channel, number, wanted } = question;
-            let found = shared_too.reads.found(&shared_too, &store, &channel, wanted).await;
-            drop(place);
+            let Question { inlet, member, channel, number, wanted, limit } = question;
+            let found = tokio::select! {
+                found = shared_too.reads.found(&shared_too, (&store, limit), &channel, wanted) => found,
+                () = shared_too.draining.cancelled() => Found::Nothing,
+            };
             // Without its shard nobody waits for it.
-            let _ = inlet.say(Control::Found(Box::new(Reply { member, channel, number, found }))).await;
+            let _ = inlet.say(Control::Found(Box::new(Reply { member, channel, number, found, _place: place }))).await;
         };
         shared.connections.spawn_on(reading, &self.runtime);
         true
     }
 
-    async fn found(&self, shared: &Shared, store: &Store, channel: &Channel, wanted: Wanted) -> Found {
+    async fn found(&self, shared: &Shared, (store, limit): (&Store, Duration), channel: &Channel, wanted: Wanted) -> Found {
         let course = shared.course(channel);
         let unanswered = if let Wanted::Newest(loss) = wanted { Found::Newest(None, loss) } else { Found::Nothing };
         let read = async {
@@ -127,13 +162,16 @@ impl Reads {
                 }
             })
         };
-        self.in_time(shared, self.wait, read).await.unwrap_or(unanswered)
+        self.in_time(shared, limit, read).await.unwrap_or(unanswered)
     }
 
     /// What the store says, if it does in time.
     async fn in_time<T>(&self, shared: &Shared, limit: Duration, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
         let error = match timeout(limit, read).await {
-            Ok(Ok(found)) => return Some(found),
+            Ok(Ok(found)) => {
+                self.answered_ms.store(millis(shared.clock), Ordering::Relaxed);
+                return Some(found);
+            }
             Ok(Err(error)) => Some(error),
             Err(_) => None,
         };
@@ -153,54 +191,68 @@ impl Reads {
         since: &Since,
     ) -> Vec<(Channel, Start)> {
         let deadline = shared.clock.elapsed() + self.wait;
-        let mut starts = Vec::with_capacity(channels.len());
         let mut unnamed = Vec::new();
+        let mut named = Vec::new();
         for channel in channels {
             match since.of(&channel) {
-                Some(position) => starts.push((channel.clone(), self.named(shared, &channel, position, deadline).await)),
+                Some(position) => named.push((channel, position)),
                 None => unnamed.push(channel),
             }
         }
+        let mut starts = self.judged(shared, named, deadline).await;
         // A place is taken only now, so that nobody holds one while asking brokers.
-        let mut place = None;
-        for channel in unnamed {
-            let Some(store) = &self.store else {
-                starts.push((channel, Start::Live));
-                continue;
-            };
-            if place.is_none() {
-                place = timeout(left(shared, deadline), self.places.acquire()).await.ok().and_then(Result::ok);
-            }
-            let known = match place {
-                Some(_) => self.in_time(shared, left(shared, deadline), known(shared, store, owner, &channel)).await,
-                None => None,
-            };
-            let start = known.map_or(Start::Lost(Loss::Unanswered, None), |known| {
-                if channel.is_mailbox() { Start::in_mailbox(known) } else { Start::elsewhere(known) }
-            });
-            starts.push((channel, start));
-        }
+        starts.extend(self.resumed(shared, owner, unnamed, deadline).await);
         starts
     }
 
-    /// Judges a position. One that is a little ahead of this node's feed was given by another node.
-    async fn named(&self, shared: &Shared, channel: &Channel, position: Position, deadline: Duration) -> Start {
-        let partition = channel.partition(shared.partitions);
+    /// Judges positions. One that is a little ahead of this node's feed was given by another node; the brokers are asked once for
+    /// all that stay ahead.
+    async fn judged(&self, shared: &Shared, named: Vec<(Channel, Position)>, deadline: Duration) -> Vec<(Channel, Start)> {
+        let next = |channel: &Channel| shared.ring.next(channel.partition(shared.partitions));
+        let is_ahead =
+            |(channel, position): &(Channel, Position)| position.epoch == shared.epoch && position.offset > next(channel);
         let until = deadline.min(shared.clock.elapsed() + AHEAD);
-        loop {
-            let next = shared.ring.next(partition);
-            if position.epoch != shared.epoch || position.offset <= next {
-                return Start::named(position, shared.epoch, next);
-            }
-            if shared.clock.elapsed() >= until {
-                break;
-            }
+        while named.iter().any(is_ahead) && shared.clock.elapsed() < until {
             tokio::time::sleep(AHEAD_PAUSE).await;
         }
-        match self.ends.end(partition, shared.clock, left(shared, deadline)).await {
-            Some(end) => Start::named(position, shared.epoch, end),
-            None => Start::Lost(Loss::Unanswered, Some(position)),
-        }
+        let ends = if named.iter().any(is_ahead) { self.ends.all(shared.clock, left(shared, deadline)).await } else { None };
+        let judge = |(channel, position): (Channel, Position)| {
+            let partition = usize::try_from(channel.partition(shared.partitions)).ok();
+            let end = partition.zip(ends.as_ref()).and_then(|(partition, ends)| ends.get(partition).copied());
+            let end = Some(next(&channel)).filter(|next| position.epoch != shared.epoch || position.offset <= *next).or(end);
+            let start =
+                end.map_or(Start::Lost(Loss::Unanswered, Some(position)), |end| Start::named(position, shared.epoch, end));
+            (channel, start)
+        };
+        named.into_iter().map(judge).collect()
+    }
+
+    /// Where a device begins in channels that it names no position in.
+    async fn resumed(
+        &self,
+        shared: &Shared,
+        owner: (&UserId, &DeviceId),
+        channels: Vec<Channel>,
+        deadline: Duration,
+    ) -> Vec<(Channel, Start)> {
+        let Some(store) = self.store.as_ref().filter(|_| !channels.is_empty()) else {
+            return channels.into_iter().map(|channel| (channel, Start::Live)).collect();
+        };
+        let known = async {
+            // It is never closed; who waits for it is bounded by the deadline.
+            let _place = self.starting.acquire().await.ok();
+            let read = known(shared, store, owner, &channels);
+            self.in_time(shared, left(shared, deadline), read).await
+        };
+        let known = timeout(left(shared, deadline), known).await.ok().flatten();
+        let mut known = known.unwrap_or_default().into_iter();
+        let start = |channel: Channel| {
+            let start = known.next().map_or(Start::Lost(Loss::Unanswered, None), |known| {
+                if channel.is_mailbox() { Start::in_mailbox(known) } else { Start::elsewhere(known) }
+            });
+            (channel, start)
+        };
+        channels.into_iter().map(start).collect()
     }
 }
 
@@ -216,35 +268,58 @@ impl Shared {
     }
 }
 
-/// What the store knows of a device that names no position. The furthest that it has acknowledged counts; one that never
-/// acknowledged anything begins where it began before.
+/// What the store knows of a device in each of `channels`, in their order.
 async fn known(
     shared: &Shared,
     store: &Store,
-    (user, device): (&UserId, &DeviceId),
-    channel: &Channel,
-) -> Result<Known, StoreError> {
-    let cursor = store
-        .cursor(shared.epoch, (user, device), channel)
-        .await?
-        .and_then(|cursor| cursor.acknowledged.end().or_else(|| cursor.offered.as_slice().first().map(|stretch| stretch.from)));
-    if cursor.is_some() || !channel.is_mailbox() {
-        return Ok(Known { cursor, ..Known::default() });
+    owner: (&UserId, &DeviceId),
+    channels: &[Channel],
+) -> Result<Vec<Known>, StoreError> {
+    let cursors = store.cursors(owner, channels).await?;
+    let mut all = Vec::with_capacity(channels.len());
+    for channel in channels {
+        let (written, is_known) = of_channel(&cursors, channel, shared.epoch);
+        let stopped = match written {
+            Some(cursor) => stopped(shared, store, cursor).await?,
+            None => is_known.then_some(Stopped::Before),
+        };
+        if stopped.is_some() || !channel.is_mailbox() {
+            all.push(Known { stopped, ..Known::default() });
+            continue;
+        }
+        // How far it is folded comes first: what is folded in between is then looked at twice instead of never.
+        let projected = store.projected(&shared.course(channel)).await?;
+        let pending = store.oldest_pending(shared.epoch, owner.0, shared.clock.now()).await?;
+        all.push(Known { stopped, pending, projected });
     }
-    // How far it is folded comes first: what is folded in between is then looked at twice instead of never.
-    let projected = store.projected(&shared.course(channel)).await?;
-    let pending = store.oldest_pending(shared.epoch, user, shared.clock.now()).await?;
-    Ok(Known { cursor, pending, projected })
+    Ok(all)
+}
+
+/// The cursor in a channel that was written in this epoch, and whether any was.
+fn of_channel<'a>(cursors: &'a [CursorRecord], channel: &Channel, epoch: Epoch) -> (Option<&'a CursorRecord>, bool) {
+    let written = cursors.iter().filter(|cursor| cursor.channel == *channel).collect::<Vec<_>>();
+    (written.iter().copied().find(|cursor| cursor.epoch == epoch), !written.is_empty())
+}
+
+/// Where a device stopped. Most cursors have no holes, and nothing more is asked.
+async fn stopped(shared: &Shared, store: &Store, cursor: &CursorRecord) -> Result<Option<Stopped>, StoreError> {
+    let holes = cursor.acknowledged.holes();
+    let (mut missed, mut projected) = (None, None);
+    if !holes.is_empty() {
+        let course = shared.course(&cursor.channel);
+        projected = store.projected(&course).await?;
+        missed = store.first_within(&course, &holes, shared.clock.now()).await?;
+    }
+    Ok(Stopped::of_cursor(&cursor.offered, &cursor.acknowledged, missed, projected))
 }
 
 fn encoded(shared: &Shared, gap: Gap) -> GapPage {
     let now = shared.clock.now();
-    let last = gap.records.last().map(|record| record.offset);
-    let records = gap.records.into_iter().filter_map(|Notified { record, partition, offset, .. }| {
+    let records = gap.records.into_iter().map(|Notified { record, partition, offset, .. }| {
         let told = |error: &FedError| shared.without_frame(partition, offset, error);
         let encoded = Encoded::new(record, Position::after(shared.epoch, offset), now).inspect_err(told);
-        Some((offset, encoded.ok()?))
+        (offset, encoded.ok())
     });
     let whole_to = if gap.next.is_none() { gap.projected } else { None };
-    GapPage { records: records.collect(), last, whole_to, trimmed: gap.trimmed }
+    GapPage { records: records.collect(), whole_to, trimmed: gap.trimmed }
 }

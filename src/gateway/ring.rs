@@ -7,8 +7,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use memchr::memmem;
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tidings_core::channel::Channel;
+use tidings_core::locale::Locale;
 
 use super::fed::Fed;
 use super::metrics::GatewayMetrics;
@@ -29,8 +33,8 @@ pub(super) struct Ring {
 #[derive(Default)]
 struct Held {
     partitions: Vec<Partition>,
-    /// Oldest first.
-    order: VecDeque<Arc<Fed>>,
+    /// Oldest first, with what each weighs.
+    order: VecDeque<(Arc<Fed>, usize)>,
     bytes: usize,
 }
 
@@ -50,8 +54,31 @@ pub(super) struct RingPage {
     pub(super) whole: bool,
 }
 
+/// What a record may come to take: its value, its frame, and where it has texts in other locales the notification and a frame of
+/// each. Frames are made when somebody listens, so this is the most.
 fn weight(fed: &Fed) -> usize {
-    RECORD_BYTES + 2 * fed.value.len()
+    let copies = match locales(&fed.value) {
+        0 => 2,
+        locales => 3 + locales,
+    };
+    RECORD_BYTES + copies.saturating_mul(fed.value.len())
+}
+
+/// In how many locales a notification has texts. Most have none, which is seen without reading them.
+fn locales(value: &[u8]) -> usize {
+    #[derive(Deserialize)]
+    struct Record {
+        notification: Worded,
+    }
+    #[derive(Deserialize)]
+    struct Worded {
+        #[serde(default)]
+        locales: HashMap<Locale, IgnoredAny>,
+    }
+    if memmem::find(value, br#""locales""#).is_none() {
+        return 0;
+    }
+    serde_json::from_slice::<Record>(value).map_or(0, |record| record.notification.locales.len())
 }
 
 impl Ring {
@@ -67,12 +94,13 @@ impl Ring {
 
     /// Takes the next record of a partition, before any shard is given it.
     pub(super) fn push(&self, fed: &Arc<Fed>) {
+        let weight = weight(fed);
         let mut held = self.held.lock();
         let Some(partition) = held.partition(fed.partition) else { return };
         partition.next = fed.offset.saturating_add(1);
         partition.channels.entry(fed.channel.clone()).or_default().push_back(fed.clone());
-        held.order.push_back(fed.clone());
-        held.bytes += weight(fed);
+        held.order.push_back((fed.clone(), weight));
+        held.bytes += weight;
         while held.order.len() > self.limit_records || held.bytes > self.limit_bytes {
             held.drop_oldest();
             self.metrics.ring_evicted.inc();
@@ -121,8 +149,8 @@ impl Held {
     }
 
     fn drop_oldest(&mut self) {
-        let Some(oldest) = self.order.pop_front() else { return };
-        self.bytes -= weight(&oldest);
+        let Some((oldest, weight)) = self.order.pop_front() else { return };
+        self.bytes -= weight;
         let Some(partition) = self.partition(oldest.partition) else { return };
         partition.low = oldest.offset.saturating_add(1);
         if let Some(all) = partition.channels.get_mut(&oldest.channel) {
@@ -153,6 +181,24 @@ mod tests {
     fn fed(partition: i32, offset: i64, channel: &str) -> Arc<Fed> {
         let (version, trace, frame) = (None, None, OnceLock::new());
         Arc::new(Fed { channel: channel.parse().unwrap(), partition, offset, version, value: vec![b'x'; 100], trace, frame })
+    }
+
+    #[test]
+    fn a_record_weighs_as_much_as_all_the_frames_that_may_be_made_of_it() {
+        let locales = serde_json::json!({"fr": {"title": "Salut"}, "de": {"title": "Hallo"}});
+        let value = |locales: &serde_json::Value| {
+            let notification = serde_json::json!({"title": "Hi", "locales": locales});
+            serde_json::json!({"channel": "a", "notification": notification}).to_string().into_bytes()
+        };
+        let weight = |value: Vec<u8>| {
+            let bytes = value.len();
+            let fed = Fed { value, ..Arc::into_inner(fed(0, 1, "a")).unwrap() };
+            (weight(&fed) - RECORD_BYTES) / bytes
+        };
+        assert_eq!(weight(value(&locales)), 5);
+        assert_eq!(weight(value(&serde_json::json!({}))), 2);
+        assert_eq!(weight(b"no JSON at all".to_vec()), 2);
+        assert_eq!(weight(br#"{"notification": {"message": "the "locales" of a text"}}"#.to_vec()), 2);
     }
 
     fn offsets(page: Option<RingPage>) -> Option<(Vec<i64>, bool)> {

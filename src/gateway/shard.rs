@@ -9,10 +9,13 @@ mod count;
 mod deliver;
 mod devices;
 mod members;
+mod missed;
+mod pace;
 mod recent;
 mod recover;
 mod seats;
 mod sweep;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,8 @@ use super::{GatewayError, Shared};
 
 /// Writes of a fan-out between two turns of the mailboxes, and records or words taken in one turn.
 const TURN: usize = 256;
+/// Connections that come in at one turn: each is greeted, which costs more than any other word.
+const JOINS: usize = 16;
 /// How long the last cursors may wait for room in the producer.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -73,6 +78,7 @@ impl Shard {
         let config = &shared.config;
         let devices = Devices::new(config.mailbox_cursor_interval.0, config.other_cursor_interval.0);
         let now = Moment::of(shared.clock);
+        let recoveries = Recoveries::new(config.recovery.frames_per_second.get(), shared.inlets.len());
         Self {
             shared,
             inlet,
@@ -81,7 +87,7 @@ impl Shard {
             members: Members::default(),
             devices,
             recent: Recent::default(),
-            recoveries: Recoveries::default(),
+            recoveries,
             next: Next::default(),
             now,
             sweep_at_ms: 0,
@@ -106,10 +112,17 @@ impl Shard {
     }
 
     fn take_controls(&mut self) -> usize {
+        let mut joined = 0;
         for taken in 0..TURN {
             match self.outlet.controls.try_recv() {
-                Ok(control) => self.obey(control),
+                Ok(control) => {
+                    joined += usize::from(matches!(control, Control::Join(_)));
+                    self.obey(control);
+                }
                 Err(_) => return taken,
+            }
+            if joined >= JOINS {
+                return taken + 1;
             }
         }
         TURN

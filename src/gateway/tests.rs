@@ -1,4 +1,4 @@
-//! What no client can bring about from outside: a shard that is gone.
+//! What no client can bring about from outside: a shard that is gone, and reads of the store that take all their places.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,11 +13,15 @@ use crate::auth::Identity;
 
 /// What connections share, with one shard at whose queues the test sits.
 fn shared() -> (Arc<Shared>, Outlet) {
+    shared_with(None)
+}
+
+fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
     let secret = ("TIDINGS_AUTH__SECRET".to_owned(), "a-secret-that-only-the-tests-know-of".to_owned());
     let config = crate::config::load(None, &[secret]).unwrap();
     let (inlet, outlet) = Inlet::new(8);
     let metrics = GatewayMetrics::register(&Metrics::new());
-    let ends = Ends::new(Cluster::new(&config.kafka).unwrap(), "notifications".into());
+    let ends = Ends::new(Cluster::new(&config.kafka).unwrap(), "notifications", 1, metrics.end_reads.clone());
     let shared = Shared {
         traces: crate::telemetry::Traces::default(),
         complaints: Complaints::new("gateway", Clock::start()),
@@ -29,7 +33,7 @@ fn shared() -> (Arc<Shared>, Outlet) {
         node: "node".parse().unwrap(),
         notifications: "notifications".into(),
         ring: Ring::new(&config.gateway.recovery, metrics.clone()),
-        reads: Reads::new(None, ends, &config.gateway.recovery),
+        reads: Reads::new(store, ends, &config.gateway),
         metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),
@@ -88,4 +92,38 @@ async fn a_connection_whose_shard_goes_is_closed_with_4000_at_its_next_word() {
     let text = br#"{"type":"subscribe","channel":"notifications"}"#;
     client.write_all(&[&[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0], &text[..]].concat()).await.unwrap();
     assert_eq!(heard(client).await, frames::close(CloseCode::Internal));
+}
+
+#[tokio::test]
+async fn who_comes_in_takes_no_places_of_who_catches_up_and_a_page_keeps_its_own_until_it_is_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = crate::config::load(None, &[]).unwrap().store;
+    config.url = crate::config::Database::Sqlite(folder.path().join("test.db"));
+    let (shared, mut outlet) = shared_with(Some(Store::open(&config).await.unwrap()));
+    let pages = shared.config.recovery.page_reads.get();
+    // As many come in as may ask at a time.
+    let coming = shared.reads.all_starting();
+    let question = |number| reads::Question {
+        inlet: shared.inlets[0].clone(),
+        member: 0,
+        channel: "user-alice".parse().unwrap(),
+        number,
+        wanted: reads::Wanted::Gap(0..10),
+        limit: Duration::from_secs(60),
+    };
+    let mut answers = Vec::new();
+    for number in 0..pages as u64 {
+        assert!(shared.reads.begin(&shared, question(number)));
+        let Some(Control::Found(reply)) = outlet.controls.recv().await else { panic!("an answer comes first") };
+        assert!(matches!(reply.found, reads::Found::Gap(_)));
+        answers.push(reply);
+    }
+    assert!(!shared.reads.begin(&shared, question(99)), "all pages wait to be handed over");
+    answers.pop();
+    assert!(shared.reads.begin(&shared, question(100)));
+    drop(coming);
+    let (user, device, since) = ("alice".parse().unwrap(), "phone".parse().unwrap(), Since::default());
+    let channel = "booking-updates".parse::<tidings_core::channel::Channel>().unwrap();
+    let starts = shared.reads.starts(&shared, (&user, &device), vec![channel.clone()], &since).await;
+    assert_eq!(starts, [(channel, tidings_core::recovery::Start::Live)]);
 }

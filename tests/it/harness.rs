@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod inbox;
 pub(crate) mod keys;
 pub(crate) mod log;
+pub(crate) mod missed;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod raw;

@@ -1,95 +1,14 @@
 //! A device that was away is sent what it missed, in order and once, or is told that it is not. Long because every honest
 //! answer is asked for over a socket.
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use crate::harness::client::{Client, Heard};
+use crate::harness::missed::{MAILBOX, back, forgetful, offset, pay, position, some, told, witness};
 use crate::harness::seed;
-use crate::harness::world::{Running, World, booking, ms, payment};
-
-const MAILBOX: &str = "user-alice";
-
-fn some(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap()
-}
-
-fn positions(since: &Value) -> String {
-    let text = since.to_string();
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
-}
-
-/// Alice's device `d1` comes back with what it remembers.
-async fn back(address: SocketAddr, since: &Value) -> Client {
-    let query = format!("token={}&deviceId=d1&ack=client&since={}", World::token("alice"), positions(since));
-    Client::greeted(address, &query).await.0
-}
-
-/// What a connection was told of a channel until its recovery ended.
-#[derive(Debug, Default)]
-struct Told {
-    /// The positions of what it was sent.
-    sent: Vec<String>,
-    truncated: Vec<Value>,
-    recovered: Value,
-}
-
-async fn told(client: &mut Client, channel: &str) -> Told {
-    let mut told = Told::default();
-    loop {
-        let Heard::Frame(frame) = client.hear().await else { panic!("ended while it recovered: {told:?}") };
-        if frame["channel"] != channel {
-            continue;
-        }
-        match frame["type"].as_str().unwrap() {
-            "notification:new" => told.sent.push(position(&frame)),
-            "truncated" => {
-                assert!(told.sent.is_empty(), "a hole is told before what lies behind it");
-                told.truncated.push(frame);
-            }
-            "recovered" => return Told { recovered: frame, ..told },
-            _ => {}
-        }
-    }
-}
-
-fn position(frame: &Value) -> String {
-    frame["position"].as_str().unwrap().to_owned()
-}
-
-fn offset(position: &str) -> i64 {
-    position.split_once(':').unwrap().1.parse().unwrap()
-}
-
-/// Alice is sent payments, and a witness tells their positions.
-async fn pay(world: &World, witness: &mut Client, numbers: std::ops::Range<usize>) -> Vec<String> {
-    let mut positions = Vec::new();
-    for number in numbers {
-        world.emit(&payment(&number.to_string(), "alice")).await;
-        positions.push(position(&witness.frame("notification:new").await));
-    }
-    positions
-}
-
-/// Another device of Alice's, which sees everything as it comes.
-async fn witness(running: &Running) -> Client {
-    let query = format!("token={}&deviceId=witness&ack=client", World::token("alice"));
-    Client::greeted(running.address, &query).await.0
-}
-
-/// A world whose ring holds two records, with pages of three.
-async fn forgetful() -> World {
-    World::with(|config| {
-        config.gateway.recovery.ring_records = some(2);
-        config.gateway.recovery.page_records = some(3);
-        config.gateway.recovery.newest = some(2);
-    })
-    .await
-}
+use crate::harness::world::{World, booking, ms, payment};
 
 #[tokio::test]
 async fn what_was_missed_comes_once_and_in_order_before_what_is_live() {

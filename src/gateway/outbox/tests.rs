@@ -121,6 +121,42 @@ async fn what_waits_leaves_in_order_and_whole() {
 }
 
 #[tokio::test]
+async fn a_page_waits_for_its_last_frame_and_leaves_at_once() {
+    for layer in BOTH {
+        let (outbox, mut client) = pair(layer, 65_536).await;
+        let frames: Vec<_> = (0..40_u8).map(|number| frame(number, 50)).collect();
+        outbox.cork();
+        for frame in &frames {
+            assert_eq!(outbox.push(frame, 5), Pushed::Taken);
+        }
+        assert_eq!(outbox.state.lock().waiting.len(), 40);
+        outbox.uncork(6);
+        assert!(outbox.is_idle());
+        assert_eq!(outbox.pulse().waiting_ms.load(Ordering::Relaxed), 0);
+        assert!(read(&mut client, 2_000).await == frames.concat());
+        assert_eq!(outbox.push(&frame(1, 100), 7), Pushed::Taken);
+        assert!(outbox.is_idle(), "what follows goes to the socket at once");
+        assert_eq!(read(&mut client, 100).await, frame(1, 100));
+    }
+}
+
+#[tokio::test]
+async fn of_a_page_that_the_socket_does_not_take_the_rest_waits() {
+    for layer in BOTH {
+        let (outbox, mut client) = pair(layer, 64 << 20).await;
+        let frames: Vec<_> = (0..200_u8).map(|number| frame(number, 10_000)).collect();
+        outbox.cork();
+        frames.iter().for_each(|frame| assert_eq!(outbox.push(frame, 5), Pushed::Taken));
+        outbox.uncork(6);
+        assert!(!outbox.is_idle(), "the socket took everything at once");
+        assert_eq!(outbox.pulse().waiting_ms.load(Ordering::Relaxed), 6);
+        let reader = tokio::spawn(async move { read(&mut client, 2_000_000).await });
+        flush(&outbox).await;
+        assert!(reader.await.unwrap() == frames.concat());
+    }
+}
+
+#[tokio::test]
 async fn a_full_outbox_drops_whole_frames_and_ends_with_4008() {
     for layer in BOTH {
         let (outbox, mut client) = pair(layer, 65_536).await;

@@ -24,6 +24,17 @@ pub(super) struct Item<'a> {
     pub(super) first: Option<i64>,
 }
 
+/// What became of a record on its way to a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// So many bytes of it were written or wait.
+    Sent(usize),
+    /// It is not for this member, or was sent to it before.
+    Passed,
+    /// The connection takes nothing any more.
+    Refused,
+}
+
 /// How many frames were handed to sockets.
 const FRAMES: &str = "tidings.frames";
 
@@ -70,7 +81,7 @@ impl Shard {
         let (mut written, mut bytes) = (0, 0);
         for index in 0..listeners {
             if let Some(member) = self.members.at(slot, index)
-                && let Some(handed) = self.hand_live(slot, member, &item)
+                && let Handed::Sent(handed) = self.hand_live(slot, member, &item)
             {
                 written += 1;
                 bytes += handed as u64;
@@ -88,22 +99,21 @@ impl Shard {
         listeners
     }
 
-    fn hand_live(&mut self, slot: u32, member: u32, item: &Item<'_>) -> Option<usize> {
-        let (_, _, subscription) = self.members.listener(slot, member)?;
+    fn hand_live(&mut self, slot: u32, member: u32, item: &Item<'_>) -> Handed {
+        let recovers = self.members.listener(slot, member).is_none_or(|(_, _, subscription)| subscription.recovery.is_some());
         // Who recovers finds it in the ring.
-        if subscription.recovery.is_some() { None } else { self.hand(slot, member, item) }
+        if recovers { Handed::Passed } else { self.hand(slot, member, item) }
     }
 
-    /// Gives how many bytes were written or wait, if it was sent now.
-    pub(super) fn hand(&mut self, slot: u32, number: u32, item: &Item<'_>) -> Option<usize> {
+    pub(super) fn hand(&mut self, slot: u32, number: u32, item: &Item<'_>) -> Handed {
         let Self { members, devices, shared, now, .. } = self;
-        let (channel, member, subscription) = members.listener(slot, number)?;
+        let Some((channel, member, subscription)) = members.listener(slot, number) else { return Handed::Refused };
         if item.offset < subscription.ledger.next() {
-            return None;
+            return Handed::Passed;
         }
         // To who is left out it is as if the record were another channel's.
         if item.encoded.is_exclusive() && devices.user(member.device).is_some_and(|user| item.encoded.excludes(user)) {
-            return None;
+            return Handed::Passed;
         }
         let names = match member.mode {
             AckMode::Client => shared.config.unacknowledged_per_connection.get(),
@@ -120,9 +130,9 @@ impl Shard {
                 Pushed::Taken => member.shown(now.ms),
                 Pushed::Overflowed => {
                     shared.metrics.crossed(Limit::OutboxBytes);
-                    return None;
+                    return Handed::Refused;
                 }
-                Pushed::Ended => return None,
+                Pushed::Ended => return Handed::Refused,
             }
             subscription.ledger.sent(item.encoded.id, item.offset, names);
         }
@@ -133,7 +143,7 @@ impl Shard {
         if is_full || names > 0 && members.bound_names(number, names) {
             shared.metrics.crossed(Limit::UnacknowledgedPerConnection);
         }
-        (!repeated).then_some(frame.len())
+        if repeated { Handed::Passed } else { Handed::Sent(frame.len()) }
     }
 
     fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) -> u64 {
@@ -150,6 +160,10 @@ impl Shard {
         for index in 0..members.listeners(slot) {
             let Some(number) = members.at(slot, index) else { continue };
             let Some((channel, member, subscription)) = members.listener(slot, number) else { continue };
+            // Who has not come so far is sent it in its turn.
+            if subscription.recovery.as_ref().is_some_and(|recovery| recovery.next() <= delivery.offset) {
+                continue;
+            }
             let frame = wording.frame(member.locale);
             if member.outbox.push(frame, now.ms) != Pushed::Taken {
                 continue;

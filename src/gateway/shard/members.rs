@@ -201,6 +201,13 @@ impl Members {
         subscriptions.iter().filter_map(|subscription| self.channel(subscription.slot).cloned()).collect()
     }
 
+    /// The channels in which a member is sent what it missed.
+    pub(super) fn recovering(&self, member: u32) -> Vec<Channel> {
+        let subscriptions = self.members.get(member as usize).map(|member| member.subscriptions.as_slice()).unwrap_or_default();
+        let recovering = subscriptions.iter().filter(|subscription| subscription.recovery.is_some());
+        recovering.filter_map(|subscription| self.channel(subscription.slot).cloned()).collect()
+    }
+
     /// Lets a member listen to a channel from `from` on, first to what it missed if it recovers.
     pub(super) fn subscribe(&mut self, member: u32, channel: &Channel, from: i64, recovery: Option<Box<Recovery>>) {
         let slot = self.slot(channel).unwrap_or_else(|| {

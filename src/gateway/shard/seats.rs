@@ -170,6 +170,7 @@ impl Shard {
 
     pub(super) fn leave(&mut self, member: u32) {
         let Some((gone, subscriptions)) = self.members.remove(member) else { return };
+        self.recoveries.left(member);
         for (channel, subscription) in subscriptions.iter().filter(|(_, subscription)| subscription.due) {
             self.devices.offer(gone.device, channel, subscription.ledger.offered());
         }

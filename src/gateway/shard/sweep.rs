@@ -77,6 +77,9 @@ impl Shard {
             }
         }
         self.acknowledge_answered(&answered);
+        if self.recoveries.is_over(self.now.ms) {
+            self.recent.forget_missed();
+        }
     }
 }
 

@@ -51,6 +51,14 @@ impl World {
         }
     }
 
+    /// Waits until so many notifications are in Alice's mailbox.
+    pub(crate) async fn until_inbox(&self, count: usize) {
+        eventually(&format!("{count} notifications are in SQL"), async || {
+            (self.inbox("alice").await.len() == count).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until so many notifications are in Alice's mailbox, each once and acknowledged.
     pub(crate) async fn until_folded(&self, count: usize) {
         eventually(&format!("{count} notifications are in SQL and acknowledged"), async || {
