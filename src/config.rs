@@ -26,8 +26,8 @@ pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
     KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
-    ProxyProtocol, RecoveryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig, TopicConfig,
-    TopicsConfig,
+    PresenceConfig, ProxyProtocol, RecoveryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig,
+    TopicConfig, TopicsConfig,
 };
 pub use site::Site;
 

@@ -18,6 +18,7 @@ mod line;
 mod metrics;
 mod moment;
 mod outbox;
+mod presence;
 mod rate;
 mod reads;
 mod ring;
@@ -50,7 +51,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use self::cursor::{CursorTicket, CursorWriter};
-pub use self::desk::{Absent, Census, Desk, Present};
+pub use self::desk::{Absent, Census, Desk, Everywhere};
 use self::ends::Ends;
 use self::fed::FedError;
 use self::feed::Feed;
@@ -58,6 +59,8 @@ use self::inlet::{Control, Inlet, Outlet};
 use self::metrics::{GatewayMetrics, Limit};
 use self::moment::Moment;
 use self::outbox::{Outbox, Pushed};
+pub use self::presence::Muster;
+use self::presence::Roster;
 use self::reads::Reads;
 use self::ring::Ring;
 use self::shard::Shard;
@@ -171,6 +174,7 @@ pub(crate) struct Shared {
     notifications: Arc<str>,
     ring: Ring,
     reads: Reads,
+    roster: Roster,
     metrics: GatewayMetrics,
     traces: Traces,
     complaints: Complaints,
@@ -214,6 +218,7 @@ impl Gateway {
             auth,
             epoch: epoch.epoch,
             partitions: epoch.partitions,
+            roster: Roster::new(&cluster, &config.presence, (&node, clock), &metrics)?,
             node,
             ring: Ring::new(&config.recovery, metrics.clone()),
             reads: Reads::new(store, ends, &config),
@@ -253,7 +258,7 @@ impl Gateway {
         let mut shards = self.start_shards()?;
         let mut feed = Worker::start("gateway-feed".into(), move || feed.run())?;
         let early = tokio::select! {
-            () = stop.cancelled() => None,
+            () = self.shared.roster.run(&self.shared, &stop) => None,
             ended = feed.ended() => Some(ended.and(Err(GatewayError::Ended))),
             (ended, ..) = select_all(shards.iter_mut().map(|shard| shard.ended().boxed())) => {
                 Some(ended.and(Err(GatewayError::Ended)))
@@ -292,9 +297,13 @@ impl Gateway {
         for mut shard in shards {
             shard.ended().await?;
         }
-        let producer = self.producer.clone();
-        let flushed = tokio::task::spawn_blocking(move || producer.flush(FLUSH)).await;
-        if !matches!(flushed, Ok(Ok(()))) {
+        let (producer, shared) = (self.producer.clone(), self.shared.clone());
+        let flushed = tokio::task::spawn_blocking(move || {
+            // Who was not told learns of it when the lease ends.
+            let _ = shared.roster.flush(FLUSH);
+            producer.flush(FLUSH)
+        });
+        if !matches!(flushed.await, Ok(Ok(()))) {
             tracing::error!("the brokers did not take the last cursors; what they acknowledge will be delivered again");
         }
         Ok(())
@@ -358,7 +367,7 @@ impl Shared {
         pushed
     }
 
-    /// Counts a record that does not read, and says so. The inbox reads it too, and buries it.
+    /// Counts a record that does not read, and says so. One of `notifications` the inbox reads too, and buries it.
     fn unreadable(&self, place: Place<'_>, error: &FedError) {
         self.metrics.fates.count(error.cause(), error.class(), 1);
         self.complaints.say(place, error.class(), "a record does not read, and was left out");

@@ -20,6 +20,8 @@ const CLASSIC_PROPERTIES: [&str; 5] =
 const SECRET_BYTES: usize = 32;
 /// The least that hyper reads a request's header with.
 const HEADER_BYTES: usize = 8192;
+/// How long `signals` is kept.
+const LONGEST_LEASE_SECONDS: u64 = 600;
 /// What `http` answers itself.
 const RESERVED_PATHS: [&str; 5] = ["/health", "/ready", "/metrics", "/console", "/v1"];
 
@@ -30,6 +32,7 @@ impl super::Config {
         self.refuse_names(&mut refused);
         self.refuse_numbers(&mut refused);
         self.refuse_recovery(&mut refused);
+        self.refuse_presence(&mut refused);
         self.refuse_delays(&mut refused);
         self.refuse_secrets(&mut refused);
         self.refuse_edges(&mut refused);
@@ -127,6 +130,28 @@ impl super::Config {
         }
     }
 
+    fn refuse_presence(&self, refused: &mut Vec<Refused>) {
+        let presence = &self.gateway.presence;
+        if presence.lease.0.as_secs() > LONGEST_LEASE_SECONDS || presence.lease.0.as_millis() < 100 {
+            refused.push(("gateway.presence.lease", "must be from `100ms` to `10m`: `signals` is kept no longer".into()));
+        }
+        if presence.pause.0 > presence.lease.0 / 4 {
+            refused.push(("gateway.presence.pause", "must be a quarter of `lease` at most, or nodes are taken for gone".into()));
+        }
+        if presence.grace.0.as_secs() > LONGEST_LEASE_SECONDS {
+            refused.push(("gateway.presence.grace", "must be at most `10m`".into()));
+        }
+        if presence.record_devices.get() > 2_000 {
+            refused.push(("gateway.presence.record_devices", "must be 1 to 2000: a record must fit into its topic".into()));
+        }
+        if presence.page_users.get() > 1_000 {
+            refused.push(("gateway.presence.page_users", "must be 1 to 1000".into()));
+        }
+        if presence.questions_per_second.get() > 100_000 {
+            refused.push(("gateway.presence.questions_per_second", "must be 1 to 100000".into()));
+        }
+    }
+
     fn refuse_numbers(&self, refused: &mut Vec<Refused>) {
         if !(0.0..=1.0).contains(&self.telemetry.otlp.ratio) {
             refused.push(("telemetry.otlp.ratio", "must be from 0.0 to 1.0".into()));
@@ -201,6 +226,10 @@ impl super::Config {
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
             ("gateway.recovery.wait", self.gateway.recovery.wait),
+            ("gateway.presence.pause", self.gateway.presence.pause),
+            ("gateway.presence.grace", self.gateway.presence.grace),
+            ("gateway.presence.wait", self.gateway.presence.wait),
+            ("gateway.presence.keep", self.gateway.presence.keep),
             ("store.busy_timeout", self.store.busy_timeout),
             ("store.answer_timeout", self.store.answer_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),

@@ -240,6 +240,7 @@ pub struct GatewayConfig {
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
     pub recovery: RecoveryConfig,
+    pub presence: PresenceConfig,
     pub tls: TlsConfig,
 }
 
@@ -256,6 +257,23 @@ pub struct RecoveryConfig {
     pub frames_per_second: NonZeroUsize,
     pub wait: Delay,
     pub newest: NonZeroUsize,
+}
+
+/// `[gateway.presence]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct PresenceConfig {
+    pub lease: Delay,
+    pub pause: Delay,
+    pub grace: Delay,
+    pub record_devices: NonZeroUsize,
+    pub nodes: NonZeroUsize,
+    pub devices: NonZeroUsize,
+    pub page_users: NonZeroUsize,
+    pub wait: Delay,
+    pub keep: Delay,
+    pub questions_per_second: NonZeroUsize,
 }
 
 /// `[gateway.tls]`.

@@ -8,6 +8,7 @@ use std::task::Poll;
 
 use tidings_core::channel::{Channel, Verdict};
 use tidings_core::ids::{ConnectionId, DeviceId, UserId};
+use tidings_core::presence::Audience;
 use tidings_core::protocol::client::{self, ClientFrame, Said, Token};
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::{ErrorCode, Problem, ServerFrame};
@@ -18,6 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use super::Shared;
+use super::desk::Desk;
 use super::ending::NO_CLOSE;
 use super::frames;
 use super::inlet::{Ack, Control, Inlet, Join};
@@ -184,6 +186,7 @@ impl<'a> Connection<'a> {
                 let channels = self.named(names, reply_to);
                 self.pass_on(Control::Unsubscribe { member, channels, reply_to: message_id }).await;
             }
+            Ok(ClientFrame::Presence { channel, limit, after }) => self.presence((channel, after, limit), reply_to, codec).await,
             Ok(ClientFrame::AckBelow { channel, position, except }) => {
                 let ack = Ack::Below { channel, position, except };
                 self.pass_on(Control::Ack { member, ack, reply_to: message_id }).await;
@@ -216,22 +219,27 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Where subscriptions to these channels begin; nothing, if the line ends before that is known. Meanwhile the client is listened
-    /// to until it says its next word, which is then kept for its turn.
+    /// Where subscriptions to these channels begin; nothing, if the line ends before that is known.
     async fn starts(&mut self, channels: Vec<Channel>, since: &Since, codec: &mut Codec) -> Option<Vec<(Channel, Start)>> {
-        let (line, shared) = (self.line, &self.line.shared);
-        let (user, device) = (self.identity.user.clone(), self.device.clone());
-        let mut starting = Box::pin(starts(shared, (&user, &device), channels, since));
+        let (line, user, device) = (self.line, self.identity.user.clone(), self.device.clone());
+        self.meanwhile(starts(&line.shared, (&user, &device), channels, since), codec).await
+    }
+
+    /// Waits for something; gives nothing, if the line ends before. Meanwhile the client is listened to until it says its next word,
+    /// which is then kept for its turn.
+    async fn meanwhile<T>(&mut self, waited_for: impl Future<Output = T>, codec: &mut Codec) -> Option<T> {
+        let line = self.line;
+        let mut waited_for = Box::pin(waited_for);
         loop {
             let has_kept = self.kept.is_some();
             let happened = std::future::poll_fn(|cx| {
-                if let Poll::Ready(starts) = starting.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(starts));
+                if let Poll::Ready(outcome) = waited_for.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(outcome));
                 }
                 if has_kept { line.poll_end(cx) } else { line.poll_next(codec, cx) }.map(Err)
             });
             match happened.await {
-                Ok(starts) => return Some(starts),
+                Ok(outcome) => return Some(outcome),
                 Err(Event::Said(message @ (Message::Text(_) | Message::Binary(_)))) => {
                     self.kept = Some(Box::new(Event::Said(message)));
                 }
@@ -241,6 +249,24 @@ impl<'a> Connection<'a> {
                     return None;
                 }
             }
+        }
+    }
+
+    /// Tells who listens to a channel, if the user might too.
+    async fn presence(&mut self, wanted: (Channel, Option<UserId>, Option<u64>), reply_to: Option<&str>, codec: &mut Codec) {
+        let (channel, after, limit) = wanted;
+        let Some(channel) = self.judged(vec![channel], reply_to).pop() else { return };
+        let desk = Desk::new(self.line.shared.clone());
+        // Nobody is told on a line that has ended.
+        let Some(found) = self.meanwhile(desk.audience(channel.clone(), after, limit), codec).await else { return };
+        match found {
+            Ok(audience) => {
+                let Audience { count, users, more, extent } = &*audience;
+                let next = users.last().filter(|_| *more);
+                let frame = ServerFrame::Presence { channel: &channel, count: *count, users, next, partial: extent.is_partial() };
+                self.say(frame, reply_to);
+            }
+            Err(absent) => self.say(Problem::new(ErrorCode::NotYet, absent.to_string()).frame(), reply_to),
         }
     }
 

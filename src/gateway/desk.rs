@@ -4,18 +4,18 @@
 //! a shard: it is asked like for anything else, and answers between two turns. Neighbours: `http` asks, `shard::count` answers.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tidings_core::channel::Channel;
-use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
-use tidings_core::locale::Locale;
-use tidings_core::time::Timestamp;
+use tidings_core::ids::{NodeId, UserId};
+use tidings_core::presence::{Audience, Extent};
+use tidings_core::record::signal::nodes::OpenConnection;
 use tokio::sync::oneshot;
 
 use super::inlet::{Control, Inlet};
+use super::presence::{Muster, Wanted};
 use super::{Phase, Shared};
 
 /// How long a shard may take for its answer.
@@ -54,27 +54,23 @@ pub(super) struct Counts {
     pub(super) channels: Vec<(Channel, usize)>,
 }
 
-/// A connection that is open.
+/// A user's connections to all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Present {
-    /// Its id.
-    pub connection: ConnectionId,
-    /// Its device.
-    pub device: DeviceId,
-    /// Where it comes from.
-    pub address: IpAddr,
-    /// Since when it is open.
-    pub since: Timestamp,
-    /// What it reads, if it said so.
-    pub locale: Option<Locale>,
-    /// What it is subscribed to, in the order it was.
-    pub channels: Vec<Channel>,
+pub struct Everywhere {
+    /// Each with its node's name, the oldest first.
+    pub connections: Vec<(NodeId, OpenConnection)>,
+    /// Whether these are all.
+    pub extent: Extent,
 }
 
 /// Nobody at the desk: the gateway has not begun, drains, or a shard is too busy to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the gateway gives no answer: {0}")]
 pub struct Absent(&'static str);
+
+impl Absent {
+    pub(super) const ENDS: Self = Self("it ends");
+}
 
 impl Desk {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -112,8 +108,47 @@ impl Desk {
     ///
     /// # Errors
     /// If the shard does not answer in time.
-    pub async fn connections(&self, user: &UserId) -> Result<Vec<Present>, Absent> {
+    pub(super) async fn connections(&self, user: &UserId) -> Result<Vec<OpenConnection>, Absent> {
         self.ask(self.shared.inlet(user), |listed| Control::List { user: user.clone(), listed }).await
+    }
+
+    /// A user's connections to all nodes.
+    ///
+    /// # Errors
+    /// If this node's shard does not answer in time. Other nodes that do not are left out.
+    pub async fn everywhere(&self, user: &UserId) -> Result<Everywhere, Absent> {
+        let (here, (elsewhere, extent)) =
+            tokio::join!(self.connections(user), self.shared.roster.connections(&self.shared, user));
+        let here = here?.into_iter().map(|connection| (self.shared.node.clone(), connection));
+        let mut connections = here.chain(elsewhere).collect::<Vec<_>>();
+        connections.sort_by_key(|(_, connection)| connection.since);
+        Ok(Everywhere { connections, extent })
+    }
+
+    /// The users who listen to a channel on this node, once for each of their connections.
+    pub(super) async fn listeners(&self, channel: &Channel) -> Result<Vec<UserId>, Absent> {
+        let ask = |inlet| self.ask(inlet, |named| Control::Listeners { channel: channel.clone(), named });
+        Ok(match channel.mailbox_user() {
+            Some(owner) => ask(self.shared.inlet(&owner)).await?,
+            None => try_join_all(self.shared.inlets.iter().map(|inlet| ask(inlet))).await?.concat(),
+        })
+    }
+
+    /// How many users listen to a channel on all nodes, and a page of them: those that follow `after`, at most `limit`, and never
+    /// more than `gateway.presence.page_users`.
+    ///
+    /// # Errors
+    /// If a shard of this node does not answer in time. Other nodes that do not are left out.
+    pub async fn audience(&self, channel: Channel, after: Option<UserId>, limit: Option<u64>) -> Result<Arc<Audience>, Absent> {
+        let most = self.shared.config.presence.page_users.get();
+        let limit = limit.map_or(most, |limit| usize::try_from(limit).unwrap_or(usize::MAX).min(most));
+        self.shared.roster.audience(&self.shared, Wanted { channel, after, limit }).await
+    }
+
+    /// Every node that this one knows to live, and what they have together.
+    #[must_use]
+    pub fn muster(&self) -> Muster {
+        self.shared.roster.muster(&self.shared.node)
     }
 
     /// Closes a user's connections to this node. Gives how many.
@@ -135,7 +170,7 @@ impl Desk {
         };
         match tokio::time::timeout(ANSWER, asking).await {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Absent("it ends")),
+            Ok(None) => Err(Absent::ENDS),
             Err(_) => Err(Absent("it is too busy")),
         }
     }

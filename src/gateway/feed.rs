@@ -178,6 +178,10 @@ impl Feed {
                     self.shared.inlet(&user_id).say_blocking(Control::Disconnect { user: user_id, closed: None });
                 }
             }
+            SignalRecord::Unknown => {
+                self.shared.metrics.unknown_signals.inc();
+            }
+            of_nodes => self.shared.roster.hear(&self.shared, of_nodes),
         }
         Ok(())
     }

@@ -13,15 +13,17 @@ use tidings_core::channel::Channel;
 use tidings_core::ids::{ConnectionId, DeviceId, NotificationId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::position::Position;
+use tidings_core::presence::Change;
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::retry::Delivery;
+use tidings_core::record::signal::nodes::OpenConnection;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::recovery::Start;
 use tidings_core::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::desk::{Counts, Present};
+use super::desk::Counts;
 use super::fed::Fed;
 use super::outbox::Outbox;
 use super::reads::Reply;
@@ -112,8 +114,15 @@ pub(super) enum Control {
     /// List a user's connections.
     List {
         user: UserId,
-        listed: oneshot::Sender<Vec<Present>>,
+        listed: oneshot::Sender<Vec<OpenConnection>>,
     },
+    /// Name the users who listen to a channel, once for each of their connections.
+    Listeners {
+        channel: Channel,
+        named: oneshot::Sender<Vec<UserId>>,
+    },
+    /// Tell users of this shard that devices of theirs have come or gone.
+    Statuses(Vec<Change>),
     /// Close a user's connections with 4500, and say how many to who asks.
     Disconnect {
         user: UserId,

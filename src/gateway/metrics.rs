@@ -4,8 +4,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use tidings_core::presence::Extent;
 use tidings_core::recovery::Loss;
 
+use super::presence::Kind;
 use crate::telemetry::{Age, Durations, Fates, Labels, Metrics};
 
 /// What the gateway counts. Cheap to clone.
@@ -38,6 +40,12 @@ pub(super) struct GatewayMetrics {
     pub(super) ring_records: Gauge,
     pub(super) ring_bytes: Gauge,
     pub(super) ring_evicted: Counter,
+    pub(super) other_nodes: Gauge,
+    pub(super) other_devices: Gauge,
+    signals: Family<KindLabels, Counter>,
+    pub(super) unknown_signals: Counter,
+    pub(super) unanswered_questions: Counter,
+    gathered: Family<OutcomeLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,6 +76,15 @@ impl Labels for OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+impl Labels for KindLabels {
+    const NAMES: &'static [&'static str] = &["kind"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
 }
@@ -93,6 +110,9 @@ pub(super) enum Limit {
     HeartbeatInterval,
     IdleTimeout,
     OutboxBytes,
+    PresenceDevices,
+    PresenceNodes,
+    PresenceQuestions,
     UnacknowledgedPerConnection,
     Unauthenticated,
     UnauthenticatedPerAddress,
@@ -100,7 +120,7 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 20] = [
         Self::AuthFrameBytes,
         Self::AuthTimeout,
         Self::BadFrames,
@@ -114,6 +134,9 @@ impl Limit {
         Self::HeartbeatInterval,
         Self::IdleTimeout,
         Self::OutboxBytes,
+        Self::PresenceDevices,
+        Self::PresenceNodes,
+        Self::PresenceQuestions,
         Self::UnacknowledgedPerConnection,
         Self::Unauthenticated,
         Self::UnauthenticatedPerAddress,
@@ -135,6 +158,9 @@ impl Limit {
             Self::HeartbeatInterval => "heartbeat_interval",
             Self::IdleTimeout => "idle_timeout",
             Self::OutboxBytes => "outbox_bytes",
+            Self::PresenceDevices => "presence.devices",
+            Self::PresenceNodes => "presence.nodes",
+            Self::PresenceQuestions => "presence.questions_per_second",
             Self::UnacknowledgedPerConnection => "unacknowledged_per_connection",
             Self::Unauthenticated => "unauthenticated",
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
@@ -202,9 +228,53 @@ impl GatewayMetrics {
         });
     }
 
+    fn register_presence(&self, metrics: &Metrics) {
+        for kind in Kind::ALL {
+            drop(self.signals.get_or_create(&KindLabels { kind: kind.name() }));
+        }
+        for extent in Extent::ALL {
+            drop(self.gathered.get_or_create(&OutcomeLabels { outcome: extent.name() }));
+        }
+        metrics.register("gateway", |shelf| {
+            shelf.register("other_nodes", "Other nodes that are known to live", self.other_nodes.clone());
+            shelf.register("other_devices", "Devices that other nodes are known to have", self.other_devices.clone());
+            shelf.register("written_signals", "Words to other nodes that the brokers have taken, by kind", self.signals.clone());
+            shelf.register(
+                "unknown_signals",
+                "Words of other nodes that were passed over: only a later release knows their kind",
+                self.unknown_signals.clone(),
+            );
+            shelf.register(
+                "unanswered_questions",
+                "Questions of other nodes that were not answered, as too many waited",
+                self.unanswered_questions.clone(),
+            );
+            shelf.register(
+                "gathered_answers",
+                "Answers that took all nodes, by outcome: whole, or partial for want of a node's answer",
+                self.gathered.clone(),
+            );
+        });
+    }
+
+    /// Counts a word to other nodes that the brokers have taken.
+    pub(super) fn signalled(&self, kind: Kind) {
+        self.signals.get_or_create(&KindLabels { kind: kind.name() }).inc();
+    }
+
+    /// Counts an answer that took all nodes.
+    pub(super) fn gathered(&self, extent: Extent) {
+        self.gathered.get_or_create(&OutcomeLabels { outcome: extent.name() }).inc();
+    }
+
     /// Counts that a limit was crossed.
     pub(super) fn crossed(&self, limit: Limit) {
-        self.limits.get_or_create(&LimitLabels { limit: limit.name() }).inc();
+        self.crossed_by(limit, 1);
+    }
+
+    /// Counts how often a limit was crossed.
+    pub(super) fn crossed_by(&self, limit: Limit, times: u64) {
+        self.limits.get_or_create(&LimitLabels { limit: limit.name() }).inc_by(times);
     }
 
     /// Counts the end of a recovery: why it was lost, or whether it was complete.
@@ -222,6 +292,7 @@ impl GatewayMetrics {
             drop(own.recoveries.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
         }
         own.register_recovery(metrics);
+        own.register_presence(metrics);
         metrics.register("gateway", |shelf| {
             shelf.register("open_connections", "Connections that are open", own.connections.clone());
             shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());
@@ -260,7 +331,9 @@ mod tests {
     fn every_limits_label_is_its_key_in_the_configuration() {
         let default = crate::config::DEFAULT.parse::<toml::Table>().unwrap();
         for limit in Limit::ALL.into_iter().filter(|limit| *limit != Limit::FrameNames) {
-            assert!(default["gateway"].get(limit.name()).is_some(), "{}", limit.name());
+            let mut keys = limit.name().split('.');
+            let found = keys.try_fold(&default["gateway"], |section, key| section.get(key));
+            assert!(found.is_some(), "{}", limit.name());
         }
     }
 }

@@ -25,6 +25,16 @@ impl Allowance {
 }
 
 impl Rate {
+    /// Takes one if that is within what is allowed, and says whether it was. Who is refused owes nothing for it.
+    pub(super) fn take_if_allowed(&mut self, allowance: Allowance, now: Duration) -> bool {
+        let mut taken = Self { free_at_us: self.free_at_us };
+        let is_allowed = taken.take(1, allowance, now);
+        if is_allowed {
+            *self = taken;
+        }
+        is_allowed
+    }
+
     /// Takes `count`, and says whether that was within what is allowed.
     pub(super) fn take(&mut self, count: u64, allowance: Allowance, now: Duration) -> bool {
         let now_us = micros(now);
@@ -57,6 +67,15 @@ mod tests {
         assert!(rate.take(1, allowance, at(1050)));
         assert!(rate.take(1, allowance, at(1100)));
         assert!(!rate.take(1, allowance, at(1150)));
+    }
+
+    #[test]
+    fn who_is_refused_and_owes_nothing_is_allowed_again_after_one_interval() {
+        let allowance = Allowance::new(at(100), 1);
+        let mut rate = Rate::default();
+        assert!(rate.take_if_allowed(allowance, at(1000)));
+        assert!((1001..1100).all(|now| !rate.take_if_allowed(allowance, at(now))));
+        assert!(rate.take_if_allowed(allowance, at(1100)));
     }
 
     #[test]

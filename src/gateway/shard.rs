@@ -11,6 +11,7 @@ mod devices;
 mod members;
 mod missed;
 mod pace;
+mod present;
 mod recent;
 mod recover;
 mod seats;
@@ -166,6 +167,8 @@ impl Shard {
             Control::Ack { member, ack, reply_to } => self.acknowledge(member, ack, reply_to.as_deref()),
             Control::Count(counts) => self.count(counts),
             Control::List { user, listed } => self.list(&user, listed),
+            Control::Listeners { channel, named } => self.listeners(&channel, named),
+            Control::Statuses(changes) => self.statuses(&changes),
             Control::Disconnect { user, closed } => self.disconnect(&user, closed),
             Control::Unwritten(record) => self.devices.restore(&record, self.now.ms),
             Control::Reconnect(spread) => self.reconnect(spread),

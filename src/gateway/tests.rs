@@ -21,7 +21,8 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
     let config = crate::config::load(None, &[secret]).unwrap();
     let (inlet, outlet) = Inlet::new(8);
     let metrics = GatewayMetrics::register(&Metrics::new());
-    let ends = Ends::new(Cluster::new(&config.kafka).unwrap(), "notifications", 1, metrics.end_reads.clone());
+    let cluster = Cluster::new(&config.kafka).unwrap();
+    let ends = Ends::new(cluster.clone(), "notifications", 1, metrics.end_reads.clone());
     let shared = Shared {
         traces: crate::telemetry::Traces::default(),
         complaints: Complaints::new("gateway", Clock::start()),
@@ -34,6 +35,7 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
         notifications: "notifications".into(),
         ring: Ring::new(&config.gateway.recovery, metrics.clone()),
         reads: Reads::new(store, ends, &config.gateway),
+        roster: Roster::new(&cluster, &config.gateway.presence, (&"node".parse().unwrap(), Clock::start()), &metrics).unwrap(),
         metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),

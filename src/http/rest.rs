@@ -3,6 +3,7 @@
 //! Owns: what all of them share: how brokers are written to, how an answer is counted. Neighbours: `guard` lets
 //! callers in, `problem` words refusals, the gateway's desk knows its connections.
 
+mod channels;
 mod endpoint;
 mod notifications;
 mod query;
@@ -105,7 +106,7 @@ pub(super) fn described() -> impl Iterator<Item = Description> {
 }
 
 fn endpoints() -> Vec<Endpoint> {
-    [notifications::endpoints(), stats::endpoints(), users::endpoints()].into_iter().flatten().collect()
+    [channels::endpoints(), notifications::endpoints(), stats::endpoints(), users::endpoints()].into_iter().flatten().collect()
 }
 
 impl Rest {

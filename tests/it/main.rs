@@ -36,6 +36,7 @@ mod poison;
 mod positions;
 mod postgres;
 mod prefix;
+mod presence;
 mod recovery;
 mod refusals;
 mod reload;

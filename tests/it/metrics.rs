@@ -14,10 +14,11 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 35] = [
+const UNITS: [&str; 39] = [
     "seconds",
     "bytes",
     "ratio",
+    "answers",
     "attempts",
     "batches",
     "brokers",
@@ -34,16 +35,19 @@ const UNITS: [&str; 35] = [
     "limits",
     "lines",
     "messages",
+    "nodes",
     "notifications",
     "offsets",
     "partitions",
     "positions",
+    "questions",
     "reads",
     "rebalances",
     "records",
     "recoveries",
     "reloads",
     "requests",
+    "signals",
     "spans",
     "subscriptions",
     "topics",

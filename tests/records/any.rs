@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tidings_core::channel::Channel;
-use tidings_core::ids::{ConnectionId, NotificationId, UserId};
+use tidings_core::ids::{ConnectionId, Incarnation, NotificationId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::notification::{Notification, Priority, Texts};
 use tidings_core::position::{Epoch, Position};
@@ -18,8 +18,12 @@ use tidings_core::record::receipt::{MarkState, ReadState, ReceiptItem, ReceiptRe
 use tidings_core::record::request::{Asked, AskedEvent, Audience, RequestRecord, Words};
 use tidings_core::record::retry::{Attempt, Delivery, Outcome, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::signal::nodes::{
+    About, Announcement, Answer, Found, Lease, Members, OpenConnection, Question, Recount, SnapshotPage, UserDevice,
+};
 use tidings_core::stretch::{Stretch, Stretches};
 use tidings_core::time::Timestamp;
+use uuid::Uuid;
 
 fn parsed<T: FromStr + std::fmt::Debug>(pattern: &'static str) -> impl Strategy<Value = T> {
     pattern.prop_filter_map("it does not read as what it is to be", |text: String| text.parse().ok())
@@ -55,7 +59,7 @@ fn notification() -> impl Strategy<Value = Notification> {
     (fixed, more).prop_map(
         |((id, event_id, kind, created_at, texts), (data, priority, source, category, expires_at, once, locales))| {
             let Texts { title, message, action_url } = texts;
-            let id = NotificationId(uuid::Uuid::from_u128(id));
+            let id = NotificationId(Uuid::from_u128(id));
             Notification {
                 id,
                 event_id,
@@ -116,12 +120,12 @@ fn position() -> impl Strategy<Value = Position> {
 
 fn source() -> impl Strategy<Value = Option<Source>> {
     let source = (parsed(".{1,10}"), any::<u128>())
-        .prop_map(|(device_id, connection)| Source { device_id, connection_id: ConnectionId(uuid::Uuid::from_u128(connection)) });
+        .prop_map(|(device_id, connection)| Source { device_id, connection_id: ConnectionId(Uuid::from_u128(connection)) });
     option::of(source)
 }
 
 fn id() -> impl Strategy<Value = NotificationId> {
-    any::<u128>().prop_map(|id| NotificationId(uuid::Uuid::from_u128(id)))
+    any::<u128>().prop_map(|id| NotificationId(Uuid::from_u128(id)))
 }
 
 pub(crate) fn receipt() -> impl Strategy<Value = ReceiptRecord> {
@@ -181,7 +185,71 @@ pub(crate) fn signal() -> impl Strategy<Value = SignalRecord> {
         (delivery(), 1..u32::MAX)
             .prop_map(|(delivery, redelivery)| SignalRecord::Redeliver { delivery: Box::new(delivery), redelivery }),
         (parsed(".{1,10}"), parsed(".{1,10}")).prop_map(|(user_id, by)| SignalRecord::Disconnect { user_id, by }),
+        (lease(), user_devices(), user_devices(), any::<bool>())
+            .prop_map(|(lease, came, left, ends)| { SignalRecord::Announcement(Announcement { lease, came, left, ends }) }),
+        (lease(), option::of(user_device()), option::of(user_device()), user_devices())
+            .prop_map(|(lease, after, to, present)| SignalRecord::Snapshot(SnapshotPage { lease, after, to, present })),
+        (incarnation(), option::of(incarnation())).prop_map(|(by, of)| SignalRecord::Recount(Recount { by, of })),
+        question().prop_map(SignalRecord::Question),
+        answer().prop_map(|answer| SignalRecord::Answer(Box::new(answer))),
     ]
+}
+
+fn incarnation() -> impl Strategy<Value = Incarnation> {
+    any::<u128>().prop_map(|run| Incarnation(Uuid::from_u128(run)))
+}
+
+fn user_device() -> impl Strategy<Value = UserDevice> {
+    (parsed(".{1,10}"), parsed(".{1,10}")).prop_map(|(user_id, device_id)| UserDevice { user_id, device_id })
+}
+
+fn user_devices() -> impl Strategy<Value = Vec<UserDevice>> {
+    vec(user_device(), 0..3)
+}
+
+fn lease() -> impl Strategy<Value = Lease> {
+    (parsed(".{1,10}"), incarnation(), any::<u64>(), any::<u64>()).prop_map(|(node, incarnation, number, lasts_ms)| Lease {
+        node,
+        incarnation,
+        number,
+        lasts_ms,
+    })
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let members = (channel(), option::of(parsed(".{1,10}")), any::<u64>()).prop_map(|(channel, after, limit)| About::Members {
+        channel,
+        after,
+        limit,
+    });
+    let about = prop_oneof![members, parsed(".{1,10}").prop_map(|user_id| About::Connections { user_id })];
+    (any::<u128>(), incarnation(), vec(incarnation(), 0..3), about).prop_map(|(id, by, to, about)| {
+        let id = Uuid::from_u128(id);
+        Question { id, by, to, about }
+    })
+}
+
+fn connection() -> impl Strategy<Value = OpenConnection> {
+    let locale = option::of(parsed("[a-z]{2,8}(-[A-Z]{2})?"));
+    (any::<u128>(), parsed(".{1,10}"), any::<std::net::IpAddr>(), timestamp(), locale, vec(channel(), 0..3)).prop_map(
+        |(id, device_id, address, since, locale, channels)| {
+            let connection_id = ConnectionId(Uuid::from_u128(id));
+            OpenConnection { connection_id, device_id, address, since, locale, channels }
+        },
+    )
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let members = (any::<u64>(), vec(any::<u64>(), 0..3), any::<bool>(), users(), any::<bool>())
+        .prop_map(|(alone, shared, clipped, users, more)| Found::Members(Members { alone, shared, clipped, users, more }));
+    let found = prop_oneof![members, vec(connection(), 0..3).prop_map(|connections| Found::Connections { connections })];
+    (any::<u128>(), incarnation(), incarnation(), parsed(".{1,10}"), found).prop_map(|(id, to, by, node, found)| Answer {
+        id: Uuid::from_u128(id),
+        to,
+        by,
+        node,
+        found,
+    })
 }
 
 pub(crate) fn epoch() -> impl Strategy<Value = EpochRecord> {

@@ -146,6 +146,11 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+/// One run of a process of tidings: another one after each restart, while its [`NodeId`] may stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub Uuid);
+
 /// The id of a notification: the same for the same event, rule and channel, however often it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -187,6 +192,11 @@ impl DeviceId {
     pub fn drawn(number: Uuid) -> Self {
         Self(number.to_string().into())
     }
+
+    /// The first of all in their order: ids begin with a printable character, and there is none before this one.
+    pub(crate) fn first() -> Self {
+        Self("!".into())
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +229,14 @@ mod tests {
     #[test]
     fn a_hostile_id_is_refused_while_reading_json() {
         assert!(serde_json::from_str::<UserId>("\"\\u0000\"").is_err());
+    }
+
+    #[test]
+    fn no_device_comes_before_the_first_one() {
+        let first = DeviceId::first();
+        assert_eq!(first.as_str().parse::<DeviceId>().as_ref(), Ok(&first));
+        let others = (0..=u8::MAX).filter_map(|byte| char::from(byte).to_string().parse::<DeviceId>().ok());
+        assert!(others.into_iter().all(|other| first <= other));
     }
 
     #[test]

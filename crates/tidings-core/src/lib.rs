@@ -2,7 +2,7 @@
 //! system. Bytes and the time come in as arguments; decisions go out as values.
 //!
 //! Rooms, each may use those above it: `ids` `channel` `position` `time` `locale` `fate` `breaker` `offsets` `stretch`, then `notification`,
-//! then `record` and `event`, then `rules` and `delivery`, then `recovery`, then `protocol`. ARCHITECTURE.md has the table.
+//! then `record` and `event`, then `rules` and `delivery`, then `recovery` and `presence`, then `protocol`. ARCHITECTURE.md has the table.
 
 pub mod breaker;
 pub mod channel;
@@ -14,6 +14,7 @@ pub mod locale;
 pub mod notification;
 pub mod offsets;
 pub mod position;
+pub mod presence;
 pub mod protocol;
 pub mod record;
 pub mod recovery;

@@ -258,6 +258,12 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_signal_that_a_later_release_added_is_passed_over() {
+        let later = br#"{"signal":"later","node":{"a":[1]}}"#;
+        assert_eq!(decode::<signal::SignalRecord>(Some(b"1"), later).unwrap(), signal::SignalRecord::Unknown);
+    }
+
+    #[test]
     fn a_newer_version_is_refused_and_named() {
         let error = decode::<EpochRecord>(Some(b"2"), VALUE).unwrap_err();
         insta::assert_snapshot!(error, @"epoch record of version 2, this release reads up to 1: upgrade this process");

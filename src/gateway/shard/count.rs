@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use tidings_core::channel::Channel;
 use tidings_core::ids::UserId;
 use tidings_core::protocol::close::CloseCode;
+use tidings_core::record::signal::nodes::OpenConnection;
 use tokio::sync::oneshot;
 
 use super::Shard;
-use crate::gateway::desk::{Counts, LIMIT_CHANNELS, Present};
+use crate::gateway::desk::{Counts, LIMIT_CHANNELS};
 
 impl Shard {
     pub(super) fn count(&self, asker: oneshot::Sender<Counts>) {
@@ -28,15 +29,20 @@ impl Shard {
         let _ = asker.send(counts);
     }
 
-    pub(super) fn list(&mut self, user: &UserId, asker: oneshot::Sender<Vec<Present>>) {
+    pub(super) fn list(&mut self, user: &UserId, asker: oneshot::Sender<Vec<OpenConnection>>) {
         let mut present = Vec::new();
         for (device, members) in self.devices.of_user(user) {
             for number in members {
                 let channels = self.members.channels(*number);
                 let Some(member) = self.members.get_mut(*number).filter(|member| member.is_open()) else { continue };
-                let (connection, address, since, locale) =
-                    (member.connection, member.address, member.since, member.locale.clone());
-                present.push(Present { connection, device: device.clone(), address, since, locale, channels });
+                present.push(OpenConnection {
+                    connection_id: member.connection,
+                    device_id: device.clone(),
+                    address: member.address,
+                    since: member.since,
+                    locale: member.locale.clone(),
+                    channels,
+                });
             }
         }
         present.sort_by_key(|present| present.since);

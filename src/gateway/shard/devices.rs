@@ -12,6 +12,7 @@ use tidings_core::delivery::stretch::{Stretch, Stretches};
 use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::signal::nodes::UserDevice;
 
 use super::members::number;
 
@@ -108,6 +109,12 @@ impl Devices {
     /// Whose device it is.
     pub(super) fn user(&self, device: u32) -> Option<&UserId> {
         self.devices.get(device as usize).map(|device| &device.user)
+    }
+
+    /// The device with its user, as other nodes are told.
+    pub(super) fn name(&self, device: u32) -> Option<UserDevice> {
+        let device = self.devices.get(device as usize)?;
+        Some(UserDevice { user_id: device.user.clone(), device_id: device.device.clone() })
     }
 
     /// Every device that has a connection, with its user and its connections' numbers.

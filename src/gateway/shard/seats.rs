@@ -43,6 +43,9 @@ impl Shard {
             subscriptions: Vec::with_capacity(join.channels.len()),
             heartbeat: Heartbeat { asked_ms: self.now.ms, ..Heartbeat::default() },
         });
+        if self.devices.members(device).is_empty() {
+            self.came(device);
+        }
         self.devices.join(device, member);
         self.greet(member, &join);
         if self.draining {
@@ -174,8 +177,12 @@ impl Shard {
         for (channel, subscription) in subscriptions.iter().filter(|(_, subscription)| subscription.due) {
             self.devices.offer(gone.device, channel, subscription.ledger.offered());
         }
+        let left = self.devices.name(gone.device).filter(|_| self.devices.members(gone.device) == [member]);
         for channel in self.devices.leave(gone.device, member) {
             self.write_cursor(gone.device, channel);
+        }
+        if let Some(left) = left {
+            self.left(left);
         }
     }
 }

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
-use tidings_core::ids::UserId;
+use tidings_core::channel::Channel;
+use tidings_core::ids::{IdError, UserId};
 
 use crate::http::problem::Problem;
 
@@ -36,9 +37,18 @@ pub(super) fn parameter<T: FromStr>(query: &str, name: &str, allowed: &str) -> R
 
 /// The user that a segment of a path names, percent-encoded.
 pub(super) fn user(segment: &str) -> Result<UserId, Problem> {
-    let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("the path names no user: {why}"));
+    named("user", segment)
+}
+
+/// The channel that a segment of a path names, percent-encoded.
+pub(super) fn channel(segment: &str) -> Result<Channel, Problem> {
+    named("channel", segment)
+}
+
+fn named<T: FromStr<Err = IdError>>(what: &str, segment: &str) -> Result<T, Problem> {
+    let wrong = |why: String| Problem::new(StatusCode::BAD_REQUEST, format!("the path names no {what}: {why}"));
     let text = percent_decode_str(segment).decode_utf8().map_err(|error| wrong(error.to_string()))?;
-    text.parse().map_err(|error: tidings_core::ids::IdError| wrong(error.to_string()))
+    text.parse().map_err(|error: IdError| wrong(error.to_string()))
 }
 
 #[cfg(test)]

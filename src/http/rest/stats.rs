@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: what this node has.
+//! `GET /v1/stats`: what this node has, and what it knows of all nodes.
 
 use hyper::{Method, StatusCode};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{Endpoint, Outcome};
 use super::{Rest, json, query};
-use crate::gateway::Census;
+use crate::gateway::{Census, Muster};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, whole};
 
@@ -23,6 +23,30 @@ struct Stats<'a> {
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     node: Node<'a>,
+    cluster: Cluster<'a>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Cluster<'a> {
+    /// Every node that is known to live.
+    nodes: Vec<Living<'a>>,
+    /// Devices that are open on any of them.
+    devices: usize,
+    /// Users who have one.
+    users: usize,
+    /// There if the node that answers has just begun, or has missed something that another one said.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    partial: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Living<'a> {
+    /// Its name.
+    #[schema(value_type = String)]
+    id: &'a NodeId,
+    /// Devices that it has told of.
+    devices: usize,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -55,9 +79,12 @@ struct Listeners<'a> {
 }
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
-    let described = Description::guarded(Method::GET, "/v1/stats", Needed::Admin, "What this node has")
+    let described = Description::guarded(Method::GET, "/v1/stats", Needed::Admin, "What this node has, and all nodes together")
         .query("channels", "How many channels are listed, those with the most subscriptions; 100 unless said.", whole(0, 1_000))
-        .gives::<Stats<'_>>(StatusCode::OK, "Connections, devices, users and subscriptions of the node that answers.");
+        .gives::<Stats<'_>>(
+            StatusCode::OK,
+            "Connections, devices, users and subscriptions of the node that answers, and the devices of all.",
+        );
     vec![Endpoint::new(described, |rest, asked| Box::pin(async move { rest.stats(&asked.query).await }))]
 }
 
@@ -65,10 +92,11 @@ impl Rest {
     async fn stats(&self, query: &str) -> Outcome {
         let shown = query::parameter(query, "channels", "is a number from 0 to 1000")?.unwrap_or(CHANNELS);
         let census = self.desk.census().await?;
-        json(StatusCode::OK, &self.told(&census, shown.min(LIMIT_CHANNELS)))
+        let muster = self.desk.muster();
+        json(StatusCode::OK, &self.told((&census, &muster), shown.min(LIMIT_CHANNELS)))
     }
 
-    fn told<'a>(&'a self, census: &'a Census, shown: usize) -> Stats<'a> {
+    fn told<'a>(&'a self, (census, muster): (&'a Census, &'a Muster), shown: usize) -> Stats<'a> {
         let listeners = |(channel, count): &'a (Channel, usize)| Listeners { channel, subscriptions: *count };
         Stats {
             timestamp: self.clock.now(),
@@ -80,6 +108,12 @@ impl Rest {
                 subscriptions: census.subscriptions,
                 channels: census.channels.iter().take(shown).map(listeners).collect(),
                 channels_left_out: census.channels.len().saturating_sub(shown),
+            },
+            cluster: Cluster {
+                nodes: muster.nodes.iter().map(|(id, devices)| Living { id, devices: *devices }).collect(),
+                devices: muster.devices,
+                users: muster.users,
+                partial: muster.extent.is_partial(),
             },
         }
     }

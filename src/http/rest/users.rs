@@ -1,6 +1,7 @@
 //! `/v1/users/{id}/connections`: a user's connections, and their end.
 //!
-//! This node's own are listed and counted. Other nodes are told by a signal to close theirs, and do not report back.
+//! They are listed of all nodes. Who closes them counts this node's own: the others are told by a signal to close theirs, and do not
+//! report back.
 
 use std::net::IpAddr;
 
@@ -11,12 +12,13 @@ use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::record::encode;
 use tidings_core::record::signal::SignalRecord;
+use tidings_core::record::signal::nodes::OpenConnection;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::endpoint::{Endpoint, Outcome};
 use super::{Rest, json, query};
-use crate::gateway::Present;
+use crate::gateway::Everywhere;
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, text};
 use crate::http::problem::Problem;
@@ -34,12 +36,19 @@ struct Listed<'a> {
     user_id: &'a UserId,
     /// The oldest first.
     connections: Vec<Line<'a>>,
+    /// There if another node did not answer in time: some may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    partial: bool,
 }
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Connection)]
 struct Line<'a> {
+    /// Its node.
+    #[schema(value_type = String)]
+    node: &'a NodeId,
     /// Its id.
     #[schema(value_type = uuid::Uuid)]
     connection_id: ConnectionId,
@@ -62,10 +71,10 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(present: &'a Present) -> Self {
-        let Present { connection, device, address, since, locale, channels } = present;
+    fn of((node, open): &'a (NodeId, OpenConnection)) -> Self {
+        let OpenConnection { connection_id, device_id, address, since, locale, channels } = open;
         let locale = locale.as_ref();
-        Self { connection_id: *connection, device_id: device, address: *address, since: *since, locale, channels }
+        Self { node, connection_id: *connection_id, device_id, address: *address, since: *since, locale, channels }
     }
 }
 
@@ -86,7 +95,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     let described = |method, summary| {
         Description::guarded(method, "/v1/users/{id}/connections", Needed::Admin, summary).segment("id", "The user.", text())
     };
-    let list = described(Method::GET, "A user's connections to this node")
+    let list = described(Method::GET, "A user's connections to all nodes")
         .gives::<Listed<'_>>(StatusCode::OK, "The connections, the oldest first.");
     let close = described(Method::DELETE, "Closes a user's connections on every node")
         .telling("They are closed with 4500. Other nodes are told and do not report back, so `closed` counts those of this node.")
@@ -102,9 +111,9 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 impl Rest {
     async fn list(&self, user: &str) -> Outcome {
         let user = &query::user(user)?;
-        let present = self.desk.connections(user).await?;
-        let connections = present.iter().map(Line::of).collect();
-        json(StatusCode::OK, &Listed { node: self.desk.node(), user_id: user, connections })
+        let Everywhere { connections, extent } = self.desk.everywhere(user).await?;
+        let connections = connections.iter().map(Line::of).collect();
+        json(StatusCode::OK, &Listed { node: self.desk.node(), user_id: user, connections, partial: extent.is_partial() })
     }
 
     /// First the signal, so that a failure has closed nothing. This node leaves its own signal to this call, which counts.

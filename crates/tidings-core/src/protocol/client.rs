@@ -16,7 +16,7 @@ use self::channels::Channels;
 use super::server::{ErrorCode, Problem};
 use super::since::Since;
 use crate::channel::Channel;
-use crate::ids::NotificationId;
+use crate::ids::{NotificationId, UserId};
 use crate::position::Position;
 
 /// The most notifications that one frame may name or except.
@@ -58,6 +58,15 @@ pub enum ClientFrame {
     },
     /// `unsubscribe` from channels.
     Unsubscribe(Vec<Result<Channel, Problem>>),
+    /// `presence`: who listens to a channel.
+    Presence {
+        /// Which.
+        channel: Channel,
+        /// So many users at most; as many as the server shows, if none is named.
+        limit: Option<u64>,
+        /// Users that follow this one.
+        after: Option<UserId>,
+    },
     /// `ack` of everything before a position, but for exceptions.
     AckBelow {
         /// In which channel.
@@ -115,6 +124,15 @@ struct Ping {
     data: Option<Value>,
 }
 
+#[derive(Deserialize)]
+struct Presence {
+    channel: Channel,
+    #[serde(default)]
+    limit: Option<u64>,
+    #[serde(default)]
+    after: Option<UserId>,
+}
+
 /// Reads one text frame.
 #[must_use]
 pub fn read(text: &str) -> Said {
@@ -142,6 +160,7 @@ fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
         "subscribe" => typed::<Channels>(text)?.wanted(),
         "unsubscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Unsubscribe),
         "ack" => typed::<Ack>(text)?.said(),
+        "presence" => typed(text).map(|Presence { channel, limit, after }| ClientFrame::Presence { channel, limit, after }),
         _ => Err(Problem::new(ErrorCode::UnknownType, "Unknown message type")),
     }
 }

@@ -13,6 +13,7 @@ use crate::channel::Channel;
 use crate::ids::{ConnectionId, DeviceId, UserId};
 use crate::notification::Notification;
 use crate::position::Position;
+use crate::presence::Status;
 use crate::time::Timestamp;
 
 /// A frame with what every frame has.
@@ -118,6 +119,29 @@ pub enum ServerFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         redelivery: Option<u32>,
     },
+    /// The answer to `presence`.
+    Presence {
+        /// Which channel.
+        channel: &'a Channel,
+        /// How many users listen, on all nodes.
+        count: u64,
+        /// The first of them, in order, that follow the one that was named.
+        users: &'a [UserId],
+        /// The last of them, if more follow: what to name next.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'a UserId>,
+        /// Whether some node did not say all it knows in time.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        partial: bool,
+    },
+    /// Another device of the user has come, or is gone.
+    #[serde(rename = "device:status")]
+    DeviceStatus {
+        /// Which.
+        device_id: &'a DeviceId,
+        /// What it is now.
+        status: Status,
+    },
     /// The process is about to close the connection with 1012.
     Reconnect {
         /// How long to wait before coming back, in milliseconds; drawn for each connection.
@@ -169,6 +193,8 @@ pub enum ErrorCode {
     Limit,
     /// Known, and not offered here.
     Unsupported,
+    /// Not possible at this moment; to be asked again.
+    NotYet,
 }
 
 /// Why a frame of a client is not obeyed.
@@ -188,10 +214,11 @@ impl Problem {
         Self { code, message: message.into() }
     }
 
-    /// The frame that tells it. Nothing that is refused now is taken later.
+    /// The frame that tells it. What is refused now is not taken later, unless it says so.
     #[must_use]
     pub fn frame(&self) -> ServerFrame<'_> {
-        ServerFrame::Error { code: self.code, message: &self.message, retryable: false }
+        let retryable = self.code == ErrorCode::NotYet;
+        ServerFrame::Error { code: self.code, message: &self.message, retryable }
     }
 }
 
@@ -235,6 +262,9 @@ mod tests {
         };
         let again =
             ServerFrame::NotificationNew { channel: &channel, position: None, notification: &notification, redelivery: Some(2) };
+        let users = ["42".parse().unwrap(), "43".parse().unwrap()];
+        let whole = ServerFrame::Presence { channel: &channel, count: 1, users: &users[..1], next: None, partial: false };
+        let page = ServerFrame::Presence { channel: &channel, count: 7, users: &users, next: users.last(), partial: true };
         let hole = Hole { from: Position { epoch: Epoch(1), offset: 3 }, to: position, reason: HoleReason::Retention };
         let frames = [
             shown(connected, None),
@@ -247,8 +277,11 @@ mod tests {
             shown(ServerFrame::Unsubscribed { channel: &channel }, None),
             shown(fresh, None),
             shown(again, None),
+            shown(whole, Some("m-3")),
+            shown(page, None),
+            shown(ServerFrame::DeviceStatus { device_id: &device, status: Status::Offline }, None),
             shown(ServerFrame::Reconnect { retry_after: 1_250 }, None),
-            shown(Problem::new(ErrorCode::UnknownType, "Unknown message type").frame(), Some("m-3")),
+            shown(Problem::new(ErrorCode::UnknownType, "Unknown message type").frame(), Some("m-4")),
         ];
         insta::assert_snapshot!(frames.join("\n"));
     }

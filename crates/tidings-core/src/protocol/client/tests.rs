@@ -96,6 +96,20 @@ fn a_message_id_that_is_too_long_is_not_repeated_to_the_client() {
 }
 
 #[test]
+fn a_question_for_presence_names_one_channel_and_a_limit_that_is_a_number() {
+    let said = read(r#"{"type":"presence","channel":"booking-updates","limit":7,"after":"alice"}"#);
+    let (channel, after) = ("booking-updates".parse().unwrap(), "alice".parse().ok());
+    assert_eq!(said.frame, Ok(ClientFrame::Presence { channel, limit: Some(7), after }));
+    for hostile in ["-1", "1e99", "0.5", "\"7\"", "[]", "18446744073709551616"] {
+        let text = format!(r#"{{"type":"presence","channel":"booking-updates","limit":{hostile}}}"#);
+        assert_eq!(problem(&text), ErrorCode::BadFrame, "{hostile}");
+    }
+    for text in [r#"{"type":"presence"}"#, r#"{"type":"presence","channel":""}"#] {
+        assert_eq!(problem(text), ErrorCode::BadFrame, "{text}");
+    }
+}
+
+#[test]
 fn a_token_is_read_and_shown_nowhere() {
     let said = read(r#"{"type":"refresh","token":"a.b.c"}"#);
     let Ok(ClientFrame::Refresh(token)) = &said.frame else { panic!("{:?}", said.frame) };
