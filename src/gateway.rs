@@ -354,6 +354,9 @@ impl Shared {
 
     /// Says something to one connection, and counts it.
     fn say(&self, outbox: &Outbox, frame: ServerFrame<'_>, reply_to: Option<&str>, now: Moment) -> Pushed {
+        if let ServerFrame::Error { code, .. } = &frame {
+            self.metrics.refused(*code);
+        }
         let pushed = outbox.say(frame, reply_to, now);
         match pushed {
             Pushed::Taken => {

@@ -1,10 +1,11 @@
-//! The gateway's metrics, all under `tidings_gateway_`.
+//! The gateway's metrics, all under `tidings_gateway_`. Long because each is named and described here.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::presence::Extent;
+use tidings_core::protocol::server::ErrorCode;
 use tidings_core::recovery::Loss;
 
 use super::presence::Kind;
@@ -20,6 +21,7 @@ pub(super) struct GatewayMetrics {
     pub(super) frames_sent: Counter,
     pub(super) bytes_sent: Counter,
     pub(super) frames_received: Counter,
+    refused_frames: Family<CodeLabels, Counter>,
     pub(super) duplicates: Counter,
     pub(super) redeliveries: Counter,
     limits: Family<LimitLabels, Counter>,
@@ -64,6 +66,15 @@ impl Labels for ClosedLabels {
 
 impl Labels for RefusedLabels {
     const NAMES: &'static [&'static str] = &["reason"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+impl Labels for CodeLabels {
+    const NAMES: &'static [&'static str] = &["code"];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -209,7 +220,7 @@ impl GatewayMetrics {
             shelf.register("failed_reads", "Reads of the store that brought no answer in time", self.failed_reads.clone());
             shelf.register(
                 "ignored_positions",
-                "Positions of clients in channels that they did not ask for",
+                "Positions of clients that are of no use: in channels that they did not ask for, or acknowledged before",
                 self.ignored_positions.clone(),
             );
             shelf.register(
@@ -277,6 +288,11 @@ impl GatewayMetrics {
         self.limits.get_or_create(&LimitLabels { limit: limit.name() }).inc_by(times);
     }
 
+    /// Counts an answer that says what is wrong with what a client said.
+    pub(super) fn refused(&self, code: ErrorCode) {
+        self.refused_frames.get_or_create(&CodeLabels { code: code.name() }).inc();
+    }
+
     /// Counts the end of a recovery: why it was lost, or whether it was complete.
     pub(super) fn recovered(&self, outcome: Outcome) {
         self.recoveries.get_or_create(&OutcomeLabels { outcome: outcome.name() }).inc();
@@ -290,6 +306,9 @@ impl GatewayMetrics {
         }
         for outcome in Outcome::all() {
             drop(own.recoveries.get_or_create(&OutcomeLabels { outcome: outcome.name() }));
+        }
+        for code in ErrorCode::ALL {
+            drop(own.refused_frames.get_or_create(&CodeLabels { code: code.name() }));
         }
         own.register_recovery(metrics);
         own.register_presence(metrics);
@@ -306,6 +325,11 @@ impl GatewayMetrics {
             shelf.register("sent_frames", "Frames handed to connections", own.frames_sent.clone());
             shelf.register("sent_bytes", "Bytes of notifications handed to connections", own.bytes_sent.clone());
             shelf.register("received_frames", "Text frames of clients", own.frames_received.clone());
+            shelf.register(
+                "refused_frames",
+                "Frames of clients, or names in them, that were answered with an error, by its code",
+                own.refused_frames.clone(),
+            );
             shelf.register("duplicate_frames", "Frames not sent, as their notification was sent before", own.duplicates.clone());
             shelf.register("redelivered_frames", "Frames of notifications that were tried again", own.redeliveries.clone());
             shelf.register("crossed_limits", "Times that a limit of a connection was crossed, by its name", own.limits.clone());

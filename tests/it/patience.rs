@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tidings::cli::Role;
 use tidings::config::Database;
 use tidings_core::channel::Channel;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +16,7 @@ use tokio_websockets::Message;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::missed::{
-    MAILBOX, ask, back, everywhere, forget, outcomes, pay, position, positions, query, some, told, witness,
+    MAILBOX, ask, back, everywhere, forget, outcomes, pay, position, positions, query, returned, some, told, witness,
 };
 use crate::harness::postgres::Server;
 use crate::harness::world::{Running, World, ms, payment};
@@ -160,6 +161,26 @@ async fn while_the_store_keeps_a_subscription_waiting_its_client_is_heard_and_a_
     assert_eq!(alice.close_code().await, 1012);
     gate.open();
     running.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_projection_that_lags_is_waited_for_and_nothing_is_missing_then() {
+    let mut world = World::with(forget).await;
+    world.config.gateway.recovery.wait = ms(60_000);
+    // Makes the store, and leaves it.
+    world.start().await.stop().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let mut witness = returned(running.address, "witness").await;
+    let sent = pay(&world, &mut witness, 0..7).await;
+    let mut alice = back(running.address, &json!({MAILBOX: sent[0]})).await;
+    alice.frame("subscribed").await;
+    // What comes meanwhile is not sent before what was missed.
+    let live = pay(&world, &mut witness, 7..8).await;
+    let inbox = world.start_roles(&[Role::Inbox]).await;
+    let told = told(&mut alice, MAILBOX).await;
+    assert_eq!((told.sent, &told.recovered["recovered"]), ([&sent[1..], &live[..]].concat(), &json!(true)));
+    inbox.stop().await;
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -58,6 +58,9 @@ async fn acknowledgements_that_make_no_sense_are_refused_and_move_no_cursor() {
         let said = wrong.to_string().chars().take(120).collect::<String>();
         assert_eq!(refused(&mut alice, wrong).await, code, "{said}");
     }
+    for (code, count) in [("forbidden", 4), ("bad_frame", 8), ("not_found", 1)] {
+        assert_eq!(running.labelled("tidings_gateway_refused_frames_total", &format!("code=\"{code}\"")).await, count, "{code}");
+    }
     alice.send(ack(MAILBOX, &position(&frames[0]))).await;
     world.until_acknowledged(&id(&frames[0])).await;
     assert_eq!(world.acknowledged("alice").await, [id(&frames[0])]);
@@ -75,6 +78,7 @@ async fn an_acknowledgement_that_goes_back_is_ignored_and_takes_nothing_back() {
     }
     alice.send(ack(MAILBOX, "1:0")).await;
     nothing_was_answered(&mut alice).await;
+    assert_eq!(ignored(&running).await, 2.0);
     world.until_acknowledged(&id(&frames[1])).await;
     alice.close().await;
     let mut alice = returned(running.address, "d1").await;

@@ -43,6 +43,9 @@ impl Shard {
             AckError::Beyond { .. } => Problem::new(ErrorCode::Forbidden, error.to_string()),
             AckError::Unknown { .. } => Problem::new(ErrorCode::NotFound, format!("Notification not found: {error}")),
         })?;
+        if delivered.is_empty() {
+            self.shared.metrics.ignored_positions.inc();
+        }
         self.devices.acknowledge(device, channel, &delivered, self.now.ms);
         Ok(())
     }

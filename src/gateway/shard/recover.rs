@@ -334,3 +334,26 @@ impl Shard {
         u64::try_from(self.shared.config.recovery.wait.0.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_stands_in_the_queue_once_however_often_it_begins_anew() {
+        let mut recoveries = Recoveries::new(1, 1);
+        assert_eq!(recoveries.wait_ms(), u64::MAX);
+        (0..3).for_each(|_| recoveries.enter(7));
+        recoveries.enter(8);
+        assert_eq!(recoveries.queue, [7, 8]);
+        for member in [7, 8] {
+            assert_eq!((recoveries.queue.pop_front(), recoveries.wait_ms()), (Some(member), 1));
+            recoveries.turned(member, Turned::Later);
+        }
+        assert_eq!(recoveries.wait_ms(), AGAIN_MS, "nothing can be done for anybody");
+        let member = recoveries.queue.pop_front().unwrap();
+        recoveries.turned(member, Turned::Out);
+        recoveries.enter(member);
+        assert_eq!((recoveries.queue.clone(), recoveries.wait_ms()), ([8, 7].into(), 1));
+    }
+}

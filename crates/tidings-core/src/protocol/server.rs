@@ -197,6 +197,26 @@ pub enum ErrorCode {
     NotYet,
 }
 
+impl ErrorCode {
+    /// Every code there is.
+    pub const ALL: [Self; 7] =
+        [Self::UnknownType, Self::BadFrame, Self::NotFound, Self::Forbidden, Self::Limit, Self::Unsupported, Self::NotYet];
+
+    /// The word for it in frames and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownType => "unknown_type",
+            Self::BadFrame => "bad_frame",
+            Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
+            Self::Limit => "limit",
+            Self::Unsupported => "unsupported",
+            Self::NotYet => "not_yet",
+        }
+    }
+}
+
 /// Why a frame of a client is not obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
