@@ -176,7 +176,7 @@ impl App {
     /// # Errors
     /// If a service fails, or the drain is not finished in time. What was not finished is done again at the next start.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let Self { assembly, listener, exporting, reload, embedded } = self;
+        let Self { mut assembly, listener, exporting, reload, embedded } = self;
         let mut services = Services::default();
         let (door, routes) = watch::channel(assembly.routes(assembly.closed_door()));
         let reloads = assembly.reloads.clone();
@@ -197,7 +197,7 @@ impl App {
 }
 
 impl Assembly {
-    async fn serve(&self, services: &mut Services, door: &Doorway, stop: &CancellationToken) -> anyhow::Result<()> {
+    async fn serve(&mut self, services: &mut Services, door: &Doorway, stop: &CancellationToken) -> anyhow::Result<()> {
         let role = self.health.role("topics");
         let epoch = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -205,8 +205,9 @@ impl Assembly {
             epoch = self.agree(&role) => epoch?,
         };
         let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
-        let watch = (self.cluster.clone(), role);
-        services.start("topic watch", Stage::Watch, |stop| topics::watch(watch.0, plan, watch.1, stop));
+        self.cluster = self.cluster.clone().of_epoch(&epoch);
+        let watch = (self.cluster.clone(), epoch.clone(), role);
+        services.start("topic watch", Stage::Watch, |stop| topics::watch(watch.0, plan, watch.1, watch.2, stop));
         self.start(services, door, &epoch).await?;
         tracing::info!(epoch = %epoch.epoch, "services started");
         tokio::select! {
@@ -221,12 +222,16 @@ impl Assembly {
         if self.cluster.flavour() == Flavour::Embedded {
             // The log begins anew with each embedded cluster, so its epoch must be later than any before it.
             let epoch = Epoch(self.clock.now().as_millis().cast_unsigned() / 1000);
-            let record = EpochRecord { epoch, partitions: plan.partitions(), created_at: self.clock.now() };
+            let record = EpochRecord { epoch, ..EpochRecord::first(plan.partitions(), self.clock.now()) };
             topics::write_epoch(&self.cluster, record).await?;
         }
         loop {
             match topics::check(&self.cluster, &plan).await {
                 Ok(epoch) => {
+                    if epoch.partitions != plan.partitions() {
+                        let (configured, in_force) = (plan.partitions(), epoch.partitions);
+                        tracing::info!(configured, in_force, epoch = %epoch.epoch, "the epoch says how many partitions there are");
+                    }
                     role.ready();
                     return Ok(epoch);
                 }

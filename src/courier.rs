@@ -39,6 +39,8 @@ pub struct Parts {
     pub config: CourierConfig,
     /// The generation of the topics.
     pub epoch: EpochRecord,
+    /// The topic that notifications are carried over to, if that generation is over.
+    pub onward: Option<String>,
     /// Who attempts; also part of the transactional id, so no two processes may share it.
     pub node: NodeId,
     /// The clock.

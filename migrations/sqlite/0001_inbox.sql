@@ -12,7 +12,7 @@ CREATE TABLE projection (
     PRIMARY KEY (epoch, topic, partition)
 ) WITHOUT ROWID;
 
--- One row for each notification of a channel, with the first place where it lies on the log. One that was trimmed has no body
+-- One row for each notification of a channel, with the first place where it lies on the log in its latest epoch. One that was trimmed has no body
 -- any more: its row remembers the id, so that a replay cannot bring it back.
 CREATE TABLE notifications (
     channel     TEXT    NOT NULL,

@@ -16,20 +16,33 @@ use crate::cli::Role;
 use crate::config::Database;
 use crate::gateway::{self, Desk, Gateway};
 use crate::http::{self, Door, Guard, RestParts};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::topics;
 use crate::pipeline::rulebook::Rulebook;
 use crate::store::Store;
+use crate::telemetry::Metrics;
 use crate::{courier, inbox, pipeline};
+
+/// The topics of one epoch, and what is made of them.
+struct Generation {
+    epoch: EpochRecord,
+    cluster: Cluster,
+    metrics: Metrics,
+    /// What its inbox and its courier are called.
+    names: [&'static str; 2],
+    /// Where notifications are carried over to, if it is over.
+    onward: Option<String>,
+}
 
 impl Assembly {
     /// Makes and starts the services of this process.
     pub(super) async fn start(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord) -> anyhow::Result<()> {
         let store = self.store().await?;
         if let Some(store) = &store {
-            if self.has(Role::Inbox) {
-                self.start_inbox(services, epoch, store.clone());
-            }
-            if self.has(Role::Courier) {
-                self.start_courier(services, epoch, store.clone());
+            let generation = self.generation(epoch);
+            self.start_readers(services, &generation, store);
+            if let Some(earlier) = self.earlier(epoch).await {
+                self.start_readers(services, &earlier, store);
             }
         }
         if self.has(Role::Pipeline) {
@@ -47,34 +60,66 @@ impl Assembly {
         Ok(())
     }
 
-    fn start_inbox(&self, services: &mut Services, epoch: &EpochRecord, store: Store) {
-        let parts = inbox::Parts {
-            cluster: self.cluster.clone(),
-            config: self.config.inbox.clone(),
-            epoch: epoch.clone(),
-            node: self.node.clone(),
-            clock: self.clock,
-            store,
-            metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
-            role: self.health.role(Role::Inbox.name()),
-        };
-        services.start("inbox", Stage::Fold, |stop| inbox::run(parts, stop));
+    /// The topics in force.
+    fn generation(&self, epoch: &EpochRecord) -> Generation {
+        let names = [Role::Inbox, Role::Courier].map(Role::name);
+        Generation { epoch: epoch.clone(), cluster: self.cluster.clone(), metrics: self.metrics.clone(), names, onward: None }
     }
 
-    fn start_courier(&self, services: &mut Services, epoch: &EpochRecord, store: Store) {
-        let parts = courier::Parts {
-            cluster: self.cluster.clone(),
-            config: self.config.courier.clone(),
-            epoch: epoch.clone(),
+    /// Those of the epoch before, as long as they are there: what was not delivered when it ended is carried over from them.
+    async fn earlier(&self, epoch: &EpochRecord) -> Option<Generation> {
+        let earlier = epoch.earlier.as_deref()?;
+        let cluster = self.cluster.clone().of_epoch(earlier);
+        // Whoever cannot be asked just now may have it: those who read it wait for it.
+        if !topics::is_there(&cluster, &cluster.names().notifications()).await.unwrap_or(true) {
+            return None;
+        }
+        tracing::info!(epoch = %earlier.epoch, "what is not delivered of an earlier epoch is carried over");
+        let (names, onward) = (["earlier inbox", "earlier courier"], Some(self.cluster.names().notifications()));
+        Some(Generation { epoch: earlier.clone(), cluster, metrics: self.metrics.within("earlier"), names, onward })
+    }
+
+    /// Those who read the topics of one epoch and work by the store.
+    fn start_readers(&self, services: &mut Services, generation: &Generation, store: &Store) {
+        if self.has(Role::Inbox) {
+            self.start_inbox(services, generation, store.clone());
+        }
+        if self.has(Role::Courier) {
+            self.start_courier(services, generation, store.clone());
+        }
+    }
+
+    fn start_inbox(&self, services: &mut Services, generation: &Generation, store: Store) {
+        let [name, _] = generation.names;
+        let parts = inbox::Parts {
+            cluster: generation.cluster.clone(),
+            config: self.config.inbox.clone(),
+            epoch: generation.epoch.clone(),
             node: self.node.clone(),
             clock: self.clock,
             store,
-            metrics: self.metrics.clone(),
+            metrics: generation.metrics.clone(),
             traces: self.traces.clone(),
-            role: self.health.role(Role::Courier.name()),
+            role: self.health.role(name),
         };
-        services.start("courier", Stage::Intake, |stop| courier::run(parts, stop));
+        services.start(name, Stage::Fold, |stop| inbox::run(parts, stop));
+    }
+
+    fn start_courier(&self, services: &mut Services, generation: &Generation, store: Store) {
+        let [_, name] = generation.names;
+        let parts = courier::Parts {
+            cluster: generation.cluster.clone(),
+            config: self.config.courier.clone(),
+            epoch: generation.epoch.clone(),
+            onward: generation.onward.clone(),
+            node: self.node.clone(),
+            clock: self.clock,
+            store,
+            metrics: generation.metrics.clone(),
+            traces: self.traces.clone(),
+            role: self.health.role(name),
+        };
+        services.start(name, Stage::Intake, |stop| courier::run(parts, stop));
     }
 
     fn start_pipeline(&self, services: &mut Services) -> anyhow::Result<()> {

@@ -12,7 +12,8 @@ use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::Extent;
-use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::notified::{NotificationRecord, Origin};
+use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{Header, Record, RecordError, encode};
@@ -27,6 +28,8 @@ use crate::kafka::remains::Remains;
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
 const TOO_LARGE: &str = "too_large";
+/// What stands for the rule of a notification that was carried over from a retry topic, which does not hold it.
+const CARRIED: &str = "carried-over";
 
 /// A record to be written.
 #[derive(Debug)]
@@ -102,6 +105,11 @@ impl Hand {
                     Made::of(rungs.topic(next), &channel, &RetryRecord(delivery), context)?,
                 ])
             }
+            Decision::CarryOver => {
+                let Some(onward) = &rungs.onward else { return Ok(Vec::new()) };
+                let traced = trace.map(TraceContext::headers).unwrap_or_default();
+                Ok(vec![Made::of(onward, &delivery.channel, &carried(pending, notified), traced)?])
+            }
             Decision::Undelivered { reason } => {
                 let context = delivery.context(notified, reason, trace, &self.node).headers();
                 let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
@@ -149,6 +157,18 @@ impl Hand {
     }
 }
 
+/// The notification of `pending`, which lies in the partition `at`, as it is written again in the next epoch. Of one that waited on a
+/// retry topic it is not known what made it: it counts as made of itself.
+fn carried(pending: &Pending, (topic, partition): (&str, i32)) -> NotificationRecord {
+    if let Some(whole) = &pending.whole {
+        return (**whole).clone();
+    }
+    let Delivery { channel, notification, offset, appended_at, .. } = &pending.delivery;
+    let origin = Origin { topic: topic.to_owned(), partition, offset: *offset, timestamp: *appended_at };
+    let (channel, notification) = (channel.clone(), notification.clone());
+    NotificationRecord { channel, notification, rule: CARRIED.to_owned(), origin, exclude: Vec::new() }
+}
+
 pub(super) fn place(partition: &Partition, offset: i64) -> Place<'_> {
     Place { topic: &partition.topic, partition: partition.number, offset }
 }
@@ -176,10 +196,9 @@ mod tests {
     use std::time::Duration;
 
     use tidings_core::delivery::ladder::Ladder;
-    use tidings_core::position::Epoch;
     use tidings_core::record::decode;
     use tidings_core::record::meta::EpochRecord;
-    use tidings_core::record::retry::{Delivery, Outcome};
+    use tidings_core::record::retry::Outcome;
     use tidings_core::time::Delay;
 
     use super::*;
@@ -188,7 +207,7 @@ mod tests {
 
     fn rungs() -> Rungs {
         let delays = [30, 120].map(|seconds| Delay(Duration::from_secs(seconds))).to_vec();
-        let epoch = EpochRecord { epoch: Epoch(1), partitions: 4, created_at: Timestamp::from_millis(0) };
+        let epoch = EpochRecord::first(4, Timestamp::from_millis(0));
         Rungs::new(Ladder::new(Duration::from_secs(30), delays, 20), epoch, &TopicNames::new("t."), Traces::default())
     }
 
@@ -215,7 +234,7 @@ mod tests {
 
     fn pending() -> Pending {
         let trace = TraceContext::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None).ok();
-        Pending { trace, delivery: delivery(), partition: 0, appended: None, cursors_end: None }
+        Pending { trace, delivery: delivery(), partition: 0, whole: None, appended: None, cursors_end: None }
     }
 
     #[test]

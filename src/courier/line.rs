@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use tidings_core::delivery::ladder::{Rung, behind};
+use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::Delivery;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::time::Timestamp;
@@ -49,6 +50,8 @@ pub(super) struct Pending {
     pub(super) delivery: Delivery,
     /// Where its notification lies.
     pub(super) partition: i32,
+    /// The notification's record as it lies there, of what is to be carried over from there.
+    pub(super) whole: Option<Box<NotificationRecord>>,
     /// When the record that asks for it was appended, if the broker said so.
     pub(super) appended: Option<Timestamp>,
     /// The end of its cursors' partition, sampled after it was due.

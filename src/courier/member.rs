@@ -90,7 +90,7 @@ impl Member {
         let config = parts.config;
         let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
         let names = parts.cluster.names().clone();
-        let rungs = Rungs::new(ladder, parts.epoch, &names, parts.traces.clone());
+        let rungs = Rungs::new(ladder, parts.epoch, &names, parts.traces.clone()).finishing(parts.onward);
         // What is fetched beyond a full line is thrown away when the partition is paused.
         let cluster = parts.cluster;
         let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");

@@ -24,6 +24,7 @@ pub(super) struct CourierMetrics {
     attempts: Family<Why, Counter>,
     dropped: Family<Why, Counter>,
     undelivered: Family<Why, Counter>,
+    carried: Counter,
     pub(super) fates: Fates,
     pub(super) committed: Counter,
     pub(super) aborted: Counter,
@@ -40,6 +41,11 @@ impl CourierMetrics {
             shelf.register("made_attempts", "Attempts made, by why they were needed", own.attempts.clone());
             shelf.register("dropped_deliveries", "Deliveries that need nothing any more, by why", own.dropped.clone());
             shelf.register("undelivered_deliveries", "Deliveries that ended without success, by why", own.undelivered.clone());
+            shelf.register(
+                "carried_deliveries",
+                "Deliveries of an earlier epoch whose notification was written again",
+                own.carried.clone(),
+            );
             own.fates.register(shelf);
             shelf.register("committed_transactions", "Transactions committed", own.committed.clone());
             shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
@@ -62,6 +68,10 @@ impl CourierMetrics {
                 (&self.attempts, outcome.name())
             }
             Decision::Undelivered { reason } => (&self.undelivered, reason.name()),
+            Decision::CarryOver => {
+                self.carried.inc();
+                return;
+            }
         };
         family.get_or_create(&Why { why }).inc();
     }

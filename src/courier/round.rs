@@ -176,7 +176,7 @@ impl Member {
             }
             Work::Decide(pending) => {
                 let known = evidence.next().unwrap_or_default();
-                let case = Case { rung, reach: known.reach(), standing: standing(rung, pending, &known, now) };
+                let case = Case { rung, reach: known.reach(), standing: self.standing(rung, pending, &known, now) };
                 let decision = decide(case, &self.rungs.ladder);
                 let made = self.hand.carry_out(&self.rungs, pending, &decision, now)?;
                 plan.decisions.push(decision);
@@ -186,6 +186,19 @@ impl Member {
         plan.origins.extend(made.iter().map(|_| (partition.clone(), held.offset)));
         plan.made.extend(made);
         Ok(())
+    }
+
+    fn standing(&self, rung: Rung, pending: &Pending, known: &Evidence, now: Timestamp) -> Standing {
+        let earlier = known.first_offset.is_some_and(|first| first < pending.delivery.offset);
+        if rung == Rung::FIRST && earlier {
+            Standing::Duplicate
+        } else if pending.delivery.notification.is_expired(now) {
+            Standing::Expired
+        } else if self.rungs.onward.is_some() {
+            Standing::Past
+        } else {
+            Standing::Current
+        }
     }
 
     /// How many of each line's due records can be decided: those in front, as far as the projection has passed them.
@@ -300,16 +313,5 @@ fn asked(pending: &Pending) -> Asked {
         id: pending.delivery.notification.id,
         epoch: pending.delivery.epoch,
         offset: pending.delivery.offset,
-    }
-}
-
-fn standing(rung: Rung, pending: &Pending, known: &Evidence, now: Timestamp) -> Standing {
-    let earlier = known.first_offset.is_some_and(|first| first < pending.delivery.offset);
-    if rung == Rung::FIRST && earlier {
-        Standing::Duplicate
-    } else if pending.delivery.notification.is_expired(now) {
-        Standing::Expired
-    } else {
-        Standing::Current
     }
 }

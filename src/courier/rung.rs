@@ -34,6 +34,8 @@ pub(super) const STAGE: &str = "courier";
 pub(super) struct Rungs {
     pub(super) ladder: Ladder,
     pub(super) epoch: EpochRecord,
+    /// Where notifications are carried over to, if the epoch is over.
+    pub(super) onward: Option<String>,
     topics: BTreeMap<String, Rung>,
     names: BTreeMap<Rung, String>,
     traces: Traces,
@@ -55,7 +57,12 @@ impl Rungs {
         let mut names = BTreeMap::from([(Rung::FIRST, topics.notifications())]);
         names.extend(ladder.rungs().map(|(rung, delay)| (rung, topics.retry(delay))));
         let topics = names.iter().map(|(rung, name)| (name.clone(), *rung)).collect();
-        Self { ladder, epoch, topics, names, traces }
+        Self { ladder, epoch, onward: None, topics, names, traces }
+    }
+
+    /// The same for an epoch that is over, if there is somewhere to carry its notifications over to.
+    pub(super) fn finishing(self, onward: Option<String>) -> Self {
+        Self { onward, ..self }
     }
 
     pub(super) fn topics(&self) -> Vec<&str> {
@@ -79,11 +86,13 @@ impl Rungs {
         let written = record.timestamp().to_millis().map(Timestamp::from_millis);
         let appended = written.unwrap_or(now);
         match self.delivery(rung, record, value) {
-            Ok(delivery) => match self.unfit(&delivery, record) {
+            Ok((delivery, whole)) => match self.unfit(&delivery, record) {
                 None => {
-                    let due = self.ladder.due(rung, appended, delivery.notification.id);
+                    // In an epoch that is over nobody acknowledges any more.
+                    let waits = self.onward.is_none();
+                    let due = if waits { self.ladder.due(rung, appended, delivery.notification.id) } else { appended };
                     let (trace, partition) = (self.trace(record), record.partition());
-                    let pending = Pending { trace, delivery, partition, appended: written, cursors_end: None };
+                    let pending = Pending { trace, delivery, partition, whole, appended: written, cursors_end: None };
                     let work = Work::Decide(Box::new(pending));
                     Read::Waits(Held { offset: record.offset(), bytes: value.len(), due, work })
                 }
@@ -107,15 +116,23 @@ impl Rungs {
         self.traces.context(Some(parent), header(record, STATE_HEADER))
     }
 
-    fn delivery(&self, rung: Rung, record: &BorrowedMessage<'_>, value: &[u8]) -> Result<Delivery, RecordError> {
+    /// The delivery that `record` asks for, and of what is to be carried over the record itself, if it is the notification's.
+    fn delivery(
+        &self,
+        rung: Rung,
+        record: &BorrowedMessage<'_>,
+        value: &[u8],
+    ) -> Result<(Delivery, Option<Box<NotificationRecord>>), RecordError> {
         let version = header(record, VERSION_HEADER);
         if rung != Rung::FIRST {
-            return decode(version, value).map(|RetryRecord(delivery)| delivery);
+            return decode(version, value).map(|RetryRecord(delivery)| (delivery, None));
         }
-        let NotificationRecord { channel, notification, .. } = decode(version, value)?;
+        let notified: NotificationRecord = decode(version, value)?;
+        let whole = self.onward.is_some().then(|| Box::new(notified.clone()));
+        let NotificationRecord { channel, notification, .. } = notified;
         let appended_at = record.timestamp().to_millis().map(Timestamp::from_millis);
         let (epoch, offset) = (self.epoch.epoch, record.offset());
-        Ok(Delivery { channel, notification, epoch, offset, appended_at, attempts: Vec::new() })
+        Ok((Delivery { channel, notification, epoch, offset, appended_at, attempts: Vec::new() }, whole))
     }
 
     /// Why nobody of ours can have asked with `record` for its delivery to be tried; none if one can.

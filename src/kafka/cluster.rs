@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rdkafka::ClientConfig;
 use tidings_core::ids::NodeId;
+use tidings_core::record::meta::EpochRecord;
 
 use super::statistics::Gauges;
 use super::topic::TopicNames;
@@ -18,6 +19,8 @@ use crate::telemetry::Metrics;
 const LARGEST_RECORD: &str = "1000000000";
 /// How often a client tells what it measures.
 const STATISTICS_INTERVAL_MS: &str = "5000";
+/// Services that read topics of one epoch. Those of the next are read by another group, beside the one that finishes these.
+const READS_ONE_EPOCH: [&str; 2] = ["courier", "inbox"];
 
 /// Second names that librdkafka has for properties which are set here, and the names they are set by. Of a client's two names for one
 /// property it would be drawn which counts.
@@ -46,6 +49,8 @@ pub struct PropertyFileError {
 pub struct Cluster {
     brokers: String,
     group_prefix: String,
+    /// What the names of groups that read one epoch end with.
+    group_suffix: String,
     names: TopicNames,
     properties: BTreeMap<String, String>,
     flavour: Flavour,
@@ -84,6 +89,7 @@ impl Cluster {
         Ok(Self {
             brokers: config.brokers.clone(),
             group_prefix: config.group_prefix.clone(),
+            group_suffix: String::new(),
             names: TopicNames::new(&config.topic_prefix),
             properties,
             flavour: Flavour::Brokers,
@@ -98,6 +104,14 @@ impl Cluster {
     #[must_use]
     pub fn of_node(mut self, node: &NodeId) -> Self {
         self.instance = self.static_membership.then(|| node.to_string());
+        self
+    }
+
+    /// The same configuration, for those who read and write the topics of an epoch.
+    #[must_use]
+    pub fn of_epoch(mut self, epoch: &EpochRecord) -> Self {
+        self.names = self.names.of_epoch(epoch);
+        self.group_suffix.clone_from(&epoch.suffix);
         self
     }
 
@@ -150,7 +164,8 @@ impl Cluster {
     /// The name of a service's consumer group, also the stem of its transactional ids.
     #[must_use]
     pub fn group(&self, service: &str) -> String {
-        format!("{}{service}", self.group_prefix)
+        let suffix = if READS_ONE_EPOCH.contains(&service) { &self.group_suffix } else { "" };
+        format!("{}{service}{suffix}", self.group_prefix)
     }
 
     /// Properties for any client; `client_id` shows in the brokers' logs and metrics.

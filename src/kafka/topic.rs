@@ -1,20 +1,30 @@
 //! The names of tidings' own topics.
 //!
-//! Owns: which topics there are and what they are called. `topics` beside makes and checks them.
+//! Owns: which topics there are and what they are called: those whose positions mean something by names of their epoch, the others by one
+//! name for ever. `topics` beside makes and checks them.
 
+use tidings_core::record::meta::EpochRecord;
 use tidings_core::time::Delay;
 
 /// Names with the configured prefix.
 #[derive(Debug, Clone)]
 pub struct TopicNames {
     prefix: String,
+    /// What names of the epoch's own topics end with.
+    suffix: String,
 }
 
 impl TopicNames {
-    /// Names that begin with `prefix`.
+    /// Names that begin with `prefix`, as the first epoch has them.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+        Self { prefix: prefix.to_owned(), suffix: String::new() }
+    }
+
+    /// The names of an epoch.
+    #[must_use]
+    pub fn of_epoch(&self, epoch: &EpochRecord) -> Self {
+        Self { suffix: epoch.suffix.clone(), ..self.clone() }
     }
 
     /// How all of them begin.
@@ -32,25 +42,25 @@ impl TopicNames {
     /// Rendered notifications, keyed by channel.
     #[must_use]
     pub fn notifications(&self) -> String {
-        self.own("notifications")
+        self.of_this_epoch("notifications")
     }
 
     /// What devices were offered and have acknowledged; compacted.
     #[must_use]
     pub fn cursors(&self) -> String {
-        self.own("cursors")
+        self.of_this_epoch("cursors")
     }
 
     /// What users did with notifications, and which of those are withdrawn.
     #[must_use]
     pub fn receipts(&self) -> String {
-        self.own("receipts")
+        self.of_this_epoch("receipts")
     }
 
     /// Deliveries waiting for `rung`'s delay.
     #[must_use]
     pub fn retry(&self, rung: &Delay) -> String {
-        self.own(&format!("retry.{rung}"))
+        self.of_this_epoch(&format!("retry.{rung}"))
     }
 
     /// Deliveries that ended without success.
@@ -79,5 +89,9 @@ impl TopicNames {
 
     fn own(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+
+    fn of_this_epoch(&self, name: &str) -> String {
+        format!("{}{name}{}", self.prefix, self.suffix)
     }
 }

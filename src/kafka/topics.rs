@@ -1,9 +1,10 @@
 //! tidings' own topics: making them, checking them, and the epoch they belong to.
 //!
 //! Owns: which topics there must be, with how many partitions and which settings. Refuses to change a topic that is there: what
-//! is wrong is said, with what to do. Neighbours: `topic` has the names, `app` checks at start, `cli` creates.
+//! is wrong is said, with what to do. Neighbours: `topic` has the names, `app` checks at start, `cli` creates, `grow` begins epochs.
 
 mod epoch;
+mod grow;
 mod plan;
 mod sources;
 mod watch;
@@ -21,7 +22,8 @@ use super::cluster::{Cluster, Flavour};
 use super::said::Quiet;
 use crate::clock::Clock;
 pub use epoch::write_epoch;
-pub use plan::{NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic};
+pub use grow::{Waiting, grow, waiting};
+pub use plan::{Count, NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic};
 pub use watch::watch;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,24 +77,43 @@ pub enum Made {
     Kept,
 }
 
-/// Makes every topic that is not there, and the epoch if there is none.
+/// Makes every topic of the epoch that is not there, and the first epoch if there is none.
 ///
 /// # Errors
 /// If the brokers do not answer or refuse, or what is there is not as it must be.
 pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Vec<(Topic, Made)>, TopicsError> {
+    let plan = in_force(cluster, plan).await?;
+    let report = make_own(cluster, &plan).await?;
+    settled(&report, async || {
+        epoch::ensure(cluster, plan.partitions(), now).await?;
+        check(cluster, &plan).await.map(|_| ())
+    })
+    .await?;
+    Ok(report)
+}
+
+/// What there must be in the epoch that is on `meta`; if there is none, what the configuration asks for.
+async fn in_force(cluster: &Cluster, plan: &Plan) -> Result<Plan, TopicsError> {
+    Ok(epoch::current(cluster).await?.map_or_else(|| plan.clone(), |epoch| plan.of_epoch(&epoch)))
+}
+
+async fn make_own(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {
     let admin = admin(cluster)?;
     let topics = plan.topics(sources::largest_bytes(cluster, &admin, plan).await?);
-    let report = make(&admin, plan, topics).await?;
-    // Brokers learn of new topics one after the other, so for a moment the answers may differ.
+    make(&admin, plan, topics).await
+}
+
+/// Waits until `look` finds nothing wrong. Brokers learn of new topics one after the other, so for a moment the answers may differ.
+async fn settled(report: &[(Topic, Made)], look: impl AsyncFn() -> Result<(), TopicsError>) -> Result<(), TopicsError> {
     let fresh = report.iter().any(|(_, made)| *made == Made::Created);
     let clock = Clock::start();
-    while let Err(error) = settle(cluster, plan, now).await {
+    while let Err(error) = look().await {
         if !fresh || clock.elapsed() > PATIENCE {
             return Err(error);
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Makes the domain topics that are named and not there, for trying things: with as many partitions as tidings' own.
@@ -100,7 +121,8 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
 /// # Errors
 /// If the brokers do not answer or refuse.
 pub async fn create_domain(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {
-    let topic = |name: &str| Topic { name: name.to_owned(), partitions: plan.partitions(), settings: Vec::new() };
+    let partitions = plan.partitions();
+    let topic = |name: &str| Topic { name: name.to_owned(), partitions, count: Count::Any, settings: Vec::new() };
     make(&admin(cluster)?, plan, plan.named_sources().map(topic).collect()).await
 }
 
@@ -119,24 +141,35 @@ async fn make(admin: &AdminClient<Quiet>, plan: &Plan, topics: Vec<Topic>) -> Re
     topics.iter().cloned().zip(answers).map(made).collect()
 }
 
-async fn settle(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<(), TopicsError> {
-    epoch::ensure(cluster, plan.partitions(), now).await?;
-    check(cluster, plan).await.map(|_| ())
+/// Whether there is a topic of this name.
+///
+/// # Errors
+/// If the brokers do not say.
+pub async fn is_there(cluster: &Cluster, topic: &str) -> Result<bool, TopicsError> {
+    Ok(epoch::partition_count(cluster, topic).await?.is_some())
 }
 
-/// Checks that every topic is there and as it must be, and gives the epoch.
+/// Checks that every topic of the epoch is there and as it must be, and gives the epoch. How many partitions topics are to have, the
+/// epoch says: the configuration counts when there is none yet.
 ///
 /// # Errors
 /// If the brokers do not answer, or with a line for everything that is missing or wrong.
 pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, TopicsError> {
-    let names = plan.topics(0).into_iter().map(|topic| (topic.name, topic.partitions)).collect::<Vec<_>>();
+    let epoch = epoch::current(cluster).await?;
+    let plan = epoch.as_ref().map_or_else(|| plan.clone(), |epoch| plan.of_epoch(epoch));
+    check_topics(cluster, &plan).await?;
+    let meta = cluster.names().meta();
+    epoch.ok_or_else(|| TopicsError::Wrong(vec![format!("topic {meta} holds no epoch: run `tidings topics create`")]))
+}
+
+async fn check_topics(cluster: &Cluster, plan: &Plan) -> Result<(), TopicsError> {
     let mut wrong = Vec::new();
-    for (name, partitions) in &names {
+    for Topic { name, partitions, count, .. } in &plan.topics(0) {
         match epoch::partition_count(cluster, name).await? {
             None => wrong.push(format!("topic {name} is missing: run `tidings topics create`")),
-            Some(found) if found != *partitions => wrong.push(format!(
-                "topic {name} has {found} partitions, not {partitions}: set `kafka.topics.partitions` to what the topics have; \
-                 a partition count is fixed for as long as the epoch lasts"
+            Some(found) if *count == Count::OfEpoch && found != *partitions => wrong.push(format!(
+                "topic {name} has {found} partitions, not {partitions}: a partition count is fixed for as long as the epoch lasts. \
+                 `tidings topics create --partitions {found}` makes topics of the next one"
             )),
             Some(_) => {}
         }
@@ -144,22 +177,7 @@ pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, Topics
     if !wrong.is_empty() {
         return Err(TopicsError::Wrong(wrong));
     }
-    if cluster.flavour() == Flavour::Brokers {
-        check_settings(cluster, plan).await?;
-    }
-    let meta = cluster.names().meta();
-    let epoch = epoch::read(cluster)
-        .await?
-        .ok_or_else(|| TopicsError::Wrong(vec![format!("topic {meta} holds no epoch: run `tidings topics create`")]))?;
-    if epoch.partitions != plan.partitions() {
-        return Err(TopicsError::Wrong(vec![format!(
-            "epoch {} was made for {} partitions, `kafka.topics.partitions` says {}",
-            epoch.epoch,
-            epoch.partitions,
-            plan.partitions()
-        )]));
-    }
-    Ok(epoch)
+    if cluster.flavour() == Flavour::Brokers { check_settings(cluster, plan).await } else { Ok(()) }
 }
 
 async fn check_settings(cluster: &Cluster, plan: &Plan) -> Result<(), TopicsError> {

@@ -1,8 +1,9 @@
 //! The rows of notifications: which records become one, and which rows have to go for it.
 //!
-//! Owns: one row for each id of a channel, with its first place on the log; every further place is kept as a copy, since a device
-//! may have met it only there. A channel holds so many rows at most; the id of a row that went is remembered. Refuses to look at a
-//! clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets rows age.
+//! Owns: one row for each id of a channel, with its first place on the log in the latest epoch in which it lies; every other place is kept
+//! as a copy, since a device may have met it only there. A channel holds so many rows at most; the id of a row that went is remembered.
+//! Refuses to look at a clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets
+//! rows age.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -45,6 +46,8 @@ struct Plan {
     /// Rows whose id is no longer remembered, by channel and id.
     expired: Vec<Value>,
     rows: Vec<Value>,
+    /// Rows that move to a place in a later epoch.
+    moved: Vec<Value>,
     copies: Vec<Value>,
     conflicts: Vec<Conflict>,
     trims: Trims,
@@ -115,9 +118,7 @@ fn plan<'a>(
         if let Some(row) = known.row {
             if row.appended_at > retention.ids_before(one.appended) {
                 if (row.epoch, row.offset) != (epoch, one.offset) {
-                    plan.copies.push(json!([channel, id, epoch, one.offset]));
-                    plan.conflicts
-                        .extend(row.contradicts(one).then_some(Conflict { partition: one.partition, offset: one.offset }));
+                    plan.again(epoch, one, &row, known.newest_seq);
                 }
                 continue;
             }
@@ -126,19 +127,45 @@ fn plan<'a>(
                 plan.trims.below(channel.as_str(), row.epoch, row.offset);
             }
         }
-        let seq = plan.newest.entry(channel.clone()).or_insert(known.newest_seq);
-        *seq += 1;
+        let seq = plan.next_seq(channel, known.newest_seq);
         let body =
             serde_json::to_string(&one.record).map_err(|source| StoreError::Unwritable { table: "notifications", source })?;
         let expires_at = one.record.notification.expires_at.map(Timestamp::as_millis);
-        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, *seq, one.appended.as_millis(), expires_at, body]));
+        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, one.appended.as_millis(), expires_at, body]));
     }
     Ok(plan)
+}
+
+impl Plan {
+    /// The number of a channel's next row.
+    fn next_seq(&mut self, channel: &Channel, newest: i64) -> i64 {
+        let seq = self.newest.entry(channel.clone()).or_insert(newest);
+        *seq += 1;
+        *seq
+    }
+
+    /// `one` is what `row` holds already.
+    fn again(&mut self, epoch: i64, one: &Notified, row: &Row, newest_seq: i64) {
+        let (channel, id) = (&one.record.channel, one.record.notification.id);
+        self.conflicts.extend(row.contradicts(one).then_some(Conflict { partition: one.partition, offset: one.offset }));
+        if row.epoch >= epoch {
+            self.copies.push(json!([channel, id, epoch, one.offset]));
+        } else if row.body.is_some() {
+            // Positions of this epoch lead to it only if it has one.
+            let seq = self.next_seq(channel, newest_seq);
+            self.moved.push(json!([channel, id, epoch, one.partition, one.offset, seq]));
+            self.copies.push(json!([channel, id, row.epoch, row.offset]));
+        } else {
+            self.copies.push(json!([channel, id, epoch, one.offset]));
+            self.trims.below(channel.as_str(), epoch, one.offset);
+        }
+    }
 }
 
 async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {
     delete(connection, plan.expired).await?;
     insert(connection, plan.rows).await?;
+    relocate(connection, plan.moved).await?;
     insert_copies(connection, plan.copies).await?;
     let mut trims = plan.trims;
     let over = plan.newest.into_iter().filter_map(|(channel, newest)| {
@@ -170,6 +197,18 @@ async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), Sto
                CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
                CAST(value ->> 7 AS bigint), value ->> 8
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
+            rows,
+        )
+        .await
+}
+
+async fn relocate(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    connection
+        .write(
+            "UPDATE notifications SET epoch = CAST(new.value ->> 2 AS bigint), partition = CAST(new.value ->> 3 AS integer),
+               \"offset\" = CAST(new.value ->> 4 AS bigint), seq = CAST(new.value ->> 5 AS bigint)
+             FROM json_each($1) AS new
+             WHERE notifications.channel = new.value ->> 0 AND notifications.id = new.value ->> 1",
             rows,
         )
         .await

@@ -3,6 +3,7 @@
 //! Long because what all of them stand on is here, beside folding.
 
 mod contest;
+mod epochs;
 mod recover;
 mod retention;
 mod tables;

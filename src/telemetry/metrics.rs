@@ -26,6 +26,8 @@ const PREFIX: &str = "tidings";
 pub struct Metrics {
     /// Shared: services register at start, `http` encodes at any time.
     inner: Arc<Mutex<Inner>>,
+    /// What stands in front of a room's name, if it is there twice.
+    within: &'static str,
 }
 
 struct Inner {
@@ -160,13 +162,20 @@ impl Metrics {
         let process = Process::default();
         let inner =
             Inner { registry: Registry::with_prefix(PREFIX), catalog: Vec::new(), ages: Vec::new(), process: process.clone() };
-        let metrics = Self { inner: Arc::new(Mutex::new(inner)) };
+        let metrics = Self { inner: Arc::new(Mutex::new(inner)), within: "" };
         metrics.register("process", |shelf| process.register(shelf));
         metrics
     }
 
+    /// The same registry for rooms that are there a second time: their names begin with `tidings_{within}_{room}_`.
+    #[must_use]
+    pub fn within(&self, within: &'static str) -> Self {
+        Self { within, ..self.clone() }
+    }
+
     /// Lets a room register its metrics; names then begin with `tidings_{room}_`.
     pub fn register(&self, room: &str, register: impl FnOnce(&mut Shelf<'_>)) {
+        let room = &if self.within.is_empty() { room.to_owned() } else { format!("{}_{room}", self.within) };
         let Inner { registry, catalog, ages, .. } = &mut *self.inner.lock();
         register(&mut Shelf { room, registry: registry.sub_registry_with_prefix(room), catalog, ages });
     }

@@ -16,6 +16,7 @@ mod dead_letters;
 mod delivery;
 mod edge;
 mod envelopes;
+mod epochs;
 mod fates;
 mod gateway;
 mod health;

@@ -253,11 +253,16 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 pub(crate) fn epoch() -> impl Strategy<Value = EpochRecord> {
-    (any::<u64>(), 1..i32::MAX, timestamp()).prop_map(|(epoch, partitions, created_at)| EpochRecord {
+    let said = || (any::<u64>(), 1..i32::MAX, timestamp(), "(\\.e[0-9]{1,3})?");
+    let record = |(epoch, partitions, created_at, suffix), earlier| EpochRecord {
         epoch: Epoch(epoch),
         partitions,
         created_at,
-    })
+        suffix,
+        earlier,
+    };
+    let earlier = option::of(said().prop_map(move |said| Box::new(record(said, None))));
+    (said(), earlier).prop_map(move |(said, earlier)| record(said, earlier))
 }
 
 fn words() -> impl Strategy<Value = Words> {

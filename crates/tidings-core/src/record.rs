@@ -227,7 +227,7 @@ mod tests {
             }],
             source: Some(source),
         };
-        let epoch = EpochRecord { epoch: Epoch(3), partitions: 12, created_at: Timestamp::from_millis(1_769_860_800_000) };
+        let epoch = EpochRecord { epoch: Epoch(3), ..EpochRecord::first(12, Timestamp::from_millis(1_769_860_800_000)) };
         let lines = [
             shown(&notified),
             shown(&cursor),

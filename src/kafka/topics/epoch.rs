@@ -1,4 +1,4 @@
-//! The epoch's record on `meta`: written once, read at every start.
+//! The epoch's record on `meta`: written when an epoch begins, read at every start.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
-use tidings_core::position::Epoch;
 use tidings_core::record::meta::{EPOCH_KEY, EpochRecord};
 use tidings_core::record::{self, VERSION_HEADER};
 use tidings_core::time::Timestamp;
@@ -33,10 +32,10 @@ pub(super) async fn ensure(cluster: &Cluster, partitions: i32, now: Timestamp) -
     if read(cluster).await?.is_some() {
         return Ok(());
     }
-    write_epoch(cluster, EpochRecord { epoch: Epoch(1), partitions, created_at: now }).await
+    write_epoch(cluster, EpochRecord::first(partitions, now)).await
 }
 
-/// Writes an epoch; the topics of the one before it must be gone.
+/// Writes an epoch, which begins with it. Its topics must be there.
 ///
 /// # Errors
 /// If the brokers did not take it in time.
@@ -62,6 +61,14 @@ pub async fn write_epoch(cluster: &Cluster, epoch: EpochRecord) -> Result<(), To
         }
     })
     .await
+}
+
+/// The epoch in force, if there is one, and be it because there is no `meta`.
+pub(super) async fn current(cluster: &Cluster) -> Result<Option<EpochRecord>, TopicsError> {
+    match partition_count(cluster, &cluster.names().meta()).await? {
+        Some(_) => read(cluster).await,
+        None => Ok(None),
+    }
 }
 
 /// The last epoch on `meta`, if there is one.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::admin::ConfigEntry;
+use tidings_core::record::meta::EpochRecord;
 
 use crate::config::{CourierConfig, KafkaConfig, PipelineConfig, TopicPattern};
 use crate::kafka::topic::TopicNames;
@@ -34,10 +35,21 @@ pub struct Plan {
 pub struct Topic {
     /// Its full name.
     pub name: String,
-    /// Its number of partitions.
+    /// Its number of partitions, when it is made.
     pub partitions: i32,
+    /// For how long that stays.
+    pub count: Count,
     /// Settings of Kafka that depart from the brokers' defaults.
     pub settings: Vec<(&'static str, String)>,
+}
+
+/// For how long a topic has the number of partitions it was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// For as long as the epoch lasts: positions, cursors and the order of deliveries go by it. The next epoch has a topic of its own.
+    OfEpoch,
+    /// For as long as nobody changes it. Every epoch uses the same topic.
+    Any,
 }
 
 impl Plan {
@@ -51,6 +63,18 @@ impl Plan {
             rungs: courier.ladder.clone(),
             sources: pipeline.topics.clone(),
         }
+    }
+
+    /// The same in an epoch, which says what its topics are called and how many partitions they have.
+    #[must_use]
+    pub fn of_epoch(&self, epoch: &EpochRecord) -> Self {
+        Self { names: self.names.of_epoch(epoch), ..self.with_partitions(epoch.partitions) }
+    }
+
+    /// The same with another number of partitions.
+    #[must_use]
+    pub fn with_partitions(&self, partitions: i32) -> Self {
+        Self { partitions, ..self.clone() }
     }
 
     /// How many partitions `notifications` has, and every topic that is read beside it.
@@ -70,6 +94,11 @@ impl Plan {
         self.sources.iter().filter_map(TopicPattern::name)
     }
 
+    /// The topics in which deliveries wait.
+    pub(super) fn ladder(&self) -> Vec<String> {
+        std::iter::once(self.names.notifications()).chain(self.rungs.iter().map(|rung| self.names.retry(rung))).collect()
+    }
+
     pub(super) fn replication_factor(&self) -> i32 {
         self.replication_factor
     }
@@ -80,24 +109,23 @@ impl Plan {
         let [notifications_ms, receipts_ms] =
             [NOTIFICATIONS_KEPT, RECEIPTS_KEPT].map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
         let mut topics = vec![
-            self.kept("requests", self.names.requests(), 7 * DAY_MS),
-            self.kept("notifications", self.names.notifications(), notifications_ms),
+            self.kept(self.names.requests(), 7 * DAY_MS),
+            self.fixed(self.names.notifications(), notifications_ms),
             Topic {
                 // Only behind the age of the notifications themselves may a device's earlier words be dropped.
                 settings: vec![("cleanup.policy", "compact".into()), ("min.compaction.lag.ms", notifications_ms.to_string())],
-                ..self.kept("cursors", self.names.cursors(), 0)
+                ..self.fixed(self.names.cursors(), 0)
             },
-            self.kept("receipts", self.names.receipts(), receipts_ms),
-            self.kept("undelivered", self.names.undelivered(), 30 * DAY_MS),
-            self.kept("dlq", self.names.dlq(), 30 * DAY_MS),
-            self.kept("signals", self.names.signals(), 600_000),
+            self.fixed(self.names.receipts(), receipts_ms),
+            self.kept(self.names.undelivered(), 30 * DAY_MS),
+            self.kept(self.names.dlq(), 30 * DAY_MS),
             Topic {
-                partitions: 1,
-                settings: vec![("cleanup.policy", "compact".into())],
-                ..self.kept("meta", self.names.meta(), 0)
+                settings: vec![("retention.ms", "600000".into()), ("segment.ms", "60000".into())],
+                ..self.kept(self.names.signals(), 0)
             },
+            Topic { partitions: 1, settings: vec![("cleanup.policy", "compact".into())], ..self.kept(self.names.meta(), 0) },
         ];
-        topics.extend(self.rungs.iter().map(|rung| self.kept("retry", self.names.retry(rung), 7 * DAY_MS)));
+        topics.extend(self.rungs.iter().map(|rung| self.fixed(self.names.retry(rung), 7 * DAY_MS)));
         for topic in &mut topics {
             topic.settings.push(("message.timestamp.type", "LogAppendTime".into()));
             topic.settings.push(("max.message.bytes", (source_bytes + CONTEXT_BYTES).to_string()));
@@ -105,12 +133,13 @@ impl Plan {
         topics
     }
 
-    fn kept(&self, kind: &str, name: String, retention_ms: i64) -> Topic {
-        let mut settings = vec![("retention.ms", retention_ms.to_string())];
-        if kind == "signals" {
-            settings.push(("segment.ms", "60000".into()));
-        }
-        Topic { name, partitions: self.partitions, settings }
+    fn fixed(&self, name: String, retention_ms: i64) -> Topic {
+        Topic { count: Count::OfEpoch, ..self.kept(name, retention_ms) }
+    }
+
+    fn kept(&self, name: String, retention_ms: i64) -> Topic {
+        let settings = vec![("retention.ms", retention_ms.to_string())];
+        Topic { name, partitions: self.partitions, count: Count::Any, settings }
     }
 }
 

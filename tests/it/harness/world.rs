@@ -10,6 +10,7 @@ use tidings::clock::Clock;
 use tidings::config::{Config, Database, Scalar, Start};
 use tidings::kafka::cluster::Cluster;
 use tidings::kafka::topics;
+use tidings_core::record::meta::EpochRecord;
 use tidings_core::time::Delay;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,18 @@ impl World {
     pub(crate) async fn create_topics(&self) {
         let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
         topics::create(&Cluster::new(&self.config.kafka).unwrap(), &plan, Clock::start().now()).await.unwrap();
+    }
+
+    /// Begins the next epoch, with so many partitions.
+    pub(crate) async fn grow(&self, partitions: i32) -> Result<(), topics::TopicsError> {
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        topics::grow(&Cluster::new(&self.config.kafka).unwrap(), &plan, partitions, Clock::start().now()).await.map(|_| ())
+    }
+
+    /// The epoch in force, if all its topics are as they must be.
+    pub(crate) async fn epoch(&self) -> EpochRecord {
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        topics::check(&Cluster::new(&self.config.kafka).unwrap(), &plan).await.unwrap()
     }
 
     /// The full name of a topic of tidings' own.

@@ -54,12 +54,14 @@ pub enum Said {
 /// How far a notification got, by all that is known of it.
 ///
 /// A device that meets the same notification a second time on the log is not sent it again: the second place counts as handled
-/// with whatever lies around it. So of each device only the first place that it was offered tells whether it acknowledged.
+/// with whatever lies around it. So of each device only the first place that it was offered tells whether it acknowledged. In another
+/// epoch it is sent again what it was offered in an earlier one, and so each epoch tells for itself.
 #[must_use]
 pub fn reach(sightings: &[Sighting]) -> Reach {
-    let mut first: BTreeMap<&DeviceId, (Place, Said)> = BTreeMap::new();
+    let mut first: BTreeMap<(&DeviceId, Epoch), (Place, Said)> = BTreeMap::new();
     for sighting in sightings {
-        let known = first.entry(&sighting.device).or_insert((sighting.place, sighting.said));
+        let device = (&sighting.device, sighting.place.epoch);
+        let known = first.entry(device).or_insert((sighting.place, sighting.said));
         if sighting.place < known.0 || (sighting.place == known.0 && sighting.said == Said::Acknowledged) {
             *known = (sighting.place, sighting.said);
         }
@@ -91,6 +93,8 @@ pub enum Standing {
     Expired,
     /// The same notification lies on the log before this record, and has its ladder from there.
     Duplicate,
+    /// It is, and the epoch that it belongs to is over.
+    Past,
 }
 
 /// What happens to it.
@@ -112,6 +116,8 @@ pub enum Decision {
         /// Why.
         reason: Outcome,
     },
+    /// Its notification is written again, to the topic of the epoch in force, and has its ladder from there.
+    CarryOver,
 }
 
 /// Why a delivery needs nothing any more.
@@ -132,6 +138,7 @@ pub fn decide(case: Case, ladder: &Ladder) -> Decision {
         (Standing::Duplicate, _) => return Decision::Drop(Dropped::Duplicate),
         (_, Reach::Delivered) => return Decision::Drop(Dropped::Delivered),
         (Standing::Expired, _) => return Decision::Drop(Dropped::Expired),
+        (Standing::Past, _) => return Decision::CarryOver,
         (Standing::Current, Reach::Offered) => Outcome::Unacknowledged,
         (Standing::Current, Reach::NotOffered) => Outcome::Offline,
     };
@@ -181,6 +188,24 @@ mod tests {
     fn a_duplicate_that_was_passed_over_does_not_acknowledge_the_first() {
         let seen = [sighting("a", 9, Said::Acknowledged), sighting("a", 9, Said::Offered), sighting("a", 5, Said::Offered)];
         assert_eq!(reach(&seen), Reach::Offered);
+    }
+
+    #[test]
+    fn what_a_device_was_offered_before_it_acknowledges_in_the_next_epoch() {
+        let mut seen = [sighting("a", 5, Said::Offered), sighting("a", 2, Said::Offered), sighting("a", 2, Said::Acknowledged)];
+        seen[1..].iter_mut().for_each(|later| later.place.epoch = Epoch(2));
+        assert_eq!(reach(&seen), Reach::Delivered);
+        assert_eq!(reach(&seen[..2]), Reach::Offered);
+    }
+
+    #[test]
+    fn what_was_not_delivered_in_its_epoch_is_carried_over_from_whichever_rung() {
+        let of = |rung, reach| decide(Case { rung: Rung(rung), reach, standing: Standing::Past }, &ladder(2));
+        for rung in 0..3 {
+            assert_eq!(of(rung, Reach::Offered), Decision::CarryOver);
+            assert_eq!(of(rung, Reach::NotOffered), Decision::CarryOver);
+            assert_eq!(of(rung, Reach::Delivered), Decision::Drop(Dropped::Delivered));
+        }
     }
 
     #[test]

@@ -1,0 +1,239 @@
+//! A cluster that grows: topics with more partitions and the next epoch, and nothing that was pending is lost on the way.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tidings::cli::Role;
+
+use crate::harness::client::Client;
+use crate::harness::process::Process;
+use crate::harness::world::{World, ms, payment};
+use crate::harness::{eventually, seed};
+
+const MAILBOX: &str = "user-alice";
+/// More than a world has at first.
+const MORE: i32 = 8;
+
+async fn world() -> World {
+    World::with(|config| {
+        config.courier.ack_timeout = ms(500);
+        config.courier.ladder = vec![ms(60_000)];
+    })
+    .await
+}
+
+/// The command, on the world's cluster.
+fn create(world: &World, partitions: i32) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.args(["topics", "create", "--partitions", &partitions.to_string()]);
+    command.env("TIDINGS_KAFKA__BROKERS", &world.log.brokers);
+    command.env("TIDINGS_KAFKA__TOPIC_PREFIX", &world.config.kafka.topic_prefix);
+    command.env("TIDINGS_KAFKA__GROUP_PREFIX", &world.config.kafka.group_prefix);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn event(frame: &Value) -> String {
+    frame["notification"]["eventId"].as_str().unwrap().to_owned()
+}
+
+/// Acknowledges whatever comes, until an event has come; gives all events in the order in which they came first.
+async fn until(client: &mut Client, last: &str) -> Vec<String> {
+    let mut events = Vec::new();
+    loop {
+        let frame = client.frame("notification:new").await;
+        let event = event(&frame);
+        let ack = match frame.get("redelivery") {
+            None => json!({"type": "ack", "channel": frame["channel"], "position": frame["position"]}),
+            Some(_) => json!({"type": "ack", "notificationIds": [frame["notification"]["id"]]}),
+        };
+        client.send(ack).await;
+        if !events.contains(&event) {
+            events.push(event);
+        }
+        if events.iter().any(|event| event == last) {
+            return events;
+        }
+    }
+}
+
+/// Alice comes back with the position she has, and is told what became of it.
+async fn back(address: std::net::SocketAddr, position: &Value) -> (Client, Value) {
+    let since = json!({MAILBOX: position}).to_string();
+    let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
+    let query = format!("token={}&deviceId=d1&ack=client&since={since}", World::token("alice"));
+    let mut alice = Client::greeted(address, &query).await.0;
+    let told = alice.frame("recovered").await;
+    (alice, told)
+}
+
+#[tokio::test]
+async fn what_was_pending_when_an_epoch_ended_is_delivered_in_the_next_and_nothing_else_is_again() {
+    let mut world = world().await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.live(&mut alice, &["acknowledged"]).await;
+    world.emit(&payment("offered", "alice")).await;
+    let offered = alice.frame("notification:new").await;
+    alice.close().await;
+    world.own_records("retry.1m", 1).await;
+    running.stop().await;
+    // Nobody decides about this one while its epoch lasts.
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    world.emit(&payment("undecided", "alice")).await;
+    eventually("it is folded", async || (world.inbox("alice").await.len() == 3).then_some(())).await;
+    running.stop().await;
+
+    world.grow(MORE).await.unwrap();
+    world.config.courier.ack_timeout = ms(6_000);
+    let running = world.start().await;
+    let (mut alice, told) = back(running.address, &offered["position"]).await;
+    assert_eq!(told["recovered"], false, "{told}");
+    world.own_records("notifications.e2", 2).await;
+    world.emit(&payment("after", "alice")).await;
+    let mut events = until(&mut alice, "after").await;
+    events.sort();
+    assert_eq!(events, ["after", "offered", "undecided"]);
+
+    // A ladder of its own, which ends with the acknowledgement although the first epoch's offer never got one.
+    let dropped = "tidings_courier_dropped_deliveries_total";
+    eventually("the courier knows all three delivered", async || {
+        let (_, text) = running.get("/metrics").await;
+        text.contains(&format!("{dropped}{{why=\"delivered\"}} 3\n")).then_some(())
+    })
+    .await;
+    assert_eq!(world.own_records("notifications.e2", 3).await.len(), 3);
+    let mut kept = world.inbox("alice").await.iter().map(|one| one["eventId"].clone()).collect::<Vec<_>>();
+    kept.sort_by_key(ToString::to_string);
+    assert_eq!(kept, ["acknowledged", "after", "offered", "undecided"], "each row once, the old ones too");
+    assert_eq!(running.metric("tidings_earlier_courier_carried_deliveries_total").await, 2.0);
+    running.stop().await;
+
+    // Positions of this epoch lead to what was carried over, also without a node's memory.
+    let running = world.start().await;
+    let (mut alice, told) = back(running.address, &json!("2:0")).await;
+    assert_eq!(told["recovered"], true, "{told}");
+    let mut events = until(&mut alice, "after").await;
+    events.sort();
+    assert_eq!(events, ["after", "offered", "undecided"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_of_an_earlier_epoch_stops_with_the_reason_and_serves_the_next_when_it_is_started_again() {
+    let world = world().await;
+    let mut process = Process::spawn(&world);
+    process.await_ready().await;
+    let query = format!("token={}&deviceId=d1&ack=client", World::token("alice"));
+    let (mut alice, _) = Client::greeted(process.address, &query).await;
+    world.live(&mut alice, &["before"]).await;
+    world.grow(MORE).await.unwrap();
+    // It goes as in any drain: clients are told to come back.
+    alice.frame("reconnect").await;
+    assert!(!process.ended().await.success());
+    let logged = process.logged();
+    let why = format!("epoch 2 with {MORE} partitions has begun, and this process serves epoch 1: it stops; start it again");
+    assert!(logged.contains(&why), "{logged}");
+
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let (mut alice, _) = Client::greeted(process.address, &query).await;
+    world.emit(&payment("live", "alice")).await;
+    let frame = alice.frame("notification:new").await;
+    assert_eq!((event(&frame).as_str(), frame["position"].as_str().unwrap().split_once(':').unwrap().0), ("live", "2"));
+    let [live] = world.own_records("notifications.e2", 1).await.try_into().unwrap();
+    let channel = MAILBOX.parse::<tidings_core::channel::Channel>().unwrap();
+    assert_eq!(live.partition, channel.partition(MORE));
+}
+
+#[tokio::test]
+async fn what_a_late_process_of_an_earlier_epoch_still_writes_is_delivered_too() {
+    let world = world().await;
+    let running = world.start().await;
+    world.emit(&payment("first", "alice")).await;
+    let [first] = world.own_records("notifications", 1).await.try_into().unwrap();
+    running.stop().await;
+    world.grow(MORE).await.unwrap();
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    assert_eq!(until(&mut alice, "first").await, ["first"]);
+
+    let mut late = first.json();
+    late["notification"]["id"] = json!("438e828e-0a38-5599-8fb1-76b0e4574c75");
+    late["notification"]["eventId"] = json!("late");
+    let version = rdkafka::message::Header { key: "tidings-version", value: Some("1") };
+    let headers = rdkafka::message::OwnedHeaders::new().insert(version);
+    let place = (world.own("notifications"), first.partition);
+    world.log.produce_to((&place.0, place.1), MAILBOX, late.to_string().as_bytes(), headers).await;
+    assert_eq!(until(&mut alice, "late").await, ["late"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_epoch_has_no_fewer_partitions_and_follows_only_once_the_one_before_the_last_is_finished() {
+    let world = world().await;
+    let fewer = world.grow(1).await.unwrap_err().to_string();
+    assert!(fewer.contains("cannot have fewer"), "{fewer}");
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    world.emit(&payment("pending", "alice")).await;
+    world.own_records("notifications", 1).await;
+    running.stop().await;
+    world.grow(MORE).await.unwrap();
+    let early = world.grow(2 * MORE).await.unwrap_err().to_string();
+    let topic = world.own("notifications");
+    assert!(early.contains(&format!("{topic} of epoch 1 holds 1 offsets")) && early.contains("wait for the couriers"), "{early}");
+    assert_eq!(world.epoch().await.epoch.0, 2);
+
+    let running = world.start_roles(&[Role::Inbox, Role::Courier]).await;
+    world.own_records("notifications.e2", 1).await;
+    eventually("the next epoch may begin", async || world.grow(2 * MORE).await.is_ok().then_some(())).await;
+    let (epoch, twice) = (world.epoch().await, world.grow(2 * MORE).await);
+    assert!(twice.is_ok(), "nothing is left to do");
+    assert_eq!((epoch.epoch.0, epoch.partitions, world.epoch().await), (3, 2 * MORE, epoch.clone()));
+    // It served the second.
+    assert!(running.ended().await.is_err());
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_the_command_leaves_one_epoch_whole_and_finishes_when_it_is_run_again() {
+    let mut random = seed::random("epochs");
+    let world = world().await;
+    let clock = Instant::now();
+    assert!(create(&world, 5).status().unwrap().success());
+    let whole = clock.elapsed();
+    let (mut interrupted, mut old) = (0, 0);
+    for partitions in 6..14 {
+        let before = world.epoch().await;
+        let mut command = create(&world, partitions).spawn().unwrap();
+        tokio::time::sleep(random.random_range(Duration::ZERO..whole)).await;
+        interrupted += i32::from(kill(&mut command));
+        // All topics of whichever epoch is in force are as they must be.
+        let after = world.epoch().await;
+        assert!([before.epoch.0, before.epoch.0 + 1].contains(&after.epoch.0), "{before:?} {after:?}");
+        old += i32::from(after == before);
+        assert!(create(&world, partitions).status().unwrap().success());
+        let done = world.epoch().await;
+        assert_eq!((done.epoch.0, done.partitions), (before.epoch.0 + 1, partitions));
+    }
+    println!("{interrupted} of 8 were interrupted, {old} of them before the next epoch had begun");
+    assert!(interrupted > 0 && old > 0, "nothing was interrupted, so this proves nothing");
+}
+
+/// Kills a command; says whether it still ran.
+fn kill(command: &mut Child) -> bool {
+    let runs = command.try_wait().unwrap().is_none();
+    command.kill().unwrap();
+    command.wait().unwrap();
+    runs
+}
+
+#[tokio::test]
+async fn what_an_attempt_left_with_another_size_is_named() {
+    let world = world().await;
+    world.log.create(&world.own("notifications.e2"), 6, &[]).await;
+    let refused = world.grow(MORE).await.unwrap_err().to_string();
+    assert!(refused.contains("notifications.e2 was made with 6 partitions") && refused.contains("--partitions 6"), "{refused}");
+    assert_eq!(world.epoch().await.epoch.0, 1);
+}
