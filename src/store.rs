@@ -9,8 +9,10 @@ mod connection;
 mod fold;
 mod notified;
 mod postgres;
+pub mod probe;
 mod read;
 mod recover;
+mod schema;
 mod sqlite;
 mod stretches;
 #[cfg(test)]
@@ -56,12 +58,28 @@ pub enum StoreError {
         /// Ours.
         needed: i64,
     },
+    /// A newer schema, which a release of ours must not touch.
+    #[error(
+        "the database's schema has version {found}, on which no release older than that of version {oldest} may work; this one's is {known}: \
+         run the newer release"
+    )]
+    TooNew {
+        /// The database's.
+        found: i64,
+        /// The least that it takes.
+        oldest: i64,
+        /// Ours.
+        known: i64,
+    },
     /// No answer in time.
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
     /// Locked, full, away: later it may work.
     #[error("the database does not answer or has no room")]
     Unavailable(#[source] sqlx::Error),
+    /// The server does not let us in, or proves to be somebody else.
+    #[error("the database's server refuses `store.url` or the password, or its certificate is not what `store.url` asks for")]
+    Denied(#[source] sqlx::Error),
     /// The database says no for good.
     #[error("the database is damaged or not the one this release made; delete it, and it is folded again from Kafka")]
     Broken(#[source] sqlx::Error),
@@ -100,6 +118,8 @@ impl StoreError {
             Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
             Self::PasswordFile { .. }
             | Self::Outdated { .. }
+            | Self::TooNew { .. }
+            | Self::Denied(_)
             | Self::Broken(_)
             | Self::Migration(_)
             | Self::Unreadable { .. }
@@ -112,11 +132,13 @@ impl StoreError {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "store_unavailable",
+            Self::Denied(_) => "store_denied",
             Self::Broken(_) | Self::Migration(_) => "store_broken",
             Self::Unreadable { .. } => "row_unreadable",
             Self::Unwritable { .. } => "row_unwritable",
             Self::PasswordFile { .. } => "store_password_file",
             Self::Outdated { .. } => "store_outdated",
+            Self::TooNew { .. } => "store_too_new",
             Self::Silent(_) => "store_silent",
         }
     }
@@ -130,6 +152,7 @@ impl StoreError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weight {
     Passing,
+    Denied,
     Final,
 }
 

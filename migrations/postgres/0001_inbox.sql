@@ -8,6 +8,11 @@ CREATE FUNCTION json_each(list text) RETURNS TABLE (key bigint, value jsonb)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 500
     AS $$ SELECT ordinality - 1, element FROM jsonb_array_elements(list::jsonb) WITH ORDINALITY AS each (element, ordinality) $$;
 
+-- Releases N and N-1 run together, so a release works on a schema that is newer than it knows, as long as its own version is not
+-- below this one. A migration after which older releases would do harm raises it; it never raises it above the release before.
+CREATE TABLE compatibility (oldest bigint NOT NULL);
+INSERT INTO compatibility (oldest) VALUES (1);
+
 -- How far each partition is folded: the next offset to read. Moved by compare-and-set, in the transaction of the rows.
 CREATE TABLE projection (
     epoch        bigint NOT NULL,

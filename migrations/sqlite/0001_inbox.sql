@@ -1,6 +1,11 @@
 -- Everything here is a projection of the log: it can be deleted and is folded again from Kafka.
 -- Times are milliseconds since 1970. Every offset belongs to an epoch; rows of different epochs never mix.
 
+-- Releases N and N-1 run together, so a release works on a schema that is newer than it knows, as long as its own version is not
+-- below this one. A migration after which older releases would do harm raises it; it never raises it above the release before.
+CREATE TABLE compatibility (oldest INTEGER NOT NULL);
+INSERT INTO compatibility (oldest) VALUES (1);
+
 -- How far each partition is folded: the next offset to read. Moved by compare-and-set, in the transaction of the rows.
 CREATE TABLE projection (
     epoch        INTEGER NOT NULL,

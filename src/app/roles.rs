@@ -19,7 +19,7 @@ use crate::http::{self, Door, Guard, RestParts};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics;
 use crate::pipeline::rulebook::Rulebook;
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::telemetry::Metrics;
 use crate::{courier, inbox, pipeline};
 
@@ -39,6 +39,10 @@ impl Assembly {
     pub(super) async fn start(&self, services: &mut Services, door: &Doorway, epoch: &EpochRecord) -> anyhow::Result<()> {
         let store = self.store().await?;
         if let Some(store) = &store {
+            if store.is_served() {
+                let (asked, role) = (store.clone(), self.health.role("store"));
+                services.start("store probe", Stage::Watch, |stop| store::probe::run(asked, role, stop).map(anyhow::Ok));
+            }
             let generation = self.generation(epoch);
             self.start_readers(services, &generation, store);
             if let Some(earlier) = self.earlier(epoch).await {

@@ -1,17 +1,22 @@
 //! The backend: which database the store stands on.
 //!
-//! Owns: opening it by its URL, with the schema it must have, and what an error of any driver weighs. An enum, for there are two; the
-//! statements are the same for both. Neighbours: `sqlite` and `postgres` know their own, `connection` runs statements.
+//! Owns: opening it by its URL, now or once the server answers, and what an error of any driver weighs. An enum, for there are two; the
+//! statements are the same for both. Neighbours: `sqlite` and `postgres` know their own, `schema` what their tables must be,
+//! `connection` runs statements.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 use sqlx::{Database as Driver, Pool, Postgres, Sqlite};
+use tidings_core::fate::Fate;
+use tokio::sync::Mutex;
 
-use super::connection::Connection;
+use super::connection::{Connection, run};
+use super::schema::{self, Schema};
 use super::{StoreError, Weight, postgres, sqlite};
 use crate::config::{Database, StoreConfig};
 
@@ -21,6 +26,16 @@ pub struct Store {
     backend: Backend,
     /// How long a server may take for an answer. A file's own waits have a bound.
     answer_limit: Option<Duration>,
+    /// Shared by all clones: whoever asks first once the database answers sees to the schema.
+    opening: Arc<Opening>,
+}
+
+/// Whether the schema is as it must be.
+#[derive(Debug)]
+struct Opening {
+    schema: Schema,
+    is_done: AtomicBool,
+    turn: Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,22 +58,23 @@ impl<D: Driver> Clone for Pools<D> {
     }
 }
 
-/// What opening does about the schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Schema {
-    /// Brings it up to this release's.
-    Migrated,
-    /// Refuses one that is older.
-    AsItIs,
-}
-
 impl Store {
-    /// Opens the database. Its schema is brought up to date if the configuration allows that; a file is made if it is absent.
+    /// Opens the database. Its schema is brought up to date if the configuration allows that; a file is made if it is absent. A server
+    /// that does not answer is no error: whoever needs it waits for it, and the schema is seen to when it answers.
     ///
     /// # Errors
-    /// If it cannot be opened, is not ours, or is older than this release and must stay so.
+    /// If it cannot be opened, is not ours, or its schema is none that this release may work on.
     pub async fn open(config: &StoreConfig) -> Result<Self, StoreError> {
-        Self::open_with(config, if config.migrate { Schema::Migrated } else { Schema::AsItIs }).await
+        let store = Self::new(config, if config.migrate { Schema::Migrated } else { Schema::AsItIs })?;
+        match store.opened().await {
+            Err(error) if store.is_served() && error.cause().fate() == Fate::RetryInPlace => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, source, "what needs the database waits for it");
+                Ok(store)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(store),
+        }
     }
 
     /// Opens the database and brings its schema up to date.
@@ -66,31 +82,64 @@ impl Store {
     /// # Errors
     /// If it cannot be opened or is not ours.
     pub async fn migrate(config: &StoreConfig) -> Result<Self, StoreError> {
-        Self::open_with(config, Schema::Migrated).await
+        let store = Self::new(config, Schema::Migrated)?;
+        store.opened().await?;
+        Ok(store)
     }
 
-    async fn open_with(config: &StoreConfig, schema: Schema) -> Result<Self, StoreError> {
-        Ok(match &config.url {
-            Database::Sqlite(path) => {
-                Self { backend: Backend::Sqlite(sqlite::open(path, config, schema).await?), answer_limit: None }
-            }
-            Database::Postgres(url) => Self {
-                backend: Backend::Postgres(postgres::open(url, config, schema).await?),
-                answer_limit: Some(config.answer_timeout.0),
-            },
-        })
+    fn new(config: &StoreConfig, schema: Schema) -> Result<Self, StoreError> {
+        let (backend, answer_limit) = match &config.url {
+            Database::Sqlite(path) => (Backend::Sqlite(sqlite::open(path, config)), None),
+            Database::Postgres(url) => (Backend::Postgres(postgres::open(url, config)?), Some(config.answer_timeout.0)),
+        };
+        let opening = Opening { schema, is_done: AtomicBool::new(false), turn: Mutex::new(()) };
+        Ok(Self { backend, answer_limit, opening: Arc::new(opening) })
+    }
+
+    /// Sees to the schema, if nobody has yet.
+    async fn opened(&self) -> Result<(), StoreError> {
+        if self.opening.is_done.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _turn = self.opening.turn.lock().await;
+        if self.opening.is_done.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let schema = self.opening.schema;
+        match &self.backend {
+            Backend::Sqlite(pools) => sqlite::ready(&pools.writer, schema).await?,
+            Backend::Postgres(pools) => schema::ready(&pools.writer, &postgres::MIGRATIONS, schema).await?,
+        }
+        self.opening.is_done.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a server has it, which may be away.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        matches!(self.backend, Backend::Postgres(_))
+    }
+
+    /// Whether it answers, and its tables are as they must be.
+    ///
+    /// # Errors
+    /// If not.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        self.answered(async { Ok(run!(&mut self.reader().await?, |it| sqlx::query("SELECT 1").execute(it).await.map(|_| ()))?) })
+            .await
     }
 
     /// How many migrations this release knows of this database.
     #[must_use]
     pub fn schema_version(&self) -> i64 {
         match &self.backend {
-            Backend::Sqlite(_) => version(&sqlite::MIGRATIONS),
-            Backend::Postgres(_) => version(&postgres::MIGRATIONS),
+            Backend::Sqlite(_) => schema::version(&sqlite::MIGRATIONS),
+            Backend::Postgres(_) => schema::version(&postgres::MIGRATIONS),
         }
     }
 
     pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
+        self.opened().await?;
         Ok(match &self.backend {
             Backend::Sqlite(pools) => Connection::Sqlite(pools.writer.acquire().await?),
             Backend::Postgres(pools) => Connection::Postgres(pools.writer.acquire().await?),
@@ -98,6 +147,7 @@ impl Store {
     }
 
     pub(super) async fn reader(&self) -> Result<Connection, StoreError> {
+        self.opened().await?;
         Ok(match &self.backend {
             Backend::Sqlite(pools) => Connection::Sqlite(pools.readers.acquire().await?),
             Backend::Postgres(pools) => Connection::Postgres(pools.readers.acquire().await?),
@@ -128,43 +178,17 @@ impl<D: Driver> Pools<D> {
     }
 }
 
-/// Sees to the schema of a database that was opened.
-pub(super) async fn ready<D: Driver>(pool: &Pool<D>, migrations: &Migrator, schema: Schema) -> Result<(), StoreError>
-where
-    D::Connection: Migrate,
-{
-    let mut connection = pool.acquire().await?;
-    match schema {
-        Schema::Migrated => migrations.run_direct(None, &mut *connection, false).await?,
-        Schema::AsItIs => {
-            let found = match connection.list_applied_migrations(&migrations.table_name).await {
-                Ok(applied) => applied.iter().map(|migration| migration.version).max().unwrap_or(0),
-                // There is not even the table that lists them, and it is not ours to make here.
-                Err(MigrateError::Execute(sqlx::Error::Database(_))) => 0,
-                Err(error) => return Err(error.into()),
-            };
-            let needed = version(migrations);
-            if found < needed {
-                return Err(StoreError::Outdated { found, needed });
-            }
-        }
-    }
-    Ok(())
-}
-
-fn version(migrations: &Migrator) -> i64 {
-    migrations.iter().map(|migration| migration.version).max().unwrap_or(0)
-}
-
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let weight = match &error {
             sqlx::Error::Database(of_database) => weigh(&**of_database),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Weight::Passing,
+            sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => Weight::Denied,
             _ => Weight::Final,
         };
         match weight {
             Weight::Passing => Self::Unavailable(error),
+            Weight::Denied => Self::Denied(error),
             Weight::Final => Self::Broken(error),
         }
     }
@@ -175,13 +199,4 @@ fn weigh(error: &dyn DatabaseError) -> Weight {
         return sqlite::weigh(error);
     }
     error.try_downcast_ref::<PgDatabaseError>().map_or(Weight::Passing, postgres::weigh)
-}
-
-impl From<MigrateError> for StoreError {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(error) => error.into(),
-            other => Self::Migration(other),
-        }
-    }
 }

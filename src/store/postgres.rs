@@ -9,21 +9,22 @@ use sqlx::Postgres;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
 
-use super::backend::{Pools, Schema, ready};
+use super::backend::Pools;
 use super::{StoreError, Weight};
 use crate::config::StoreConfig;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Classes of SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>) that waiting does not mend: a feature that is not
-/// there, data that does not fit, a constraint, a name or password that is wrong, a database that is not there, a statement that is
-/// wrong or not allowed, an internal error such as damaged data.
-const FINAL_CLASSES: [&str; 7] = ["0A", "22", "23", "28", "3D", "42", "XX"];
+/// there, data that does not fit, a constraint, a statement that is wrong or not allowed, an internal error such as damaged data.
+const FINAL_CLASSES: [&str; 5] = ["0A", "22", "23", "42", "XX"];
+/// The same: a name or password that is wrong, a database that is not there.
+const DENYING_CLASSES: [&str; 2] = ["28", "3D"];
 
-pub(super) async fn open(url: &str, config: &StoreConfig, schema: Schema) -> Result<Pools<Postgres>, StoreError> {
+/// Connects to nothing yet: the server may be away.
+pub(super) fn open(url: &str, config: &StoreConfig) -> Result<Pools<Postgres>, StoreError> {
     let options = options(url, config)?;
-    let writer = pool(1, config).connect_with(options.clone()).await?;
-    ready(&writer, &MIGRATIONS, schema).await?;
+    let writer = pool(1, config).connect_lazy_with(options.clone());
     let readers =
         pool(config.readers.get(), config).connect_lazy_with(options.options([("default_transaction_read_only", "on")]));
     Ok(Pools { writer, readers })
@@ -65,6 +66,12 @@ fn pool(connections: u32, config: &StoreConfig) -> PgPoolOptions {
 
 /// What an error of the server's weighs.
 pub(super) fn weigh(error: &PgDatabaseError) -> Weight {
-    let is_final = error.code().get(..2).is_some_and(|class| FINAL_CLASSES.contains(&class));
-    if is_final { Weight::Final } else { Weight::Passing }
+    let is_of = |classes: &[&str]| error.code().get(..2).is_some_and(|class| classes.contains(&class));
+    if is_of(&DENYING_CLASSES) {
+        Weight::Denied
+    } else if is_of(&FINAL_CLASSES) {
+        Weight::Final
+    } else {
+        Weight::Passing
+    }
 }

@@ -9,7 +9,8 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool};
 
-use super::backend::{Pools, Schema, ready};
+use super::backend::Pools;
+use super::schema::{self, Schema};
 use super::{StoreError, Weight};
 use crate::config::StoreConfig;
 
@@ -23,7 +24,8 @@ const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn open(path: &Path, config: &StoreConfig, schema: Schema) -> Result<Pools<Sqlite>, StoreError> {
+/// Opens no file yet: [`ready`] does.
+pub(super) fn open(path: &Path, config: &StoreConfig) -> Pools<Sqlite> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -32,30 +34,24 @@ pub(super) async fn open(path: &Path, config: &StoreConfig, schema: Schema) -> R
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(config.busy_timeout.0)
         .foreign_keys(true);
-    let writer = writer(&options, config, schema).await?;
+    let writer = pool(1, config).connect_lazy_with(options.clone());
     // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
     let readers = pool(config.readers.get(), config).connect_lazy_with(options.pragma("query_only", "ON"));
-    Ok(Pools { writer, readers })
+    Pools { writer, readers }
 }
 
-/// Two processes may meet a new database at the same moment. No lock spans all migrations, and SQLite does not wait for the one
-/// that WAL is begun with: whoever comes second fails, and finds it done when it looks again.
-async fn writer(options: &SqliteConnectOptions, config: &StoreConfig, schema: Schema) -> Result<SqlitePool, StoreError> {
+/// Sees to the schema. Two processes may meet a new database at the same moment. No lock spans all migrations, and SQLite does not wait for
+/// the one that WAL is begun with: whoever comes second fails, and finds it done when it looks again.
+pub(super) async fn ready(writer: &SqlitePool, schema: Schema) -> Result<(), StoreError> {
     let mut tries = 1;
     loop {
-        match prepared(options.clone(), config, schema).await {
-            Err(error @ StoreError::Outdated { .. }) => return Err(error),
+        match schema::ready(writer, &MIGRATIONS, schema).await {
+            Err(error @ (StoreError::Outdated { .. } | StoreError::TooNew { .. })) => return Err(error),
             Err(_) if tries < TRIES => tries += 1,
             outcome => return outcome,
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-async fn prepared(options: SqliteConnectOptions, config: &StoreConfig, schema: Schema) -> Result<SqlitePool, StoreError> {
-    let writer = pool(1, config).connect_with(options).await?;
-    ready(&writer, &MIGRATIONS, schema).await?;
-    Ok(writer)
 }
 
 fn pool(connections: u32, config: &StoreConfig) -> SqlitePoolOptions {

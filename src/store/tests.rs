@@ -6,6 +6,7 @@ mod contest;
 mod epochs;
 mod recover;
 mod retention;
+mod schema;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};

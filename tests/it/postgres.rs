@@ -1,12 +1,16 @@
 //! PostgreSQL as the store: what is the same as with a file, what happens while the server is away, and several nodes on one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tidings::cli::Role;
 use tidings::config::{Config, Scalar};
 use tidings::store::Store;
 
+use crate::harness::certificates::Authority;
+use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::postgres::Server;
 use crate::harness::process::Process;
@@ -44,6 +48,155 @@ async fn a_server_that_is_away_stops_no_delivery_and_loses_nothing() {
     running.await_ready().await;
     assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
     running.stop().await;
+}
+
+/// What Alice's devices were shown, by event: how often.
+type Ledger = BTreeMap<String, u32>;
+
+/// Hears until an event has come, acknowledges all, and enters it in the ledger.
+async fn enter(alice: &mut Client, ledger: &mut Ledger, last: &str) {
+    while !ledger.contains_key(last) {
+        let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended before {last} came") };
+        if frame["type"] == "notification:new" {
+            alice.ack(&frame).await;
+            *ledger.entry(frame["notification"]["eventId"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_again_and_again_under_load_loses_nothing_and_nobody_is_sent_anything_twice() {
+    let server = Server::start();
+    let world = world_on(&server, |config| {
+        config.courier.ack_timeout = ms(1_000);
+        config.gateway.recovery.wait = ms(500);
+        // What a device missed is not in the node's memory.
+        config.gateway.recovery.ring_records = std::num::NonZeroUsize::new(1).unwrap();
+    })
+    .await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    let (mut ledger, mut number) = (Ledger::new(), 0);
+    for outage in 0..3 {
+        server.stop();
+        for _ in 0..20 {
+            number += 1;
+            world.emit(&payment(&number.to_string(), "alice")).await;
+        }
+        enter(&mut alice, &mut ledger, &number.to_string()).await;
+        // Whoever comes back meanwhile is told that nobody knows what it missed, and is sent what is live.
+        let since = json!({"user-alice": "1:0"}).to_string();
+        let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
+        let query = format!("token={}&deviceId=d2&ack=client&since={since}", World::token("alice"));
+        let mut other = Client::greeted(running.address, &query).await.0;
+        let told: Value = other.frame("recovered").await;
+        assert_eq!(told["recovered"], false, "outage {outage}: {told}");
+        // Long enough for the courier to want evidence.
+        let due = "tidings_courier_due_records";
+        eventually("something is due and nothing can be decided", async || (running.metric(due).await > 0.0).then_some(())).await;
+        server.start_again();
+        world.until_folded(number).await;
+        running.await_ready().await;
+    }
+    let expected = (1..=number).map(|number| (number.to_string(), 1)).collect::<Ledger>();
+    assert_eq!(ledger, expected);
+    eventually("the courier has decided all", async || {
+        (running.metric("tidings_courier_due_records").await == 0.0).then_some(())
+    })
+    .await;
+    assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_begins_without_the_server_serves_what_is_live_and_uses_it_once_it_is_there() {
+    let server = Server::start();
+    let world = world_on(&server, |config| config.gateway.recovery.wait = ms(500)).await;
+    // Makes the tables, and holds what came before the gateway.
+    let others = world.start_roles(&[Role::Pipeline, Role::Inbox]).await;
+    world.emit(&payment("before", "alice")).await;
+    eventually("it is folded", async || (world.inbox("alice").await.len() == 1).then_some(())).await;
+    server.stop();
+
+    let gateway = world.start_unready(&[Role::Gateway]).await;
+    eventually("the gateway does its work", async || {
+        let (status, body) = gateway.get("/ready").await;
+        let roles = serde_json::from_str::<Value>(&body).unwrap()["roles"].clone();
+        (status == 503 && roles["gateway"]["state"] == "ready" && roles["store"]["state"] != "ready").then_some(())
+    })
+    .await;
+    let mut alice = gateway.connect("alice").await;
+    world.emit(&payment("live", "alice")).await;
+    let frame = alice.frame("notification:new").await;
+    assert_eq!(frame["notification"]["eventId"], "live");
+    alice.close().await;
+
+    server.start_again();
+    gateway.await_ready().await;
+    let since = json!({"user-alice": "1:0"}).to_string();
+    let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
+    eventually("what came before the gateway is recovered from the database", async || {
+        let query = format!("token={}&deviceId=d3&ack=client&since={since}", World::token("alice"));
+        let mut alice = Client::greeted(gateway.address, &query).await.0;
+        let told = alice.frame("recovered").await;
+        (told["recovered"] == true && alice.frame("notification:new").await["notification"]["eventId"] == "before").then_some(())
+    })
+    .await;
+    gateway.stop().await;
+    others.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_tls_and_asks_for_a_password_is_used_and_a_strangers_is_not() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = Server::start_secure(&authority.issue((0, 30)));
+    let files = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &[u8]| {
+        let file = files.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let (ours, others) = (file("ca.pem", &authority.pem()), file("stranger.pem", &stranger.pem()));
+    let world = World::with(|config| {
+        config.store.url = server.secure_database(&ours);
+        config.store.password_file = file("password", b"secret\n").display().to_string();
+    })
+    .await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.emit(&payment("1", "alice")).await;
+    let frame = alice.frame("notification:new").await;
+    alice.ack(&frame).await;
+    let mut database = sqlx::PgConnection::connect(server.url()).await.unwrap();
+    eventually("it is folded over TLS", async || {
+        let (sessions, plain): (i64, i64) = sqlx::query_as(
+            "SELECT count(*), count(*) FILTER (WHERE NOT ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+             WHERE usename = 'tidings'",
+        )
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+        assert_eq!(plain, 0);
+        let folded = running.metric("tidings_inbox_folded_cursors_total").await;
+        (sessions > 0 && folded >= 1.0).then_some(())
+    })
+    .await;
+    running.stop().await;
+
+    let mut wrong = world.config.store.clone();
+    wrong.password_file = file("wrong", b"another").display().to_string();
+    let refused = refusal(&wrong).await;
+    assert!(refused.contains("the database's server refuses") && refused.contains("password authentication failed"), "{refused}");
+    assert!(!refused.contains("another"), "{refused}");
+    let mut strange = world.config.store.clone();
+    strange.url = server.secure_database(&others);
+    let refused = refusal(&strange).await;
+    assert!(refused.contains("its certificate is not what"), "{refused}");
+}
+
+/// Why a database does not open, with all its causes.
+async fn refusal(config: &tidings::config::StoreConfig) -> String {
+    format!("{:#}", anyhow::Error::from(Store::migrate(config).await.unwrap_err()))
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! A PostgreSQL server of a test's own, from what the system has installed.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tidings::config::Database;
+
+use super::certificates::Pair;
 
 /// A server that runs. Stopped, with its data removed, when dropped.
 pub(crate) struct Server {
@@ -17,8 +20,29 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         // Root starts it as another user, who must get through to the data.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let url = dev_postgres("start", &dir.path().join("server"));
+        let url = dev_postgres("start", &dir.path().join("server"), &[]);
         Self { dir, url }
+    }
+
+    /// One that lets the user `tidings` in as well, with TLS and the password `secret`.
+    pub(crate) fn start_secure(pair: &Pair) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let pem = dir.path().join("server.pem");
+        std::fs::write(&pem, [&pair.key[..], &pair.certificate].concat()).unwrap();
+        let url = dev_postgres("start", &dir.path().join("server"), &["--secure".as_ref(), pem.as_os_str()]);
+        Self { dir, url }
+    }
+
+    /// The database of `tidings`, whose server must prove to be who `authority` says.
+    pub(crate) fn secure_database(&self, authority: &Path) -> Database {
+        let place = self.url.split_once('@').unwrap().1.replace("127.0.0.1", "localhost").replace("/postgres", "/tidings");
+        format!("postgres://tidings@{place}?sslmode=verify-full&sslrootcert={}", authority.display()).parse().unwrap()
+    }
+
+    /// Its database, by the superuser.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Its database.
@@ -28,12 +52,12 @@ impl Server {
 
     /// Stops it and keeps its data.
     pub(crate) fn stop(&self) {
-        dev_postgres("stop", &self.dir.path().join("server"));
+        dev_postgres("stop", &self.dir.path().join("server"), &[]);
     }
 
     /// Starts it again, at the same address.
     pub(crate) fn start_again(&self) {
-        assert_eq!(dev_postgres("start", &self.dir.path().join("server")), self.url);
+        assert_eq!(dev_postgres("start", &self.dir.path().join("server"), &[]), self.url);
     }
 }
 
@@ -43,9 +67,10 @@ impl Drop for Server {
     }
 }
 
-fn dev_postgres(verb: &str, dir: &Path) -> String {
+fn dev_postgres(verb: &str, dir: &Path, options: &[&OsStr]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/postgres");
-    let output = Command::new(script).arg(verb).arg(dir).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    let output =
+        Command::new(script).arg(verb).arg(dir).args(options).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "dev/postgres {verb} failed");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
