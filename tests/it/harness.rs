@@ -2,6 +2,7 @@
 //!
 //! A [`World`](world::World) has topics and a database of its own, so tests run side by side on one broker.
 
+pub(crate) mod balancer;
 pub(crate) mod bare;
 pub(crate) mod broker;
 pub(crate) mod certificates;

@@ -44,6 +44,7 @@ mod reload;
 mod requests;
 mod rest;
 mod resuming;
+mod scale;
 mod secure;
 mod strength;
 mod tls;
