@@ -19,6 +19,9 @@ use crate::telemetry::Metrics;
 const LARGEST_RECORD: &str = "1000000000";
 /// How often a client tells what it measures.
 const STATISTICS_INTERVAL_MS: &str = "5000";
+/// The service whose work grows with the partitions of one of its topics, not with all. What counts partitions of any topic alike may give
+/// one member all of `notifications`; by range each member has the same partitions of every topic.
+const EVEN_BY_TOPIC: &str = "inbox";
 /// Services that read topics of one epoch. Those of the next are read by another group, beside the one that finishes these.
 const READS_ONE_EPOCH: [&str; 2] = ["courier", "inbox"];
 
@@ -212,7 +215,8 @@ impl Cluster {
         let mut client = self.consumer(service);
         match self.group_protocol {
             GroupProtocol::Classic => {
-                let defaults = [("partition.assignment.strategy", "cooperative-sticky"), ("session.timeout.ms", "30000")];
+                let strategy = if service == EVEN_BY_TOPIC { "range" } else { "cooperative-sticky" };
+                let defaults = [("partition.assignment.strategy", strategy), ("session.timeout.ms", "30000")];
                 self.prefer(&mut client, &defaults);
                 // With the brokers' protocol they judge expressions, and a client that does not see a topic of its own assignment waits
                 // for it; there the pipeline passes over what it is given and does not mean.
@@ -325,6 +329,15 @@ mod tests {
         assert_eq!(producer.get("delivery.report.only.error"), Some("false"));
         assert_eq!(producer.get("acks"), Some("all"));
         assert_eq!(producer.get("message.max.bytes"), Some(LARGEST_RECORD));
+    }
+
+    #[test]
+    fn partitions_of_each_topic_are_shared_evenly_by_those_who_fold_them() {
+        let config = crate::config::load(None, &[]).unwrap().kafka;
+        let strategy = |service: &str| {
+            Cluster::new(&config).unwrap().member(service).get("partition.assignment.strategy").map(str::to_owned)
+        };
+        assert_eq!(["inbox", "pipeline"].map(strategy), [Some("range".to_owned()), Some("cooperative-sticky".to_owned())]);
     }
 
     #[test]

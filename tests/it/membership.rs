@@ -62,6 +62,37 @@ fn all_partitions(world: &World) -> i32 {
     PARTITIONS + world.config.kafka.topics.partitions
 }
 
+/// The partitions of a topic that a client reads, as librdkafka says.
+async fn read(member: &Running, client: &str, topic: &str) -> usize {
+    let (_, text) = member.get("/metrics").await;
+    let start = format!("tidings_kafka_lag_records{{client=\"{client}\",topic=\"{topic}\"");
+    text.lines().filter(|line| line.starts_with(&start)).count()
+}
+
+#[tokio::test]
+async fn of_two_inboxes_each_folds_half_of_every_topic() {
+    let world = World::with(|config| {
+        config.kafka.properties.insert("statistics.interval.ms".into(), Scalar::Number(200));
+    })
+    .await;
+    let members = [world.start_roles(&[Role::Inbox]).await, world.start_roles(&[Role::Inbox]).await];
+    let half = usize::try_from(world.config.kafka.topics.partitions / 2).unwrap();
+    eventually("notifications and cursors are shared evenly", async || {
+        for member in &members {
+            for topic in ["notifications", "cursors"] {
+                if read(member, "inbox", &world.own(topic)).await != half {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    })
+    .await;
+    for member in members {
+        member.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_static_member_that_restarts_keeps_its_partitions_and_the_others_notice_nothing() {
     let mut world = World::with(|config| config.kafka.static_membership = true).await;
