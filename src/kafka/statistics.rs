@@ -17,6 +17,9 @@ use rdkafka::{Statistics, statistics};
 use super::consumer::Partition;
 use crate::telemetry::{Labels, Metrics};
 
+/// For how long a client's answer counts, in microseconds of librdkafka's own clock: whoever wants to know asks every 2 s.
+const ANSWER_COUNTS_MICROS: i64 = 10_000_000;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfClient {
     client: String,
@@ -62,9 +65,17 @@ pub(super) struct Gauges {
     rebalances: Family<OfClient, Counter>,
     /// Rebalances that this client has counted by itself and that are told; what comes on top is news.
     told_rebalances: Arc<AtomicI64>,
-    /// Where partitions end, by what this client asked the brokers: of those that are paused librdkafka learns nothing itself.
-    /// Shared by who asks and the callback that tells.
-    ends: Arc<Mutex<HashMap<Partition, i64>>>,
+    /// Where partitions end, by what this client asked the brokers: of those that are paused librdkafka learns nothing itself. Shared by
+    /// who asks and the callback that tells.
+    ends: Arc<Mutex<HashMap<Partition, Asked>>>,
+}
+
+/// An answer of the brokers.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    end: i64,
+    /// How old the client was when it first told of it.
+    told_at: Option<i64>,
 }
 
 impl Gauges {
@@ -93,7 +104,8 @@ impl Gauges {
 
     /// Takes over where partitions end now.
     pub(super) fn learn(&self, ends: &[(Partition, i64)]) {
-        self.ends.lock().extend(ends.iter().cloned());
+        let asked = |(partition, end): &(Partition, i64)| (partition.clone(), Asked { end: *end, told_at: None });
+        self.ends.lock().extend(ends.iter().map(asked));
     }
 
     /// Takes over what a client says of itself.
@@ -119,14 +131,16 @@ impl Gauges {
 
     fn note_reading(&self, said: &Statistics, of: &OfClient) {
         let mut fetched = 0;
-        let known = self.ends.lock();
+        let mut known = self.ends.lock();
+        // Nobody asks any more about what is read again, and a topic may be made anew: an old answer would be a lie.
+        known.retain(|_, asked| said.age - *asked.told_at.get_or_insert(said.age) <= ANSWER_COUNTS_MICROS);
         for topic in said.topics.values() {
             let name = Arc::<str>::from(topic.topic.as_str());
             for (number, partition) in &topic.partitions {
                 let of = OfPartition { client: of.client.clone(), topic: topic.topic.clone(), partition: *number };
                 fetched += partition.fetchq_cnt;
                 let place = Partition { topic: name.clone(), number: *number };
-                match lag(partition, known.get(&place).copied()) {
+                match lag(partition, known.get(&place).map(|asked| asked.end)) {
                     Some(lag) => {
                         self.lag.get_or_create(&of).set(lag);
                     }
@@ -172,6 +186,35 @@ mod tests {
         assert_eq!(lag(&partition(|partition| partition.next_offset = 95), None), Some(0), "never less than nothing");
         assert_eq!(lag(&partition(|_| {}), Some(93)), Some(3), "it is paused, and somebody has asked");
         assert_eq!(lag(&partition(|_| {}), Some(85)), Some(0), "somebody asked long ago");
+    }
+
+    #[test]
+    fn an_answer_of_long_ago_is_taken_back() {
+        let all = Gauges::default();
+        let place = Partition { topic: "t".into(), number: 0 };
+        let told = |client: &Gauges, age| {
+            // The topic was made anew: it ends before what was asked.
+            let read = partition(|partition| {
+                (partition.hi_offset, partition.ls_offset, partition.app_offset, partition.next_offset) = (3, 3, 3, 3);
+            });
+            let topic =
+                statistics::Topic { topic: "t".into(), partitions: HashMap::from([(0, read)]), ..statistics::Topic::default() };
+            client.note(&Statistics {
+                client_id: "tidings-inbox".into(),
+                client_type: "consumer".into(),
+                age,
+                topics: HashMap::from([("t".into(), topic)]),
+                ..Default::default()
+            });
+            let of = OfPartition { client: "inbox".into(), topic: "t".into(), partition: 0 };
+            client.lag.get_or_create(&of).get()
+        };
+        let client = all.for_one_more();
+        client.learn(&[(place.clone(), 100)]);
+        assert_eq!([told(&client, 50), told(&client, 50 + ANSWER_COUNTS_MICROS)], [97, 97]);
+        assert_eq!(told(&client, 51 + ANSWER_COUNTS_MICROS), 0);
+        client.learn(&[(place, 5)]);
+        assert_eq!(told(&client, 52 + ANSWER_COUNTS_MICROS), 2, "and asked again it counts again");
     }
 
     #[test]

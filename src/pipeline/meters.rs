@@ -117,12 +117,12 @@ pub(super) struct Tally {
     meters: Meters,
     topics: HashMap<Arc<str>, [Counter; 3]>,
     ignored: HashMap<&'static str, Counter>,
-    buried: HashMap<&'static str, Counter>,
+    failed: HashMap<&'static str, Counter>,
 }
 
 impl Tally {
     pub(super) fn new(meters: Meters) -> Self {
-        Self { meters, topics: HashMap::new(), ignored: HashMap::new(), buried: HashMap::new() }
+        Self { meters, topics: HashMap::new(), ignored: HashMap::new(), failed: HashMap::new() }
     }
 
     /// Counts a decision.
@@ -150,9 +150,9 @@ impl Tally {
         self.meters.decide.observe(took);
     }
 
-    /// Counts a burial.
-    pub(super) fn buried(&mut self, cause: Cause, class: &'static str) {
-        let Self { meters, buried, .. } = self;
-        buried.entry(class).or_insert_with(|| meters.fates.of(cause, class)).inc();
+    /// Counts a record that is buried, or that holds its partition.
+    pub(super) fn failed(&mut self, cause: Cause, class: &'static str) {
+        let Self { meters, failed, .. } = self;
+        failed.entry(class).or_insert_with(|| meters.fates.of(cause, class)).inc();
     }
 }

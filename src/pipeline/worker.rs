@@ -89,7 +89,10 @@ impl Worker {
         let began = source.is_timed().then(|| self.context.clock.elapsed());
         let verdict = match self.verdict(&source) {
             Ok(verdict) => verdict,
-            Err(newer) => return self.publisher.stopped(&source, newer),
+            Err(newer) => {
+                self.tally.failed(newer.cause(), newer.class());
+                return self.publisher.stopped(&source, newer);
+            }
         };
         if let Some(began) = began {
             self.tally.decided_within(self.context.clock.elapsed() - began);
@@ -182,7 +185,7 @@ impl Worker {
     }
 
     fn buried(&mut self, source: &Source, cause: Cause, class: &'static str) {
-        self.tally.buried(cause, class);
+        self.tally.failed(cause, class);
         let partition = source.lease.partition();
         let place = Place { topic: &partition.topic, partition: partition.number, offset: source.offset };
         self.context.complaints.say(place, class, "a record was buried in dlq");

@@ -3,6 +3,7 @@
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::{Value, json};
 use tidings::cli::Role;
+use tidings::config::Scalar;
 use tidings_core::channel::Channel;
 
 use crate::harness::eventually;
@@ -108,7 +109,10 @@ async fn until_told(world: &World, requests: &[&str]) {
 
 #[tokio::test]
 async fn a_request_of_a_later_release_waits_unread_for_that_release_and_those_without_a_version_are_of_the_first() {
-    let world = World::new().await;
+    let world = World::with(|config| {
+        config.kafka.properties.insert("statistics.interval.ms".into(), Scalar::Number(200));
+    })
+    .await;
     let ours = || OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
     ask(&world, 1, "plain", OwnedHeaders::new()).await;
     ask(&world, 1, "ours", ours()).await;
@@ -122,6 +126,22 @@ async fn a_request_of_a_later_release_waits_unread_for_that_release_and_those_wi
         })
         .await;
         assert_eq!(running.labelled("tidings_pipeline_held_partitions", "reason=\"newer\"").await, 1, "{start}");
+        let failure = ("dependency", "retry_in_place", "newer_version");
+        assert_eq!(running.failed("pipeline", failure).await, 1, "{start}");
+        // What is not read still shows as lag, and grows.
+        ask(&world, 1, "behind", ours()).await;
+        let unread = world
+            .log
+            .records(&world.own("requests"))
+            .await
+            .iter()
+            .filter(|one| one.offset >= offset && one.partition == 1)
+            .count();
+        let lag = format!(
+            "tidings_kafka_lag_records{{client=\"pipeline\",topic=\"{}\",partition=\"1\"}} {unread}\n",
+            world.own("requests")
+        );
+        eventually("lag tells what waits", async || running.get("/metrics").await.1.contains(&lag).then_some(())).await;
         ask(&world, 2, start, ours()).await;
         until_told(&world, &["plain", "ours", start]).await;
         running.stop().await;

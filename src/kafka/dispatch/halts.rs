@@ -19,8 +19,10 @@ use super::holdings::{Holdings, Spot, Stay, Stop};
 use super::{Dispatch, DispatchError};
 use crate::kafka::consumer::{Consumer, Partition};
 
-/// How often the ends of halted partitions are asked for.
+/// How often the ends of partitions that are not read are asked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// The same once the brokers did not say.
+const WATCH_PAUSE: Duration = Duration::from_secs(20);
 
 /// A topic of which we have had a partition.
 struct Topic {
@@ -125,18 +127,20 @@ impl<A> Dispatch<A> {
                 self.end_halt(consumer, number, &name)?;
             }
         }
-        self.watch_halted(consumer, now);
         Ok(())
     }
 
-    /// Learns how much waits in halted topics: of partitions that are paused librdkafka asks nothing. It shows as lag.
-    fn watch_halted(&mut self, consumer: &Consumer, now: Duration) {
-        if !self.topics.any_halted() || now < self.topics.watched_at {
+    /// Learns how much waits in partitions that are not read: of those that are paused librdkafka asks nothing. It shows as lag.
+    pub(super) fn watch_stopped(&mut self, consumer: &Consumer, now: Duration) {
+        if now < self.topics.watched_at {
             return;
         }
         self.topics.watched_at = now + WATCH_INTERVAL;
-        if let Err(error) = consumer.ends(&self.holdings.stopped(Stop::Halted), BACKOFF) {
-            tracing::debug!(%error, "the brokers do not say where halted topics end");
+        let stopped = [Stop::Halted, Stop::Newer, Stop::Gone].map(|stop| self.holdings.stopped(stop)).concat();
+        if let Err(error) = consumer.ends(&stopped, BACKOFF) {
+            tracing::debug!(%error, "the brokers do not say where partitions that are not read end");
+            // The polling thread has waited for it, and has better to do.
+            self.topics.watched_at = now + WATCH_PAUSE;
         }
     }
 

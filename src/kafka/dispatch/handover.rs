@@ -19,21 +19,27 @@ use crate::kafka::consumer::{Consumer, Partition};
 pub(super) const BACKOFF: Duration = Duration::from_secs(1);
 /// How often it is asked whether somebody has said where a topic begins.
 const UNSAID_INTERVAL: Duration = Duration::from_millis(300);
-/// How often the brokers are asked again where partitions begin that they did not tell of.
+/// After what time the brokers are asked again where partitions begin that they did not tell of, and the longest time: each question
+/// that a broker does not answer holds up what others would, so it is put more and more seldom.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(5);
+const UNKNOWN_LONGEST: Duration = Duration::from_secs(40);
 
 /// When to ask again where partitions begin that are ours and not read for that.
 #[derive(Default)]
 pub(super) struct Late {
     unsaid_due: Option<Duration>,
     unknown_due: Option<Duration>,
+    /// How often it was asked in vain, since the brokers last told of one.
+    in_vain: u32,
 }
 
 impl Late {
     fn ask_again(&mut self, stop: Stop, now: Duration) {
         match stop {
             Stop::Unsaid => self.unsaid_due = Some(now + UNSAID_INTERVAL),
-            Stop::Unknown => self.unknown_due = Some(now + UNKNOWN_INTERVAL),
+            Stop::Unknown => {
+                self.unknown_due = Some(now + (UNKNOWN_INTERVAL * 2_u32.pow(self.in_vain.min(8))).min(UNKNOWN_LONGEST));
+            }
             Stop::Gone | Stop::Halted | Stop::Newer => {}
         }
     }
@@ -42,6 +48,7 @@ impl Late {
     fn due(&mut self, now: Duration) -> Vec<Stop> {
         let is_due = |due: &mut Option<Duration>| due.take_if(|due| now >= *due).is_some();
         let (unsaid, unknown) = (is_due(&mut self.unsaid_due), is_due(&mut self.unknown_due));
+        self.in_vain = if unknown { self.in_vain.saturating_add(1) } else { self.in_vain };
         [(Stop::Unsaid, unsaid), (Stop::Unknown, unknown)].into_iter().filter_map(|(stop, due)| due.then_some(stop)).collect()
     }
 }
@@ -161,6 +168,7 @@ impl<A> Dispatch<A> {
                 return Ok(());
             }
             if stop == Stop::Unknown {
+                self.late.in_vain = 0;
                 tracing::info!(topic = %partition.topic, partition = partition.number, "the brokers say where it begins: it is read");
             }
             self.standing.no_longer_stopped(partition);
@@ -245,5 +253,27 @@ impl<A> Dispatch<A> {
         self.commit(consumer);
         self.measure();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_that_do_not_tell_are_asked_more_and_more_seldom() {
+        let (mut late, mut now, mut pauses) = (Late::default(), Duration::ZERO, Vec::new());
+        for _ in 0..6 {
+            late.ask_again(Stop::Unknown, now);
+            let due = late.unknown_due.unwrap();
+            assert_eq!(late.due(due - Duration::from_millis(1)), []);
+            assert_eq!(late.due(due), [Stop::Unknown]);
+            pauses.push((due - now).as_secs());
+            now = due;
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 40, 40]);
+        late.in_vain = 0;
+        late.ask_again(Stop::Unknown, now);
+        assert_eq!(late.unknown_due, Some(now + UNKNOWN_INTERVAL));
     }
 }

@@ -54,6 +54,7 @@ impl<A> Dispatch<A> {
         if self.topics.any_halted() {
             self.tend_halts(consumer, now)?;
         }
+        self.watch_stopped(consumer, now);
         self.begin_late(consumer, now)?;
         if self.range_check_due.is_some_and(|due| now >= due) {
             self.check_ranges(consumer, now)?;
