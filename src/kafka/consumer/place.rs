@@ -16,8 +16,9 @@ use crate::telemetry::expected;
 
 /// What a header takes beside its name and value.
 const HEADER_BYTES: usize = 64;
-/// What a header counts for whose name cannot be read.
-const UNREADABLE_HEADER_BYTES: usize = 512;
+/// What the headers of a record count if a name among them cannot be read, for nothing behind it can: as much as brokers let a record
+/// have that nobody has configured otherwise.
+const UNREADABLE_BYTES: usize = 1024 * 1024;
 
 impl Consumer {
     /// The next offset of each partition that is read, behind everything polled so far and behind markers of transactions that
@@ -64,7 +65,7 @@ fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
 pub fn size_of<H: Headers>(headers: &H) -> usize {
     let one = |index| headers.try_get(index).map_or(0, |header| header.key.len() + header.value.map_or(0, <[u8]>::len));
     let lengths = readable(|| (0..headers.count()).map(one).sum::<usize>());
-    lengths.map_or(headers.count() * UNREADABLE_HEADER_BYTES, |bytes| bytes + headers.count() * HEADER_BYTES)
+    lengths.unwrap_or(UNREADABLE_BYTES) + headers.count() * HEADER_BYTES
 }
 
 /// The content of a record's last header of that name, which is the one that counts for Kafka's own clients: what is appended
