@@ -40,13 +40,16 @@ impl ClientContext for Complaints {
 
 impl ConsumerContext for Complaints {}
 
+fn client(cluster: &Cluster) -> Result<Arc<BaseConsumer<Complaints>>, KafkaError> {
+    Ok(Arc::new(cluster.client("probe").create_with_context(Complaints::default())?))
+}
+
 /// Asks until `stop` is cancelled.
 ///
 /// # Errors
 /// If a property is wrong.
 pub async fn run(cluster: Cluster, role: Role, stop: CancellationToken) -> Result<(), KafkaError> {
-    let client: BaseConsumer<Complaints> = cluster.client("probe").create_with_context(Complaints::default())?;
-    let client = Arc::new(client);
+    let mut client = client(&cluster)?;
     let topic = cluster.names().meta();
     let mut away = false;
     while !stop.is_cancelled() {
@@ -66,6 +69,9 @@ pub async fn run(cluster: Cluster, role: Role, stop: CancellationToken) -> Resul
                     tracing::warn!(brokers = cluster.brokers(), why, "no broker answers; waiting, nothing is lost");
                 }
                 away = true;
+                // One that has seen its brokers go may take long to look for them again; a new one looks at once.
+                let before = std::mem::replace(&mut client, self::client(&cluster)?);
+                drop(tokio::task::spawn_blocking(move || drop(before)));
                 role.waiting(format!("no broker answers at {}: {why}", cluster.brokers()));
             }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
