@@ -204,7 +204,7 @@ impl Assembly {
             failure = services.failure() => return Err(failure),
             epoch = self.agree(&role) => epoch?,
         };
-        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         self.cluster = self.cluster.clone().of_epoch(&epoch);
         let watch = (self.cluster.clone(), epoch.clone(), role);
         services.start("topic watch", Stage::Watch, |stop| topics::watch(watch.0, plan, watch.1, watch.2, stop));
@@ -218,7 +218,7 @@ impl Assembly {
 
     /// Waits until the brokers answer and every topic is as it must be.
     async fn agree(&self, role: &health::Role) -> anyhow::Result<EpochRecord> {
-        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let plan = Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         if self.cluster.flavour() == Flavour::Embedded {
             // The log begins anew with each embedded cluster, so its epoch must be later than any before it.
             let epoch = Epoch(self.clock.now().as_millis().cast_unsigned() / 1000);
@@ -256,7 +256,7 @@ impl Assembly {
 
 /// What an embedded cluster holds: tidings' own topics and the domain topics.
 fn embedded_topics(config: &Config) -> Vec<(String, i32)> {
-    let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier);
+    let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier, &config.inbox);
     let own = plan.topics(0).into_iter().map(|topic| (topic.name, topic.partitions));
     own.chain(plan.named_sources().map(|topic| (topic.to_owned(), EMBEDDED_PARTITIONS))).collect()
 }

@@ -45,7 +45,7 @@ struct CreateArgs {
 /// If the brokers do not answer or refuse, or something is missing or wrong.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::new(&config.kafka)?;
-    let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier);
+    let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier, &config.inbox);
     match args.command {
         Command::Create(args) => create(&cluster, &plan, &args).await?,
         Command::Check => say_check(&cluster, &plan).await?,

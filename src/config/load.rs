@@ -286,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_remembered_for_longer_than_the_ladder_lasts() {
+        let refused = refusal("[courier]\nladder = [\"10days\", \"20days\"]\n").to_string();
+        assert!(refused.contains("inbox.device_retention") && refused.contains("longer than `courier.ack_timeout`"), "{refused}");
+        let fine = "[courier]\nladder = [\"10days\", \"20days\"]\n[inbox]\ndevice_retention = \"31days\"\n";
+        assert!(crate::config::load(Some(("tidings.toml", fine)), &[]).is_ok());
+    }
+
+    #[test]
     fn a_wrong_key_is_refused_with_file_line_and_what_is_allowed() {
         insta::assert_snapshot!("unknown_key", refusal("[gateway]\nport = 1\nprot = 2\n"));
         insta::assert_snapshot!("unknown_section", refusal("# mine\n[gatway]\nport = 1\n"));

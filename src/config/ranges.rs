@@ -3,6 +3,9 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend.
 
+use tidings_core::delivery::ladder::JITTER_LIMIT;
+use tidings_core::time::Delay;
+
 use super::pattern::{INTERNAL, is_topic_byte};
 use super::{AuthMode, GroupProtocol, KeyAlgorithm, ProxyProtocol, TopicConfig};
 
@@ -34,6 +37,7 @@ impl super::Config {
         self.refuse_recovery(&mut refused);
         self.refuse_presence(&mut refused);
         self.refuse_delays(&mut refused);
+        self.refuse_retention(&mut refused);
         self.refuse_secrets(&mut refused);
         self.refuse_edges(&mut refused);
         self.refuse_store(&mut refused);
@@ -247,6 +251,20 @@ impl super::Config {
             if delay.0.as_millis() == 0 || delay.0.as_secs() > 31 * 86_400 {
                 refused.push((key, "must be from `1ms` to `31days`".into()));
             }
+        }
+    }
+
+    /// What a device acknowledged is the courier's evidence until the ladder ends. How long topics keep what is folded or waits, `kafka`'s
+    /// topics see to.
+    fn refuse_retention(&self, refused: &mut Vec<Refused>) {
+        let courier = &self.courier;
+        let waits =
+            |rung: &Delay| rung.0.saturating_add((rung.0 / 100).saturating_mul(courier.jitter_percent.into()).min(JITTER_LIMIT));
+        let all = courier.ladder.iter().fold(courier.ack_timeout.0, |sum, rung| sum.saturating_add(waits(rung)));
+        if self.inbox.device_retention.0 <= all {
+            let message = "must be longer than `courier.ack_timeout` and all rungs of `courier.ladder` together: until then it counts what a \
+                           device has acknowledged";
+            refused.push(("inbox.device_retention", message.into()));
         }
     }
 

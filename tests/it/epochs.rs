@@ -31,6 +31,7 @@ fn create(world: &World, partitions: i32) -> Command {
     command.env("TIDINGS_KAFKA__BROKERS", &world.log.brokers);
     command.env("TIDINGS_KAFKA__TOPIC_PREFIX", &world.config.kafka.topic_prefix);
     command.env("TIDINGS_KAFKA__GROUP_PREFIX", &world.config.kafka.group_prefix);
+    command.env("TIDINGS_COURIER__LADDER", "1m");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::ConfigEntry;
 use tidings_core::record::meta::EpochRecord;
 
-use crate::config::{CourierConfig, KafkaConfig, PipelineConfig, TopicPattern};
+use crate::config::{CourierConfig, InboxConfig, KafkaConfig, PipelineConfig, TopicPattern};
 use crate::kafka::topic::TopicNames;
 
 /// `message.max.bytes` of a broker that nobody has configured.
@@ -27,6 +27,8 @@ pub struct Plan {
     partitions: i32,
     replication_factor: i32,
     rungs: Vec<tidings_core::time::Delay>,
+    /// How long a notification must be there to be folded anew.
+    kept: Duration,
     sources: Vec<TopicPattern>,
 }
 
@@ -55,12 +57,13 @@ pub enum Count {
 impl Plan {
     /// The topics that these sections need.
     #[must_use]
-    pub fn new(kafka: &KafkaConfig, pipeline: &PipelineConfig, courier: &CourierConfig) -> Self {
+    pub fn new(kafka: &KafkaConfig, pipeline: &PipelineConfig, courier: &CourierConfig, inbox: &InboxConfig) -> Self {
         Self {
             names: TopicNames::new(&kafka.topic_prefix),
             partitions: kafka.topics.partitions,
             replication_factor: kafka.topics.replication_factor,
             rungs: courier.ladder.clone(),
+            kept: inbox.retention.0.max(NOTIFICATIONS_KEPT),
             sources: pipeline.topics.clone(),
         }
     }
@@ -106,8 +109,7 @@ impl Plan {
     /// Every topic of tidings' own, when the largest record of a domain topic has `source_bytes`.
     #[must_use]
     pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
-        let [notifications_ms, receipts_ms] =
-            [NOTIFICATIONS_KEPT, RECEIPTS_KEPT].map(|kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let [notifications_ms, receipts_ms] = [self.kept, RECEIPTS_KEPT].map(millis);
         let mut topics = vec![
             self.kept(self.names.requests(), 7 * DAY_MS),
             self.fixed(self.names.notifications(), notifications_ms),
@@ -125,7 +127,7 @@ impl Plan {
             },
             Topic { partitions: 1, settings: vec![("cleanup.policy", "compact".into())], ..self.kept(self.names.meta(), 0) },
         ];
-        topics.extend(self.rungs.iter().map(|rung| self.fixed(self.names.retry(rung), 7 * DAY_MS)));
+        topics.extend(self.rungs.iter().map(|rung| self.fixed(self.names.retry(rung), 7 * DAY_MS + millis(rung.0))));
         for topic in &mut topics {
             topic.settings.push(("message.timestamp.type", "LogAppendTime".into()));
             topic.settings.push(("max.message.bytes", (source_bytes + CONTEXT_BYTES).to_string()));
@@ -164,6 +166,10 @@ impl Topic {
     }
 }
 
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn number(text: &str) -> i64 {
     text.parse().unwrap_or(0)
 }
@@ -174,7 +180,7 @@ mod tests {
 
     fn plan() -> Plan {
         let config = crate::config::load(None, &[]).unwrap();
-        Plan::new(&config.kafka, &config.pipeline, &config.courier)
+        Plan::new(&config.kafka, &config.pipeline, &config.courier, &config.inbox)
     }
 
     #[test]
@@ -184,6 +190,21 @@ mod tests {
             format!("{} ({}): {}", topic.name, topic.partitions, settings.collect::<Vec<_>>().join(" "))
         });
         insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn topics_keep_what_is_folded_and_what_waits_for_as_long_as_it_is_needed() {
+        let file = "[inbox]\nretention = \"10days\"\n[courier]\nladder = [\"20days\"]\n";
+        let config = crate::config::load(Some(("tidings.toml", file)), &[]).unwrap();
+        let plan = Plan::new(&config.kafka, &config.pipeline, &config.courier, &config.inbox);
+        let kept = |name: &str| {
+            let topics = plan.topics(0);
+            let topic = topics.iter().find(|topic| topic.name == name).unwrap();
+            let days = |(_, value): &(_, String)| value.parse::<i64>().unwrap() / DAY_MS;
+            topic.settings.iter().find(|(name, _)| ["retention.ms", "min.compaction.lag.ms"].contains(name)).map(days)
+        };
+        let names = ["tidings.notifications", "tidings.cursors", "tidings.retry.20days", "tidings.requests"];
+        assert_eq!(names.map(kept), [Some(10), Some(10), Some(27), Some(7)]);
     }
 
     #[test]

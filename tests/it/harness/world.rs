@@ -80,19 +80,19 @@ impl World {
 
     /// Makes the topics of tidings' own that are not there.
     pub(crate) async fn create_topics(&self) {
-        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         topics::create(&Cluster::new(&self.config.kafka).unwrap(), &plan, Clock::start().now()).await.unwrap();
     }
 
     /// Begins the next epoch, with so many partitions.
     pub(crate) async fn grow(&self, partitions: i32) -> Result<(), topics::TopicsError> {
-        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         topics::grow(&Cluster::new(&self.config.kafka).unwrap(), &plan, partitions, Clock::start().now()).await.map(|_| ())
     }
 
     /// The epoch in force, if all its topics are as they must be.
     pub(crate) async fn epoch(&self) -> EpochRecord {
-        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier);
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         topics::check(&Cluster::new(&self.config.kafka).unwrap(), &plan).await.unwrap()
     }
 
