@@ -90,6 +90,8 @@ impl Member {
         let config = parts.config;
         let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
         let names = parts.cluster.names().clone();
+        let registered = if parts.onward.is_some() { CourierMetrics::register_finishing } else { CourierMetrics::register };
+        let metrics = registered(&parts.metrics);
         let rungs = Rungs::new(ladder, parts.epoch, &names, parts.traces.clone()).finishing(parts.onward);
         // What is fetched beyond a full line is thrown away when the partition is paused.
         let cluster = parts.cluster;
@@ -109,7 +111,7 @@ impl Member {
             store: parts.store,
             runtime,
             clock: parts.clock,
-            metrics: CourierMetrics::register(&parts.metrics),
+            metrics,
             rungs,
             lines: BTreeMap::new(),
             in_flight: None,

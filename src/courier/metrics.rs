@@ -41,11 +41,6 @@ impl CourierMetrics {
             shelf.register("made_attempts", "Attempts made, by why they were needed", own.attempts.clone());
             shelf.register("dropped_deliveries", "Deliveries that need nothing any more, by why", own.dropped.clone());
             shelf.register("undelivered_deliveries", "Deliveries that ended without success, by why", own.undelivered.clone());
-            shelf.register(
-                "carried_deliveries",
-                "Deliveries of an earlier epoch whose notification was written again",
-                own.carried.clone(),
-            );
             own.fates.register(shelf);
             shelf.register("committed_transactions", "Transactions committed", own.committed.clone());
             shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
@@ -53,6 +48,16 @@ impl CourierMetrics {
             shelf.register("held_partitions", "Partitions that cannot be read on until an operator acts", own.stuck.clone());
             shelf.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
             shelf.register_age("lag_seconds", "For how long the delivery that is due longest has been due", &own.lag);
+        });
+        own
+    }
+
+    /// The same, of those who finish an epoch that is over.
+    pub(super) fn register_finishing(metrics: &Metrics) -> Self {
+        let own = Self::register(metrics);
+        metrics.register("courier", |shelf| {
+            let help = "Deliveries of an earlier epoch whose notification was written again";
+            shelf.register("carried_deliveries", help, own.carried.clone());
         });
         own
     }

@@ -182,6 +182,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let weight = match &error {
             sqlx::Error::Database(of_database) => weigh(&**of_database),
+            // What a stranger's certificate comes as.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Weight::Denied,
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Weight::Passing,
             sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => Weight::Denied,
             _ => Weight::Final,
