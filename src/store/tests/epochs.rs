@@ -1,6 +1,6 @@
 //! A notification that is written again in a later epoch: its row moves, and what was said of it before still counts.
 
-use super::recover::{course, offsets};
+use super::recover::{course, offsets, page};
 use super::*;
 
 const LATER: Epoch = Epoch(4);
@@ -31,7 +31,7 @@ async fn a_row_moves_to_its_place_in_a_later_epoch_and_old_acknowledgements_stil
     fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(2, 6)])).await;
     fixture.fold(cursors(vec![cursor("a", &[(0, 7)], &[(0, 6)])])).await;
     fold_later(&fixture, 3, vec![carried(1, 2)]).await;
-    let gap = fixture.store.gap(&later(), 0..10, 5).await.unwrap();
+    let gap = fixture.store.gap(&later(), 0..10, page(5)).await.unwrap();
     assert_eq!((offsets(&gap.records), gap.trimmed), (vec![2], 0), "positions of its epoch lead to it");
     assert_eq!(gap.records[0].appended, Timestamp::from_millis(1_005), "it is as old as it was");
     assert_eq!(offsets(&fixture.store.newest(&later(), 5).await.unwrap()), [2]);
@@ -55,7 +55,7 @@ async fn what_was_trimmed_is_not_brought_back_by_a_later_epoch_and_is_told(fixtu
     let fold = notifications(0, 10, vec![notified(1, 5), notified(2, 6)]);
     assert!(matches!(fixture.store.fold(EPOCH, &short, &fold).await.unwrap(), Folded::Committed { .. }));
     fold_later(&fixture, 3, vec![carried(1, 2)]).await;
-    let gap = fixture.store.gap(&later(), 0..10, 5).await.unwrap();
+    let gap = fixture.store.gap(&later(), 0..10, page(5)).await.unwrap();
     assert_eq!((gap.records.len(), gap.trimmed), (0, 3));
     assert_eq!(kept(&fixture.store).await.len(), 1);
 }
