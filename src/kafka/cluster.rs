@@ -1,7 +1,8 @@
 //! The cluster: how every client of this process reaches it.
 //!
 //! Owns: the properties common to all clients and what the configuration may override. Refuses to let a property break a
-//! promise: those that order, acknowledgement or commits rest on are set last.
+//! promise: those that order, acknowledgement or commits rest on are set last. Long because the properties of all kinds of clients, which must
+//! go together, stand side by side.
 
 use std::collections::BTreeMap;
 use std::path::Path;
