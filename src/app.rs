@@ -113,6 +113,14 @@ impl App {
     /// # Errors
     /// If the address is taken, a property file or key cannot be read, or the embedded cluster does not start.
     pub async fn prepare(config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
+        Self::prepare_by(Clock::start(), config, roles, source).await
+    }
+
+    /// The same by another clock than the machine's.
+    ///
+    /// # Errors
+    /// As [`App::prepare`].
+    pub async fn prepare_by(clock: Clock, config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
         let node = node_id(&config.node.id)?;
         let auth = roles.contains(&Role::Gateway).then(|| Auth::new(&config.auth)).transpose()?.map(Arc::new);
         let mut cluster = Cluster::new(&config.kafka)?.of_node(&node);
@@ -124,7 +132,7 @@ impl App {
             tracing::warn!(brokers = embedded.brokers(), "the cluster is embedded: for trying things, gone with this process");
             cluster = cluster.embedded_at(embedded.brokers().to_owned());
         }
-        let (roles, clock) = (roles.to_vec(), Clock::start());
+        let roles = roles.to_vec();
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::new(clock), Metrics::new());
         let cluster = cluster.measured(&metrics);
@@ -138,13 +146,6 @@ impl App {
         let guard = auth.clone().map(|auth| listener.guard(auth, clock));
         let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, traces, reloads, auth, guard };
         Ok(Self { assembly, listener, exporting, reload, embedded })
-    }
-
-    /// The same by another clock than the machine's.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Clock) -> Self {
-        self.assembly.clock = clock;
-        self
     }
 
     /// Where HTTP and WebSocket connections are accepted.

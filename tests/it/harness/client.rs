@@ -118,6 +118,20 @@ impl Client {
         }
     }
 
+    /// Reads, and so answers pings, until something is so. Meanwhile nothing may be said but of other devices.
+    pub(crate) async fn reads_until(&mut self, something: impl Future<Output = ()>) {
+        let mut something = std::pin::pin!(something);
+        loop {
+            tokio::select! {
+                heard = self.hear() => match heard {
+                    Heard::Frame(frame) if frame["type"] == "device:status" => {}
+                    heard => panic!("nothing more was to be said, but {heard:?} was heard"),
+                },
+                () = &mut something => return,
+            }
+        }
+    }
+
     /// Whatever comes next, text frames as JSON.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {

@@ -124,7 +124,7 @@ impl World {
 
     /// Some services in this process by a clock of the test's, ready or not.
     pub(crate) async fn start_by(&self, clock: Clock, roles: &[Role]) -> Running {
-        let app = App::prepare(self.config.clone(), roles, Source::Configured).await.unwrap().with_clock(clock);
+        let app = App::prepare_by(clock, self.config.clone(), roles, Source::Configured).await.unwrap();
         let (address, stop) = (app.address(), CancellationToken::new());
         Running { address, stop: stop.clone(), services: tokio::spawn(app.run(stop)) }
     }
