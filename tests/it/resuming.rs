@@ -1,5 +1,7 @@
 //! Devices that come back as themselves: with what they acknowledged, in their own mode, locale and rights, after long silences.
+//! Long because the core's property is asked for over sockets too.
 
+use rand::RngExt as _;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
@@ -10,8 +12,10 @@ use tidings_core::time::Timestamp;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::missed::{
-    MAILBOX, ask, back, forget, forgetful, id, outcomes, paid, pay, position, positions, query, returned, told, witness,
+    MAILBOX, ask, back, forget, forgetful, id, offset, outcomes, paid, pay, position, positions, query, returned, some, told,
+    witness,
 };
+use crate::harness::seed;
 use crate::harness::world::{World, ms, payment, unix_now};
 
 async fn until_count_acknowledged(world: &World, count: usize) {
@@ -290,4 +294,93 @@ async fn what_is_tried_again_while_a_device_catches_up_comes_in_its_turn() {
         assert_eq!(in_order.iter().map(position).collect::<Vec<_>>(), sent[1..]);
     }
     running.stop().await;
+}
+
+/// What a device may rely on: everything behind its position in order and once, but for holes that it was told of, and for what lies
+/// before a position that it was given instead of an answer.
+struct Promise {
+    /// The next offset that it may be sent.
+    next: i64,
+    sent: Vec<i64>,
+    told: Vec<std::ops::Range<i64>>,
+}
+
+impl Promise {
+    fn take(&mut self, frame: &Value) {
+        let at = |field: &str| offset(frame[field].as_str().unwrap());
+        match frame["type"].as_str().unwrap() {
+            "notification:new" => {
+                let sent = at("position") - 1;
+                assert!(sent >= self.next, "{sent} came again or out of order, behind {}", self.next);
+                self.next = sent + 1;
+                self.sent.push(sent);
+            }
+            "truncated" => self.skip(at("from"), at("to")),
+            "recovered" if frame["recovered"] == false => self.skip(self.next, at("position")),
+            _ => {}
+        }
+    }
+
+    fn skip(&mut self, from: i64, to: i64) {
+        assert!(from >= self.next && to >= from, "a hole from {from} to {to}, told behind {}", self.next);
+        self.told.push(from..to);
+        self.next = to;
+    }
+}
+
+/// Whatever the order of publishing, coming back to whichever node, eviction from the ring, retention, and a projection that stands
+/// still now and then: the core's property, with real sockets, Kafka and SQL.
+#[tokio::test]
+async fn whatever_happens_between_each_is_sent_once_and_in_order_or_told_to_be_missing() {
+    let mut random = seed::random("resuming");
+    let world = World::with(|config| {
+        forget(config);
+        config.inbox.mailbox_rows = some(6);
+        config.gateway.recovery.wait = ms(700);
+    })
+    .await;
+    // Makes the store, for nodes that only read it.
+    let mut inbox = Some(world.start_roles(&[Role::Inbox]).await);
+    let first = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let mut witness = witness(&first).await;
+    let mut all = pay(&world, &mut witness, 0..3).await;
+    for round in 0..24 {
+        if round % 6 == 5 {
+            match inbox.take() {
+                Some(running) => running.stop().await,
+                None => inbox = Some(world.start_roles(&[Role::Inbox]).await),
+            }
+        }
+        for number in 0..random.random_range(0..4) {
+            world.emit(&payment(&format!("before-{round}-{number}"), "alice")).await;
+            all.push(position(&witness.frame("notification:new").await));
+        }
+        let stopped = offset(&all[random.random_range(0..all.len())]);
+        let meanwhile = random.random_range(0..4);
+        for number in 0..meanwhile {
+            world.emit(&payment(&format!("meanwhile-{round}-{number}"), "alice")).await;
+        }
+        let node = if random.random_bool(0.5) { &first } else { &second };
+        let mut alice = back(node.address, &json!({MAILBOX: format!("1:{stopped}")})).await;
+        for _ in 0..meanwhile {
+            all.push(position(&witness.frame("notification:new").await));
+        }
+        let mut promise = Promise { next: stopped, sent: Vec::new(), told: Vec::new() };
+        let (end, mut is_level) = (offset(all.last().unwrap()), false);
+        while !is_level || promise.next < end {
+            let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended in round {round}") };
+            if frame["channel"] == MAILBOX {
+                is_level |= frame["type"] == "recovered";
+                promise.take(&frame);
+            }
+        }
+        let behind = all.iter().map(|position| offset(position) - 1).filter(|offset| *offset >= stopped);
+        let missing =
+            behind.filter(|offset| !promise.sent.contains(offset) && !promise.told.iter().any(|hole| hole.contains(offset)));
+        assert_eq!(missing.collect::<Vec<_>>(), [0_i64; 0], "round {round}, back from {stopped}");
+    }
+    for running in [inbox, Some(first), Some(second)].into_iter().flatten() {
+        running.stop().await;
+    }
 }
