@@ -47,6 +47,8 @@ enum Op {
     Turn(usize),
     /// The same, but the record is lost.
     Lose(usize),
+    /// A device goes, and what is said of it once its grace period is over is lost.
+    Slip(usize, u8),
     /// A node reads the next records that another one wrote.
     Read(usize, usize, usize),
     Kill(usize),
@@ -61,7 +63,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (node(), device()).prop_map(|(node, device)| Op::Leave(node, device)),
         6 => (1..LEASE_MS).prop_map(Op::Pass),
         8 => node().prop_map(Op::Turn),
-        1 => node().prop_map(Op::Lose),
+        2 => node().prop_map(Op::Lose),
+        2 => (node(), device()).prop_map(|(node, device)| Op::Slip(node, device)),
         8 => (node(), node(), 1..6_usize).prop_map(|(reader, writer, records)| Op::Read(reader, writer, records)),
         1 => node().prop_map(Op::Kill),
         1 => node().prop_map(Op::Drain),
@@ -162,6 +165,11 @@ impl World {
                 self.log[node].extend(written);
             }
             Op::Lose(node) => drop(self.turn(node)),
+            Op::Slip(node, device) => {
+                self.carry_out(&Op::Leave(node, device));
+                self.now_ms += GRACE_MS;
+                self.carry_out(&Op::Lose(node));
+            }
             Op::Read(reader, writer, records) => self.read(reader, writer, records),
             Op::Kill(node) => self.nodes[node] = None,
             Op::Drain(node) => {
@@ -198,10 +206,11 @@ proptest! {
 
     #[test]
     fn whatever_is_lost_or_late_every_node_knows_in_the_end_what_the_living_have_and_nothing_of_the_dead(
+        started in 1..=NODES,
         ops in prop::collection::vec(op(), 0..120),
     ) {
         let mut world = World::default();
-        world.start(0);
+        (0..started).for_each(|node| world.start(node));
         ops.iter().for_each(|op| world.carry_out(op));
         world.settle();
         let living = world.living();
@@ -333,6 +342,13 @@ fn what_was_missed_is_wished_for_and_told_once_it_is_known() {
     assert_eq!(joining.announced(announcement(2, 11, Vec::new()), 10), []);
     assert_eq!(joining.wishes(10).len(), 1);
     assert_eq!(statuses(&joining.snapshot(page(2, 12), 20)), [("d3", Status::Online)]);
+    // By what is lost then, it went: a page that does not name it says so, within its ends only.
+    let (first, last) = (Some(device(1)), Some(device(2)));
+    let beside = SnapshotPage { after: first, to: last, present: Vec::new(), ..page(2, 14) };
+    assert_eq!(joining.snapshot(beside, 30), []);
+    let without = SnapshotPage { present: vec![device(1)], ..page(2, 15) };
+    assert_eq!(statuses(&joining.snapshot(without, 40)), [("d3", Status::Offline)]);
+    assert_eq!(joining.wishes(2 * LEASE_MS), [], "nothing is lacking any more");
 }
 
 #[test]
