@@ -13,6 +13,8 @@ use crate::harness::world::{World, ms, payment};
 use crate::harness::{eventually, seed};
 
 const MAILBOX: &str = "user-alice";
+/// How often the command is killed.
+const ROUNDS: i32 = 5;
 /// More than a world has at first.
 const MORE: i32 = 8;
 
@@ -205,7 +207,7 @@ async fn killed_at_any_moment_the_command_leaves_one_epoch_whole_and_finishes_wh
     assert!(create(&world, 5).status().unwrap().success());
     let whole = clock.elapsed();
     let (mut interrupted, mut old) = (0, 0);
-    for partitions in 6..14 {
+    for partitions in 6..6 + ROUNDS {
         let before = world.epoch().await;
         let mut command = create(&world, partitions).spawn().unwrap();
         tokio::time::sleep(random.random_range(Duration::ZERO..whole)).await;
@@ -218,7 +220,7 @@ async fn killed_at_any_moment_the_command_leaves_one_epoch_whole_and_finishes_wh
         let done = world.epoch().await;
         assert_eq!((done.epoch.0, done.partitions), (before.epoch.0 + 1, partitions));
     }
-    println!("{interrupted} of 8 were interrupted, {old} of them before the next epoch had begun");
+    println!("{interrupted} of {ROUNDS} were interrupted, {old} of them before the next epoch had begun");
     assert!(interrupted > 0 && old > 0, "nothing was interrupted, so this proves nothing");
 }
 
