@@ -1,6 +1,6 @@
 //! The inbox: folds the log into SQL.
 //!
-//! Owns: the projector, one thread that reads `notifications` and `cursors` as a member of a group, and is the store's only
+//! Owns: the projector, one thread that reads `notifications`, `cursors` and `receipts` as a member of a group, and is the store's only
 //! writer. Where it reads on stands in the store, beside the rows, not in the group's offsets. Refuses to let a record it
 //! cannot read block a partition: that is buried in `dlq`. Neighbours: `store` below; courier waits for it through the store.
 

@@ -6,11 +6,14 @@
 
 mod backend;
 mod connection;
+mod devices;
 mod fold;
+mod inbox;
 mod notified;
 mod postgres;
 pub mod probe;
 mod read;
+mod receipts;
 mod recover;
 mod schema;
 mod sqlite;
@@ -29,9 +32,11 @@ use tidings_core::ids::NotificationId;
 use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::time::Timestamp;
 
 pub use backend::Store;
+pub use inbox::{About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Withdrawn};
 pub use read::Evidence;
 pub use recover::{Gap, PageSize};
 pub use trim::{Ours, Trimmed};
@@ -81,16 +86,16 @@ pub enum StoreError {
     #[error("the database's server refuses `store.url` or the password, or its certificate is not what `store.url` asks for")]
     Denied(#[source] sqlx::Error),
     /// The database says no for good.
-    #[error("the database is damaged or not the one this release made; delete it, and it is folded again from Kafka")]
+    #[error("the database is damaged or not the one this release made: delete it, and the next start folds it again from Kafka")]
     Broken(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error(
-        "the database's schema could not be brought up to this release's; delete the database, and it is folded again from Kafka"
+        "the database's schema is not one that this release can bring up to date: delete the database (`store.url`; on PostgreSQL its schema), and the next start folds it again from Kafka"
     )]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// A row does not read as what was written.
     #[error(
-        "a row of `{table}` does not read as what this release writes; delete the database, and it is folded again from Kafka"
+        "a row of `{table}` does not read as what this release writes: delete the database, and the next start folds it again from Kafka"
     )]
     Unreadable {
         /// The table.
@@ -165,6 +170,8 @@ pub struct Fold {
     pub notifications: Vec<Notified>,
     /// The cursors in it, in the order of their partitions.
     pub cursors: Vec<Heard>,
+    /// The receipts in it, in the order of their partitions.
+    pub receipts: Vec<Received>,
 }
 
 /// A step of one partition: from the next offset to read before the batch to the one behind it.
@@ -208,6 +215,17 @@ pub struct Heard {
     pub appended: Timestamp,
 }
 
+/// A record of `receipts` with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The value.
+    pub record: ReceiptRecord,
+    /// The partition it lies in.
+    pub partition: i32,
+    /// When it was appended.
+    pub appended: Timestamp,
+}
+
 /// How long things are kept. What "now" is, the log says: the latest append time that was folded of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
@@ -221,6 +239,10 @@ pub struct Retention {
     pub channel_rows: NonZeroUsize,
     /// Devices that write no cursor.
     pub devices: Duration,
+    /// The most devices of a user.
+    pub devices_per_user: NonZeroUsize,
+    /// What receipts said, beyond the notifications they speak of.
+    pub receipts: Duration,
 }
 
 impl Retention {
@@ -232,6 +254,11 @@ impl Retention {
     /// The same for devices, by their last use.
     fn devices_before(&self, now: Timestamp) -> i64 {
         before(now, self.devices)
+    }
+
+    /// The same for what receipts said, by the last that spoke of it.
+    fn receipts_before(&self, now: Timestamp) -> i64 {
+        before(now, self.receipts)
     }
 
     fn rows(&self, channel: &Channel) -> NonZeroUsize {

@@ -35,10 +35,12 @@ CREATE TABLE notifications (
     seq         bigint NOT NULL, -- counts the channel's rows as they come; only differences mean something
     appended_at bigint NOT NULL,
     expires_at  bigint,
+    kind        text COLLATE "C" NOT NULL, -- the notification's type
     body        text,             -- the record's value
-    PRIMARY KEY (channel, id)
+    PRIMARY KEY (id, channel)
 );
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
+CREATE INDEX notifications_in_time ON notifications (channel, appended_at, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
 CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
@@ -49,8 +51,8 @@ CREATE TABLE copies (
     id       text COLLATE "C" NOT NULL,
     epoch    bigint NOT NULL,
     "offset" bigint NOT NULL,
-    PRIMARY KEY (channel, id, epoch, "offset"),
-    FOREIGN KEY (channel, id) REFERENCES notifications (channel, id) ON DELETE CASCADE
+    PRIMARY KEY (id, channel, epoch, "offset"),
+    FOREIGN KEY (id, channel) REFERENCES notifications (id, channel) ON DELETE CASCADE
 );
 
 -- The offset of each channel below which something was trimmed.
@@ -81,3 +83,48 @@ CREATE TABLE devices (
     PRIMARY KEY (user_id, device_id)
 );
 CREATE INDEX devices_by_use ON devices (partition, used_at);
+
+-- What users did with single notifications, whether or not those were folded yet: kept beside their rows, so that it does not matter
+-- which of the two topics is folded first.
+CREATE TABLE states (
+    user_id      text COLLATE "C" NOT NULL,
+    id           text COLLATE "C" NOT NULL,
+    is_read      bigint, -- 1 or 0; nothing while the user said neither, and marks decide
+    read_at      bigint,
+    is_seen      integer NOT NULL,
+    is_dismissed integer NOT NULL,
+    channel      text COLLATE "C",
+    epoch        bigint,
+    "offset"     bigint, -- where the notification lies, if the receipt said it
+    partition    integer NOT NULL, -- of `receipts`
+    changed_at   bigint NOT NULL,
+    PRIMARY KEY (id, user_id)
+);
+CREATE INDEX states_unread ON states (user_id, channel) WHERE is_read = 0;
+CREATE INDEX states_by_age ON states (partition, changed_at);
+
+-- Up to where a user has read a channel, and has seen it. The furthest of each counts.
+CREATE TABLE marks (
+    user_id     text COLLATE "C" NOT NULL,
+    channel     text COLLATE "C" NOT NULL,
+    read_epoch  bigint,
+    read_offset bigint, -- the first offset that is not meant
+    read_at     bigint,
+    seen_epoch  bigint,
+    seen_offset bigint,
+    partition   integer NOT NULL, -- of `receipts`
+    set_at      bigint NOT NULL,
+    PRIMARY KEY (channel, user_id)
+);
+CREATE INDEX marks_by_age ON marks (partition, set_at);
+
+-- Notifications that nobody is to see any more.
+CREATE TABLE withdrawals (
+    channel      text COLLATE "C" NOT NULL,
+    id           text COLLATE "C" NOT NULL,
+    cause        text COLLATE "C" NOT NULL CHECK (cause IN ('once', 'service')),
+    partition    integer NOT NULL, -- of `receipts`
+    withdrawn_at bigint NOT NULL,
+    PRIMARY KEY (id, channel)
+);
+CREATE INDEX withdrawals_by_age ON withdrawals (partition, withdrawn_at);

@@ -28,10 +28,12 @@ CREATE TABLE notifications (
     seq         INTEGER NOT NULL, -- counts the channel's rows as they come; only differences mean something
     appended_at INTEGER NOT NULL,
     expires_at  INTEGER,
+    kind        TEXT    NOT NULL, -- the notification's type
     body        TEXT,             -- the record's value
-    PRIMARY KEY (channel, id)
+    PRIMARY KEY (id, channel)
 );
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
+CREATE INDEX notifications_in_time ON notifications (channel, appended_at, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
 CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
@@ -42,8 +44,8 @@ CREATE TABLE copies (
     id       TEXT    NOT NULL,
     epoch    INTEGER NOT NULL,
     "offset" INTEGER NOT NULL,
-    PRIMARY KEY (channel, id, epoch, "offset"),
-    FOREIGN KEY (channel, id) REFERENCES notifications (channel, id) ON DELETE CASCADE
+    PRIMARY KEY (id, channel, epoch, "offset"),
+    FOREIGN KEY (id, channel) REFERENCES notifications (id, channel) ON DELETE CASCADE
 ) WITHOUT ROWID;
 
 -- The offset of each channel below which something was trimmed.
@@ -74,3 +76,48 @@ CREATE TABLE devices (
     PRIMARY KEY (user_id, device_id)
 ) WITHOUT ROWID;
 CREATE INDEX devices_by_use ON devices (partition, used_at);
+
+-- What users did with single notifications, whether or not those were folded yet: kept beside their rows, so that it does not matter
+-- which of the two topics is folded first.
+CREATE TABLE states (
+    user_id      TEXT    NOT NULL,
+    id           TEXT    NOT NULL,
+    is_read      INTEGER, -- 1 or 0; nothing while the user said neither, and marks decide
+    read_at      INTEGER,
+    is_seen      INTEGER NOT NULL,
+    is_dismissed INTEGER NOT NULL,
+    channel      TEXT,
+    epoch        INTEGER,
+    "offset"     INTEGER, -- where the notification lies, if the receipt said it
+    partition    INTEGER NOT NULL, -- of `receipts`
+    changed_at   INTEGER NOT NULL,
+    PRIMARY KEY (id, user_id)
+) WITHOUT ROWID;
+CREATE INDEX states_unread ON states (user_id, channel) WHERE is_read = 0;
+CREATE INDEX states_by_age ON states (partition, changed_at);
+
+-- Up to where a user has read a channel, and has seen it. The furthest of each counts.
+CREATE TABLE marks (
+    user_id     TEXT    NOT NULL,
+    channel     TEXT    NOT NULL,
+    read_epoch  INTEGER,
+    read_offset INTEGER, -- the first offset that is not meant
+    read_at     INTEGER,
+    seen_epoch  INTEGER,
+    seen_offset INTEGER,
+    partition   INTEGER NOT NULL, -- of `receipts`
+    set_at      INTEGER NOT NULL,
+    PRIMARY KEY (channel, user_id)
+) WITHOUT ROWID;
+CREATE INDEX marks_by_age ON marks (partition, set_at);
+
+-- Notifications that nobody is to see any more.
+CREATE TABLE withdrawals (
+    channel      TEXT    NOT NULL,
+    id           TEXT    NOT NULL,
+    cause        TEXT    NOT NULL CHECK (cause IN ('once', 'service')),
+    partition    INTEGER NOT NULL, -- of `receipts`
+    withdrawn_at INTEGER NOT NULL,
+    PRIMARY KEY (id, channel)
+) WITHOUT ROWID;
+CREATE INDEX withdrawals_by_age ON withdrawals (partition, withdrawn_at);

@@ -239,6 +239,7 @@ impl super::Config {
             ("inbox.batch_interval", self.inbox.batch_interval),
             ("inbox.retention", self.inbox.retention),
             ("inbox.device_retention", self.inbox.device_retention),
+            ("inbox.receipt_retention", self.inbox.receipt_retention),
             ("telemetry.otlp.interval", self.telemetry.otlp.interval),
             ("telemetry.otlp.timeout", self.telemetry.otlp.timeout),
             ("courier.ack_timeout", self.courier.ack_timeout),

@@ -450,6 +450,8 @@ pub struct InboxConfig {
     pub mailbox_rows: NonZeroUsize,
     pub channel_rows: NonZeroUsize,
     pub device_retention: Delay,
+    pub receipt_retention: Delay,
+    pub devices_per_user: NonZeroUsize,
 }
 
 /// `[courier]`.

@@ -234,7 +234,7 @@ mod tests {
 
     fn pending() -> Pending {
         let trace = TraceContext::read(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None).ok();
-        Pending { trace, delivery: delivery(), partition: 0, whole: None, appended: None, cursors_end: None }
+        Pending { trace, delivery: delivery(), partition: 0, whole: None, appended: None, said_ends: None }
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub(super) struct Pending {
     pub(super) whole: Option<Box<NotificationRecord>>,
     /// When the record that asks for it was appended, if the broker said so.
     pub(super) appended: Option<Timestamp>,
-    /// The end of its cursors' partition, sampled after it was due.
-    pub(super) cursors_end: Option<i64>,
+    /// The ends of its partition of each topic where something is said of it, sampled after it was due.
+    pub(super) said_ends: Option<[i64; 2]>,
 }
 
 /// What waits in one partition.

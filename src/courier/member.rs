@@ -58,8 +58,8 @@ pub(super) struct Member {
     pub(super) metrics: CourierMetrics,
     pub(super) rungs: Rungs,
     pub(super) hand: Hand,
-    /// The topic of cursors.
-    pub(super) cursors: Arc<str>,
+    /// The topics where something is said of deliveries: `cursors`, and `receipts` for what is withdrawn.
+    pub(super) said: [Arc<str>; 2],
     pub(super) lines: BTreeMap<Partition, Line>,
     pub(super) transactions: Transactions,
     /// What the running transaction carries out, until its end is known.
@@ -107,7 +107,7 @@ impl Member {
                 traces: parts.traces,
                 complaints: Complaints::new("courier", parts.clock),
             },
-            cursors: names.cursors().into(),
+            said: [names.cursors().into(), names.receipts().into()],
             store: parts.store,
             runtime,
             clock: parts.clock,

@@ -67,6 +67,7 @@ impl CourierMetrics {
         let (family, why) = match decision {
             Decision::Drop(Dropped::Delivered) => (&self.dropped, "delivered"),
             Decision::Drop(Dropped::Expired) => (&self.dropped, "expired"),
+            Decision::Drop(Dropped::Withdrawn) => (&self.dropped, "withdrawn"),
             Decision::Drop(Dropped::Duplicate) => (&self.dropped, "duplicate"),
             Decision::Attempt { outcome, .. } => {
                 self.fates.count(Cause::Recipient, outcome.name(), 1);

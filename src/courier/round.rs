@@ -1,7 +1,7 @@
 //! A round: what is due is decided, and one transaction carries it out.
 //!
-//! Owns: the order of proof. The ends of `cursors` are sampled after a delivery is due; only once the projection has passed them,
-//! and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`.
+//! Owns: the order of proof. The ends of `cursors` and `receipts` are sampled after a delivery is due; only once the projection has
+//! passed them, and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Member {
         let now = self.clock.now();
         if let Err(error) = self.sample_ends(consumer, now) {
             self.metrics.fates.count(Cause::Dependency, "brokers_unavailable", self.due_records(now));
-            self.brokers_failed("the brokers do not say where cursors end", &error);
+            self.brokers_failed("the brokers do not say where cursors and receipts end", &error);
             return Ok(());
         }
         match self.plan(now) {
@@ -81,11 +81,15 @@ impl Member {
         Ok(())
     }
 
-    /// Notes for everything newly due where its cursors end now, and refuses retries of what lies behind the notifications' end.
+    /// Notes for everything newly due where what is said of it ends now, and refuses retries of what lies behind the notifications' end.
     fn sample_ends(&mut self, consumer: &Consumer, now: Timestamp) -> Result<(), rdkafka::error::KafkaError> {
         let epoch = &self.rungs.epoch;
         let notifications: Arc<str> = self.rungs.topic(Rung::FIRST).into();
-        let cursors_of = |pending: &Pending| Partition { topic: self.cursors.clone(), number: owner(pending, epoch.partitions) };
+        let said = self.said.clone();
+        let said_of = |pending: &Pending| {
+            let number = owner(pending, epoch.partitions);
+            said.each_ref().map(|topic| Partition { topic: topic.clone(), number })
+        };
         // On the first rung a record is the notification itself. Nothing of an earlier epoch is waited for.
         let claimed = |rung: Rung, pending: &Pending| {
             let claims = rung != Rung::FIRST && pending.delivery.epoch == epoch.epoch;
@@ -93,8 +97,8 @@ impl Member {
         };
         let mut wanted = BTreeSet::new();
         for line in self.lines.values() {
-            for pending in line.due(now).filter_map(pending).filter(|pending| pending.cursors_end.is_none()) {
-                wanted.insert(cursors_of(pending));
+            for pending in line.due(now).filter_map(pending).filter(|pending| pending.said_ends.is_none()) {
+                wanted.extend(said_of(pending));
                 wanted.extend(claimed(line.rung, pending));
             }
         }
@@ -104,14 +108,15 @@ impl Member {
             let rung = line.rung;
             for held in line.due_mut(now) {
                 let Work::Decide(pending) = &mut held.work else { continue };
-                if pending.cursors_end.is_some() {
+                if pending.said_ends.is_some() {
                     continue;
                 }
                 let end = claimed(rung, pending).and_then(|claimed| ends.get(&claimed));
                 if end.is_some_and(|end| pending.delivery.offset >= *end) {
                     self.hand.refuse(held, partition);
                 } else {
-                    pending.cursors_end = ends.get(&cursors_of(pending)).copied();
+                    let [cursors, receipts] = said_of(pending).map(|said| ends.get(&said).copied());
+                    pending.said_ends = cursors.zip(receipts).map(<[i64; 2]>::from);
                 }
             }
         }
@@ -192,6 +197,8 @@ impl Member {
         let earlier = known.first_offset.is_some_and(|first| first < pending.delivery.offset);
         if rung == Rung::FIRST && earlier {
             Standing::Duplicate
+        } else if known.is_withdrawn {
+            Standing::Withdrawn
         } else if pending.delivery.notification.is_expired(now) {
             Standing::Expired
         } else if self.rungs.onward.is_some() {
@@ -222,11 +229,12 @@ impl Member {
             return true;
         };
         let next = |topic: &str, partition: i32| passed.get(&(topic.to_owned(), partition)).copied();
-        let cursors = next(&self.cursors, owner(pending, self.rungs.epoch.partitions));
+        let number = owner(pending, self.rungs.epoch.partitions);
+        let mut said = self.said.iter().map(|topic| next(topic, number));
         let notified = next(self.rungs.topic(Rung::FIRST), pending.partition);
         // Nothing of an earlier epoch is folded any more.
         let past = pending.delivery.epoch != self.rungs.epoch.epoch;
-        pending.cursors_end.is_some_and(|end| cursors.is_some_and(|next| next >= end))
+        pending.said_ends.is_some_and(|ends| ends.iter().all(|end| said.next().flatten().is_some_and(|next| next >= *end)))
             && (past || notified.is_some_and(|next| next > pending.delivery.offset))
     }
 
@@ -302,7 +310,7 @@ fn pending(held: &Held) -> Option<&Pending> {
     }
 }
 
-/// The partition of `cursors` that the mailbox's owner writes to: the one of the mailbox.
+/// The partition of `cursors` and `receipts` where something is said of a mailbox: the mailbox's own.
 fn owner(pending: &Pending, partitions: i32) -> i32 {
     pending.delivery.channel.partition(partitions)
 }

@@ -92,7 +92,7 @@ impl Rungs {
                     let waits = self.onward.is_none();
                     let due = if waits { self.ladder.due(rung, appended, delivery.notification.id) } else { appended };
                     let (trace, partition) = (self.trace(record), record.partition());
-                    let pending = Pending { trace, delivery, partition, whole, appended: written, cursors_end: None };
+                    let pending = Pending { trace, delivery, partition, whole, appended: written, said_ends: None };
                     let work = Work::Decide(Box::new(pending));
                     Read::Waits(Held { offset: record.offset(), bytes: value.len(), due, work })
                 }

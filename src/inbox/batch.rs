@@ -7,11 +7,14 @@ use std::sync::Arc;
 use rdkafka::message::Message;
 use tidings_core::channel::Channel;
 use tidings_core::fate::Cause;
-use tidings_core::record::{RecordError, VERSION_HEADER, decode};
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::receipt::ReceiptRecord;
+use tidings_core::record::{Record as _, RecordError, VERSION_HEADER, decode};
 use tidings_core::time::Timestamp;
 
 use crate::kafka::consumer::{Partition, header};
-use crate::store::{Fold, Heard, Move, Notified};
+use crate::kafka::topic::TopicNames;
+use crate::store::{Fold, Heard, Move, Notified, Ours, Received};
 use crate::telemetry::Span;
 
 /// The most that waits, in bytes of values, whatever the number of records.
@@ -22,8 +25,37 @@ const LIMIT_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Topics {
     pub(super) notifications: Arc<str>,
     pub(super) cursors: Arc<str>,
+    pub(super) receipts: Arc<str>,
     /// How many partitions each has.
     pub(super) partitions: i32,
+}
+
+impl Topics {
+    /// Those of a cluster.
+    pub(super) fn of_cluster(names: &TopicNames, partitions: i32) -> Self {
+        let (notifications, cursors) = (names.notifications().into(), names.cursors().into());
+        Self { notifications, cursors, receipts: names.receipts().into(), partitions }
+    }
+
+    /// Their names.
+    pub(super) fn names(&self) -> [&str; 3] {
+        [&self.notifications, &self.cursors, &self.receipts]
+    }
+
+    /// Which of `partitions` stand for what in the store.
+    pub(super) fn ours(&self, partitions: &[Partition]) -> Ours {
+        let of = |topic: &Arc<str>| {
+            let ours = partitions.iter().filter(|partition| partition.topic == *topic);
+            ours.map(|partition| (partition.topic.clone(), partition.number)).collect()
+        };
+        Ours { notifications: of(&self.notifications), cursors: of(&self.cursors), receipts: of(&self.receipts) }
+    }
+
+    /// The own name of a topic that is folded, so that it need not be copied for each record.
+    pub(super) fn of<M: Message>(&self, record: &M) -> &Arc<str> {
+        let all = [&self.notifications, &self.cursors, &self.receipts];
+        all.into_iter().find(|name| ***name == *record.topic()).unwrap_or(&self.notifications)
+    }
 }
 
 /// What a record holds.
@@ -31,6 +63,7 @@ pub(super) struct Topics {
 pub(super) enum Content {
     Notification(Box<Notified>),
     Cursor(Heard),
+    Receipt(Received),
     /// A tombstone: a device that is no more says nothing new.
     Nothing,
 }
@@ -41,8 +74,8 @@ pub(super) enum Unfit {
     #[error(transparent)]
     Unreadable(#[from] RecordError),
     /// Positions and acknowledgements of its channel would mean other records.
-    #[error("a notification of {channel} that does not lie in its partition, {own}, with the channel as key")]
-    Misplaced { channel: Channel, own: i32 },
+    #[error("a {name} that does not lie in the partition of {channel}, {own}, with this channel as key")]
+    Misplaced { name: &'static str, channel: Channel, own: i32 },
 }
 
 impl Unfit {
@@ -81,13 +114,23 @@ pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, U
     if record.topic() == &*topics.cursors {
         return Ok(Content::Cursor(Heard { record: decode(version, value)?, partition, appended }));
     }
-    let notified = Notified { record: decode(version, value)?, partition, offset: record.offset(), appended };
-    let channel = &notified.record.channel;
-    let own = channel.partition(topics.partitions);
-    if own != notified.partition || record.key() != Some(channel.as_str().as_bytes()) {
-        return Err(Unfit::Misplaced { channel: channel.clone(), own });
+    if record.topic() == &*topics.receipts {
+        let received = Received { record: decode(version, value)?, partition, appended };
+        expect_home(topics, record, received.record.home(), ReceiptRecord::NAME)?;
+        return Ok(Content::Receipt(received));
     }
+    let notified = Notified { record: decode(version, value)?, partition, offset: record.offset(), appended };
+    expect_home(topics, record, notified.record.channel.clone(), NotificationRecord::NAME)?;
     Ok(Content::Notification(Box::new(notified)))
+}
+
+/// Refuses what does not lie under its channel's key in its channel's partition.
+fn expect_home<M: Message>(topics: &Topics, record: &M, channel: Channel, name: &'static str) -> Result<(), Unfit> {
+    let own = channel.partition(topics.partitions);
+    if own == record.partition() && record.key() == Some(channel.as_str().as_bytes()) {
+        return Ok(());
+    }
+    Err(Unfit::Misplaced { name, channel, own })
 }
 
 /// When a record was appended.
@@ -110,6 +153,7 @@ impl Batch {
         match content {
             Content::Notification(notified) => self.fold.notifications.push(*notified),
             Content::Cursor(heard) => self.fold.cursors.push(heard),
+            Content::Receipt(received) => self.fold.receipts.push(received),
             Content::Nothing => return,
         }
         self.bytes += bytes;
@@ -140,8 +184,12 @@ impl Batch {
         self.fold.cursors.len()
     }
 
+    pub(super) fn receipts(&self) -> usize {
+        self.fold.receipts.len()
+    }
+
     pub(super) fn records(&self) -> usize {
-        self.notifications() + self.cursors()
+        self.notifications() + self.cursors() + self.receipts()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -159,6 +207,7 @@ impl Batch {
         self.fold.notifications.retain(|notified| !left(&topics.notifications, notified.partition));
         self.spans.retain(|(number, _)| !left(&topics.notifications, *number));
         self.fold.cursors.retain(|heard| !left(&topics.cursors, heard.partition));
+        self.fold.receipts.retain(|received| !left(&topics.receipts, received.partition));
         // Else nothing would ever be folded that ends the wait of what went.
         if self.is_empty() {
             self.clear();
@@ -186,9 +235,13 @@ mod tests {
 
     use super::*;
 
+    fn topics() -> Topics {
+        Topics { notifications: "n".into(), cursors: "c".into(), receipts: "r".into(), partitions: 4 }
+    }
+
     #[test]
     fn what_came_from_partitions_that_are_gone_is_not_folded() {
-        let topics = Topics { notifications: "n".into(), cursors: "c".into(), partitions: 4 };
+        let topics = topics();
         let mut batch = Batch::default();
         for (partition, device) in [(0, "a"), (1, "b"), (0, "c"), (2, "d")] {
             let cursor = CursorRecord {
@@ -213,24 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_read_only_from_its_channels_partition_under_its_channels_key() {
-        let topics = Topics { notifications: "n".into(), cursors: "c".into(), partitions: 4 };
+    fn notifications_and_receipts_are_read_only_from_their_channels_partition_under_its_key() {
+        let topics = topics();
         let channel: Channel = "user-1".parse().unwrap();
-        let value = serde_json::json!({
+        let notification = serde_json::json!({
             "channel": channel, "rule": "r", "origin": {"topic": "t", "partition": 0, "offset": 0},
             "notification": {"id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e", "type": "t",
                              "createdAt": "2026-01-31T12:00:00.000Z"},
         });
-        let lying = |partition: i32, key: Option<&str>| {
+        let receipt = serde_json::json!({"receipt": "state", "userId": "1", "state": "read", "items": []});
+        let lying = |(topic, value): (&str, &serde_json::Value), partition: i32, key: Option<&str>| {
             let headers = OwnedHeaders::new().insert(Header { key: VERSION_HEADER, value: Some("1") });
             let (key, value) = (key.map(|key| key.as_bytes().to_vec()), value.to_string().into_bytes());
             let time = rdkafka::Timestamp::CreateTime(5);
-            read(&topics, &OwnedMessage::new(Some(value), key, "n".into(), time, partition, 7, Some(headers)))
+            read(&topics, &OwnedMessage::new(Some(value), key, topic.into(), time, partition, 7, Some(headers)))
         };
         let own = channel.partition(4);
-        assert!(matches!(lying(own, Some("user-1")), Ok(Content::Notification(_))));
-        for (partition, key) in [((own + 1) % 4, Some("user-1")), (own, Some("user-2")), (own, None)] {
-            assert!(matches!(lying(partition, key), Err(Unfit::Misplaced { .. })), "{partition} {key:?}");
+        assert!(matches!(lying(("n", &notification), own, Some("user-1")), Ok(Content::Notification(_))));
+        assert!(matches!(lying(("r", &receipt), own, Some("user-1")), Ok(Content::Receipt(_))));
+        for record in [("n", &notification), ("r", &receipt)] {
+            for (partition, key) in [((own + 1) % 4, Some("user-1")), (own, Some("user-2")), (own, None)] {
+                assert!(matches!(lying(record, partition, key), Err(Unfit::Misplaced { .. })), "{record:?} {partition} {key:?}");
+            }
         }
     }
 

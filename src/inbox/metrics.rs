@@ -10,6 +10,8 @@ use crate::telemetry::{Age, Fates, Metrics};
 pub(super) struct InboxMetrics {
     pub(super) notifications: Counter,
     pub(super) cursors: Counter,
+    pub(super) receipts: Counter,
+    pub(super) receipts_trimmed: Counter,
     pub(super) batches: Counter,
     pub(super) conflicts: Counter,
     pub(super) fates: Fates,
@@ -28,6 +30,7 @@ impl InboxMetrics {
         metrics.register("inbox", |shelf| {
             shelf.register("folded_notifications", "Records of notifications folded", own.notifications.clone());
             shelf.register("folded_cursors", "Records of cursors folded", own.cursors.clone());
+            shelf.register("folded_receipts", "Records of receipts folded", own.receipts.clone());
             shelf.register("folded_batches", "Database transactions committed", own.batches.clone());
             shelf.register("refused_batches", "Batches given up: somebody else had moved the partition", own.conflicts.clone());
             own.fates.register(shelf);
@@ -39,6 +42,11 @@ impl InboxMetrics {
             shelf.register("skipped_offsets", "Offsets that retention took before they were folded", own.skipped.clone());
             shelf.register("trimmed_notifications", "Notifications that went because they were too old", own.trimmed.clone());
             shelf.register("forgotten_devices", "Devices that were silent for too long", own.forgotten.clone());
+            shelf.register(
+                "trimmed_receipts",
+                "States, marks and withdrawals that went because they were too old",
+                own.receipts_trimmed.clone(),
+            );
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
             shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not folded", &own.age);
             shelf.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());

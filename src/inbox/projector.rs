@@ -74,10 +74,8 @@ pub(super) struct Projector {
 impl Projector {
     /// Makes the thread's state and joins the group.
     pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), InboxError> {
-        let names = parts.cluster.names();
-        let partitions = parts.epoch.partitions;
-        let topics = Topics { notifications: names.notifications().into(), cursors: names.cursors().into(), partitions };
-        let consumer = Consumer::join(&parts.cluster, "inbox", &[&topics.notifications, &topics.cursors])?;
+        let topics = Topics::of_cluster(parts.cluster.names(), parts.epoch.partitions);
+        let consumer = Consumer::join(&parts.cluster, "inbox", &topics.names())?;
         let complaints = Complaints::new("inbox", parts.clock);
         let this = Self {
             graveyard: Graveyard::new(&parts.cluster, parts.node, complaints.clone())?,
@@ -121,8 +119,8 @@ impl Projector {
             if self.is_due() {
                 self.fold(consumer)?;
                 self.hold_back(consumer)?;
+                self.trim()?;
             }
-            self.trim()?;
             self.measure(consumer);
             self.tell();
         }
@@ -154,9 +152,7 @@ impl Projector {
     }
 
     fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), InboxError> {
-        let of_cursors = record.topic() == &*self.topics.cursors;
-        let topic = if of_cursors { &self.topics.cursors } else { &self.topics.notifications };
-        let partition = Partition { topic: topic.clone(), number: record.partition() };
+        let partition = Partition { topic: self.topics.of(record).clone(), number: record.partition() };
         let Some(place) = self.progress.get_mut(&partition).filter(|place| place.held.is_none()) else {
             return Ok(());
         };
@@ -170,7 +166,7 @@ impl Projector {
                     self.batch_since = self.clock.elapsed();
                 }
                 self.batch.push(content, record.payload().map_or(0, <[u8]>::len));
-                if !of_cursors {
+                if partition.topic == self.topics.notifications {
                     self.batch.show(partition.number, self.folding(record));
                 }
                 if let Some(appended) = appended(record) {
@@ -244,6 +240,7 @@ impl Projector {
                 self.metrics.batches.inc();
                 self.metrics.notifications.inc_by(self.batch.notifications() as u64);
                 self.metrics.cursors.inc_by(self.batch.cursors() as u64);
+                self.metrics.receipts.inc_by(self.batch.receipts() as u64);
                 self.batch.clear();
             }
             Ok(Folded::Moved) => {

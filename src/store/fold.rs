@@ -1,14 +1,14 @@
 //! Folding: the one transaction in which rows and positions move together.
 //!
 //! Owns: compare-and-set of positions, and the order in which a batch becomes rows. Neighbours: `notified` has the rows of
-//! notifications, `stretches` those of cursors.
+//! notifications, `stretches` those of cursors, `receipts` those of receipts.
 
 use serde_json::{Value, json};
 use tidings_core::position::Epoch;
 use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
-use super::{Fold, Folded, Move, Retention, Standing, Store, StoreError, notified, stretches};
+use super::{Fold, Folded, Move, Retention, Standing, Store, StoreError, notified, receipts, stretches};
 
 impl Store {
     /// Registers partitions that are not known yet at the offset given with them, and says where all of them stand.
@@ -39,6 +39,7 @@ impl Store {
             }
             let conflicts = notified::add(connection, epoch, retention, &batch.notifications).await?;
             stretches::merge(connection, retention, &batch.cursors).await?;
+            receipts::add(connection, retention, &batch.receipts).await?;
             transaction.commit().await?;
             Ok(Folded::Committed { conflicts })
         })

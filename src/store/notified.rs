@@ -131,7 +131,10 @@ fn plan<'a>(
         let body =
             serde_json::to_string(&one.record).map_err(|source| StoreError::Unwritable { table: "notifications", source })?;
         let expires_at = one.record.notification.expires_at.map(Timestamp::as_millis);
-        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, one.appended.as_millis(), expires_at, body]));
+        // No text of SQL's holds it, and a type is only compared.
+        let kind = one.record.notification.kind.replace('\0', "\u{fffd}");
+        let appended_at = one.appended.as_millis();
+        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, appended_at, expires_at, kind, body]));
     }
     Ok(plan)
 }
@@ -192,10 +195,10 @@ async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), Sto
     // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
     connection
         .write(
-            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, body)
+            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, kind, body)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
                CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
-               CAST(value ->> 7 AS bigint), value ->> 8
+               CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
             rows,
         )

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use tidings_core::delivery::decide::{Place, Reach, Said, Sighting, reach};
+use tidings_core::ids::DeviceId;
 use tidings_core::position::Epoch;
 
 use super::connection::{Connection, run};
@@ -18,6 +19,8 @@ pub struct Evidence {
     pub first_offset: Option<i64>,
     /// What devices of the mailbox's owner said of any place where it lies.
     pub sightings: Vec<Sighting>,
+    /// Whether nobody is to see it any more.
+    pub is_withdrawn: bool,
 }
 
 impl Evidence {
@@ -73,6 +76,11 @@ impl Store {
                     known.sightings.push(sighting);
                 }
             }
+            for index in withdrawn(snapshot.connection(), asked).await? {
+                if let Some(known) = all.get_mut(index) {
+                    known.is_withdrawn = true;
+                }
+            }
             snapshot.commit().await?;
             Ok(all)
         })
@@ -80,9 +88,29 @@ impl Store {
     }
 }
 
+/// The index of each question about something that is withdrawn.
+async fn withdrawn(snapshot: &mut Connection, asked: &[Asked]) -> Result<Vec<usize>, StoreError> {
+    let questions = questions(asked);
+    let rows: Vec<(i64,)> = run!(snapshot, |it| {
+        sqlx::query_as(
+            "SELECT CAST(asked.key AS bigint) FROM json_each($1) AS asked CROSS JOIN withdrawals AS gone
+             WHERE gone.channel = asked.value ->> 0 AND gone.id = asked.value ->> 1",
+        )
+        .bind(&questions)
+        .fetch_all(it)
+        .await
+    })?;
+    Ok(rows.into_iter().map(|(index,)| read_index(index)).collect())
+}
+
+/// Channels and ids, as statements take them.
+fn questions(asked: &[Asked]) -> String {
+    Value::from_iter(asked.iter().map(|one| json!([one.channel, one.id]))).to_string()
+}
+
 /// Everywhere that what was asked about lies, with the index of the question.
 async fn places(snapshot: &mut Connection, asked: &[Asked]) -> Result<Vec<(usize, Place)>, StoreError> {
-    let questions = Value::from_iter(asked.iter().map(|one| json!([one.channel, one.id]))).to_string();
+    let questions = questions(asked);
     let rows: Vec<(i64, i64, i64)> = run!(snapshot, |it| {
         sqlx::query_as(
             "SELECT CAST(asked.key AS bigint), kept.epoch, kept.\"offset\" FROM json_each($1) AS asked CROSS JOIN notifications AS kept
@@ -123,14 +151,16 @@ async fn sightings(
         .await
     })?;
     let sighting = |(index, epoch, offset, device, said): (i64, i64, i64, String, String)| {
-        let device = device.parse().map_err(|source| StoreError::unreadable("stretches", source))?;
+        // Devices that had to go for others have no name any more.
+        let device = if device.is_empty() { Ok(DeviceId::drawn(uuid::Uuid::nil())) } else { device.parse() };
+        let device = device.map_err(|source| StoreError::unreadable("stretches", source))?;
         let said = if said == kind(Said::Acknowledged) { Said::Acknowledged } else { Said::Offered };
         Ok((read_index(index), Sighting { device, place: Place { epoch: read_epoch(epoch), offset }, said }))
     };
     rows.into_iter().map(sighting).collect()
 }
 
-fn read_epoch(epoch: i64) -> Epoch {
+pub(super) fn read_epoch(epoch: i64) -> Epoch {
     Epoch(u64::try_from(epoch).unwrap_or(0))
 }
 

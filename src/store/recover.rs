@@ -17,13 +17,14 @@ use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
+use super::inbox::is_not_withdrawn;
 use super::stretches::kind;
 use super::{Course, Notified, Store, StoreError};
 
 /// A page of what a channel holds. All of it was true at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gap {
-    /// The records, in the order of the log.
+    /// The records, in the order of the log, without those that are withdrawn.
     pub records: Vec<Notified>,
     /// Where the next page begins, if this one may not have been the last.
     pub next: Option<i64>,
@@ -54,7 +55,7 @@ impl Store {
         self.answered(async {
             let lines: Vec<Line> = run!(&mut self.reader().await?, |it| {
                 // One statement, so one state of the tables.
-                sqlx::query_as(
+                sqlx::query_as(concat!(
                     "SELECT projected.next_offset, projected.first_offset, trims.epoch, trims.\"offset\",
                        page.counted, page.\"offset\", page.appended_at, page.body
                      FROM (SELECT 1) AS always
@@ -63,12 +64,14 @@ impl Store {
                      LEFT JOIN (SELECT \"offset\", appended_at, body, counted FROM (
                        SELECT \"offset\", appended_at, body, COUNT(*) OVER () AS counted,
                          SUM(octet_length(body)) OVER (ORDER BY \"offset\") - octet_length(body) AS bytes_before
-                       FROM (SELECT \"offset\", appended_at, body FROM notifications
-                         WHERE channel = $1 AND epoch = $2 AND \"offset\" >= $5 AND \"offset\" < $6 AND body IS NOT NULL
-                         ORDER BY \"offset\" LIMIT $7) AS first) AS sized
+                       FROM (SELECT kept.\"offset\", kept.appended_at, kept.body FROM notifications AS kept
+                         WHERE kept.channel = $1 AND kept.epoch = $2 AND kept.\"offset\" >= $5 AND kept.\"offset\" < $6
+                           AND kept.body IS NOT NULL AND",
+                    is_not_withdrawn!(),
+                    "ORDER BY kept.\"offset\" LIMIT $7) AS first) AS sized
                        WHERE bytes_before < $8) AS page ON true
                      ORDER BY page.\"offset\"",
-                )
+                ))
                 .bind(course.channel.as_str())
                 .bind(sql_epoch(course.epoch))
                 .bind(&*course.topic)
@@ -102,17 +105,19 @@ impl Store {
         Ok(self.gap(course, 0..0, PageSize { records: 0, bytes: 0 }).await?.projected)
     }
 
-    /// The newest records of a channel, oldest of them first, at most `limit`.
+    /// The newest records of a channel that are not withdrawn, oldest of them first, at most `limit`.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn newest(&self, course: &Course, limit: usize) -> Result<Vec<Notified>, StoreError> {
         self.answered(async {
             let rows: Vec<(i64, i64, String)> = run!(&mut self.reader().await?, |it| {
-                sqlx::query_as(
-                    "SELECT \"offset\", appended_at, body FROM notifications
-                     WHERE channel = $1 AND epoch = $2 AND body IS NOT NULL ORDER BY \"offset\" DESC LIMIT $3",
-                )
+                sqlx::query_as(concat!(
+                    "SELECT kept.\"offset\", kept.appended_at, kept.body FROM notifications AS kept
+                     WHERE kept.channel = $1 AND kept.epoch = $2 AND kept.body IS NOT NULL AND",
+                    is_not_withdrawn!(),
+                    "ORDER BY kept.\"offset\" DESC LIMIT $3",
+                ))
                 .bind(course.channel.as_str())
                 .bind(sql_epoch(course.epoch))
                 .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -167,7 +172,7 @@ impl Store {
         .await
     }
 
-    /// Where the first notification of a channel lies within `ranges` that has not expired at `now`.
+    /// Where the first notification of a channel lies within `ranges` that is not withdrawn and has not expired at `now`.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -176,7 +181,7 @@ impl Store {
         self.answered(async { first_kept(&mut self.reader().await?, (&course.channel, course.epoch), &ranges, now).await }).await
     }
 
-    /// Where the oldest notification of a mailbox lies that no device has acknowledged and that has not expired at `now`. One that was
+    /// Where the oldest notification of a mailbox lies that no device has acknowledged, is not withdrawn and has not expired at `now`. One that was
     /// acknowledged only at a further place of its own on the log may be told as well.
     ///
     /// # Errors
@@ -202,7 +207,7 @@ impl Store {
     }
 }
 
-/// Where the first notification of a channel lies within `ranges` that has not expired at `now`.
+/// Where the first notification of a channel lies within `ranges` that is not withdrawn and has not expired at `now`.
 async fn first_kept(
     reader: &mut Connection,
     (channel, epoch): (&Channel, Epoch),
@@ -211,14 +216,14 @@ async fn first_kept(
 ) -> Result<Option<i64>, StoreError> {
     let ranges = Value::from_iter(ranges.iter().map(|range| json!([range.start, range.end]))).to_string();
     let first: Vec<(Option<i64>,)> = run!(reader, |it| {
-        sqlx::query_as(
+        sqlx::query_as(concat!(
             "SELECT (SELECT kept.\"offset\" FROM notifications AS kept
                WHERE kept.channel = $2 AND kept.epoch = $3 AND kept.body IS NOT NULL
                  AND kept.\"offset\" >= CAST(hole.value ->> 0 AS bigint) AND kept.\"offset\" < CAST(hole.value ->> 1 AS bigint)
-                 AND (kept.expires_at IS NULL OR kept.expires_at > $4)
-               ORDER BY kept.\"offset\" LIMIT 1)
-             FROM json_each($1) AS hole ORDER BY hole.key",
-        )
+                 AND (kept.expires_at IS NULL OR kept.expires_at > $4) AND",
+            is_not_withdrawn!(),
+            "ORDER BY kept.\"offset\" LIMIT 1) FROM json_each($1) AS hole ORDER BY hole.key",
+        ))
         .bind(&ranges)
         .bind(channel.as_str())
         .bind(sql_epoch(epoch))

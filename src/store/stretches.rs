@@ -1,62 +1,55 @@
 //! Merging stretches: what is stored of a device and a channel, and what a cursor says more.
 //!
-//! Owns: the rows of `stretches` and `devices`. A cursor's record says everything its device knew when it was written, but a device may
-//! have begun anew since, so both are united; only what changed is written. A device that was unused for long begins with nothing.
-//! Neighbours: `fold` calls it in its transaction, `trim` forgets devices that don't come back.
+//! Owns: the rows of `stretches`. A cursor's record says everything its device knew when it was written, but a device may have begun anew
+//! since, so both are united; only what changed is written. Neighbours: `devices` knows whose words still count, `fold` calls it in its
+//! transaction, `trim` forgets devices that don't come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tidings_core::delivery::decide::Said;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
-use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
-use super::fold::sql_epoch;
+use super::devices::{self, Device, Key, News};
 use super::{Heard, Retention, StoreError};
-
-/// User and device.
-type Device = (String, String);
-/// A device, channel, epoch, kind.
-type Key = (Device, String, i64, &'static str);
-
-/// What a batch says, each device and key once.
-#[derive(Default)]
-struct News {
-    stretches: BTreeMap<Key, Stretches>,
-    /// With the first and the last use in the batch.
-    devices: BTreeMap<Device, Use>,
-    /// What is stored of these counts no more.
-    forgotten: BTreeSet<Device>,
-}
-
-struct Use {
-    partition: i32,
-    first: Timestamp,
-    last: Timestamp,
-}
 
 /// Unites `heard` with what is stored.
 pub(super) async fn merge(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<(), StoreError> {
     if heard.is_empty() {
         return Ok(());
     }
-    let mut news = united(retention, heard);
-    for (device, used_at) in stored_uses(connection, &news.devices).await? {
-        if let Some(using) = news.devices.get_mut(&device) {
-            if used_at <= retention.devices_before(using.first) {
-                news.forgotten.insert(device);
-            } else {
-                using.last = using.last.max(Timestamp::from_millis(used_at));
-            }
-        }
-    }
+    let mut news = devices::news(connection, retention, heard).await?;
+    inherit(connection, &mut news).await?;
     forget(connection, &news.forgotten).await?;
-    store_uses(connection, &news.devices).await?;
+    devices::store(connection, &news).await?;
     let stored = stored(connection, &news.stretches).await?;
     let (gone, grown) = changes(&stored, &news.stretches);
     delete(connection, gone).await?;
     upsert(connection, grown).await
+}
+
+/// What is stored of displaced devices becomes news of the one without a name.
+async fn inherit(connection: &mut Connection, news: &mut News) -> Result<(), StoreError> {
+    if news.displaced.is_empty() {
+        return Ok(());
+    }
+    let asked = Value::from_iter(news.displaced.iter().map(|(user, device)| json!([user, device]))).to_string();
+    let rows: Vec<(String, String, i64, String, i64, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT kept.user_id, kept.channel, kept.epoch, kept.kind, kept.from_offset, kept.to_offset
+             FROM json_each($1) AS asked CROSS JOIN stretches AS kept
+             WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    for (user, channel, epoch, said, from, to) in rows {
+        let said = if said == kind(Said::Acknowledged) { Said::Acknowledged } else { Said::Offered };
+        news.inherit(user, channel, epoch, (kind(said), from, to));
+    }
+    Ok(())
 }
 
 /// The rows that go, and those that come or change.
@@ -74,56 +67,6 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -
         }
     }
     (gone, grown)
-}
-
-fn united(retention: &Retention, heard: &[Heard]) -> News {
-    let mut news = News::default();
-    for one in heard {
-        let cursor = &one.record;
-        let device = (cursor.user_id.to_string(), cursor.device_id.to_string());
-        let using = news.devices.entry(device.clone());
-        let using = using.or_insert(Use { partition: one.partition, first: one.appended, last: one.appended });
-        if using.last.as_millis() <= retention.devices_before(one.appended) {
-            news.stretches.retain(|(owner, ..), _| *owner != device);
-            news.forgotten.insert(device.clone());
-        }
-        using.last = using.last.max(one.appended);
-        using.partition = one.partition;
-        for (said, stretches) in [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)] {
-            let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
-            news.stretches.entry(key).or_default().merge(stretches);
-        }
-    }
-    news.stretches.retain(|_, stretches| !stretches.is_empty());
-    news
-}
-
-/// When devices were last used, as far as it is known.
-async fn stored_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use>) -> Result<Vec<(Device, i64)>, StoreError> {
-    let asked = Value::from_iter(devices.keys().map(|(user, device)| json!([user, device]))).to_string();
-    let uses: Vec<(String, String, i64)> = run!(connection, |it| {
-        sqlx::query_as(
-            "SELECT kept.user_id, kept.device_id, kept.used_at FROM json_each($1) AS asked CROSS JOIN devices AS kept
-             WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1",
-        )
-        .bind(&asked)
-        .fetch_all(it)
-        .await
-    })?;
-    Ok(uses.into_iter().map(|(user, device, used_at)| ((user, device), used_at)).collect())
-}
-
-async fn store_uses(connection: &mut Connection, devices: &BTreeMap<Device, Use>) -> Result<(), StoreError> {
-    let rows = devices.iter().map(|((user, device), using)| json!([user, device, using.partition, using.last.as_millis()]));
-    connection
-        .write(
-            "INSERT INTO devices (user_id, device_id, partition, used_at)
-             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint)
-             FROM json_each($1) AS new WHERE true
-             ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at",
-            rows,
-        )
-        .await
 }
 
 /// Forgets devices and all they said.

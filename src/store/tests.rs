@@ -3,7 +3,10 @@
 //! Long because what all of them stand on is here, beside folding.
 
 mod contest;
+mod devices;
 mod epochs;
+mod inbox;
+mod receipts;
 mod recover;
 mod retention;
 mod schema;
@@ -28,9 +31,23 @@ use crate::config::{Database, StoreConfig};
 const EPOCH: Epoch = Epoch(3);
 const DAY: Duration = Duration::from_hours(24);
 
+/// Nothing goes by age.
+fn whole() -> Retention {
+    let (years, many) = (10_000 * DAY, NonZeroUsize::new(1_000_000).unwrap());
+    Retention {
+        rows: years,
+        ids: years,
+        mailbox_rows: many,
+        channel_rows: many,
+        devices: 30 * DAY,
+        devices_per_user: NonZeroUsize::new(50).unwrap(),
+        receipts: 30 * DAY,
+    }
+}
+
 fn retention() -> Retention {
     let rows = NonZeroUsize::new(1000).unwrap();
-    Retention { rows: 7 * DAY, ids: 7 * DAY, mailbox_rows: rows, channel_rows: rows, devices: 30 * DAY }
+    Retention { rows: 7 * DAY, ids: 7 * DAY, mailbox_rows: rows, channel_rows: rows, ..whole() }
 }
 
 /// An open store that has seen nothing.
@@ -87,7 +104,7 @@ impl Fixture {
 
     async fn with(folder: tempfile::TempDir, config: StoreConfig) -> Self {
         let fixture = Self { store: Store::open(&config).await.unwrap(), config, _folder: folder };
-        fixture.store.claim(EPOCH, &[standing("notifications", 0), standing("cursors", 0)]).await.unwrap();
+        fixture.store.claim(EPOCH, &["notifications", "cursors", "receipts"].map(|topic| standing(topic, 0))).await.unwrap();
         fixture
     }
 
@@ -164,12 +181,12 @@ fn step(topic: &str, from: i64, to: i64) -> Move {
 }
 
 fn notifications(from: i64, to: i64, notified: Vec<Notified>) -> Fold {
-    Fold { moves: vec![step("notifications", from, to)], notifications: notified, cursors: Vec::new() }
+    Fold { moves: vec![step("notifications", from, to)], notifications: notified, ..Fold::default() }
 }
 
 fn cursors(cursors: Vec<CursorRecord>) -> Fold {
     let heard = |record| Heard { record, partition: 0, appended: Timestamp::from_millis(1_000) };
-    Fold { moves: Vec::new(), notifications: Vec::new(), cursors: cursors.into_iter().map(heard).collect() }
+    Fold { cursors: cursors.into_iter().map(heard).collect(), ..Fold::default() }
 }
 
 on_both! {
@@ -193,7 +210,10 @@ async fn what_was_folded_survives_the_process_as_it_was(fixture: Fixture) {
     let (_, appended_at, body) = &kept[0];
     assert_eq!(serde_json::from_str::<NotificationRecord>(body).unwrap(), notified(1, 3).record);
     assert_eq!(*appended_at, 1_003);
-    assert_eq!(store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 7)]);
+    assert_eq!(
+        store.positions(EPOCH).await.unwrap(),
+        [standing("cursors", 0), standing("notifications", 7), standing("receipts", 0)]
+    );
 }
 
 async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing(fixture: Fixture) {
@@ -203,7 +223,10 @@ async fn a_fold_that_does_not_begin_where_the_partition_stands_changes_nothing(f
     let mut half = notifications(5, 6, vec![notified(2, 5)]);
     half.moves.push(step("cursors", 1, 2));
     assert_eq!(fixture.store.fold(EPOCH, &retention(), &half).await.unwrap(), Folded::Moved);
-    assert_eq!(fixture.store.positions(EPOCH).await.unwrap(), [standing("cursors", 0), standing("notifications", 5)]);
+    assert_eq!(
+        fixture.store.positions(EPOCH).await.unwrap(),
+        [standing("cursors", 0), standing("notifications", 5), standing("receipts", 0)]
+    );
     assert_eq!(kept(&fixture.store).await.len(), 1);
 }
 
@@ -267,7 +290,7 @@ async fn a_locked_database_is_unavailable_and_not_broken() {
     let held = other.writer().await.unwrap().begin_writing().await.unwrap();
     let error = fixture.store.fold(EPOCH, &retention(), &notifications(0, 1, Vec::new())).await.unwrap_err();
     assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
-    assert_eq!(fixture.store.positions(EPOCH).await.unwrap().len(), 2, "readers go on");
+    assert_eq!(fixture.store.positions(EPOCH).await.unwrap().len(), 3, "readers go on");
     drop(held);
     other.close().await;
     fixture.fold(notifications(0, 1, Vec::new())).await;

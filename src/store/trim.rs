@@ -27,6 +27,8 @@ pub struct Ours {
     pub notifications: Vec<(Arc<str>, i32)>,
     /// Of the topic `cursors`.
     pub cursors: Vec<(Arc<str>, i32)>,
+    /// Of the topic `receipts`.
+    pub receipts: Vec<(Arc<str>, i32)>,
 }
 
 /// What one step of trimming did.
@@ -38,13 +40,15 @@ pub struct Trimmed {
     pub ids: usize,
     /// Devices that were forgotten.
     pub devices: usize,
+    /// States, marks and withdrawals that were forgotten.
+    pub receipts: usize,
 }
 
 impl Trimmed {
     /// Whether there may be more to trim.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        [self.notifications, self.ids, self.devices].contains(&(LIMIT as usize))
+        [self.notifications, self.ids, self.devices, self.receipts].iter().any(|count| *count >= LIMIT as usize)
     }
 }
 
@@ -59,10 +63,12 @@ impl Store {
             let connection = transaction.connection();
             let notifications = clocks(connection, epoch, &ours.notifications).await?;
             let cursors = clocks(connection, epoch, &ours.cursors).await?;
+            let receipts = clocks(connection, epoch, &ours.receipts).await?;
             let trimmed = Trimmed {
                 notifications: take_bodies(connection, epoch, limits(&notifications, retention.rows)).await?,
                 ids: forget_ids(connection, epoch, limits(&notifications, retention.ids)).await?,
                 devices: forget_devices(connection, limits(&cursors, retention.devices)).await?,
+                receipts: forget_receipts(connection, limits(&receipts, retention.receipts)).await?,
             };
             transaction.commit().await?;
             Ok(trimmed)
@@ -100,8 +106,8 @@ fn limits(clocks: &[(i32, i64)], age: Duration) -> String {
 async fn take_bodies(connection: &mut Connection, epoch: Epoch, limits: String) -> Result<usize, StoreError> {
     let gone: Vec<(String, i64, i64)> = run!(connection, |it| {
         sqlx::query_as(
-            "UPDATE notifications SET body = NULL WHERE (channel, id) IN (
-               SELECT kept.channel, kept.id FROM json_each($1) AS old CROSS JOIN notifications AS kept
+            "UPDATE notifications SET body = NULL WHERE (id, channel) IN (
+               SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN notifications AS kept
                WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.appended_at <= CAST(old.value ->> 1 AS bigint)
                  AND kept.body IS NOT NULL AND kept.epoch <= $2 LIMIT $3)
              RETURNING channel, epoch, \"offset\"",
@@ -122,8 +128,8 @@ async fn take_bodies(connection: &mut Connection, epoch: Epoch, limits: String) 
 async fn forget_ids(connection: &mut Connection, epoch: Epoch, limits: String) -> Result<usize, StoreError> {
     let gone = run!(connection, |it| {
         sqlx::query(
-            "DELETE FROM notifications WHERE (channel, id) IN (
-               SELECT kept.channel, kept.id FROM json_each($1) AS old CROSS JOIN notifications AS kept
+            "DELETE FROM notifications WHERE (id, channel) IN (
+               SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN notifications AS kept
                WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.appended_at <= CAST(old.value ->> 1 AS bigint)
                  AND kept.body IS NULL AND kept.epoch <= $2 LIMIT $3)",
         )
@@ -151,4 +157,34 @@ async fn forget_devices(connection: &mut Connection, limits: String) -> Result<u
     let gone = gone.into_iter().collect::<BTreeSet<_>>();
     stretches::forget(connection, &gone).await?;
     Ok(gone.len())
+}
+
+/// What receipts said of notifications that are still there stays with them, however old: nothing becomes unread by age, and nothing
+/// that is withdrawn comes back.
+async fn forget_receipts(connection: &mut Connection, limits: String) -> Result<usize, StoreError> {
+    let mut gone = 0;
+    for sql in [
+        "DELETE FROM states WHERE (id, user_id) IN (
+           SELECT kept.id, kept.user_id FROM json_each($1) AS old CROSS JOIN states AS kept
+           WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.changed_at <= CAST(old.value ->> 1 AS bigint)
+             AND NOT EXISTS (SELECT 1 FROM notifications AS held WHERE held.id = kept.id AND held.appended_at <= kept.changed_at)
+           LIMIT $2)",
+        "DELETE FROM marks WHERE (channel, user_id) IN (
+           SELECT kept.channel, kept.user_id FROM json_each($1) AS old CROSS JOIN marks AS kept
+           WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.set_at <= CAST(old.value ->> 1 AS bigint)
+             AND NOT EXISTS (SELECT 1 FROM notifications AS held
+               WHERE held.channel = kept.channel AND held.body IS NOT NULL AND held.appended_at <= kept.set_at)
+           LIMIT $2)",
+        "DELETE FROM withdrawals WHERE (id, channel) IN (
+           SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN withdrawals AS kept
+           WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.withdrawn_at <= CAST(old.value ->> 1 AS bigint)
+             AND NOT EXISTS (SELECT 1 FROM notifications AS held
+               WHERE held.id = kept.id AND held.channel = kept.channel AND held.appended_at <= kept.withdrawn_at)
+           LIMIT $2)",
+    ] {
+        gone += run!(connection, |it| {
+            sqlx::query(sql).bind(&limits).bind(i64::from(LIMIT)).execute(it).await.map(|done| done.rows_affected())
+        })?;
+    }
+    Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }

@@ -18,7 +18,7 @@ fn later() -> Course {
 /// What the later epoch's log holds, from its beginning.
 async fn fold_later(fixture: &Fixture, to: i64, notified: Vec<Notified>) {
     fixture.store.claim(LATER, &[standing("notifications.e4", 0)]).await.unwrap();
-    let fold = Fold { moves: vec![step("notifications.e4", 0, to)], notifications: notified, cursors: Vec::new() };
+    let fold = Fold { moves: vec![step("notifications.e4", 0, to)], notifications: notified, ..Fold::default() };
     assert_eq!(fixture.store.fold(LATER, &retention(), &fold).await.unwrap(), Folded::Committed { conflicts: Vec::new() });
 }
 

@@ -4,10 +4,14 @@ use super::recover::{course, offsets, page};
 use super::tables::dump;
 use super::*;
 
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 
 fn ours() -> Ours {
-    Ours { notifications: vec![("notifications".into(), 0)], cursors: vec![("cursors".into(), 0)] }
+    Ours {
+        notifications: vec![("notifications".into(), 0)],
+        cursors: vec![("cursors".into(), 0)],
+        receipts: vec![("receipts".into(), 0)],
+    }
 }
 
 /// What is kept of the mailbox, by its offsets.
@@ -21,30 +25,31 @@ async fn fold_at(fixture: &Fixture, retention: &Retention, from: i64, hours: &[i
     fold_records(fixture, retention, records.collect()).await;
 }
 
-fn at(id: u128, offset: i64, hour: i64) -> Notified {
+pub(super) fn at(id: u128, offset: i64, hour: i64) -> Notified {
     Notified { appended: Timestamp::from_millis(hour * HOUR_MS), ..notified(id, offset) }
 }
 
 async fn fold_records(fixture: &Fixture, retention: &Retention, records: Vec<Notified>) {
     let (first, last) = (records[0].offset, records.last().unwrap());
     let moves = vec![Move { clock: Some(last.appended), ..step("notifications", first, last.offset + 1) }];
-    let fold = Fold { moves, notifications: records, cursors: Vec::new() };
+    let fold = Fold { moves, notifications: records, ..Fold::default() };
     assert!(matches!(fixture.store.fold(EPOCH, retention, &fold).await.unwrap(), Folded::Committed { .. }));
 }
 
-fn short() -> Retention {
+pub(super) fn short() -> Retention {
     let hours = |hours: u64| Duration::from_hours(hours);
-    Retention { rows: hours(10), ids: hours(20), devices: hours(30), ..retention() }
+    Retention { rows: hours(10), ids: hours(20), devices: hours(30), receipts: hours(30), ..retention() }
 }
 
 /// Trims until nothing is left to do, and says what was done.
-async fn trim(fixture: &Fixture, retention: &Retention) -> Trimmed {
+pub(super) async fn trim(fixture: &Fixture, retention: &Retention) -> Trimmed {
     let mut done = Trimmed::default();
     loop {
         let step = fixture.store.trim(EPOCH, retention, &ours()).await.unwrap();
         done.notifications += step.notifications;
         done.ids += step.ids;
         done.devices += step.devices;
+        done.receipts += step.receipts;
         if !step.is_full() {
             return done;
         }
@@ -137,7 +142,7 @@ async fn a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_
     let fold = async |from: i64, cursors: Vec<Heard>| {
         let to = from + cursors.len() as i64;
         let moves = vec![Move { clock: Some(cursors.last().unwrap().appended), ..step("cursors", from, to) }];
-        let fold = Fold { moves, notifications: Vec::new(), cursors };
+        let fold = Fold { moves, cursors, ..Fold::default() };
         assert!(matches!(fixture.store.fold(EPOCH, &short(), &fold).await.unwrap(), Folded::Committed { .. }));
     };
     fold(0, vec![heard("a", 0, 0), heard("b", 29, 0)]).await;
@@ -195,7 +200,7 @@ async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_
     let mut found = Vec::new();
     for records in folds {
         let (first, last) = (records[0].offset, records.last().unwrap().offset);
-        let fold = Fold { moves: vec![step("notifications", first, last + 1)], notifications: records, cursors: Vec::new() };
+        let fold = Fold { moves: vec![step("notifications", first, last + 1)], notifications: records, ..Fold::default() };
         let Folded::Committed { conflicts } = fixture.store.fold(EPOCH, &retention(), &fold).await.unwrap() else {
             panic!("nobody else folds");
         };

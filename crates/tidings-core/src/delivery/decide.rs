@@ -91,6 +91,8 @@ pub enum Standing {
     Current,
     /// The notification has expired.
     Expired,
+    /// Nobody is to see the notification any more.
+    Withdrawn,
     /// The same notification lies on the log before this record, and has its ladder from there.
     Duplicate,
     /// It is, and the epoch that it belongs to is over.
@@ -127,6 +129,8 @@ pub enum Dropped {
     Delivered,
     /// Nobody wants to see it any more.
     Expired,
+    /// Nobody is to see it any more.
+    Withdrawn,
     /// Another record has the ladder.
     Duplicate,
 }
@@ -137,6 +141,7 @@ pub fn decide(case: Case, ladder: &Ladder) -> Decision {
     let outcome = match (case.standing, case.reach) {
         (Standing::Duplicate, _) => return Decision::Drop(Dropped::Duplicate),
         (_, Reach::Delivered) => return Decision::Drop(Dropped::Delivered),
+        (Standing::Withdrawn, _) => return Decision::Drop(Dropped::Withdrawn),
         (Standing::Expired, _) => return Decision::Drop(Dropped::Expired),
         (Standing::Past, _) => return Decision::CarryOver,
         (Standing::Current, Reach::Offered) => Outcome::Unacknowledged,
@@ -218,11 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn delivered_expired_and_duplicate_deliveries_end_in_silence() {
+    fn delivered_withdrawn_expired_and_duplicate_deliveries_end_in_silence() {
         let of = |standing, reach| decide(Case { rung: Rung(1), reach, standing }, &ladder(2));
         assert_eq!(of(Standing::Current, Reach::Delivered), Decision::Drop(Dropped::Delivered));
         assert_eq!(of(Standing::Expired, Reach::Offered), Decision::Drop(Dropped::Expired));
         assert_eq!(of(Standing::Expired, Reach::Delivered), Decision::Drop(Dropped::Delivered));
+        assert_eq!(of(Standing::Withdrawn, Reach::Offered), Decision::Drop(Dropped::Withdrawn));
+        assert_eq!(of(Standing::Withdrawn, Reach::Delivered), Decision::Drop(Dropped::Delivered));
         assert_eq!(of(Standing::Duplicate, Reach::NotOffered), Decision::Drop(Dropped::Duplicate));
     }
 

@@ -1,0 +1,152 @@
+//! The devices of users: which are kept, and who goes for whom.
+//!
+//! Owns: the rows of `devices`, and what a batch of cursors makes of them and of what they said. A device that was silent for long begins
+//! with nothing. A user has so many at most; what the one that goes has said stays, under no name, for what was acknowledged must not be
+//! sent again. Neighbours: `stretches` unites what is said with what is stored, `trim` forgets devices that don't come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use tidings_core::delivery::decide::Said;
+use tidings_core::stretch::Stretches;
+
+use super::connection::{Connection, run};
+use super::fold::sql_epoch;
+use super::stretches::kind;
+use super::{Heard, Retention, StoreError};
+
+/// User and device.
+pub(super) type Device = (String, String);
+/// A device, channel, epoch, kind.
+pub(super) type Key = (Device, String, i64, &'static str);
+
+/// Under which what devices said is kept that had to go. No device has it.
+const NO_NAME: &str = "";
+
+/// What a batch says, each device and key once.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) stretches: BTreeMap<Key, Stretches>,
+    /// All devices of the users who say something.
+    known: BTreeMap<Device, Use>,
+    /// What is stored of these is theirs no more.
+    pub(super) forgotten: BTreeSet<Device>,
+    /// What is stored of these goes to the one without a name.
+    pub(super) displaced: BTreeSet<Device>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    partition: i32,
+    last: i64,
+    is_news: bool,
+}
+
+/// What a batch says, given the devices that are stored.
+pub(super) async fn news(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<News, StoreError> {
+    let mut news = News { known: stored_uses(connection, heard).await?, ..News::default() };
+    for one in heard {
+        news.hear(retention, one);
+    }
+    news.stretches.retain(|_, stretches| !stretches.is_empty());
+    Ok(news)
+}
+
+impl News {
+    fn hear(&mut self, retention: &Retention, one: &Heard) {
+        let cursor = &one.record;
+        let device = (cursor.user_id.to_string(), cursor.device_id.to_string());
+        let silent_since = retention.devices_before(one.appended);
+        self.forget_if_silent(&device, silent_since);
+        let is_new = !self.known.contains_key(&device);
+        self.used(&device, one.partition, one.appended.as_millis());
+        for (said, stretches) in [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)] {
+            let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
+            self.stretches.entry(key).or_default().merge(stretches);
+        }
+        if is_new {
+            self.make_room(retention, &device, silent_since);
+        }
+    }
+
+    fn forget_if_silent(&mut self, device: &Device, silent_since: i64) {
+        if self.known.get(device).is_none_or(|known| known.last > silent_since) {
+            return;
+        }
+        self.known.remove(device);
+        self.forgotten.insert(device.clone());
+        self.stretches.retain(|(owner, ..), _| owner != device);
+        if device.1 == NO_NAME {
+            self.displaced.retain(|(user, _)| *user != device.0);
+        }
+    }
+
+    fn used(&mut self, device: &Device, partition: i32, at: i64) {
+        let using = self.known.entry(device.clone()).or_insert(Use { partition, last: at, is_news: true });
+        *using = Use { partition, last: using.last.max(at), is_news: true };
+    }
+
+    /// Lets the device go that was silent for longest, if `newcomer` is one too many.
+    fn make_room(&mut self, retention: &Retention, newcomer: &Device, silent_since: i64) {
+        let of_user = self.known.range((newcomer.0.clone(), String::new())..);
+        let of_user = of_user.take_while(|((user, _), _)| *user == newcomer.0).filter(|((_, device), _)| device != NO_NAME);
+        let of_user = of_user.map(|(device, using)| (using.last, device, using.partition)).collect::<Vec<_>>();
+        let oldest = of_user.iter().filter(|(_, device, _)| *device != newcomer).min();
+        let Some((last, device, partition)) = oldest.filter(|_| of_user.len() > retention.devices_per_user.get()) else { return };
+        let (last, device, partition) = (*last, (*device).clone(), *partition);
+        if last <= silent_since {
+            // As if somebody had come to trim it.
+            return self.forget_if_silent(&device, silent_since);
+        }
+        let heir = (newcomer.0.clone(), NO_NAME.to_owned());
+        self.forget_if_silent(&heir, silent_since);
+        self.used(&heir, partition, last);
+        if !self.forgotten.contains(&device) {
+            self.displaced.insert(device.clone());
+        }
+        self.known.remove(&device);
+        let said = self.stretches.extract_if(.., |(owner, ..), _| *owner == device).collect::<Vec<_>>();
+        for ((_, channel, epoch, kind), stretches) in said {
+            self.stretches.entry((heir.clone(), channel, epoch, kind)).or_default().merge(&stretches);
+        }
+        self.forgotten.insert(device);
+    }
+
+    /// What was stored of a displaced device.
+    pub(super) fn inherit(&mut self, user: String, channel: String, epoch: i64, stretches: (&'static str, i64, i64)) {
+        let (kind, from, to) = stretches;
+        self.stretches.entry(((user, NO_NAME.to_owned()), channel, epoch, kind)).or_default().insert(from, to);
+    }
+}
+
+/// When the devices of all users who say something were last used.
+async fn stored_uses(connection: &mut Connection, heard: &[Heard]) -> Result<BTreeMap<Device, Use>, StoreError> {
+    let users = heard.iter().map(|one| &one.record.user_id).collect::<BTreeSet<_>>();
+    let asked = Value::from_iter(users.into_iter().map(|user| json!([user]))).to_string();
+    let uses: Vec<(String, String, i32, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT kept.user_id, kept.device_id, kept.partition, kept.used_at FROM json_each($1) AS asked CROSS JOIN devices AS kept
+             WHERE kept.user_id = asked.value ->> 0",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    let known = |(user, device, partition, last)| ((user, device), Use { partition, last, is_news: false });
+    Ok(uses.into_iter().map(known).collect())
+}
+
+/// Writes which devices there are now.
+pub(super) async fn store(connection: &mut Connection, news: &News) -> Result<(), StoreError> {
+    let used = news.known.iter().filter(|(_, using)| using.is_news);
+    let rows = used.map(|((user, device), using)| json!([user, device, using.partition, using.last]));
+    connection
+        .write(
+            "INSERT INTO devices (user_id, device_id, partition, used_at)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint)
+             FROM json_each($1) AS new WHERE true
+             ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at",
+            rows,
+        )
+        .await
+}

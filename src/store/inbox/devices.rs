@@ -1,0 +1,42 @@
+//! Devices: which of a user's are kept, and when each was last used.
+
+use tidings_core::ids::{DeviceId, UserId};
+use tidings_core::time::Timestamp;
+
+use crate::store::connection::run;
+use crate::store::{Store, StoreError};
+
+/// A device of a user, as its cursors tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// When it last wrote a cursor.
+    pub used_at: Timestamp,
+}
+
+impl Store {
+    /// The devices of a user, the latest used first.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn devices_of(&self, user: &UserId) -> Result<Vec<Device>, StoreError> {
+        let rows: Vec<(String, i64)> = self
+            .answered(async {
+                Ok(run!(&mut self.reader().await?, |it| {
+                    sqlx::query_as(
+                        "SELECT device_id, used_at FROM devices WHERE user_id = $1 AND device_id <> '' ORDER BY used_at DESC, device_id",
+                    )
+                    .bind(user.as_str())
+                    .fetch_all(it)
+                    .await
+                })?)
+            })
+            .await?;
+        let device = |(id, used_at): (String, i64)| {
+            let id = id.parse().map_err(|source| StoreError::unreadable("devices", source))?;
+            Ok(Device { id, used_at: Timestamp::from_millis(used_at) })
+        };
+        rows.into_iter().map(device).collect()
+    }
+}

@@ -1,0 +1,155 @@
+//! The ledger: what receipts make of what is known, one after the other.
+//!
+//! Owns: the meaning of states and marks. What was said of a single notification wins over a mark, unless the mark came later and covers
+//! it; marks only go forward. Refuses to know which notifications there are: of two topics either may be folded first. Pure; `receipts`
+//! reads and writes it.
+
+use std::collections::BTreeMap;
+
+use tidings_core::channel::Channel;
+use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::position::Position;
+use tidings_core::record::receipt::{MarkState, ReadState, ReceiptItem, ReceiptRecord, WithdrawalCause};
+
+use super::super::fold::sql_epoch;
+use super::super::{Received, Retention};
+
+pub(super) type StateKey = (UserId, NotificationId);
+pub(super) type MarkKey = (UserId, Channel);
+pub(super) type WithdrawalKey = (Channel, NotificationId);
+/// Epoch and offset, as SQL has them.
+pub(super) type Place = (i64, i64);
+
+/// What is known of what some receipts speak of.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) states: BTreeMap<StateKey, Entry<State>>,
+    pub(super) marks: BTreeMap<MarkKey, Entry<Mark>>,
+    pub(super) withdrawals: BTreeMap<WithdrawalKey, Entry<WithdrawalCause>>,
+}
+
+/// A row, and whether it is to be written.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) row: T,
+    /// The partition of `receipts` whose clock it ages by.
+    pub(super) partition: i32,
+    /// When a receipt last spoke of it.
+    pub(super) at: i64,
+    pub(super) is_changed: bool,
+}
+
+/// What a user did with a single notification.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// Nothing, while marks decide.
+    pub(super) read: Option<bool>,
+    pub(super) read_at: Option<i64>,
+    pub(super) seen: bool,
+    pub(super) dismissed: bool,
+    /// Where the notification lies, if a receipt has said it.
+    pub(super) place: Option<(Channel, Place)>,
+}
+
+/// Up to where a user has read a channel, and has seen it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) read: Option<Place>,
+    pub(super) read_at: Option<i64>,
+    pub(super) seen: Option<Place>,
+}
+
+impl Ledger {
+    /// Applies receipts in the order of their partitions.
+    pub(super) fn apply(&mut self, retention: &Retention, receipts: &[Received]) {
+        for one in receipts {
+            let (at, old) = (one.appended.as_millis(), retention.receipts_before(one.appended));
+            let moment = Moment { partition: one.partition, at, old };
+            match &one.record {
+                ReceiptRecord::State { user_id, state, items, .. } => {
+                    for item in items {
+                        self.states.touch((user_id.clone(), item.id), moment).be(*state, item, at);
+                    }
+                }
+                ReceiptRecord::UpTo { user_id, state, channel, position, .. } => {
+                    self.mark((user_id, channel), *state, *position, moment);
+                }
+                ReceiptRecord::Withdrawn { channel, id, cause, .. } => {
+                    let key = (channel.clone(), *id);
+                    // Said again it is no news.
+                    if self.withdrawals.get(&key).is_none_or(|known| known.at <= old) {
+                        let entry = Entry { row: *cause, partition: one.partition, at, is_changed: true };
+                        self.withdrawals.insert(key, entry);
+                    }
+                }
+            }
+        }
+    }
+
+    fn mark(&mut self, (user, channel): (&UserId, &Channel), state: MarkState, position: Position, moment: Moment) {
+        let until = (sql_epoch(position.epoch), position.offset);
+        let mark = self.marks.touch((user.clone(), channel.clone()), moment);
+        mark.seen = mark.seen.max(Some(until));
+        if state == MarkState::Seen {
+            return;
+        }
+        if mark.read < Some(until) {
+            (mark.read, mark.read_at) = (Some(until), Some(moment.at));
+        }
+        let first = (user.clone(), NotificationId(uuid::Uuid::nil()));
+        let of_user = self.states.range_mut(first..).take_while(|((owner, _), _)| owner == user);
+        for (_, entry) in of_user.filter(|(_, entry)| entry.row.is_unread_below(channel, until)) {
+            // It does not make the state younger: a receipt that speaks of the notification itself would.
+            (entry.row.read, entry.row.read_at, entry.row.seen) = (Some(true), Some(moment.at), true);
+            entry.is_changed = true;
+        }
+    }
+}
+
+/// Where and when a receipt was appended.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    partition: i32,
+    at: i64,
+    /// What was last spoken of up to then is forgotten.
+    old: i64,
+}
+
+trait Touch<K, T> {
+    /// The row that a receipt speaks of. One that is too old begins anew, whether or not somebody has come to trim it.
+    fn touch(&mut self, key: K, moment: Moment) -> &mut T;
+}
+
+impl<K: Ord, T: Default> Touch<K, T> for BTreeMap<K, Entry<T>> {
+    fn touch(&mut self, key: K, Moment { partition, at, old }: Moment) -> &mut T {
+        let fresh = || Entry { row: T::default(), partition, at, is_changed: true };
+        let entry = self.entry(key).or_insert_with(fresh);
+        if entry.at <= old {
+            *entry = fresh();
+        }
+        entry.at = entry.at.max(at);
+        (entry.partition, entry.is_changed) = (partition, true);
+        &mut entry.row
+    }
+}
+
+impl State {
+    fn be(&mut self, state: ReadState, item: &ReceiptItem, at: i64) {
+        match state {
+            ReadState::Read => {
+                let before = self.read_at.filter(|_| self.read == Some(true));
+                (self.read, self.read_at, self.seen) = (Some(true), before.or(Some(at)), true);
+            }
+            ReadState::Unread => (self.read, self.read_at) = (Some(false), None),
+            ReadState::Seen => self.seen = true,
+            ReadState::Dismissed => (self.dismissed, self.seen) = (true, true),
+        }
+        if let (Some(channel), Some(position)) = (&item.channel, item.position) {
+            self.place = Some((channel.clone(), (sql_epoch(position.epoch), position.offset.saturating_sub(1))));
+        }
+    }
+
+    fn is_unread_below(&self, channel: &Channel, until: Place) -> bool {
+        self.read == Some(false) && self.place.as_ref().is_some_and(|(own, place)| own == channel && *place < until)
+    }
+}

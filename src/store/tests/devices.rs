@@ -1,0 +1,77 @@
+//! Tests of which devices are kept, and of what is left of those that go.
+
+use super::inbox::user;
+use super::retention::HOUR_MS;
+use super::tables::dump;
+use super::*;
+
+fn few() -> Retention {
+    Retention { devices: Duration::from_hours(30), devices_per_user: NonZeroUsize::new(3).unwrap(), ..retention() }
+}
+
+fn heard(device: &str, hour: i64, offset: i64) -> Heard {
+    let stretch = [(offset, offset + 1)];
+    let appended = Timestamp::from_millis(hour * HOUR_MS);
+    Heard { record: cursor(device, &stretch, &stretch), partition: 0, appended }
+}
+
+async fn fold(fixture: &Fixture, cursors: Vec<Heard>) {
+    let fold = Fold { cursors, ..Fold::default() };
+    assert!(matches!(fixture.store.fold(EPOCH, &few(), &fold).await.unwrap(), Folded::Committed { .. }));
+}
+
+async fn kept(fixture: &Fixture) -> Vec<String> {
+    fixture.store.devices_of(&user()).await.unwrap().into_iter().map(|device| device.id.to_string()).collect()
+}
+
+on_both! {
+    of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays,
+}
+
+async fn of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays(fixture: Fixture) {
+    fixture.fold(notifications(0, 9, vec![notified(1, 1), notified(2, 2)])).await;
+    fold(&fixture, vec![heard("a", 0, 1), heard("b", 1, 2), heard("c", 2, 3), heard("a", 3, 4)]).await;
+    assert_eq!(kept(&fixture).await, ["a", "c", "b"]);
+    fold(&fixture, vec![heard("d", 4, 5)]).await;
+    assert_eq!(kept(&fixture).await, ["d", "a", "c"], "b goes");
+    let b = "b".parse().unwrap();
+    assert_eq!(fixture.store.cursors((&user(), &b), &[mailbox()]).await.unwrap(), [], "it begins anew");
+    assert_eq!(fixture.evidence(2, 2).await.reach(), Reach::Delivered, "what it acknowledged is delivered");
+    fold(&fixture, vec![heard("b", 5, 6)]).await;
+    assert_eq!(kept(&fixture).await, ["b", "d", "a"]);
+    let cursors_of_b = fixture.store.cursors((&user(), &b), &[mailbox()]).await.unwrap();
+    assert_eq!(cursors_of_b, [cursor("b", &[(6, 7)], &[(6, 7)])]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn however_cursors_are_cut_into_batches_the_same_devices_and_stretches_are_left(
+        steps in prop::collection::vec((0..9_i64, 0..7_u8, 0..20_i64), 1..40),
+        size in 1..9_usize,
+    ) {
+        let mut hour = 0;
+        let cursors = steps.iter().map(|(hours, device, offset)| {
+            hour += hours;
+            heard(&device.to_string(), hour, *offset)
+        });
+        let cursors = cursors.collect::<Vec<_>>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let dumps = runtime.block_on(async {
+            let mut dumps = Vec::new();
+            for size in [size, cursors.len()] {
+                for fixture in Fixture::each().await {
+                    for some in cursors.chunks(size) {
+                        fold(&fixture, some.to_vec()).await;
+                    }
+                    assert!(kept(&fixture).await.len() <= 3);
+                    dumps.push(dump(&fixture.store).await);
+                }
+            }
+            dumps
+        });
+        for dump in &dumps {
+            prop_assert_eq!(dump, &dumps[0]);
+        }
+    }
+}
