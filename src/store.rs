@@ -36,7 +36,9 @@ use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::time::Timestamp;
 
 pub use backend::Store;
-pub use inbox::{About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Withdrawn};
+pub use inbox::{
+    About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Place, Withdrawn,
+};
 pub use read::Evidence;
 pub use recover::{Gap, PageSize};
 pub use trim::{Ours, Trimmed};

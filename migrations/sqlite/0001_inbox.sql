@@ -29,12 +29,14 @@ CREATE TABLE notifications (
     appended_at INTEGER NOT NULL,
     expires_at  INTEGER,
     kind        TEXT    NOT NULL, -- the notification's type
+    request_id  TEXT,             -- the id of the request that it follows from, if it does from one
     body        TEXT,             -- the record's value
     PRIMARY KEY (id, channel)
 );
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_in_time ON notifications (channel, appended_at, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_request ON notifications (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
 CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
 

@@ -56,8 +56,8 @@ impl Assembly {
             let (keys, reloads) = (auth.clone(), self.reloads.clone());
             let rotation = Rotation::telling(&self.metrics, self.health.role(Role::Gateway.name()));
             services.start("rotation of keys", Stage::Watch, |stop| rotation.follow(keys, reloads, stop).map(anyhow::Ok));
-            let gateway = self.gateway(epoch, auth.clone(), store)?;
-            let rest = self.rest(guard.clone(), gateway.desk())?;
+            let gateway = self.gateway(epoch, auth.clone(), store.clone())?;
+            let rest = self.rest(guard.clone(), gateway.desk(), (store, epoch))?;
             door.send_replace(self.routes(Door::Open(gateway.routes().or(rest).unify().boxed())));
             services.start("gateway", Stage::Door, |stop| async move { gateway.run(stop).await });
         }
@@ -176,12 +176,19 @@ impl Assembly {
         Gateway::new(parts).context("the gateway does not start")
     }
 
-    fn rest(&self, guard: Guard, desk: Desk) -> anyhow::Result<BoxedFilter<(Response,)>> {
+    fn rest(
+        &self,
+        guard: Guard,
+        desk: Desk,
+        (store, epoch): (Option<Store>, &EpochRecord),
+    ) -> anyhow::Result<BoxedFilter<(Response,)>> {
         let parts = RestParts {
             cluster: self.cluster.clone(),
             config: self.config.http.clone(),
             guard,
             desk,
+            store,
+            epoch: epoch.clone(),
             clock: self.clock,
             traces: self.traces.clone(),
             metrics: self.metrics.clone(),

@@ -226,6 +226,7 @@ impl super::Config {
             ("gateway.tls.handshake_timeout", self.gateway.tls.handshake_timeout),
             ("http.request_timeout", self.http.request_timeout),
             ("http.broker_timeout", self.http.broker_timeout),
+            ("http.wait_limit", self.http.wait_limit),
             ("gateway.linger", self.gateway.linger),
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
@@ -334,6 +335,17 @@ impl super::Config {
         }
         if !(HEADER_BYTES..=1 << 20).contains(&self.http.header_bytes.get()) {
             refused.push(("http.header_bytes", format!("must be {HEADER_BYTES} to {}", 1 << 20)));
+        }
+        if self.http.page_notifications.get() > 1_000 {
+            refused.push(("http.page_notifications", "must be 1 to 1000".into()));
+        }
+        if self.http.waiting_requests.get() > 100_000 {
+            refused.push(("http.waiting_requests", "must be 1 to 100000".into()));
+        }
+        if self.http.wait_limit.0 + self.http.broker_timeout.0 >= self.http.request_timeout.0 {
+            let message =
+                "must be shorter than `http.request_timeout`, together with `broker_timeout`: the caller is told in time";
+            refused.push(("http.wait_limit", message.into()));
         }
         if self.http.broker_timeout >= self.http.request_timeout {
             refused

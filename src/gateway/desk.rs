@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tidings_core::channel::Channel;
+use tidings_core::channel::{Channel, Verdict};
 use tidings_core::ids::{NodeId, UserId};
 use tidings_core::presence::{Audience, Extent};
 use tidings_core::record::signal::nodes::OpenConnection;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::inlet::{Control, Inlet};
 use super::presence::{Muster, Wanted};
 use super::{Phase, Shared};
+use crate::auth::Identity;
 
 /// How long a shard may take for its answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -81,6 +82,17 @@ impl Desk {
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.shared.node
+    }
+
+    /// Where the log of notifications ends in each partition, not earlier than now; nothing if the brokers do not say.
+    pub async fn ends(&self) -> Option<Arc<[i64]>> {
+        self.shared.reads.log_ends(&self.shared).await
+    }
+
+    /// Whether somebody may subscribe to a channel.
+    #[must_use]
+    pub fn is_open(&self, identity: &Identity, channel: &Channel) -> bool {
+        self.shared.access.judge(&identity.user, &identity.roles, channel) == Verdict::Allowed
     }
 
     /// Counts what this node has.

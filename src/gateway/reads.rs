@@ -122,6 +122,11 @@ impl Reads {
         if self.store.is_some() { Archive::Store } else { Archive::None }
     }
 
+    /// Where the log ends in each partition, not earlier than this call, if the brokers say.
+    pub(super) async fn log_ends(&self, shared: &Shared) -> Option<Arc<[i64]>> {
+        self.ends.all(shared.clock, self.wait).await
+    }
+
     /// Takes every place of those who come in.
     #[cfg(test)]
     pub(super) fn all_starting(&self) -> tokio::sync::SemaphorePermit<'_> {

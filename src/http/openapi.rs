@@ -18,8 +18,8 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-pub(super) use self::described::{Description, text, whole};
-pub(super) use self::lifted::REQUEST_NAME;
+pub(super) use self::described::{Description, id, instant, text, truth, whole};
+pub(super) use self::lifted::{NotificationSchema, REQUEST_NAME};
 use super::problem::Problem;
 use super::{health, metrics, rest};
 

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
+use tidings_core::fate::Fate;
 use tidings_core::record::request::Fault;
 use utoipa::ToSchema;
 use warp::Filter;
@@ -18,6 +19,7 @@ use warp::reply::Response;
 
 use super::guard::RefusedCaller;
 use crate::gateway::{Absent, RefusedUpgrade};
+use crate::store::StoreError;
 
 /// The most faults that one answer lists.
 const LIMIT_FAULTS: usize = 50;
@@ -58,6 +60,13 @@ impl Problem {
     /// A problem of a kind that a client may tell apart.
     pub(super) fn of(kind: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
         Self { kind: Some(kind), ..Self::new(status, detail) }
+    }
+
+    /// There is no store, or it does not answer.
+    pub(super) fn store_away() -> Self {
+        let detail = "the store is away or slow, so nobody knows what is in the inbox; ask again in a moment";
+        let problem = Self::of("store-away", StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
     }
 
     /// With a header of the answer.
@@ -129,6 +138,17 @@ struct FaultTold {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.status, self.detail)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if error.cause().fate() == Fate::RetryInPlace {
+            tracing::warn!(%error, "the store gave a REST caller no answer; the caller was told to come back");
+            return Self::store_away();
+        }
+        tracing::error!(%error, "the store cannot answer a REST caller");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the store cannot answer; its operator finds why in the log")
     }
 }
 

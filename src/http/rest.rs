@@ -5,14 +5,18 @@
 
 mod channels;
 mod endpoint;
+mod inbox;
 mod notifications;
+mod owner;
 mod query;
 mod stats;
 mod users;
 mod writer;
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -21,6 +25,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use rdkafka::error::KafkaError;
 use serde::Serialize;
+use tidings_core::record::meta::EpochRecord;
+use tidings_core::record::receipt::ReceiptRecord;
+use tidings_core::record::{Record, encode};
+use tokio::sync::Semaphore;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -35,7 +43,9 @@ use crate::clock::Clock;
 use crate::config::HttpConfig;
 use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::producer::{Outgoing, version_header};
 use crate::kafka::topic::TopicNames;
+use crate::store::{Courses, Store};
 use crate::telemetry::{Labels, Metrics, Traces};
 
 /// What the routes need.
@@ -48,6 +58,10 @@ pub struct RestParts {
     pub guard: Guard,
     /// Where this node's connections are asked for.
     pub desk: Desk,
+    /// Where inboxes are read, if there is a store.
+    pub store: Option<Store>,
+    /// The epoch and its partition count.
+    pub epoch: EpochRecord,
     /// The clocks.
     pub clock: Clock,
     /// What callers' traces go on in.
@@ -60,6 +74,14 @@ pub struct RestParts {
 struct Rest {
     guard: Guard,
     desk: Desk,
+    store: Option<Store>,
+    courses: Courses,
+    page_notifications: NonZeroUsize,
+    oversized_pages: Counter,
+    wait_limit: Duration,
+    /// Each permit is one caller who waits.
+    waiting: Semaphore,
+    unwaited: Counter,
     clock: Clock,
     names: TopicNames,
     writer: Writer,
@@ -83,8 +105,8 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, guard, desk, clock, traces, metrics } = parts;
-    let answers = Family::default();
+    let RestParts { cluster, config, guard, desk, store, epoch, clock, traces, metrics } = parts;
+    let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
     let keys = Keys::new(config.idempotency_keys);
     metrics.register("http", |registry| {
         registry.register("answered_requests", "Requests that routes of REST answered, by route and status", answers.clone());
@@ -93,10 +115,39 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
             "Requests whose idempotency key came with another request before",
             keys.conflicts(),
         );
+        registry.register(
+            "oversized_page_requests",
+            "Requests for a larger page of an inbox than `http.page_notifications` allows",
+            oversized_pages.clone(),
+        );
+        registry.register(
+            "unwaited_requests",
+            "Requests that were to be waited for and were not, because `http.waiting_requests` did",
+            unwaited.clone(),
+        );
     });
     let writer = Writer::new(&cluster, config.broker_timeout.0)?;
     let names = cluster.names().clone();
-    let rest = Arc::new(Rest { guard, desk, clock, names, writer, keys, traces, answers });
+    let courses = Courses { epoch: epoch.epoch, notifications: names.notifications().into(), partitions: epoch.partitions };
+    let page_notifications = config.page_notifications;
+    let rest = Rest {
+        guard,
+        desk,
+        store,
+        courses,
+        page_notifications,
+        oversized_pages,
+        wait_limit: config.wait_limit.0,
+        waiting: Semaphore::new(config.waiting_requests.get()),
+        unwaited,
+        clock,
+        names,
+        writer,
+        keys,
+        traces,
+        answers,
+    };
+    let rest = Arc::new(rest);
     Ok(endpoint::mount(rest, endpoints()))
 }
 
@@ -106,10 +157,33 @@ pub(super) fn described() -> impl Iterator<Item = Description> {
 }
 
 fn endpoints() -> Vec<Endpoint> {
-    [channels::endpoints(), notifications::endpoints(), stats::endpoints(), users::endpoints()].into_iter().flatten().collect()
+    let of_users = inbox::endpoints().into_iter().chain(users::endpoints());
+    notifications::endpoints().chain(of_users).chain(channels::endpoints()).chain(stats::endpoints()).collect()
 }
 
 impl Rest {
+    /// The store, or why nobody can be told what is in it.
+    fn store(&self) -> Result<&Store, Problem> {
+        self.store.as_ref().ok_or_else(Problem::store_away)
+    }
+
+    /// Writes what a user did, or what is withdrawn. Returns once the brokers have it.
+    async fn write_receipt(&self, receipt: &ReceiptRecord) -> Result<(), Problem> {
+        let (topic, home) = (self.names.receipts(), receipt.home());
+        self.write_fact((&topic, Some(home.partition(self.courses.partitions))), home.as_str(), receipt).await
+    }
+
+    /// Writes a fact that does no harm when it is written twice. Returns once the brokers have it.
+    async fn write_fact<R: Record>(&self, (topic, partition): (&str, Option<i32>), key: &str, fact: &R) -> Result<(), Problem> {
+        let value = encode(fact).map_err(|error| {
+            tracing::error!(%error, topic, "a record could not be written as JSON; this is a bug");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record could not be written")
+        })?;
+        let (key, headers) = (Some(key.as_bytes()), [version_header::<R>()]);
+        let written = self.writer.write(Outgoing { topic, partition, key, value: Some(&value), headers: &headers }).await;
+        written.map_err(|unwritten| unwritten.problem("ask again: twice does no harm"))
+    }
+
     /// Words what a route came to, and counts it.
     fn answer(&self, route: &'static str, outcome: Outcome) -> Response {
         let response = outcome.unwrap_or_else(Problem::answer);

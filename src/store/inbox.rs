@@ -18,7 +18,7 @@ use tidings_core::position::{Epoch, Position};
 use tidings_core::time::Timestamp;
 
 use super::Course;
-pub use about::{About, Withdrawn};
+pub use about::{About, Place, Withdrawn};
 pub use counts::Counts;
 pub use devices::Device;
 pub use find::Found;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use tidings_core::channel::Channel;
+use tidings_core::ids::EventId;
 use tidings_core::position::Epoch;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
@@ -134,7 +135,8 @@ fn plan<'a>(
         // No text of SQL's holds it, and a type is only compared.
         let kind = one.record.notification.kind.replace('\0', "\u{fffd}");
         let appended_at = one.appended.as_millis();
-        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, appended_at, expires_at, kind, body]));
+        let request = request_of(one);
+        plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, appended_at, expires_at, kind, body, request]));
     }
     Ok(plan)
 }
@@ -163,6 +165,13 @@ impl Plan {
             self.trims.below(channel.as_str(), epoch, one.offset);
         }
     }
+}
+
+/// The id of the request that a notification follows from. A domain topic whose name ends like ours costs an entry of an index, and
+/// nothing else.
+fn request_of(one: &Notified) -> Option<&EventId> {
+    let NotificationRecord { origin, notification, .. } = &one.record;
+    origin.topic.ends_with("requests").then_some(&notification.event_id)
 }
 
 async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {
@@ -195,10 +204,10 @@ async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), Sto
     // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
     connection
         .write(
-            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, kind, body)
+            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, kind, body, request_id)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
                CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
-               CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9
+               CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
             rows,
         )

@@ -7,6 +7,7 @@
 mod harness;
 
 mod admission;
+mod asked_for;
 mod beginnings;
 mod breaker;
 mod commands;
@@ -22,6 +23,7 @@ mod gateway;
 mod health;
 mod hostile;
 mod identity;
+mod inbox_rest;
 mod kill;
 mod lag;
 mod lifecycle;

@@ -55,8 +55,8 @@ fn refused(at: SocketAddr) -> Vec<(&'static str, reqwest::RequestBuilder)> {
             operator(Method::DELETE, "/v1/users/a/connections?dryRun=true"),
         ),
         (
-            "to wait",
-            request(at, Method::POST, "/v1/notifications?wait=5s")
+            "to wait for too long",
+            request(at, Method::POST, "/v1/notifications?wait=1h")
                 .bearer_auth(token("billing", "service"))
                 .header("content-type", "application/json")
                 .body(fine.to_string()),

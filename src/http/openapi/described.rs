@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, Required, Response, Schema, Type};
+use utoipa::openapi::{
+    Content, HeaderBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Required, Response, Schema, SchemaFormat, Type,
+};
 
 use crate::http::guard::Needed;
 use crate::http::problem;
@@ -96,6 +98,12 @@ impl Description {
         self
     }
 
+    /// With a body of this type.
+    pub(in crate::http) fn takes<T: ToSchema>(mut self) -> Self {
+        let schema = self.reference::<T>();
+        self.takes_schema(schema)
+    }
+
     /// With a body of a schema that the document has anyway.
     pub(in crate::http) fn takes_named(self, name: &str) -> Self {
         self.takes_schema(Ref::from_schema_name(name).into())
@@ -167,6 +175,21 @@ impl Description {
 /// Any text.
 pub(in crate::http) fn text() -> Schema {
     ObjectBuilder::new().schema_type(Type::String).build().into()
+}
+
+/// A point in time.
+pub(in crate::http) fn instant() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build().into()
+}
+
+/// A UUID.
+pub(in crate::http) fn id() -> Schema {
+    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))).build().into()
+}
+
+/// `true` or `false`.
+pub(in crate::http) fn truth() -> Schema {
+    ObjectBuilder::new().schema_type(Type::Boolean).build().into()
 }
 
 /// A whole number within bounds.

@@ -11,6 +11,8 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use tidings_core::record::request::Fault;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
@@ -25,7 +27,7 @@ use crate::http::problem::Problem;
 
 /// What an endpoint comes to.
 pub(super) type Outcome = Result<Response, Problem>;
-type Handler = fn(Arc<Rest>, Asked) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(super) type Handler = fn(Arc<Rest>, Asked) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// One method of one address.
 pub(super) struct Endpoint {
@@ -164,6 +166,24 @@ impl Asked {
         }
         Ok(bytes)
     }
+
+    /// Reads the body as what the endpoint takes. Fields that it does not know are ignored.
+    pub(super) async fn body<T: DeserializeOwned>(&mut self) -> Result<T, Problem> {
+        let bytes = self.bytes().await?;
+        let value = serde_json::from_slice::<serde_json::Value>(&bytes)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))?;
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let pointer = error.path().iter().map(|segment| format!("/{segment}")).collect::<String>();
+            let pointer = if pointer == "/." { String::new() } else { pointer };
+            invalid(Fault { pointer, detail: error.into_inner().to_string() })
+        })
+    }
+}
+
+/// A body that is JSON and makes no sense.
+pub(super) fn invalid(fault: Fault) -> Problem {
+    let problem = Problem::of("invalid-request", StatusCode::UNPROCESSABLE_ENTITY, "the body is not what this address takes");
+    problem.pointing(vec![fault])
 }
 
 /// The segments of `path` at the names of `template`, if it is one of its addresses.
@@ -175,6 +195,7 @@ fn matched(template: &'static str, path: &str) -> Option<Vec<(&'static str, Stri
         match (names.next(), segments.next()) {
             (None, None) => return Some(found),
             (Some(name), Some(segment)) => match name.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(_) if segment.is_empty() => return None,
                 Some(name) => found.push((name, segment.to_owned())),
                 None if name == segment => {}
                 None => return None,
@@ -202,7 +223,14 @@ mod tests {
         let template = "/v1/users/{id}/notifications/{notification}/read";
         let found = matched(template, "/v1/users/a%2Fb/notifications/7/read/").unwrap();
         assert_eq!(found, [("id", "a%2Fb".to_owned()), ("notification", "7".to_owned())]);
-        for other in ["/v1/users/a/notifications/7", "/v1/users/a/notifications/7/read/x", "/v1/users", "/", ""] {
+        for other in [
+            "/v1/users//notifications/7/read",
+            "/v1/users/a/notifications/7",
+            "/v1/users/a/notifications/7/read/x",
+            "/v1/users",
+            "/",
+            "",
+        ] {
             assert!(matched(template, other).is_none(), "{other}");
         }
         assert_eq!(matched("/v1/stats", "/v1/stats").unwrap(), []);

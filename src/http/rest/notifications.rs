@@ -1,24 +1,24 @@
 //! `POST /v1/notifications`: a service asks for a notification, and gets its id once the brokers have the request.
 //!
 //! Owns: the request's id, which follows from the caller and its `Idempotency-Key`. What becomes of it is the pipeline's to decide.
-//! Neighbours: core `record::request` reads the body, `keys` remembers what came under a key.
+//! Neighbours: core `record::request` reads the body, `keys` remembers what came under a key, `status` tells what became of it.
 
 mod keys;
+mod status;
 
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::encode;
 use tidings_core::record::request::{self, Fault, RequestError, RequestRecord, request_id};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(super) use self::keys::Keys;
 use self::keys::{Remembered, key_of};
+use self::status::Status;
 use super::endpoint::{Asked, Endpoint, Outcome};
 use super::writer::Unwritten;
 use super::{Rest, json};
@@ -28,28 +28,28 @@ use crate::http::problem::Problem;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::telemetry::Doing;
 
-#[derive(Serialize, ToSchema)]
-struct Accepted {
-    /// The request's id: the notifications that follow from it have it as `eventId`.
-    id: Uuid,
-}
-
-pub(super) fn endpoints() -> Vec<Endpoint> {
+pub(super) fn endpoints() -> impl Iterator<Item = Endpoint> {
     let described = Description::guarded(Method::POST, "/v1/notifications", Needed::Service, "Asks for a notification")
         .telling("The same caller with the same `Idempotency-Key` gets the same id, and nobody is shown it twice.")
         .header("Idempotency-Key", "Of the caller's choice, for one request only; in quotes or bare.", text())
         .header("traceparent", "The caller's trace, which the notification goes on in (W3C).", text())
+        .query("wait", "Answers once it is delivered or pending, and after this time in any case: `5s`.", text())
         .takes_named(REQUEST_NAME)
-        .gives::<Accepted>(StatusCode::ACCEPTED, "The brokers have the request.");
-    vec![Endpoint::new(described, |rest, asked| Box::pin(async move { rest.notify(asked).await }))]
+        .gives::<Status>(StatusCode::OK, "It was waited for: all is delivered, or pending and nobody is there to take it.")
+        .gives::<Status>(StatusCode::ACCEPTED, "The brokers have the request; what else is known, if it was waited for.");
+    let notify = Endpoint::new(described, |rest, asked| Box::pin(async move { rest.notify(asked).await }));
+    [notify].into_iter().chain(status::endpoints())
 }
 
 impl Rest {
     async fn notify(&self, mut asked: Asked) -> Outcome {
-        let key = key_of(&asked.headers)?;
+        let (key, wait) = (key_of(&asked.headers)?, self.wait(&asked.query)?);
         let request = readable(&asked.bytes().await?)?;
         let id = self.accept((&asked.caller.user, key.as_deref()), request, self.trace_of(&asked.headers)).await?;
-        json(StatusCode::ACCEPTED, &Accepted { id })
+        match wait {
+            Some(wait) => self.settled(id, wait).await,
+            None => json(StatusCode::ACCEPTED, &Status::accepted(id)),
+        }
     }
 
     /// Has the request written, unless it is already. Gives its id.

@@ -1,5 +1,6 @@
 //! Parameters of a query, and names in a path.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use hyper::StatusCode;
@@ -33,6 +34,11 @@ pub(super) fn parameter<T: FromStr>(query: &str, name: &str, allowed: &str) -> R
     let found = form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
     let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `{name}` {allowed}"));
     found.map(|(_, value)| value.parse().map_err(wrong)).transpose()
+}
+
+/// Every value of a parameter that may stand more than once.
+pub(super) fn all<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    form_urlencoded::parse(query.as_bytes()).filter(move |(found, _)| found == name).map(|(_, value)| value)
 }
 
 /// The user that a segment of a path names, percent-encoded.

@@ -9,6 +9,7 @@ use tidings_core::position::Position;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::receipt::WithdrawalCause;
 use tidings_core::time::Timestamp;
+use uuid::Uuid;
 
 use super::{ItemState, behind, told, with_state_of};
 use crate::store::connection::run;
@@ -37,6 +38,17 @@ pub struct About {
     pub users: Vec<(UserId, ItemState)>,
     /// Whether nobody is to see it any more.
     pub withdrawn: Option<Withdrawn>,
+}
+
+/// Where a notification lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its id.
+    pub id: NotificationId,
+    /// Its channel.
+    pub channel: Channel,
+    /// The position behind it.
+    pub position: Position,
 }
 
 /// That a notification is withdrawn.
@@ -87,6 +99,31 @@ impl Store {
                 .map(|(cause, at)| Withdrawn { cause: read_cause(&cause), at: Timestamp::from_millis(at) }),
             channel,
         }))
+    }
+
+    /// Where all the notifications lie that follow from a request, in the order of their channels.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn asked_for(&self, request: Uuid) -> Result<Vec<Place>, StoreError> {
+        let rows: Vec<(String, String, i64, i64)> = self
+            .answered(async {
+                Ok(run!(&mut self.reader().await?, |it| {
+                    sqlx::query_as(
+                        "SELECT id, channel, epoch, \"offset\" FROM notifications WHERE request_id = $1 ORDER BY channel, id",
+                    )
+                    .bind(request.to_string())
+                    .fetch_all(it)
+                    .await
+                })?)
+            })
+            .await?;
+        let place = |(id, channel, epoch, offset): (String, String, i64, i64)| {
+            let id = id.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
+            let channel = channel.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
+            Ok(Place { id, channel, position: behind(epoch, offset) })
+        };
+        rows.into_iter().map(place).collect()
     }
 
     async fn acknowledged(&self, asked: Asked) -> Result<Vec<DeviceId>, StoreError> {

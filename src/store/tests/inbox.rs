@@ -108,7 +108,27 @@ on_both! {
     what_a_user_did_before_the_notification_was_folded_is_kept_for_it,
     what_is_found_is_only_what_the_user_is_shown_and_others_states_are_not_told,
     a_service_is_told_all_that_is_known_of_a_notification,
+    what_follows_from_a_request_is_found_by_its_id_and_an_event_is_not,
     devices_are_told_the_latest_used_first,
+}
+
+async fn what_follows_from_a_request_is_found_by_its_id_and_an_event_is_not(fixture: Fixture) {
+    let (request, event) = (uuid::Uuid::from_u128(7), uuid::Uuid::from_u128(8));
+    let from = |topic: &str, id: uuid::Uuid, mut one: Notified| {
+        topic.clone_into(&mut one.record.origin.topic);
+        one.record.notification.event_id = id.to_string().parse().unwrap();
+        one
+    };
+    let records = vec![
+        from("tidings.requests", request, notified(1, 0)),
+        from("tidings.requests", request, elsewhere(&role(), 2, 1)),
+        from("bookings", event, notified(3, 2)),
+    ];
+    fixture.fold(notifications(0, 3, records)).await;
+    let found = fixture.store.asked_for(request).await.unwrap();
+    let place = |id: i64, channel: Channel| Place { id: id_of(id as u128), channel, position: position(id) };
+    assert_eq!(found, [place(2, role()), place(1, mailbox())]);
+    assert_eq!(fixture.store.asked_for(event).await.unwrap(), []);
 }
 
 async fn a_list_is_paged_newest_first_over_all_channels_and_each_is_shown_once(fixture: Fixture) {

@@ -1,0 +1,224 @@
+//! `POST /v1/me/acks`: a device acknowledges without a connection, in the words of the frame `ack`.
+//!
+//! Owns: what such an acknowledgement covers. A connection knows what it was sent; here the store says what there is, and where the device
+//! stopped. Refuses what the log has not reached. What several processes say of one device is united, so nothing is taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use tidings_core::channel::Channel;
+use tidings_core::ids::{DeviceId, NotificationId, UserId};
+use tidings_core::position::{Epoch, Position};
+use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::receipt::{LIMIT_ITEMS, ReceiptRecord, WithdrawalCause};
+use tidings_core::stretch::Stretches;
+use utoipa::ToSchema;
+
+use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::owner::{Owner, owned};
+use super::super::{Rest, json};
+use super::marks::fault;
+use crate::http::openapi::Description;
+use crate::http::problem::Problem;
+use crate::store::{Found, PageSize};
+
+/// What is looked at in one read.
+const PAGE: PageSize = PageSize { records: 100, bytes: 1 << 20 };
+
+pub(super) fn endpoints() -> [Endpoint; 2] {
+    let describe = |described: Description| {
+        described
+            .telling(
+                "As the frame `ack` does for a connection: `channel` and `position` for all before it but for `except`, or `notificationIds`. \
+                 All before a position means what the device was sent, and what follows behind that; for a device that is new, all that is kept.",
+            )
+            .takes::<Ack>()
+            .gives::<Acknowledged>(StatusCode::ACCEPTED, "The device's cursor is on the log.")
+            .refuses(StatusCode::NOT_FOUND, "An exception, or each of the notifications, is not in this inbox.")
+    };
+    owned!("/acks").of_inbox(Method::POST, "Acknowledges for a device", describe, |rest, asked| {
+        Box::pin(async move { rest.acknowledge(asked).await })
+    })
+}
+
+/// What a device has handled: `channel` and `position`, or `notificationIds`.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Ack {
+    /// The device.
+    #[schema(value_type = String)]
+    device_id: DeviceId,
+    /// The channel that the position is of, or the only one that the notifications are looked for in.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    channel: Option<Channel>,
+    /// Everything before it is handled.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    position: Option<Position>,
+    /// But not these.
+    #[serde(default)]
+    #[schema(value_type = Vec<Uuid>, max_items = 100)]
+    except: Vec<NotificationId>,
+    /// These are handled.
+    #[serde(default)]
+    #[schema(value_type = Vec<Uuid>, max_items = 100)]
+    notification_ids: Vec<NotificationId>,
+}
+
+/// What was acknowledged.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Acknowledged {
+    /// The device.
+    #[schema(value_type = String)]
+    device_id: DeviceId,
+    /// Those of the notifications that are acknowledged now.
+    #[schema(value_type = Vec<Uuid>)]
+    notification_ids: Vec<NotificationId>,
+    /// Those that are not in this inbox.
+    #[schema(value_type = Vec<Uuid>)]
+    not_found: Vec<NotificationId>,
+}
+
+impl Rest {
+    async fn acknowledge(&self, mut asked: Asked) -> Outcome {
+        let mut owner = Owner::of(&asked)?;
+        let ack = asked.body::<Ack>().await?;
+        for (pointer, ids) in [("/except", &ack.except), ("/notificationIds", &ack.notification_ids)] {
+            if ids.len() > LIMIT_ITEMS {
+                return Err(fault(pointer, format!("must name at most {LIMIT_ITEMS} notifications")));
+            }
+        }
+        if let Some(channel) = &ack.channel {
+            self.expect_open(&asked, &owner, channel)?;
+            owner.channels = vec![channel.clone()];
+        }
+        let Ack { device_id, channel, position, except, notification_ids } = ack;
+        match (channel, position) {
+            (Some(channel), Some(position)) if notification_ids.is_empty() => {
+                self.acknowledge_below((&owner, &device_id), &channel, position, &except).await?;
+                accepted(device_id, Vec::new(), Vec::new())
+            }
+            (_, None) if !notification_ids.is_empty() && except.is_empty() => {
+                self.acknowledge_ids(&owner, device_id, &notification_ids).await
+            }
+            _ => Err(fault("", "must name either `channel` and `position`, or `notificationIds`".to_owned())),
+        }
+    }
+
+    /// Refuses a channel that is neither in the inbox nor open to the caller.
+    fn expect_open(&self, asked: &Asked, owner: &Owner, channel: &Channel) -> Result<(), Problem> {
+        if owner.user == asked.caller.user && self.desk.is_open(&asked.caller, channel) {
+            return Ok(());
+        }
+        owner.expect(channel)
+    }
+
+    async fn acknowledge_below(
+        &self,
+        (owner, device): (&Owner, &DeviceId),
+        channel: &Channel,
+        position: Position,
+        except: &[NotificationId],
+    ) -> Result<(), Problem> {
+        let epoch = self.courses.epoch;
+        if position.epoch != epoch {
+            return Err(fault("/position", format!("{position} is a position of another epoch than {epoch}")));
+        }
+        self.expect_reached(channel, position, "/position").await?;
+        let store = self.store()?;
+        let excepted = store.find(&owner.user, &owner.channels, except).await?;
+        if let Some(unknown) = except.iter().find(|id| excepted.iter().all(|found| found.id != **id)) {
+            return Err(Problem::new(StatusCode::NOT_FOUND, format!("{unknown} is not in this channel")));
+        }
+        let mut handled = Stretches::new();
+        let cursors = store.cursors((&owner.user, device), &owner.channels).await?;
+        if let Some(known) = cursors.iter().find(|cursor| cursor.epoch == epoch) {
+            for sent in known.offered.as_slice() {
+                handled.insert(sent.from, sent.to.min(position.offset));
+            }
+            // What follows behind that it was shown elsewhere, in a list for instance.
+            let behind = known.offered.end().or_else(|| known.acknowledged.end()).unwrap_or(position.offset);
+            handled.insert(behind, position.offset);
+        } else {
+            let kept = store.trimmed(&self.courses.of(channel)).await?;
+            handled.insert(kept, position.offset);
+        }
+        let shown = handled.clone();
+        for excepted in &excepted {
+            handled.remove(excepted.position.offset - 1);
+        }
+        self.write_acknowledged((&owner.user, device), (channel, epoch), shown, handled).await
+    }
+
+    async fn acknowledge_ids(&self, owner: &Owner, device: DeviceId, ids: &[NotificationId]) -> Outcome {
+        self.store()?;
+        let located = self.locate(owner, ids).await;
+        let mut handled = BTreeMap::<(Channel, Epoch), Stretches>::new();
+        for Found { channel, position, .. } in &located.found {
+            let stretches = handled.entry((channel.clone(), position.epoch)).or_default();
+            stretches.insert(position.offset - 1, position.offset);
+        }
+        for ((channel, epoch), stretches) in handled {
+            self.write_acknowledged((&owner.user, &device), (&channel, epoch), stretches.clone(), stretches).await?;
+        }
+        if !located.awaited.is_empty() {
+            let detail = "not every notification is known yet; those that are have been acknowledged: send it again in a moment";
+            let problem = Problem::of("not-yet", StatusCode::SERVICE_UNAVAILABLE, detail);
+            return Err(problem.with(RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        if located.found.is_empty() {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such notification in this inbox"));
+        }
+        let known = located.found.iter().map(|found| found.id).collect::<BTreeSet<_>>();
+        accepted(device, known.into_iter().collect(), located.absent)
+    }
+
+    async fn write_acknowledged(
+        &self,
+        (user, device): (&UserId, &DeviceId),
+        (channel, epoch): (&Channel, Epoch),
+        shown: Stretches,
+        handled: Stretches,
+    ) -> Result<(), Problem> {
+        if handled.is_empty() {
+            return Ok(());
+        }
+        // Before the cursor: if only this is written, the device says the rest again.
+        self.withdraw_once(channel, epoch, &handled).await?;
+        let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
+        let record = CursorRecord { user_id, device_id, channel, epoch, offered: shown, acknowledged: handled };
+        let (topic, key, partition) = (self.names.cursors(), record.key(), record.partition(self.courses.partitions));
+        self.write_fact((&topic, Some(partition)), &key, &record).await
+    }
+}
+
+impl Rest {
+    /// Withdraws from the user's other devices what one has handled and is meant to be handled once.
+    async fn withdraw_once(&self, channel: &Channel, epoch: Epoch, handled: &Stretches) -> Result<(), Problem> {
+        if !channel.is_mailbox() || epoch != self.courses.epoch {
+            return Ok(());
+        }
+        let (store, course) = (self.store()?, self.courses.of(channel));
+        for stretch in handled.as_slice() {
+            let mut from = Some(stretch.from);
+            while let Some(start) = from {
+                let gap = store.gap(&course, start..stretch.to, PAGE).await?;
+                from = gap.next;
+                for one in gap.records.iter().filter(|one| one.record.notification.once) {
+                    let (id, position) = (one.record.notification.id, Some(Position::after(epoch, one.offset)));
+                    let (channel, cause) = (channel.clone(), WithdrawalCause::Once);
+                    self.write_receipt(&ReceiptRecord::Withdrawn { channel, id, position, cause, source: None }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn accepted(device_id: DeviceId, notification_ids: Vec<NotificationId>, not_found: Vec<NotificationId>) -> Outcome {
+    json(StatusCode::ACCEPTED, &Acknowledged { device_id, notification_ids, not_found })
+}

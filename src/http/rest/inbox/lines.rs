@@ -1,0 +1,143 @@
+//! A user's connections and devices.
+//!
+//! Owns: how they are told. Connections are those to all nodes, as their gateways say; devices are known to the store by what they
+//! acknowledged, also those that are away. Neighbours: `users` closes connections.
+
+use std::net::IpAddr;
+
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use tidings_core::channel::Channel;
+use tidings_core::ids::{ConnectionId, DeviceId, NodeId, UserId};
+use tidings_core::locale::Locale;
+use tidings_core::record::signal::nodes::OpenConnection;
+use tidings_core::time::Timestamp;
+use utoipa::ToSchema;
+
+use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::owner::{Owner, owned};
+use super::super::{Rest, json};
+use crate::gateway::Everywhere;
+use crate::http::openapi::Description;
+use crate::store::Device;
+
+pub(super) fn endpoints() -> impl Iterator<Item = Endpoint> {
+    let connections =
+        |described: Description| described.gives::<Connections<'_>>(StatusCode::OK, "The connections, the oldest first.");
+    let devices = |described: Description| {
+        described
+            .telling("Those that have acknowledged anything within `inbox.device_retention`, whether or not they are connected.")
+            .gives::<Devices<'_>>(StatusCode::OK, "The devices, the one used last first.")
+    };
+    let connections =
+        owned!("/connections").endpoints(Method::GET, "A user's connections to all nodes", connections, |rest, asked| {
+            Box::pin(async move { rest.connections(asked).await })
+        });
+    let devices = owned!("/devices")
+        .endpoints(Method::GET, "A user's devices", devices, |rest, asked| Box::pin(async move { rest.devices(asked).await }));
+    connections.into_iter().chain(devices)
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Connections<'a> {
+    /// The node that answers.
+    #[schema(value_type = String)]
+    node: &'a NodeId,
+    /// Whose connections.
+    #[schema(value_type = String)]
+    user_id: &'a UserId,
+    /// The oldest first.
+    connections: Vec<Line<'a>>,
+    /// There if another node did not answer in time: some may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    partial: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Connection)]
+struct Line<'a> {
+    /// Its node.
+    #[schema(value_type = String)]
+    node: &'a NodeId,
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    connection_id: ConnectionId,
+    /// Its device.
+    #[schema(value_type = String)]
+    device_id: &'a DeviceId,
+    /// Where it comes from.
+    #[schema(value_type = String)]
+    address: IpAddr,
+    /// Since when it is open.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// What it reads, if it said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    locale: Option<&'a Locale>,
+    /// What it is subscribed to, in the order it was.
+    #[schema(value_type = Vec<String>)]
+    channels: &'a [Channel],
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Devices<'a> {
+    /// The node that answers.
+    #[schema(value_type = String)]
+    node: &'a NodeId,
+    /// Whose devices.
+    #[schema(value_type = String)]
+    user_id: &'a UserId,
+    /// The one used last first.
+    devices: Vec<Known<'a>>,
+    /// There if another node did not answer in time: some connections may not be counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    partial: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Device)]
+struct Known<'a> {
+    /// Its id.
+    #[schema(value_type = String)]
+    device_id: &'a DeviceId,
+    /// When it was heard of last: when its acknowledgements were written.
+    #[schema(value_type = String, format = DateTime)]
+    used_at: Timestamp,
+    /// Its connections to all nodes.
+    connections: usize,
+}
+
+impl<'a> Line<'a> {
+    fn of((node, open): &'a (NodeId, OpenConnection)) -> Self {
+        let OpenConnection { connection_id, device_id, address, since, locale, channels } = open;
+        let locale = locale.as_ref();
+        Self { node, connection_id: *connection_id, device_id, address: *address, since: *since, locale, channels }
+    }
+}
+
+impl Rest {
+    async fn connections(&self, asked: Asked) -> Outcome {
+        let Owner { user, .. } = Owner::of(&asked)?;
+        let Everywhere { connections, extent } = self.desk.everywhere(&user).await?;
+        let connections = connections.iter().map(Line::of).collect();
+        json(StatusCode::OK, &Connections { node: self.desk.node(), user_id: &user, connections, partial: extent.is_partial() })
+    }
+
+    async fn devices(&self, asked: Asked) -> Outcome {
+        let Owner { user, .. } = Owner::of(&asked)?;
+        let known = self.store()?.devices_of(&user).await?;
+        let Everywhere { connections, extent } = self.desk.everywhere(&user).await?;
+        let of_device = |id: &DeviceId| connections.iter().filter(|(_, line)| line.device_id == *id).count();
+        let known =
+            known.iter().map(|Device { id, used_at }| Known { device_id: id, used_at: *used_at, connections: of_device(id) });
+        let (node, partial) = (self.desk.node(), extent.is_partial());
+        json(StatusCode::OK, &Devices { node, user_id: &user, devices: known.collect(), partial })
+    }
+}
