@@ -1,4 +1,5 @@
-//! The inbox over REST: what a user is shown, what is done with it, and that nobody sees or touches somebody else's.
+//! The inbox over REST: what a user is shown, what is done with it, and that nobody sees or touches somebody else's. Long because all
+//! of it is read and changed by the same few questions, which stand here once.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;

@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 39] = [
+const UNITS: [&str; 40] = [
     "seconds",
     "bytes",
     "ratio",
@@ -43,6 +43,7 @@ const UNITS: [&str; 39] = [
     "questions",
     "reads",
     "rebalances",
+    "receipts",
     "records",
     "recoveries",
     "reloads",
