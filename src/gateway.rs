@@ -21,6 +21,7 @@ mod outbox;
 mod presence;
 mod rate;
 mod reads;
+mod receipts;
 mod ring;
 mod session;
 mod shard;
@@ -62,6 +63,7 @@ use self::outbox::{Outbox, Pushed};
 pub use self::presence::Muster;
 use self::presence::Roster;
 use self::reads::Reads;
+use self::receipts::ReceiptWriter;
 use self::ring::Ring;
 use self::shard::Shard;
 pub use self::transport::{Idle, Transport};
@@ -175,6 +177,7 @@ pub(crate) struct Shared {
     ring: Ring,
     reads: Reads,
     roster: Roster,
+    receipts: ReceiptWriter,
     metrics: GatewayMetrics,
     traces: Traces,
     complaints: Complaints,
@@ -212,6 +215,7 @@ impl Gateway {
         let notifications: Arc<str> = cluster.names().notifications().into();
         let metrics = GatewayMetrics::register(&metrics);
         let ends = Ends::new(cluster.clone(), &notifications, epoch.partitions, metrics.end_reads.clone());
+        let reads = Reads::new(store, ends, &config);
         let shared = Shared {
             access: access(&config),
             unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),
@@ -221,7 +225,8 @@ impl Gateway {
             roster: Roster::new(&cluster, &config.presence, (&node, clock), &metrics)?,
             node,
             ring: Ring::new(&config.recovery, metrics.clone()),
-            reads: Reads::new(store, ends, &config),
+            reads,
+            receipts: ReceiptWriter::new(&cluster, config.receipt_timeout.0)?,
             notifications,
             metrics,
             traces,
@@ -301,7 +306,7 @@ impl Gateway {
         let flushed = tokio::task::spawn_blocking(move || {
             // Who was not told learns of it when the lease ends.
             let _ = shared.roster.flush(FLUSH);
-            producer.flush(FLUSH)
+            shared.receipts.flush(FLUSH).and(producer.flush(FLUSH))
         });
         if !matches!(flushed.await, Ok(Ok(()))) {
             tracing::error!("the brokers did not take the last cursors; what they acknowledge will be delivered again");

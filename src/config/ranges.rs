@@ -235,6 +235,7 @@ impl super::Config {
             ("gateway.presence.grace", self.gateway.presence.grace),
             ("gateway.presence.wait", self.gateway.presence.wait),
             ("gateway.presence.keep", self.gateway.presence.keep),
+            ("gateway.receipt_timeout", self.gateway.receipt_timeout),
             ("store.busy_timeout", self.store.busy_timeout),
             ("store.answer_timeout", self.store.answer_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),

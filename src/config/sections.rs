@@ -3,6 +3,8 @@
 //! Owns: names and types. `default.toml` beside this file says what each key means; defaults stand only there, ranges in `ranges`.
 //! Long because every key of every section stands here, once.
 
+mod gateway;
+
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -12,6 +14,7 @@ use tidings_core::channel::{Channel, Pattern};
 use tidings_core::event::{Envelope, IdPlace};
 use tidings_core::time::Delay;
 
+pub use self::gateway::{PresenceConfig, RecoveryConfig};
 use super::database::Database;
 use super::header::Header;
 use super::network::Network;
@@ -239,41 +242,10 @@ pub struct GatewayConfig {
     pub header_timeout: Delay,
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
+    pub receipt_timeout: Delay,
     pub recovery: RecoveryConfig,
     pub presence: PresenceConfig,
     pub tls: TlsConfig,
-}
-
-/// `[gateway.recovery]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "see default.toml")]
-pub struct RecoveryConfig {
-    pub ring_records: NonZeroUsize,
-    pub ring_bytes: NonZeroUsize,
-    pub start_reads: NonZeroUsize,
-    pub page_reads: NonZeroUsize,
-    pub page_records: NonZeroUsize,
-    pub frames_per_second: NonZeroUsize,
-    pub wait: Delay,
-    pub newest: NonZeroUsize,
-}
-
-/// `[gateway.presence]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "see default.toml")]
-pub struct PresenceConfig {
-    pub lease: Delay,
-    pub pause: Delay,
-    pub grace: Delay,
-    pub record_devices: NonZeroUsize,
-    pub nodes: NonZeroUsize,
-    pub devices: NonZeroUsize,
-    pub page_users: NonZeroUsize,
-    pub wait: Delay,
-    pub keep: Delay,
-    pub questions_per_second: NonZeroUsize,
 }
 
 /// `[gateway.tls]`.

@@ -3,6 +3,8 @@
 //! Owns: the answers that need no shard, the budget of bad frames, and another proof of the same user. Everything that concerns
 //! subscriptions and acknowledgements is passed on to the user's shard. Neighbours: `line` reads and ends it.
 
+mod receipts;
+
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -34,6 +36,7 @@ pub(super) struct Connection<'a> {
     line: &'a Line,
     identity: Identity,
     device: DeviceId,
+    id: ConnectionId,
     seat: Seat,
     bad_frames: Rate,
     /// What happened on the line while something else was waited for.
@@ -93,9 +96,10 @@ impl<'a> Connection<'a> {
             () = line.shared.draining.cancelled() => return Err(CloseCode::Draining),
         };
         let (joined, answer) = oneshot::channel();
+        let id = ConnectionId(Uuid::new_v4());
         let join = Join {
             outbox: line.outbox.clone(),
-            connection: ConnectionId(Uuid::new_v4()),
+            connection: id,
             user: identity.user.clone(),
             device: device.clone(),
             mode,
@@ -110,7 +114,7 @@ impl<'a> Connection<'a> {
         inlet.say(Control::Join(Box::new(join))).await.map_err(|_| CloseCode::Internal)?;
         let member = answer.await.map_err(|_| CloseCode::Internal)??;
         let seat = Seat { inlet, member, left: false };
-        Ok(Self { line, identity, device, seat, bad_frames: Rate::default(), kept: None })
+        Ok(Self { line, identity, device, id, seat, bad_frames: Rate::default(), kept: None })
     }
 
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
@@ -195,6 +199,8 @@ impl<'a> Connection<'a> {
                 let ack = Ack::Ids { channel, ids };
                 self.pass_on(Control::Ack { member, ack, reply_to: message_id }).await;
             }
+            Ok(ClientFrame::MarkRead(marked)) => Box::pin(self.mark_read(marked, reply_to, codec)).await,
+            Ok(ClientFrame::Act { id, state }) => Box::pin(self.act((id, state), reply_to, codec)).await,
         }
     }
 

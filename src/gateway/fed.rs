@@ -35,6 +35,8 @@ pub(super) struct Encoded {
     /// When the event was written to its topic, as Kafka says.
     pub(super) event_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    /// Whether it is withdrawn from the user's other devices once one has acknowledged it.
+    pub(super) once: bool,
     /// Who is left out, in order.
     exclude: Box<[UserId]>,
 }
@@ -44,12 +46,13 @@ impl Encoded {
     pub(super) fn new(mut record: NotificationRecord, position: Position, now: Timestamp) -> Result<Self, FedError> {
         let around = Around { channel: record.channel, position: Some(position), redelivery: None, at: now };
         record.exclude.sort_unstable();
-        let (id, exclude) = (record.notification.id, record.exclude.into());
+        let (id, once, exclude) = (record.notification.id, record.notification.once, record.exclude.into());
         Ok(Self {
             id,
             expires_at: record.notification.expires_at,
             wording: Wording::new(around, Cow::Owned(record.notification))?,
             event_at: record.origin.timestamp,
+            once,
             exclude,
         })
     }

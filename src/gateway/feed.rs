@@ -1,4 +1,4 @@
-//! The feed: every record of `notifications` and `signals`, from the end, handed to the shards it concerns.
+//! The feed: every record of `notifications`, `receipts` and `signals`, from the end, handed to the shards it concerns.
 //!
 //! Owns: the reader's thread. A full shard queue slows it down and loses nothing. Refuses to go on behind a lost position (the
 //! process restarts and its clients resume), and pauses a partition whose records a later release wrote.
@@ -11,6 +11,7 @@ use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use tidings_core::channel::Channel;
 use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use tidings_core::record::{self, Record, RecordError, VERSION_HEADER};
@@ -18,7 +19,8 @@ use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::fed::Fed;
-use super::inlet::{Broadcast, Control, Mail};
+use super::inlet::{Broadcast, Control, Inlet, Mail, Withdrawn};
+use super::receipts::forget;
 use super::{GatewayError, Shared};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Partition, header};
@@ -99,7 +101,9 @@ impl Feed {
                 found: partitions.len(),
             });
         }
-        partitions.extend(reader.partitions(&names.signals(), ANSWER)?);
+        for topic in [names.receipts(), names.signals()] {
+            partitions.extend(reader.partitions(&topic, ANSWER)?);
+        }
         Ok(reader.ends(&partitions, ANSWER)?)
     }
 
@@ -126,8 +130,12 @@ impl Feed {
         if message.payload().is_none() {
             return Ok(());
         }
-        let outcome =
-            if message.topic() == self.cluster.names().signals() { self.signal(message) } else { self.notification(message) };
+        let names = self.cluster.names();
+        let outcome = match message.topic() {
+            topic if topic == &*self.shared.notifications => self.notification(message),
+            topic if topic == names.receipts() => self.receipt(message),
+            _ => self.signal(message),
+        };
         match outcome {
             Ok(()) => Ok(()),
             Err(RecordError::Newer { name, found, known }) => {
@@ -159,7 +167,31 @@ impl Feed {
         self.shared.ring.push(&fed);
         match owner {
             Some(user) => self.shared.inlet(&user).mail(Mail::New(fed)),
-            None => self.shared.inlets.iter().for_each(|inlet| inlet.broadcast(Broadcast(fed.clone()))),
+            None => self.shared.inlets.iter().for_each(|inlet| inlet.broadcast(Broadcast::New(fed.clone()))),
+        }
+        Ok(())
+    }
+
+    fn receipt(&self, message: &BorrowedMessage<'_>) -> Result<(), RecordError> {
+        let receipt: ReceiptRecord = record::decode(header(message, VERSION_HEADER), message.payload().unwrap_or_default())?;
+        let home = receipt.home();
+        let (found, expected) = (message.partition(), home.partition(self.shared.partitions));
+        if found != expected {
+            return Err(RecordError::Misplaced { name: ReceiptRecord::NAME, found, expected });
+        }
+        if let ReceiptRecord::Withdrawn { channel, id, position, .. } = &receipt {
+            let position = position.filter(|position| position.epoch == self.shared.epoch);
+            forget(&self.shared, channel, *id, position.map(|position| position.offset.saturating_sub(1)));
+        }
+        match (home.mailbox_user(), receipt) {
+            (Some(user), receipt) => self.shared.inlet(&user).mail(Mail::Receipt(Box::new(receipt))),
+            (None, ReceiptRecord::Withdrawn { channel, id, source, .. }) => {
+                let withdrawn = Arc::new(Withdrawn { channel, id, by: source.map(|source| source.connection_id) });
+                let tell = |inlet: &Arc<Inlet>| inlet.broadcast(Broadcast::Withdrawn(withdrawn.clone()));
+                self.shared.inlets.iter().for_each(tell);
+            }
+            // Those of users lie with their mailboxes.
+            (None, ReceiptRecord::State { .. } | ReceiptRecord::UpTo { .. }) => {}
         }
         Ok(())
     }

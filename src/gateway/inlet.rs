@@ -1,7 +1,7 @@
 //! The inlet of a shard: three bounded queues, and the waking of its thread.
 //!
 //! Owns: what may be said to a shard. A full queue holds the sender up: the feed reads slower, a client's frames are read
-//! slower. Nothing is dropped but a cursor that could not be written (its notifications are then tried again).
+//! slower. Nothing is dropped but a cursor or a withdrawal that could not be written (their notifications are then tried again).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tidings_core::position::Position;
 use tidings_core::presence::Change;
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::record::cursor::CursorRecord;
+use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::retry::Delivery;
 use tidings_core::record::signal::nodes::OpenConnection;
 use tidings_core::record::trace::TraceContext;
@@ -27,12 +28,26 @@ use super::desk::Counts;
 use super::fed::Fed;
 use super::outbox::Outbox;
 use super::reads::Reply;
+use super::receipts::Withdrawal;
 use crate::auth::Identity;
 
 const CONTROLS: usize = 4096;
 
-/// A record for every shard.
-pub(super) struct Broadcast(pub(super) Arc<Fed>);
+/// Something for every shard.
+pub(super) enum Broadcast {
+    /// A record of a channel that is no mailbox.
+    New(Arc<Fed>),
+    /// A notification of such a channel is withdrawn.
+    Withdrawn(Arc<Withdrawn>),
+}
+
+/// A notification that nobody is to see any more.
+pub(super) struct Withdrawn {
+    pub(super) channel: Channel,
+    pub(super) id: NotificationId,
+    /// The connection that acknowledged it, which knows.
+    pub(super) by: Option<ConnectionId>,
+}
 
 /// Something for one user.
 pub(super) enum Mail {
@@ -40,6 +55,8 @@ pub(super) enum Mail {
     New(Arc<Fed>),
     /// A delivery that is tried again.
     Again { delivery: Box<Delivery>, redelivery: u32, trace: Option<TraceContext> },
+    /// What the user has done with notifications, or what is withdrawn from the mailbox.
+    Receipt(Box<ReceiptRecord>),
 }
 
 /// When a notification counts as handled.
@@ -130,6 +147,10 @@ pub(super) enum Control {
     },
     /// A cursor that the brokers did not take.
     Unwritten(Box<CursorRecord>),
+    /// What one device has acknowledged for all is withdrawn on the log.
+    Withdrawn(Box<Withdrawal>),
+    /// The same, and the brokers did not take it.
+    Unwithdrawn(Box<Withdrawal>),
     /// Tell every connection to come back within this time.
     Reconnect(Duration),
     /// Close every connection with 1012.

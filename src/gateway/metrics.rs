@@ -27,6 +27,7 @@ pub(super) struct GatewayMetrics {
     limits: Family<LimitLabels, Counter>,
     pub(super) fates: Fates,
     pub(super) cursor_records: Counter,
+    pub(super) receipts: Counter,
     pub(super) feed_records: Counter,
     pub(super) held: Gauge,
     pub(super) lag: Age,
@@ -335,6 +336,7 @@ impl GatewayMetrics {
             shelf.register("crossed_limits", "Times that a limit of a connection was crossed, by its name", own.limits.clone());
             own.fates.register(shelf);
             shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
+            shelf.register("written_receipts", "Receipts the brokers have taken", own.receipts.clone());
             shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
             shelf.register(
                 "event_to_socket_seconds",

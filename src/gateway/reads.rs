@@ -1,8 +1,8 @@
-//! Reads of the store on behalf of connections that recover, and of the log's end.
+//! Reads of the store on behalf of connections, most of which recover, and of the log's end.
 //!
 //! Owns: the budgets of reads at a time (one of those who come in, one of pages: neither takes the other's places), the time that
 //! each may take, and turning rows into frames away from the shards. Refuses to decide anything: answers go to the core's
-//! `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages.
+//! `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages. Long because all who read share its budgets.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -182,8 +182,17 @@ impl Reads {
         };
         shared.metrics.failed_reads.inc();
         let error = error.as_ref().map(tracing::field::display);
-        tracing::debug!(error, "the store gave no answer to a device that recovers");
+        tracing::debug!(error, "the store gave no answer to a connection");
         None
+    }
+
+    /// Whether a position is one of the log's, or why not.
+    pub(super) async fn is_on_the_log(&self, shared: &Shared, channel: &Channel, position: Position) -> Result<(), Loss> {
+        let deadline = shared.clock.elapsed() + self.wait;
+        match self.judged(shared, vec![(channel.clone(), position)], deadline).await.pop() {
+            Some((_, Start::Lost(loss, _))) => Err(loss),
+            _ => Ok(()),
+        }
     }
 
     /// Where subscriptions of a device begin, those of `since` at the position there. All of it takes no longer than one read may: a

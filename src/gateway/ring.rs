@@ -134,6 +134,27 @@ impl Ring {
         Some(RingPage { records, whole: behind.saturating_sub(first) <= limit })
     }
 
+    /// At most `limit` of the newest records of a channel, the newest first.
+    pub(super) fn latest(&self, (channel, partition): (&Channel, i32), limit: usize) -> Vec<Arc<Fed>> {
+        let mut held = self.held.lock();
+        let all = held.partition(partition).and_then(|partition| partition.channels.get(channel));
+        all.map(|all| all.iter().rev().take(limit).cloned().collect()).unwrap_or_default()
+    }
+
+    /// Hands out a record no more: it is withdrawn. It is counted until its turn to go.
+    pub(super) fn forget(&self, (channel, partition): (&Channel, i32), offset: i64) {
+        let mut held = self.held.lock();
+        let Some(partition) = held.partition(partition) else { return };
+        if let Some(all) = partition.channels.get_mut(channel)
+            && let Ok(at) = all.binary_search_by_key(&offset, |fed| fed.offset)
+        {
+            all.remove(at);
+            if all.is_empty() {
+                partition.channels.remove(channel);
+            }
+        }
+    }
+
     /// Where the newest `count` records of a channel below `below` begin, as far as they are here.
     pub(super) fn newest(&self, (channel, partition): (&Channel, i32), below: i64, count: usize) -> Option<i64> {
         let mut held = self.held.lock();
@@ -153,8 +174,9 @@ impl Held {
         self.bytes -= weight;
         let Some(partition) = self.partition(oldest.partition) else { return };
         partition.low = oldest.offset.saturating_add(1);
+        // It may be withdrawn, and gone from its channel already.
         if let Some(all) = partition.channels.get_mut(&oldest.channel) {
-            all.pop_front();
+            all.pop_front_if(|first| first.offset == oldest.offset);
             if all.is_empty() {
                 partition.channels.remove(&oldest.channel);
             }
@@ -221,6 +243,23 @@ mod tests {
         assert_eq!(ring.newest((&a, 0), 20, 2), Some(16));
         assert_eq!(ring.newest((&a, 0), 13, 2), Some(10));
         assert_eq!(ring.newest((&"c".parse().unwrap(), 0), 20, 2), None);
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_handed_out_no_more_and_leaves_the_others_in_place() {
+        let ring = ring(3, 1 << 20);
+        let a = "a".parse().unwrap();
+        for offset in 10..13 {
+            ring.push(&fed(0, offset, "a"));
+        }
+        ring.forget((&a, 0), 10);
+        ring.forget((&a, 0), 99);
+        assert_eq!(offsets(ring.page((&a, 0), (10, 13), 9)), Some((vec![11, 12], true)));
+        assert_eq!(ring.latest((&a, 0), 1).iter().map(|fed| fed.offset).collect::<Vec<_>>(), [12]);
+        ring.push(&fed(0, 13, "b"));
+        assert_eq!(offsets(ring.page((&a, 0), (11, 14), 9)), Some((vec![11, 12], true)), "only the withdrawn one had to go");
+        ring.push(&fed(0, 14, "b"));
+        assert_eq!(offsets(ring.page((&a, 0), (12, 15), 9)), Some((vec![12], true)));
     }
 
     #[test]

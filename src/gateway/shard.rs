@@ -10,13 +10,16 @@ mod deliver;
 mod devices;
 mod members;
 mod missed;
+mod once;
 mod pace;
 mod present;
+mod receipts;
 mod recent;
 mod recover;
 mod seats;
 mod sweep;
 mod told;
+mod withdrawn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,10 @@ use tidings_core::protocol::server::ServerFrame;
 
 use self::devices::Devices;
 use self::members::Members;
+use self::once::Outstanding;
 use self::recent::Recent;
 use self::recover::Recoveries;
+use self::withdrawn::Withdrawn;
 use super::cursor::CursorWriter;
 use super::inlet::{Control, Inlet, Outlet};
 use super::moment::Moment;
@@ -52,6 +57,8 @@ pub(super) struct Shard {
     devices: Devices,
     recent: Recent,
     recoveries: Recoveries,
+    once: Outstanding,
+    withdrawn: Withdrawn,
     next: Next,
     now: Moment,
     sweep_at_ms: u64,
@@ -89,6 +96,8 @@ impl Shard {
             devices,
             recent: Recent::default(),
             recoveries,
+            once: Outstanding::default(),
+            withdrawn: Withdrawn::default(),
             next: Next::default(),
             now,
             sweep_at_ms: 0,
@@ -143,7 +152,7 @@ impl Shard {
         let mut written = 0;
         for taken in 0..TURN {
             match self.outlet.broadcasts.try_recv() {
-                Ok(broadcast) => written += self.broadcast(&broadcast.0),
+                Ok(broadcast) => written += self.broadcast(&broadcast),
                 Err(_) => return taken,
             }
             if written >= TURN {
@@ -171,6 +180,8 @@ impl Shard {
             Control::Statuses(changes) => self.statuses(&changes),
             Control::Disconnect { user, closed } => self.disconnect(&user, closed),
             Control::Unwritten(record) => self.devices.restore(&record, self.now.ms),
+            Control::Withdrawn(withdrawal) => self.withdrawn(&withdrawal),
+            Control::Unwithdrawn(withdrawal) => self.unwithdrawn(*withdrawal),
             Control::Reconnect(spread) => self.reconnect(spread),
             Control::Drain => self.drain(),
             Control::Finish => self.finishing = true,

@@ -36,6 +36,7 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
         ring: Ring::new(&config.gateway.recovery, metrics.clone()),
         reads: Reads::new(store, ends, &config.gateway),
         roster: Roster::new(&cluster, &config.gateway.presence, (&"node".parse().unwrap(), Clock::start()), &metrics).unwrap(),
+        receipts: ReceiptWriter::new(&cluster, Duration::from_secs(1)).unwrap(),
         metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),

@@ -40,6 +40,7 @@ mod positions;
 mod postgres;
 mod prefix;
 mod presence;
+mod read_state;
 mod recovery;
 mod refusals;
 mod reload;

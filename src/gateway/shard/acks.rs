@@ -31,8 +31,7 @@ impl Shard {
         position: Position,
         except: &[NotificationId],
     ) -> Result<(), Problem> {
-        let device = self.members.get_mut(member).map(|member| member.device);
-        let (Some(subscription), Some(device)) = (self.members.subscription(member, channel), device) else {
+        let Some(subscription) = self.members.subscription(member, channel) else {
             return Err(Problem::new(ErrorCode::Forbidden, format!("not subscribed to {channel}")));
         };
         if position.epoch != self.shared.epoch {
@@ -46,14 +45,13 @@ impl Shard {
         if delivered.is_empty() {
             self.shared.metrics.ignored_positions.inc();
         }
-        self.devices.acknowledge(device, channel, &delivered, self.now.ms);
+        self.acknowledged(member, channel, delivered);
         Ok(())
     }
 
     /// Acknowledges all that are known, then names the first that is not.
     fn acknowledge_ids(&mut self, member: u32, channel: Option<&Channel>, ids: &[NotificationId]) -> Result<(), Problem> {
         let channels = channel.map_or_else(|| self.members.channels(member), |channel| vec![channel.clone()]);
-        let Some(device) = self.members.get_mut(member).map(|member| member.device) else { return Ok(()) };
         let wanted = ids.iter().copied().collect::<BTreeSet<_>>();
         let mut unknown = wanted.clone();
         for channel in &channels {
@@ -61,7 +59,7 @@ impl Shard {
             // A notification may have been sent in several channels, so every one is asked for all.
             let (known, delivered) = subscription.ledger.acknowledge(&wanted);
             unknown.retain(|id| !known.contains(id));
-            self.devices.acknowledge(device, channel, &delivered, self.now.ms);
+            self.acknowledged(member, channel, delivered);
         }
         ids.iter().find(|id| unknown.contains(id)).map_or(Ok(()), |id| {
             Err(Problem::new(ErrorCode::NotFound, format!("Notification not found: {id} is not among what is unacknowledged")))
@@ -72,11 +70,10 @@ impl Shard {
     pub(super) fn acknowledge_answered(&mut self, answered: &[u32]) {
         for member in answered {
             let channels = self.members.channels(*member);
-            let Some(device) = self.members.get_mut(*member).map(|member| member.device) else { continue };
             for channel in channels {
                 let Some(subscription) = self.members.subscription(*member, &channel) else { continue };
                 let delivered = subscription.ledger.answered();
-                self.devices.acknowledge(device, &channel, &delivered, self.now.ms);
+                self.acknowledged(*member, &channel, delivered);
             }
             if let Some(member) = self.members.get_mut(*member) {
                 member.heartbeat.probe = None;

@@ -11,7 +11,7 @@ use tidings_core::record::retry::Delivery;
 
 use super::{Shard, TURN};
 use crate::gateway::fed::{self, Encoded, Fed};
-use crate::gateway::inlet::{AckMode, Mail};
+use crate::gateway::inlet::{AckMode, Broadcast, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
 use crate::telemetry::Doing;
@@ -50,6 +50,7 @@ impl Shard {
             Mail::New(fed) => {
                 self.fan_out(&fed, None);
             }
+            Mail::Receipt(receipt) => self.receipt(&receipt),
             Mail::Again { delivery, redelivery, trace } => {
                 let mut span = self.shared.traces.follow(trace.as_ref(), || doing("write frames", &self.shared.notifications));
                 let written = self.deliver_again(&delivery, redelivery);
@@ -58,9 +59,12 @@ impl Shard {
         }
     }
 
-    /// Writes a record to everyone who listens. Gives how many those were.
-    pub(super) fn broadcast(&mut self, fed: &Fed) -> usize {
-        self.fan_out(fed, Some(TURN))
+    /// Writes something to everyone who listens. Gives how many those were.
+    pub(super) fn broadcast(&mut self, broadcast: &Broadcast) -> usize {
+        match broadcast {
+            Broadcast::New(fed) => self.fan_out(fed, Some(TURN)),
+            Broadcast::Withdrawn(withdrawn) => self.withdraw(withdrawn),
+        }
     }
 
     /// With `turn`, mailboxes get their turn after that many writes.
@@ -106,13 +110,16 @@ impl Shard {
     }
 
     pub(super) fn hand(&mut self, slot: u32, number: u32, item: &Item<'_>) -> Handed {
-        let Self { members, devices, shared, now, .. } = self;
+        let Self { members, devices, once, withdrawn, shared, now, .. } = self;
         let Some((channel, member, subscription)) = members.listener(slot, number) else { return Handed::Refused };
         if item.offset < subscription.ledger.next() {
             return Handed::Passed;
         }
-        // To who is left out it is as if the record were another channel's.
-        if item.encoded.is_exclusive() && devices.user(member.device).is_some_and(|user| item.encoded.excludes(user)) {
+        // To who is left out it is as if the record were another channel's; to all if it is withdrawn.
+        let user = devices.user(member.device);
+        if item.encoded.is_exclusive() && user.is_some_and(|user| item.encoded.excludes(user))
+            || withdrawn.contains(item.encoded.id)
+        {
             return Handed::Passed;
         }
         let names = match member.mode {
@@ -135,6 +142,9 @@ impl Shard {
                 Pushed::Ended => return Handed::Refused,
             }
             subscription.ledger.sent(item.encoded.id, item.offset, names);
+            if item.encoded.once {
+                user.into_iter().for_each(|user| once.note(user, item.encoded.id, item.offset));
+            }
         }
         if !subscription.due {
             subscription.due = true;
@@ -147,6 +157,9 @@ impl Shard {
     }
 
     fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) -> u64 {
+        if self.withdrawn.contains(delivery.notification.id) {
+            return 0;
+        }
         let Some(slot) = self.members.slot(&delivery.channel) else { return 0 };
         let wording = match fed::again(delivery, redelivery, self.now.wall) {
             Ok(wording) => wording,
@@ -155,7 +168,12 @@ impl Shard {
                 return 0;
             }
         };
-        let Self { members, devices, shared, now, .. } = self;
+        let Self { members, devices, once, shared, now, .. } = self;
+        if delivery.notification.once
+            && let Some(user) = delivery.channel.mailbox_user()
+        {
+            once.note(&user, delivery.notification.id, delivery.offset);
+        }
         let mut written = 0;
         for index in 0..members.listeners(slot) {
             let Some(number) = members.at(slot, index) else { continue };

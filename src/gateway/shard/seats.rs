@@ -73,6 +73,7 @@ impl Shard {
             device_id: &join.device,
             heartbeat_interval: u64::try_from(self.shared.config.heartbeat_interval.0.as_millis()).unwrap_or(u64::MAX),
             channels,
+            counts: None,
         };
         self.shared.say(&join.outbox, connected, join.reply_to.as_deref(), self.now);
         for (channel, position) in recovering {
@@ -178,8 +179,12 @@ impl Shard {
             self.devices.offer(gone.device, channel, subscription.ledger.offered());
         }
         let left = self.devices.name(gone.device).filter(|_| self.devices.members(gone.device) == [member]);
+        let user = self.devices.user(gone.device).cloned();
         for channel in self.devices.leave(gone.device, member) {
             self.write_cursor(gone.device, channel);
+        }
+        if let Some(user) = user.filter(|user| self.devices.of_user(user).next().is_none()) {
+            self.once.leave(&user);
         }
         if let Some(left) = left {
             self.left(left);

@@ -80,6 +80,7 @@ impl Shard {
         if self.recoveries.is_over(self.now.ms) {
             self.recent.forget_missed();
         }
+        self.withdraw_again();
     }
 }
 

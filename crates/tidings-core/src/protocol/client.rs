@@ -5,6 +5,7 @@
 
 mod ack;
 mod channels;
+mod receipts;
 
 use std::fmt;
 
@@ -13,11 +14,14 @@ use serde_json::Value;
 
 use self::ack::Ack;
 use self::channels::Channels;
+pub use self::receipts::Marked;
+use self::receipts::{Act, MarkRead};
 use super::server::{ErrorCode, Problem};
 use super::since::Since;
 use crate::channel::Channel;
 use crate::ids::{NotificationId, UserId};
 use crate::position::Position;
+use crate::record::receipt::ReadState;
 
 /// The most notifications that one frame may name or except.
 pub const FRAME_IDS: usize = 100;
@@ -82,6 +86,15 @@ pub enum ClientFrame {
         channel: Option<Channel>,
         /// Which.
         ids: Vec<NotificationId>,
+    },
+    /// `mark_read`.
+    MarkRead(Marked),
+    /// `notification_action`: something a user has done with a notification.
+    Act {
+        /// Which.
+        id: NotificationId,
+        /// What it has become by that.
+        state: ReadState,
     },
 }
 
@@ -161,6 +174,8 @@ fn body(kind: &str, text: &str) -> Result<ClientFrame, Problem> {
         "unsubscribe" => typed::<Channels>(text)?.named().map(ClientFrame::Unsubscribe),
         "ack" => typed::<Ack>(text)?.said(),
         "presence" => typed(text).map(|Presence { channel, limit, after }| ClientFrame::Presence { channel, limit, after }),
+        "mark_read" => typed::<MarkRead>(text)?.said(),
+        "notification_action" => typed::<Act>(text)?.said(),
         _ => Err(Problem::new(ErrorCode::UnknownType, "Unknown message type")),
     }
 }

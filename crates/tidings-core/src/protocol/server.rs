@@ -4,13 +4,15 @@
 //! notification's frame has its id as `messageId` (with `/n` behind it when it is redelivered), so that one encoding serves every
 //! connection; all other frames are counted within their connection.
 
+mod receipts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::channel::Channel;
-use crate::ids::{ConnectionId, DeviceId, UserId};
+use crate::ids::{ConnectionId, DeviceId, NotificationId, UserId};
 use crate::notification::Notification;
 use crate::position::Position;
 use crate::presence::Status;
@@ -58,6 +60,9 @@ pub enum ServerFrame<'a> {
         heartbeat_interval: u64,
         /// What it is subscribed to from the start, each with the position it begins at.
         channels: BTreeMap<&'a str, Position>,
+        /// What is unread, if that was known in time.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        counts: Option<Counts>,
     },
     /// The answer to `refresh`.
     Refreshed {
@@ -142,6 +147,51 @@ pub enum ServerFrame<'a> {
         /// What it is now.
         status: Status,
     },
+    /// Some of the user's notifications are read: these, or everything of the channel before a position.
+    #[serde(rename = "notification:read")]
+    NotificationRead {
+        /// Of which channel; absent if it is not known, or not the same for all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channel: Option<&'a Channel>,
+        /// Which.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        notification_ids: Vec<NotificationId>,
+        /// Or everything before it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        up_to: Option<Position>,
+    },
+    /// What the user has done with a notification, or with everything of a channel before a position, on another connection.
+    #[serde(rename = "notification:sync")]
+    NotificationSync {
+        /// Which.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        notification_id: Option<NotificationId>,
+        /// Of which channel, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channel: Option<&'a Channel>,
+        /// Everything before it, in place of a single one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        up_to: Option<Position>,
+        /// What has become of it.
+        #[serde(flatten)]
+        change: Change,
+        /// The device that did it; absent if none did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source_device: Option<&'a DeviceId>,
+        /// The connection that did it; absent if none did.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source_connection: Option<ConnectionId>,
+    },
+    /// Nobody is to see a notification any more.
+    #[serde(rename = "notification:withdrawn")]
+    NotificationWithdrawn {
+        /// The channel it was sent to.
+        channel: &'a Channel,
+        /// Which.
+        notification_id: NotificationId,
+    },
+    /// What is unread has changed.
+    Counts(Counts),
     /// The process is about to close the connection with 1012.
     Reconnect {
         /// How long to wait before coming back, in milliseconds; drawn for each connection.
@@ -156,6 +206,33 @@ pub enum ServerFrame<'a> {
         /// Whether the same frame may succeed later.
         retryable: bool,
     },
+}
+
+/// How much of a user's mailbox is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Those that are not read.
+    pub unread: u64,
+    /// Those that are not even seen.
+    pub unseen: u64,
+    /// Notifications before this position of the mailbox are counted, none from there on.
+    pub as_of: Position,
+}
+
+/// What a receipt changes; what is absent is as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// Whether it was on a screen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_seen: Option<bool>,
+    /// Whether the user has read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_read: Option<bool>,
+    /// Whether it is gone from lists and counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_dismissed: Option<bool>,
 }
 
 /// What is missing in a channel.
@@ -193,7 +270,7 @@ pub enum ErrorCode {
     Limit,
     /// Known, and not offered here.
     Unsupported,
-    /// Not possible at this moment; to be asked again.
+    /// It cannot be done now, and may be later.
     NotYet,
 }
 
@@ -234,75 +311,12 @@ impl Problem {
         Self { code, message: message.into() }
     }
 
-    /// The frame that tells it. What is refused now is not taken later, unless it says so.
+    /// The frame that tells it. What is refused now is refused later, but for what cannot be done yet.
     #[must_use]
     pub fn frame(&self) -> ServerFrame<'_> {
-        let retryable = self.code == ErrorCode::NotYet;
-        ServerFrame::Error { code: self.code, message: &self.message, retryable }
+        ServerFrame::Error { code: self.code, message: &self.message, retryable: self.code == ErrorCode::NotYet }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::position::Epoch;
-
-    fn shown(frame: ServerFrame<'_>, reply_to: Option<&str>) -> String {
-        let sent = Sent { frame, message_id: "3", reply_to, timestamp: Timestamp::from_millis(1_769_860_800_000) };
-        String::from_utf8(sent.encode().unwrap()).unwrap()
-    }
-
-    fn notification() -> Notification {
-        serde_json::from_value(json!({
-            "id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e-1", "type": "booking_confirmation",
-            "createdAt": "2026-01-31T12:00:00Z", "title": "Booking Confirmed", "data": {"booking_id": 7}
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_frames_of_a_connection_look_like_this() {
-        let (user, device): (UserId, DeviceId) = ("42".parse().unwrap(), "phone".parse().unwrap());
-        let (channel, position) = (Channel::mailbox(&user), Position { epoch: Epoch(1), offset: 8 });
-        let connected = ServerFrame::Connected {
-            user_id: &user,
-            connection_id: ConnectionId(uuid::Uuid::from_u128(7)),
-            device_id: &device,
-            heartbeat_interval: 30_000,
-            channels: BTreeMap::from([(channel.as_str(), position)]),
-        };
-        let notification = notification();
-        let fresh = ServerFrame::NotificationNew {
-            channel: &channel,
-            position: Some(position),
-            notification: &notification,
-            redelivery: None,
-        };
-        let again =
-            ServerFrame::NotificationNew { channel: &channel, position: None, notification: &notification, redelivery: Some(2) };
-        let users = ["42".parse().unwrap(), "43".parse().unwrap()];
-        let whole = ServerFrame::Presence { channel: &channel, count: 1, users: &users[..1], next: None, partial: false };
-        let page = ServerFrame::Presence { channel: &channel, count: 7, users: &users, next: users.last(), partial: true };
-        let hole = Hole { from: Position { epoch: Epoch(1), offset: 3 }, to: position, reason: HoleReason::Retention };
-        let frames = [
-            shown(connected, None),
-            shown(ServerFrame::Refreshed { expires_at: Timestamp::from_millis(1_769_864_400_000) }, Some("m-0")),
-            shown(ServerFrame::Pong { data: Some(&json!({"n": 1})) }, Some("m-1")),
-            shown(ServerFrame::Subscribed { channel: &channel, position, recovering: false }, Some("m-2")),
-            shown(ServerFrame::Truncated { channel: &channel, hole }, None),
-            shown(ServerFrame::Recovered { channel: &channel, position, recovered: true, truncated: Some(hole) }, None),
-            shown(ServerFrame::Recovered { channel: &channel, position, recovered: false, truncated: None }, None),
-            shown(ServerFrame::Unsubscribed { channel: &channel }, None),
-            shown(fresh, None),
-            shown(again, None),
-            shown(whole, Some("m-3")),
-            shown(page, None),
-            shown(ServerFrame::DeviceStatus { device_id: &device, status: Status::Offline }, None),
-            shown(ServerFrame::Reconnect { retry_after: 1_250 }, None),
-            shown(Problem::new(ErrorCode::UnknownType, "Unknown message type").frame(), Some("m-4")),
-        ];
-        insta::assert_snapshot!(frames.join("\n"));
-    }
-}
+mod tests;

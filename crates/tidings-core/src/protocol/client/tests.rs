@@ -87,6 +87,49 @@ fn a_hundred_exceptions_or_ids_are_as_many_as_an_acknowledgement_may_name() {
     }
 }
 
+const ID: &str = "438e828e-0a38-5599-8fb1-76b0e4574c75";
+
+#[test]
+fn what_is_marked_as_read_is_one_several_or_all_before_a_position() {
+    let id: NotificationId = ID.parse().unwrap();
+    let marked = |fields: &str| read(&format!(r#"{{"type":"mark_read",{fields}}}"#)).frame;
+    let one = Ok(ClientFrame::MarkRead(Marked::Ids(vec![id])));
+    assert_eq!(marked(&format!(r#""notificationId":"{ID}""#)), one);
+    assert_eq!(marked(&format!(r#""notificationIds":["{ID}","{ID}"],"channel":"user-1""#)), one);
+    let position = "1:7".parse().unwrap();
+    for (fields, channel) in [(r#""upTo":"1:7""#, None), (r#""upTo":"1:7","channel":"role-a""#, Some("role-a".parse().unwrap()))]
+    {
+        assert_eq!(marked(fields), Ok(ClientFrame::MarkRead(Marked::UpTo { channel, position })));
+    }
+    let both = format!(r#""notificationId":"{ID}","upTo":"1:7""#);
+    let none = [r#""a":1"#, r#""notificationIds":[]"#, r#""notificationId":"7""#, r#""upTo":7"#, r#""upTo":"soon""#, &both];
+    for fields in none {
+        assert_eq!(marked(fields).unwrap_err().code, ErrorCode::BadFrame, "{fields}");
+    }
+    for (count, code) in [(FRAME_IDS, None), (FRAME_IDS + 1, Some(ErrorCode::Limit)), (10_000, Some(ErrorCode::Limit))] {
+        let ids = serde_json::json!({"type": "mark_read", "notificationIds": vec![ID; count]}).to_string();
+        assert_eq!(read(&ids).frame.err().map(|problem| problem.code), code, "{count}");
+    }
+}
+
+#[test]
+fn an_action_is_one_of_four() {
+    let acted = |action: &str| {
+        read(&serde_json::json!({"type": "notification_action", "notificationId": ID, "action": action}).to_string())
+    };
+    let id: NotificationId = ID.parse().unwrap();
+    let known =
+        [("read", ReadState::Read), ("unread", ReadState::Unread), ("seen", ReadState::Seen), ("dismiss", ReadState::Dismissed)];
+    for (name, state) in known {
+        assert_eq!(acted(name).frame, Ok(ClientFrame::Act { id, state }));
+    }
+    for name in ["dismissed", "READ", "", "delete"] {
+        let problem = acted(name).frame.unwrap_err();
+        assert_eq!((problem.code, &*problem.message), (ErrorCode::BadFrame, "an `action` is one of read, unread, seen, dismiss"));
+    }
+    assert_eq!(problem(r#"{"type":"notification_action","action":"read"}"#), ErrorCode::BadFrame);
+}
+
 #[test]
 fn a_message_id_that_is_too_long_is_not_repeated_to_the_client() {
     for (length, repeated) in [(MESSAGE_ID_BYTES, true), (MESSAGE_ID_BYTES + 1, false)] {

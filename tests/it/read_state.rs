@@ -1,0 +1,316 @@
+//! What a user has read, seen or dismissed, on every device and node; and what is withdrawn.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tidings::cli::Role;
+
+use crate::harness::broker::OwnBroker;
+use crate::harness::client::{Client, Heard};
+use crate::harness::eventually;
+use crate::harness::process::Process;
+use crate::harness::world::{World, ms, payment};
+
+const MAILBOX: &str = "user-alice";
+const REFUSED: &str = "tidings_gateway_refused_frames_total";
+
+/// One of a user's devices, and its connection's id.
+async fn device(address: SocketAddr, user: &str, name: &str) -> (Client, Value) {
+    let query = format!("token={}&deviceId={name}&ack=client", World::token(user));
+    let (client, greeting) = Client::greeted(address, &query).await;
+    (client, greeting["connectionId"].clone())
+}
+
+/// Lets a payment of Alice's come to a device. Gives its frame.
+async fn pay(world: &World, device: &mut Client, name: &str) -> Value {
+    world.emit(&payment(name, "alice")).await;
+    device.frame("notification:new").await
+}
+
+fn id(frame: &Value) -> Value {
+    frame["notification"]["id"].clone()
+}
+
+/// Sends a frame, and gives what answers it.
+async fn asked(client: &mut Client, mut frame: Value) -> Value {
+    frame["messageId"] = json!("asked");
+    client.send(frame).await;
+    loop {
+        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
+        if frame["replyTo"] == "asked" {
+            return frame;
+        }
+    }
+}
+
+fn refusal(answer: &Value) -> (&str, &str, bool) {
+    let text = |name: &str| answer[name].as_str().unwrap();
+    (text("type"), text("code"), answer["retryable"].as_bool().unwrap())
+}
+
+/// The frames about read state that have come by now.
+async fn heard(client: &mut Client) -> Vec<Value> {
+    client.send(json!({"type": "ping"})).await;
+    let mut about = Vec::new();
+    loop {
+        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
+        match frame["type"].as_str().unwrap() {
+            "pong" => return about,
+            "notification:read" | "notification:sync" | "notification:withdrawn" => about.push(frame),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_marked_as_read_is_answered_and_told_to_all_of_the_users_connections_on_every_node() {
+    let world = World::new().await;
+    let first = world.start().await;
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let (mut phone, connection) = device(first.address, "alice", "phone").await;
+    let (mut laptop, _) = device(second.address, "alice", "laptop").await;
+    let (mut tablet, _) = device(first.address, "alice", "tablet").await;
+    let (mut bob, _) = device(first.address, "bob", "phone").await;
+    let one = id(&pay(&world, &mut phone, "1").await);
+    let answer = asked(&mut phone, json!({"type": "mark_read", "notificationId": one})).await;
+    assert_eq!((&answer["type"], &answer["channel"]), (&json!("notification:read"), &json!(MAILBOX)));
+    assert_eq!(answer["notificationIds"], json!([one]));
+    for other in [&mut laptop, &mut tablet] {
+        let read = other.frame("notification:read").await;
+        assert_eq!((&read["notificationIds"], read.get("replyTo")), (&json!([one]), None));
+        let sync = other.frame("notification:sync").await;
+        assert_eq!((&sync["notificationId"], &sync["isRead"], &sync["isSeen"]), (&one, &json!(true), &json!(true)));
+        assert_eq!((&sync["sourceDevice"], &sync["sourceConnection"]), (&json!("phone"), &connection));
+    }
+    assert!(heard(&mut phone).await.is_empty(), "who asked was answered");
+    assert!(heard(&mut bob).await.is_empty());
+
+    let two = id(&pay(&world, &mut phone, "2").await);
+    let both = json!({"type": "mark_read", "notificationIds": [two, one]});
+    for _ in 0..2 {
+        assert_eq!(asked(&mut laptop, both.clone()).await["notificationIds"], json!([two, one]), "twice is as good as once");
+        assert_eq!(phone.frame("notification:read").await["notificationIds"], json!([two, one]));
+    }
+    let records = world.own_records("receipts", 3).await;
+    assert!(records.iter().all(|record| record.key.as_deref() == Some(MAILBOX.as_bytes())));
+    let first_record = records[0].json();
+    assert_eq!((&first_record["receipt"], &first_record["state"]), (&json!("state"), &json!("read")));
+    assert_eq!(first_record["items"][0]["channel"], MAILBOX);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn each_action_is_told_to_every_other_connection_and_answered_to_who_waits() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let (mut phone, connection) = device(running.address, "alice", "phone").await;
+    let (mut tab, _) = device(running.address, "alice", "phone").await;
+    let one = id(&pay(&world, &mut phone, "1").await);
+    let cases = [
+        ("seen", json!({"isSeen": true})),
+        ("read", json!({"isSeen": true, "isRead": true})),
+        ("unread", json!({"isRead": false})),
+        ("dismiss", json!({"isSeen": true, "isDismissed": true})),
+    ];
+    for (action, change) in cases {
+        let frame = json!({"type": "notification_action", "notificationId": one, "action": action});
+        phone.send(frame.clone()).await;
+        let sync = tab.frame("notification:sync").await;
+        for name in ["isSeen", "isRead", "isDismissed"] {
+            assert_eq!(sync.get(name), change.get(name), "{action}: {sync}");
+        }
+        assert_eq!((&sync["notificationId"], &sync["sourceConnection"]), (&one, &connection));
+        assert!(heard(&mut phone).await.is_empty(), "{action}: who gives no `messageId` waits for no answer");
+        let answer = asked(&mut phone, frame).await;
+        assert_eq!((&answer["type"], &answer["notificationId"]), (&json!("notification:sync"), &one), "{action}");
+        tab.frame("notification:sync").await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn everything_before_a_position_is_marked_at_once_and_no_position_of_elsewhere_is() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let (mut phone, _) = device(running.address, "alice", "phone").await;
+    let (mut laptop, _) = device(running.address, "alice", "laptop").await;
+    let last = pay(&world, &mut phone, "1").await;
+    let answer = asked(&mut phone, json!({"type": "mark_read", "upTo": last["position"]})).await;
+    for frame in [answer, laptop.frame("notification:read").await] {
+        assert_eq!((&frame["channel"], &frame["upTo"]), (&json!(MAILBOX), &last["position"]), "{frame}");
+    }
+    let everyone = asked(&mut phone, json!({"type": "mark_read", "upTo": "1:0", "channel": "system-announcements"})).await;
+    assert_eq!(everyone["channel"], "system-announcements", "{everyone}");
+    laptop.frame("notification:read").await;
+
+    let before = world.own_records("receipts", 2).await.len();
+    phone.subscribe("booking-updates").await;
+    let refused = [
+        json!({"upTo": "7:1"}),
+        json!({"upTo": "1:9223372036854775807"}),
+        json!({"upTo": last["position"], "channel": "user-bob"}),
+        json!({"upTo": last["position"], "channel": "role-admin"}),
+        json!({"upTo": "1:0", "channel": "booking-updates"}),
+    ];
+    for mut frame in refused.clone() {
+        frame["type"] = json!("mark_read");
+        let answer = asked(&mut phone, frame.clone()).await;
+        assert_eq!(refusal(&answer), ("error", "forbidden", false), "{frame}: {answer}");
+    }
+    assert_eq!(running.labelled(REFUSED, "code=\"forbidden\"").await, refused.len() as u64);
+    assert_eq!(world.own_records("receipts", before).await.len(), before, "nothing was written");
+    assert!(heard(&mut laptop).await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_cannot_know_yet_is_kept_but_for_what_depends_on_its_place() {
+    let world = World::new().await;
+    let first = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let (mut phone, _) = device(first.address, "alice", "phone").await;
+    let one = id(&pay(&world, &mut phone, "1").await);
+    // It has neither read it nor a store.
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let (mut laptop, _) = device(second.address, "alice", "laptop").await;
+    let answer = asked(&mut laptop, json!({"type": "notification_action", "notificationId": one, "action": "unread"})).await;
+    assert_eq!(refusal(&answer), ("error", "not_yet", true), "{answer}");
+    let answer = asked(&mut laptop, json!({"type": "mark_read", "notificationId": one})).await;
+    assert_eq!((&answer["notificationIds"], answer.get("channel")), (&json!([one]), None), "{answer}");
+    assert_eq!(phone.frame("notification:read").await["notificationIds"], json!([one]));
+    let [record] = world.own_records("receipts", 1).await.try_into().unwrap();
+    assert_eq!(record.json()["items"], json!([{"id": one}]));
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn with_the_brokers_away_nothing_is_answered_as_done_and_the_client_may_ask_again() {
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |config| {
+        config.gateway.receipt_timeout = ms(1_000);
+        // Nothing answers pings while the test waits for a broker to start.
+        config.gateway.heartbeat_interval = ms(3_600_000);
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let (mut phone, _) = device(running.address, "alice", "phone").await;
+    let one = id(&pay(&world, &mut phone, "1").await);
+    broker.stop();
+    let frame = json!({"type": "mark_read", "notificationId": one});
+    let answer = asked(&mut phone, frame.clone()).await;
+    assert_eq!(refusal(&answer), ("error", "not_yet", true), "{answer}");
+    assert_eq!(running.failed("gateway", ("dependency", "retry_in_place", "receipt_unwritten")).await, 1);
+    broker.start_again();
+    running.await_ready().await;
+    eventually("what is sent again is taken", async || {
+        (asked(&mut phone, frame.clone()).await["type"] == "notification:read").then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
+/// A world whose only rule is for one device of each person.
+async fn once() -> World {
+    let mut world = World::new().await;
+    let folder = world.dir.path().join("rules");
+    std::fs::create_dir(&folder).unwrap();
+    let rule = "[[rule]]\nname = \"code\"\nevent = \"a\"\nuser = \"alice\"\ntype = \"t\"\nonce = true\n";
+    std::fs::write(folder.join("a.toml"), rule).unwrap();
+    world.config.pipeline.rules = folder.display().to_string();
+    world
+}
+
+#[tokio::test]
+async fn what_is_for_one_device_is_withdrawn_from_the_others_on_every_node_once_one_has_acknowledged_it() {
+    let world = once().await;
+    let first = world.start().await;
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let (mut phone, connection) = device(first.address, "alice", "phone").await;
+    let (mut tablet, _) = device(first.address, "alice", "tablet").await;
+    let (mut laptop, _) = device(second.address, "alice", "laptop").await;
+    for by_id in [false, true] {
+        world.emit(&json!({"type": "a", "id": by_id.to_string(), "data": {}})).await;
+        let frame = phone.frame("notification:new").await;
+        assert_eq!(frame["notification"]["once"], true);
+        for other in [&mut tablet, &mut laptop] {
+            assert_eq!(id(&other.frame("notification:new").await), id(&frame));
+        }
+        if by_id {
+            phone.send(json!({"type": "ack", "notificationIds": [id(&frame)]})).await;
+        } else {
+            phone.ack(&frame).await;
+        }
+        for other in [&mut tablet, &mut laptop] {
+            let withdrawn = other.frame("notification:withdrawn").await;
+            assert_eq!((&withdrawn["channel"], &withdrawn["notificationId"]), (&json!(MAILBOX), &id(&frame)));
+        }
+        // The others may acknowledge it too: it is withdrawn once.
+        tablet.ack(&frame).await;
+        world.until_acknowledged(id(&frame).as_str().unwrap()).await;
+        assert!(heard(&mut phone).await.is_empty(), "who acknowledged it knows");
+    }
+    let records = world.own_records("receipts", 2).await;
+    assert_eq!(records.len(), 2);
+    let record = records[0].json();
+    assert_eq!((&record["receipt"], &record["cause"]), (&json!("withdrawn"), &json!("once")));
+    assert_eq!((&record["source"]["deviceId"], &record["source"]["connectionId"]), (&json!("phone"), &connection));
+
+    // Who comes back from before it is not sent it, from the ring of either node.
+    for node in [&first, &second] {
+        let query = format!("token={}&deviceId=late&ack=client&since=%7B%22{MAILBOX}%22:%221:0%22%7D", World::token("alice"));
+        let (mut late, _) = Client::greeted(node.address, &query).await;
+        loop {
+            let Heard::Frame(frame) = late.hear().await else { panic!("the connection ended") };
+            assert_ne!(frame["type"], "notification:new", "{frame}");
+            if frame["type"] == "recovered" {
+                break;
+            }
+        }
+    }
+    second.stop().await;
+    first.stop().await;
+}
+
+/// Two processes, one of which is killed: what it answered is on the log, and the other tells it.
+#[tokio::test]
+async fn what_a_killed_node_has_answered_is_known_to_the_other() {
+    let world = World::new().await;
+    let stays = Process::spawn(&world);
+    stays.await_ready().await;
+    let killed = Process::spawn_roles(&world, &["gateway"]);
+    killed.await_ready().await;
+    let (mut laptop, _) = device(stays.address, "alice", "laptop").await;
+    let (mut phone, _) = device(killed.address, "alice", "phone").await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        ids.push(id(&pay(&world, &mut phone, &number.to_string()).await));
+    }
+    let mut answered = Vec::new();
+    for one in &ids[..10] {
+        asked(&mut phone, json!({"type": "mark_read", "notificationId": one})).await;
+        answered.push(one.clone());
+    }
+    // These are on their way when it dies; those it has not answered may be lost.
+    for one in &ids[10..] {
+        phone.send(json!({"type": "mark_read", "notificationId": one, "messageId": "late"})).await;
+    }
+    answered.extend(phone.frame("notification:read").await["notificationIds"].as_array().unwrap().clone());
+    killed.kill();
+    loop {
+        match phone.hear().await {
+            Heard::Frame(frame) if frame["type"] == "notification:read" => {
+                answered.extend(frame["notificationIds"].as_array().unwrap().clone());
+            }
+            Heard::Frame(_) => {}
+            Heard::Closed(_) | Heard::Gone => break,
+        }
+    }
+    answered.dedup();
+    assert!(answered.len() > 10, "nothing was in flight: {answered:?}");
+    let mut told = Vec::new();
+    while told.len() < answered.len() {
+        told.extend(laptop.frame("notification:read").await["notificationIds"].as_array().unwrap().clone());
+    }
+    assert_eq!(told[..answered.len()], answered, "in the order they were said");
+}
