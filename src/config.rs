@@ -24,8 +24,8 @@ pub use look::{LOOK_INTERVAL, Look};
 pub use network::{Network, household};
 pub use pattern::{INTERNAL, TopicPattern};
 pub use sections::{
-    AuthConfig, AuthMode, BreakerConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig, InboxConfig,
-    KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
+    AuthConfig, AuthMode, BreakerConfig, CountsConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig,
+    InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
     PresenceConfig, ProxyProtocol, RecoveryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig,
     TopicConfig, TopicsConfig,
 };

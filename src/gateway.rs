@@ -26,6 +26,7 @@ mod ring;
 mod session;
 mod shard;
 mod socket;
+mod tally;
 mod transport;
 mod unproven;
 mod upgrade;
@@ -66,6 +67,7 @@ use self::reads::Reads;
 use self::receipts::ReceiptWriter;
 use self::ring::Ring;
 use self::shard::Shard;
+use self::tally::Tally;
 pub use self::transport::{Idle, Transport};
 use self::unproven::Unproven;
 pub use self::upgrade::{Caller, Page, RefusedUpgrade};
@@ -178,6 +180,7 @@ pub(crate) struct Shared {
     reads: Reads,
     roster: Roster,
     receipts: ReceiptWriter,
+    tally: Tally,
     metrics: GatewayMetrics,
     traces: Traces,
     complaints: Complaints,
@@ -216,6 +219,7 @@ impl Gateway {
         let metrics = GatewayMetrics::register(&metrics);
         let ends = Ends::new(cluster.clone(), &notifications, epoch.partitions, metrics.end_reads.clone());
         let reads = Reads::new(store, ends, &config);
+        let tally = Tally::new(&config.counts, reads.archive());
         let shared = Shared {
             access: access(&config),
             unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),
@@ -227,6 +231,7 @@ impl Gateway {
             ring: Ring::new(&config.recovery, metrics.clone()),
             reads,
             receipts: ReceiptWriter::new(&cluster, config.receipt_timeout.0)?,
+            tally,
             notifications,
             metrics,
             traces,
@@ -268,6 +273,7 @@ impl Gateway {
             (ended, ..) = select_all(shards.iter_mut().map(|shard| shard.ended().boxed())) => {
                 Some(ended.and(Err(GatewayError::Ended)))
             }
+            never = self.shared.tally.run(&self.shared) => match never {},
         };
         self.role.waiting("draining");
         self.shared.set(Phase::Draining);

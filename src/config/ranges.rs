@@ -129,6 +129,9 @@ impl super::Config {
         if self.gateway.recovery.frames_per_second.get() > 1_000_000 {
             refused.push(("gateway.recovery.frames_per_second", "must be 1 to 1000000".into()));
         }
+        if self.gateway.counts.batch_users.get() > 10_000 {
+            refused.push(("gateway.counts.batch_users", "must be 1 to 10000".into()));
+        }
         if self.gateway.recovery.page_records.get() > 10_000 {
             refused.push(("gateway.recovery.page_records", "must be 1 to 10000".into()));
         }
@@ -236,6 +239,8 @@ impl super::Config {
             ("gateway.presence.wait", self.gateway.presence.wait),
             ("gateway.presence.keep", self.gateway.presence.keep),
             ("gateway.receipt_timeout", self.gateway.receipt_timeout),
+            ("gateway.counts.interval", self.gateway.counts.interval),
+            ("gateway.counts.wait", self.gateway.counts.wait),
             ("store.busy_timeout", self.store.busy_timeout),
             ("store.answer_timeout", self.store.answer_timeout),
             ("inbox.batch_interval", self.inbox.batch_interval),

@@ -14,7 +14,7 @@ use tidings_core::channel::{Channel, Pattern};
 use tidings_core::event::{Envelope, IdPlace};
 use tidings_core::time::Delay;
 
-pub use self::gateway::{PresenceConfig, RecoveryConfig};
+pub use self::gateway::{CountsConfig, PresenceConfig, RecoveryConfig};
 use super::database::Database;
 use super::header::Header;
 use super::network::Network;
@@ -245,6 +245,7 @@ pub struct GatewayConfig {
     pub receipt_timeout: Delay,
     pub recovery: RecoveryConfig,
     pub presence: PresenceConfig,
+    pub counts: CountsConfig,
     pub tls: TlsConfig,
 }
 

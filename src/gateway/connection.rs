@@ -91,8 +91,9 @@ impl<'a> Connection<'a> {
         let inlet = line.shared.inlets[line.shared.shard(&identity.user)].clone();
         let owner = (&identity.user, &device);
         let starting = starts(&line.shared, owner, own_channels(&identity), &since);
-        let channels = tokio::select! {
-            starts = Box::pin(starting) => starts,
+        let known = Box::pin(async { tokio::join!(starting, line.shared.tally.greet(&identity.user)) });
+        let (channels, counts) = tokio::select! {
+            known = known => known,
             () = line.shared.draining.cancelled() => return Err(CloseCode::Draining),
         };
         let (joined, answer) = oneshot::channel();
@@ -108,6 +109,7 @@ impl<'a> Connection<'a> {
             ends_at: identity.expiry.map(|expiry| expiry.ends_at),
             address: line.caller.address,
             since: line.shared.clock.now(),
+            counts,
             reply_to,
             joined,
         };

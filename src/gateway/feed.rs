@@ -184,7 +184,7 @@ impl Feed {
             forget(&self.shared, channel, *id, position.map(|position| position.offset.saturating_sub(1)));
         }
         match (home.mailbox_user(), receipt) {
-            (Some(user), receipt) => self.shared.inlet(&user).mail(Mail::Receipt(Box::new(receipt))),
+            (Some(user), receipt) => self.shared.inlet(&user).mail(Mail::Receipt(Box::new(receipt), message.offset())),
             (None, ReceiptRecord::Withdrawn { channel, id, source, .. }) => {
                 let withdrawn = Arc::new(Withdrawn { channel, id, by: source.map(|source| source.connection_id) });
                 let tell = |inlet: &Arc<Inlet>| inlet.broadcast(Broadcast::Withdrawn(withdrawn.clone()));

@@ -15,6 +15,7 @@ use tidings_core::locale::Locale;
 use tidings_core::position::Position;
 use tidings_core::presence::Change;
 use tidings_core::protocol::close::CloseCode;
+use tidings_core::protocol::server::Counts as Unread;
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::retry::Delivery;
@@ -55,8 +56,8 @@ pub(super) enum Mail {
     New(Arc<Fed>),
     /// A delivery that is tried again.
     Again { delivery: Box<Delivery>, redelivery: u32, trace: Option<TraceContext> },
-    /// What the user has done with notifications, or what is withdrawn from the mailbox.
-    Receipt(Box<ReceiptRecord>),
+    /// What the user has done with notifications, or what is withdrawn from the mailbox, and its offset.
+    Receipt(Box<ReceiptRecord>, i64),
 }
 
 /// When a notification counts as handled.
@@ -82,6 +83,8 @@ pub(super) struct Join {
     pub(super) ends_at: Option<Timestamp>,
     pub(super) address: IpAddr,
     pub(super) since: Timestamp,
+    /// What is unread, if that was known in time.
+    pub(super) counts: Option<Unread>,
     /// The `messageId` of the client's `auth`, if it came in by one.
     pub(super) reply_to: Option<String>,
     /// Told the connection's number within the shard, or why it is refused.
@@ -151,6 +154,8 @@ pub(super) enum Control {
     Withdrawn(Box<Withdrawal>),
     /// The same, and the brokers did not take it.
     Unwithdrawn(Box<Withdrawal>),
+    /// What is unread of a user's mailbox has changed.
+    Counted(UserId, Unread),
     /// Tell every connection to come back within this time.
     Reconnect(Duration),
     /// Close every connection with 1012.

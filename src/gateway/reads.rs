@@ -186,6 +186,22 @@ impl Reads {
         None
     }
 
+    /// What the store says to a client that waits, if there is one and it does in time. One of those who come in or subscribe.
+    pub(super) async fn ask<T>(&self, shared: &Shared, read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Option<T> {
+        let deadline = shared.clock.elapsed() + self.wait;
+        let _place = timeout(self.wait, self.starting.acquire()).await.ok()?.ok()?;
+        self.in_time(shared, left(shared, deadline), read(self.store.as_ref()?)).await
+    }
+
+    /// The same for one who asks for many, and one question at a time.
+    pub(super) async fn ask_for_all<T>(
+        &self,
+        shared: &Shared,
+        read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>,
+    ) -> Option<T> {
+        self.in_time(shared, self.wait, read(self.store.as_ref()?)).await
+    }
+
     /// Whether a position is one of the log's, or why not.
     pub(super) async fn is_on_the_log(&self, shared: &Shared, channel: &Channel, position: Position) -> Result<(), Loss> {
         let deadline = shared.clock.elapsed() + self.wait;

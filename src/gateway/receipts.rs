@@ -34,9 +34,9 @@ pub(super) struct Outcome {
     pub(super) refused: Option<Problem>,
 }
 
-/// Writes what a user has done with single notifications. What turns out to be none of the user's counts nowhere.
+/// Writes what a user has done with single notifications. Those that are none of the user's are left out.
 pub(super) async fn mark(shared: &Shared, asker: Asker, ids: &[NotificationId], state: ReadState) -> Outcome {
-    let mut places = find::find(shared, &asker, ids);
+    let mut places = find::find(shared, &asker, ids).await;
     let (mut items, mut refused) = (Vec::with_capacity(ids.len()), None);
     for id in ids.iter().copied() {
         match places.of(id) {
@@ -47,6 +47,10 @@ pub(super) async fn mark(shared: &Shared, asker: Asker, ids: &[NotificationId], 
                 refused.get_or_insert_with(|| Problem::new(ErrorCode::NotYet, message));
             }
             Found::Unseen => items.push(ReceiptItem { id, channel: None, position: None }),
+            Found::Nowhere => {
+                let message = format!("Notification not found: {id} is not in this user's inbox");
+                refused.get_or_insert_with(|| Problem::new(ErrorCode::NotFound, message));
+            }
         }
     }
     if items.is_empty() {

@@ -182,6 +182,7 @@ impl Shard {
             Control::Unwritten(record) => self.devices.restore(&record, self.now.ms),
             Control::Withdrawn(withdrawal) => self.withdrawn(&withdrawal),
             Control::Unwithdrawn(withdrawal) => self.unwithdrawn(*withdrawal),
+            Control::Counted(user, counts) => self.counted(&user, counts),
             Control::Reconnect(spread) => self.reconnect(spread),
             Control::Drain => self.drain(),
             Control::Finish => self.finishing = true,

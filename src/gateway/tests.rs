@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::since::Since;
+use tidings_core::recovery::Archive;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -37,6 +38,7 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
         reads: Reads::new(store, ends, &config.gateway),
         roster: Roster::new(&cluster, &config.gateway.presence, (&"node".parse().unwrap(), Clock::start()), &metrics).unwrap(),
         receipts: ReceiptWriter::new(&cluster, Duration::from_secs(1)).unwrap(),
+        tally: Tally::new(&config.gateway.counts, Archive::None),
         metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),

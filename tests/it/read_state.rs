@@ -1,4 +1,5 @@
-//! What a user has read, seen or dismissed, on every device and node; and what is withdrawn.
+//! What a user has read, seen or dismissed, on every device and node; what is unread; and what is withdrawn. Long because every
+//! answer and every refusal is asked for over a socket.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,8 @@ use crate::harness::broker::OwnBroker;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::process::Process;
-use crate::harness::world::{World, ms, payment};
+use crate::harness::rest::ask;
+use crate::harness::world::{World, ms, payment, unix_now};
 
 const MAILBOX: &str = "user-alice";
 const REFUSED: &str = "tidings_gateway_refused_frames_total";
@@ -165,6 +167,71 @@ async fn everything_before_a_position_is_marked_at_once_and_no_position_of_elsew
 }
 
 #[tokio::test]
+async fn notifications_of_others_unknown_ones_and_frames_out_of_bounds_change_nothing_and_are_counted() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let (mut alice, _) = device(running.address, "alice", "phone").await;
+    let (mut bob, _) = device(running.address, "bob", "phone").await;
+    world.emit(&payment("1", "bob")).await;
+    let of_bob = id(&bob.frame("notification:new").await);
+    eventually("it is folded", async || (world.inbox("bob").await.len() == 1).then_some(())).await;
+    let own = id(&pay(&world, &mut alice, "2").await);
+    let unknown = json!("438e828e-0a38-5599-8fb1-76b0e4574c75");
+    let many = vec![unknown.clone(); 101];
+    let cases = [
+        (json!({"type": "mark_read", "notificationId": of_bob}), "not_found"),
+        (json!({"type": "notification_action", "notificationId": of_bob, "action": "dismiss"}), "not_found"),
+        (json!({"type": "notification_action", "notificationId": unknown, "action": "unread"}), "not_found"),
+        (json!({"type": "mark_read", "notificationIds": [unknown]}), "not_found"),
+        (json!({"type": "mark_read", "notificationIds": many}), "limit"),
+        (json!({"type": "mark_read", "notificationIds": []}), "bad_frame"),
+        (json!({"type": "mark_read"}), "bad_frame"),
+        (json!({"type": "notification_action", "notificationId": own, "action": "burn"}), "bad_frame"),
+        (json!({"type": "notification_action", "notificationId": "x", "action": "read"}), "bad_frame"),
+    ];
+    for (frame, code) in cases {
+        let answer = asked(&mut alice, frame.clone()).await;
+        assert_eq!(refusal(&answer), ("error", code, false), "{frame}: {answer}");
+        assert!(!answer.to_string().contains("bob"), "{answer}");
+    }
+    for (code, times) in [("not_found", 4), ("limit", 1), ("bad_frame", 4)] {
+        assert_eq!(running.labelled(REFUSED, &format!("code=\"{code}\"")).await, times, "{code}");
+    }
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", "limit=\"frame_names\"").await, 1);
+    assert!(world.log.records(&world.own("receipts")).await.is_empty(), "nothing was written");
+
+    // Of several, those that are the user's are marked, and the first that is not is named.
+    alice.send(json!({"type": "mark_read", "notificationIds": [own, of_bob], "messageId": "m"})).await;
+    assert_eq!(alice.frame("notification:read").await["notificationIds"], json!([own]));
+    let named = alice.frame("error").await;
+    assert_eq!((&named["code"], &named["replyTo"]), (&json!("not_found"), &json!("m")));
+    assert!(named["message"].as_str().unwrap().contains(of_bob.as_str().unwrap()));
+    assert!(heard(&mut bob).await.is_empty());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn roles_and_everyone_can_be_marked_by_who_is_shown_them() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let token = World::token_of(&json!({"sub": "alice", "roles": ["driver"], "exp": unix_now() + 3600}));
+    let (mut driver, _) = Client::greeted(running.address, &format!("token={token}&deviceId=d1&ack=client")).await;
+    let (mut bob, _) = device(running.address, "bob", "phone").await;
+    let to = |to: Value| ask(running.address, None, &json!({"to": to, "message": "m", "exclude": ["bob"]})).send();
+    to(json!({"role": "driver"})).await.unwrap();
+    let of_role = driver.frame("notification:new").await;
+    to(json!({"everyone": true})).await.unwrap();
+    let of_all = driver.frame("notification:new").await;
+    for frame in [&of_role, &of_all] {
+        let answer = asked(&mut driver, json!({"type": "mark_read", "notificationId": id(frame)})).await;
+        assert_eq!((&answer["type"], &answer["channel"]), (&json!("notification:read"), &frame["channel"]), "{answer}");
+        let answer = asked(&mut bob, json!({"type": "mark_read", "notificationId": id(frame)})).await;
+        assert_eq!(refusal(&answer), ("error", "not_found", false), "without the role, or left out: {answer}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_node_cannot_know_yet_is_kept_but_for_what_depends_on_its_place() {
     let world = World::new().await;
     let first = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
@@ -207,6 +274,61 @@ async fn with_the_brokers_away_nothing_is_answered_as_done_and_the_client_may_as
         (asked(&mut phone, frame.clone()).await["type"] == "notification:read").then_some(())
     })
     .await;
+    running.stop().await;
+}
+
+/// The next counts that say this.
+async fn counts(client: &mut Client, unread: u64, unseen: u64) -> Value {
+    loop {
+        let counts = client.frame("counts").await;
+        if (&counts["unread"], &counts["unseen"]) == (&json!(unread), &json!(unseen)) {
+            return counts;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_unread_is_told_in_the_greeting_and_when_it_changes_on_every_node() {
+    let world = World::with(|config| config.gateway.counts.interval = ms(100)).await;
+    let first = world.start().await;
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let query = format!("token={}&deviceId=d1&ack=client", World::token("alice"));
+    let (mut phone, greeting) = Client::greeted(first.address, &query).await;
+    assert_eq!((&greeting["counts"]["unread"], &greeting["counts"]["unseen"]), (&json!(0), &json!(0)), "{greeting}");
+    let (mut laptop, _) = device(second.address, "alice", "laptop").await;
+    let one = pay(&world, &mut phone, "1").await;
+    let two = pay(&world, &mut phone, "2").await;
+    for client in [&mut phone, &mut laptop] {
+        let told = counts(client, 2, 2).await;
+        assert_eq!(told["asOf"], two["position"], "{told}");
+    }
+    phone.send(json!({"type": "notification_action", "notificationId": id(&one), "action": "seen"})).await;
+    phone.send(json!({"type": "mark_read", "notificationId": id(&two)})).await;
+    for client in [&mut phone, &mut laptop] {
+        counts(client, 1, 0).await;
+    }
+    let (_, greeting) = Client::greeted(second.address, &query).await;
+    assert_eq!((&greeting["counts"]["unread"], &greeting["counts"]["unseen"]), (&json!(1), &json!(0)), "{greeting}");
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_answer_of_the_store_a_greeting_waits_for_no_counts_and_has_none() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let (mut alice, greeting) = Client::greeted(running.address, &query).await;
+    assert!(greeting.get("counts").is_none(), "{greeting}");
+    pay(&world, &mut alice, "1").await;
+    alice.send(json!({"type": "ping"})).await;
+    loop {
+        let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended") };
+        assert_ne!(frame["type"], "counts", "none rather than wrong ones");
+        if frame["type"] == "pong" {
+            break;
+        }
+    }
     running.stop().await;
 }
 
@@ -275,7 +397,7 @@ async fn what_is_for_one_device_is_withdrawn_from_the_others_on_every_node_once_
 /// Two processes, one of which is killed: what it answered is on the log, and the other tells it.
 #[tokio::test]
 async fn what_a_killed_node_has_answered_is_known_to_the_other() {
-    let world = World::new().await;
+    let world = World::with(|config| config.gateway.counts.interval = ms(100)).await;
     let stays = Process::spawn(&world);
     stays.await_ready().await;
     let killed = Process::spawn_roles(&world, &["gateway"]);
@@ -313,4 +435,7 @@ async fn what_a_killed_node_has_answered_is_known_to_the_other() {
         told.extend(laptop.frame("notification:read").await["notificationIds"].as_array().unwrap().clone());
     }
     assert_eq!(told[..answered.len()], answered, "in the order they were said");
+    let mut client = laptop;
+    let read = world.log.records(&world.own("receipts")).await.len() as u64;
+    counts(&mut client, ids.len() as u64 - read, ids.len() as u64 - read).await;
 }

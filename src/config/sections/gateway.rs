@@ -20,6 +20,16 @@ pub struct RecoveryConfig {
     pub newest: NonZeroUsize,
 }
 
+/// `[gateway.counts]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "see default.toml")]
+pub struct CountsConfig {
+    pub interval: Delay,
+    pub wait: Delay,
+    pub batch_users: NonZeroUsize,
+}
+
 /// `[gateway.presence]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -128,6 +128,11 @@ impl ReceiptWriter {
         }
     }
 
+    /// The topic's name.
+    pub(in crate::gateway) fn topic(&self) -> &str {
+        &self.topic
+    }
+
     /// Waits until everything taken is written or given up.
     pub(in crate::gateway) fn flush(&self, limit: Duration) -> Result<(), KafkaError> {
         self.producer.flush(limit)

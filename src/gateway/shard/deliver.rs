@@ -14,6 +14,7 @@ use crate::gateway::fed::{self, Encoded, Fed};
 use crate::gateway::inlet::{AckMode, Broadcast, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
+use crate::gateway::tally::Reach;
 use crate::telemetry::Doing;
 
 /// A record on its way to members.
@@ -48,9 +49,14 @@ impl Shard {
     pub(super) fn mail(&mut self, mail: Mail) {
         match mail {
             Mail::New(fed) => {
-                self.fan_out(&fed, None);
+                if self.fan_out(&fed, None) > 0
+                    && let Some(user) = fed.channel.mailbox_user()
+                {
+                    let reach = Reach { notifications: fed.offset.saturating_add(1), receipts: 0 };
+                    self.shared.tally.want(&user, reach, self.now.ms);
+                }
             }
-            Mail::Receipt(receipt) => self.receipt(&receipt),
+            Mail::Receipt(receipt, offset) => self.receipt(&receipt, offset),
             Mail::Again { delivery, redelivery, trace } => {
                 let mut span = self.shared.traces.follow(trace.as_ref(), || doing("write frames", &self.shared.notifications));
                 let written = self.deliver_again(&delivery, redelivery);

@@ -1,22 +1,23 @@
 //! Telling connections what the log says of read state, whichever node wrote it.
 //!
 //! Owns: who is told what of a receipt. The connection that asked is answered by its own task, as soon as the brokers have it, and is
-//! passed over here. Neighbours: the feed reads receipts.
+//! passed over here. Neighbours: the feed reads receipts, the tally counts.
 
 use bytes::Bytes;
 use tidings_core::channel::Channel;
 use tidings_core::ids::{ConnectionId, NotificationId, UserId};
-use tidings_core::protocol::server::{Sent, ServerFrame};
+use tidings_core::protocol::server::{Counts, Sent, ServerFrame};
 use tidings_core::record::receipt::{MarkState, ReadState, ReceiptRecord};
 
 use super::{Shard, TURN};
 use crate::gateway::frames;
 use crate::gateway::inlet::Withdrawn;
 use crate::gateway::outbox::Pushed;
+use crate::gateway::tally::Reach;
 
 impl Shard {
-    /// A receipt of a user.
-    pub(super) fn receipt(&mut self, receipt: &ReceiptRecord) {
+    /// A receipt of a user, and its offset.
+    pub(super) fn receipt(&mut self, receipt: &ReceiptRecord, offset: i64) {
         match receipt {
             ReceiptRecord::State { user_id, state, items, source } => {
                 let asker = source.as_ref().map(|source| source.connection_id);
@@ -29,6 +30,7 @@ impl Shard {
                         self.tell_others(user_id, asker, || ServerFrame::sync(item, *state, source.as_ref()));
                     }
                 }
+                self.want_counts(user_id, offset);
             }
             ReceiptRecord::UpTo { user_id, state, channel, position, source } => {
                 let asker = source.as_ref().map(|source| source.connection_id);
@@ -36,12 +38,14 @@ impl Shard {
                     MarkState::Read => ServerFrame::read_before(channel, *position),
                     MarkState::Seen => ServerFrame::sync_before(channel, *position, *state, source.as_ref()),
                 });
+                self.want_counts(user_id, offset);
             }
             ReceiptRecord::Withdrawn { channel, id, source, .. } => {
                 let by = source.as_ref().map(|source| source.connection_id);
                 self.withdraw(&Withdrawn { channel: channel.clone(), id: *id, by });
                 if let Some(user) = channel.mailbox_user() {
                     self.once.forget(&user, *id);
+                    self.want_counts(&user, offset);
                 }
             }
         }
@@ -53,6 +57,13 @@ impl Shard {
             if let Some(member) = self.members.get(*number).filter(|member| Some(member.connection) != asker) {
                 self.shared.say(&member.outbox, frame(), None, self.now);
             }
+        }
+    }
+
+    /// Wants a user's counts when the store has folded this receipt, if anybody is here to be told.
+    fn want_counts(&self, user: &UserId, offset: i64) {
+        if self.devices.of_user(user).next().is_some() {
+            self.shared.tally.want(user, Reach { notifications: 0, receipts: offset.saturating_add(1) }, self.now.ms);
         }
     }
 
@@ -86,5 +97,10 @@ impl Shard {
         let sent = Sent { frame, message_id: &message_id, reply_to: None, timestamp: self.now.wall };
         let frame = frames::text(&sent);
         frame.inspect_err(|error| tracing::error!(%error, "a withdrawal could not be written as JSON; this is a bug")).ok()
+    }
+
+    /// Tells all of a user's connections what the store has counted.
+    pub(super) fn counted(&self, user: &UserId, counts: Counts) {
+        self.tell_others(user, None, || ServerFrame::Counts(counts));
     }
 }

@@ -73,9 +73,10 @@ impl Shard {
             device_id: &join.device,
             heartbeat_interval: u64::try_from(self.shared.config.heartbeat_interval.0.as_millis()).unwrap_or(u64::MAX),
             channels,
-            counts: None,
+            counts: join.counts,
         };
         self.shared.say(&join.outbox, connected, join.reply_to.as_deref(), self.now);
+        self.shared.tally.joined(&join.user, join.counts, self.now.ms);
         for (channel, position) in recovering {
             self.shared.say(&join.outbox, ServerFrame::Subscribed { channel, position, recovering: true }, None, self.now);
         }
