@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tidings::cli::Role;
 use tidings::clock::Clock;
 
+use crate::harness::broker::OwnBroker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::process::Process;
@@ -68,6 +69,46 @@ async fn a_full_disk_under_the_database_stops_no_delivery_and_loses_nothing() {
     process.await_ready().await;
     process.terminate();
     assert!(process.ended().await.success(), "{}", process.logged());
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_broker_is_waited_out_and_nothing_is_lost() {
+    let Some(broker) = OwnBroker::on_small_disk(96) else {
+        println!("not tried: this user may not mount a disk");
+        return;
+    };
+    let world = World::on(&broker.brokers, |_| {}).await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.live(&mut alice, &["before"]).await;
+    world.until_folded(1).await;
+
+    broker.fill_disk();
+    let (log, topic) = (world.log.clone(), world.topic.clone());
+    let emitting = tokio::spawn(async move {
+        for number in 0..20 {
+            log.produce(&topic, Some("k"), payment(&number.to_string(), "alice").to_string().as_bytes()).await;
+        }
+    });
+    eventually("the broker has given up", async || (!broker.is_running()).then_some(())).await;
+    assert!(!emitting.is_finished(), "the disk was not full");
+    eventually("/ready says that no broker answers", async || {
+        let (status, body) = running.get("/ready").await;
+        (status == 503 && body.contains("broker")).then_some(())
+    })
+    .await;
+
+    broker.free_disk();
+    broker.start_again();
+    emitting.await.unwrap();
+    for number in 0..20 {
+        let frame = alice.frame("notification:new").await;
+        assert_eq!(frame["notification"]["eventId"], number.to_string(), "in order, each once");
+        alice.ack(&frame).await;
+    }
+    world.until_folded(21).await;
+    running.await_ready().await;
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! for a test that stops it.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -19,6 +20,8 @@ pub(crate) fn shared() -> &'static str {
 
 /// A broker of a test's own. Stopped, with its data removed, when dropped.
 pub(crate) struct OwnBroker {
+    /// Let go before its folder is removed.
+    disk: Option<SmallDisk>,
     dir: tempfile::TempDir,
     /// What starts it.
     verb: &'static str,
@@ -29,14 +32,44 @@ impl OwnBroker {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let brokers = dev_kafka("start", dir.path());
-        Self { dir, verb: "start", brokers }
+        Self { disk: None, dir, verb: "start", brokers }
+    }
+
+    /// One whose data lies on a disk of its own of so many MiB; none if this user may not mount one.
+    pub(crate) fn on_small_disk(mebibytes: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(dir.path(), mebibytes)?;
+        let brokers = dev_kafka("start", dir.path());
+        Some(Self { disk: Some(disk), dir, verb: "start", brokers })
+    }
+
+    /// Takes all the room that is left on its disk.
+    pub(crate) fn fill_disk(&self) {
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    /// Gives that room back.
+    pub(crate) fn free_disk(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        assert!(self.disk.is_some(), "this would fill the disk of whoever runs the test");
+        self.dir.path().join("filler")
+    }
+
+    /// Whether its process has not ended.
+    pub(crate) fn is_running(&self) -> bool {
+        let pid = std::fs::read_to_string(self.dir.path().join("pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), None).is_ok()
     }
 
     /// Three brokers that hold a copy of everything each; a write counts once two have it.
     pub(crate) fn three() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let brokers = dev_kafka("cluster", dir.path());
-        Self { dir, verb: "cluster", brokers }
+        Self { disk: None, dir, verb: "cluster", brokers }
     }
 
     /// Kills one of three, 1 to 3. Its data stays.
@@ -51,7 +84,7 @@ impl OwnBroker {
         let pem = dir.path().join("broker.pem");
         std::fs::write(&pem, [&pair.key[..], &pair.certificate].concat()).unwrap();
         let brokers = dev_kafka_with("start", dir.path(), &["--secure".as_ref(), pem.as_os_str()]);
-        Self { dir, verb: "start", brokers }
+        Self { disk: None, dir, verb: "start", brokers }
     }
 
     /// Where it listens with TLS and passwords.
@@ -73,6 +106,26 @@ impl OwnBroker {
 impl Drop for OwnBroker {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A file system in memory over a folder. Taken away when dropped.
+struct SmallDisk {
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(at: &Path, mebibytes: u32) -> Option<Self> {
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self { at: at.to_owned() })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Even if something still has a file open there.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
 }
 
