@@ -122,7 +122,8 @@ impl<'a> Connection<'a> {
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
     pub(super) async fn serve(mut self, mut codec: Box<Codec>) -> u16 {
         let code = self.read(&mut codec).await;
-        self.seat.leave().await;
+        // Boxed, for an idle connection's task would hold it from the start.
+        Box::pin(self.seat.leave()).await;
         code
     }
 

@@ -172,7 +172,8 @@ impl Reads {
 
     /// What the store says, if it does in time.
     async fn in_time<T>(&self, shared: &Shared, limit: Duration, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        let error = match timeout(limit, read).await {
+        // Boxed, for a query is large, and who asks none would pay for it too.
+        let error = match timeout(limit, Box::pin(read)).await {
             Ok(Ok(found)) => {
                 self.answered_ms.store(millis(shared.clock), Ordering::Relaxed);
                 return Some(found);
