@@ -1,7 +1,7 @@
 //! Ranges: values that have the right type and still make no sense.
 //!
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
-//! place to mend.
+//! place to mend. Long because the ranges of all sections stand together.
 
 use tidings_core::delivery::ladder::JITTER_LIMIT;
 use tidings_core::time::Delay;

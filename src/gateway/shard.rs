@@ -19,6 +19,7 @@ mod recover;
 mod seats;
 mod sweep;
 mod told;
+mod turns;
 mod withdrawn;
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use self::devices::Devices;
 use self::members::Members;
 use self::once::Outstanding;
 use self::recent::Recent;
-use self::recover::Recoveries;
+use self::turns::Recoveries;
 use self::withdrawn::Withdrawn;
 use super::cursor::CursorWriter;
 use super::inlet::{Control, Inlet, Outlet};

@@ -8,7 +8,7 @@ use tidings_core::recovery::{Answer, Page};
 
 use super::Shard;
 use super::deliver::{Handed, Item};
-use super::recover::Turned;
+use super::turns::Turned;
 use crate::gateway::fed::{Encoded, Fed, FedError};
 use crate::gateway::reads::{GapPage, page_size};
 use crate::gateway::ring::RingPage;

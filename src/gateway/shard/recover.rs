@@ -1,11 +1,10 @@
 //! Recovering: sending members what their devices missed, page by page, until they are level with live delivery.
 //!
-//! Owns: whose turn it is, and carrying out each step that the core's `recovery` decides. A member gets its next page when nothing
-//! waits for its socket, and asks the store one question at a time. Live delivery comes first: one turn of all recoveries together
-//! writes about as much as one of a fan-out, and no more a second than configured. Neighbours: `missed`
-//! sends the pages, `told` says how it ends.
+//! Owns: carrying out each step that the core's `recovery` decides. A member gets its next page when nothing waits for its socket,
+//! and asks the store one question at a time. Live delivery comes first: one turn of all recoveries together writes about as much as
+//! one of a fan-out, and no more a second than configured. Neighbours: `turns` says who is next, `missed` sends the pages, `told`
+//! says how it ends.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,14 +12,9 @@ use tidings_core::channel::Channel;
 use tidings_core::position::Position;
 use tidings_core::recovery::{Answer, CatchUp, Newest, Reach, Start, Step};
 
-use super::pace::Pace;
+use super::turns::{Recoveries, Turned};
 use super::{Shard, TURN};
 use crate::gateway::reads::{Found, Question, Reply, Wanted};
-
-/// How long to wait before those are looked at again who waited for their sockets, for a place among the reads, or for an answer.
-const AGAIN_MS: u64 = 10;
-/// How long after the last recovery what was kept for it is given back.
-const KEPT_MS: u64 = 60_000;
 
 /// A subscription that recovers.
 pub(super) struct Recovery {
@@ -30,40 +24,11 @@ pub(super) struct Recovery {
     recovering: Gauge,
 }
 
-/// Who recovers, in the order of their turns.
-pub(super) struct Recoveries {
-    /// Each member once, however many of its channels recover.
-    queue: VecDeque<u32>,
-    queued: HashSet<u32>,
-    /// Members that wait for the store, with the numbers of their questions.
-    asking: HashMap<u32, u64>,
-    /// Answers that have not had their turn; as many as there are places among the reads.
-    answers: VecDeque<Reply>,
-    /// The number of the last question to the store.
-    questions: u64,
-    /// How many were looked at in a row for whom nothing could be done.
-    in_vain: usize,
-    pace: Pace,
-    /// When there last was somebody.
-    used_ms: u64,
-}
-
 /// A subscription that has begun.
 pub(super) struct Begun {
     /// What its client is to keep until it is sent something.
     pub(super) position: Position,
     pub(super) recovers: bool,
-}
-
-/// What became of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turned {
-    /// Something was done, and so many frames were written.
-    On(usize),
-    /// Nothing can be done now.
-    Later,
-    /// There is nothing left to do.
-    Out,
 }
 
 impl Recovery {
@@ -81,66 +46,6 @@ impl Recovery {
 impl Drop for Recovery {
     fn drop(&mut self) {
         self.recovering.dec();
-    }
-}
-
-impl Recoveries {
-    pub(super) fn new(frames_per_second: usize, shards: usize) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queued: HashSet::new(),
-            asking: HashMap::new(),
-            answers: VecDeque::new(),
-            questions: 0,
-            in_vain: 0,
-            pace: Pace::new(frames_per_second, shards),
-            used_ms: 0,
-        }
-    }
-
-    /// How long nobody needs a turn.
-    pub(super) fn wait_ms(&self) -> u64 {
-        match self.queue.len() {
-            0 => u64::MAX,
-            all if self.in_vain >= all => AGAIN_MS,
-            _ => 1,
-        }
-    }
-
-    /// Forgets what a member waits for that has left.
-    pub(super) fn left(&mut self, member: u32) {
-        self.asking.remove(&member);
-    }
-
-    /// Whether nobody has recovered for so long that nobody's repeated notifications are on their way. Says so once.
-    pub(super) fn is_over(&mut self, now_ms: u64) -> bool {
-        let is_over = self.used_ms > 0 && self.queue.is_empty() && now_ms.saturating_sub(self.used_ms) >= KEPT_MS;
-        if is_over {
-            self.used_ms = 0;
-            (self.queue, self.queued) = (VecDeque::new(), HashSet::new());
-            self.asking.shrink_to_fit();
-        }
-        is_over
-    }
-
-    /// Puts a member back into the queue that had its turn, unless there is nothing left to do for it.
-    fn turned(&mut self, member: u32, turned: Turned) {
-        match turned {
-            Turned::Out => {
-                self.queued.remove(&member);
-                return;
-            }
-            Turned::Later => self.in_vain += 1,
-            Turned::On(_) => self.in_vain = 0,
-        }
-        self.queue.push_back(member);
-    }
-
-    fn enter(&mut self, member: u32) {
-        if self.queued.insert(member) {
-            self.queue.push_back(member);
-            self.in_vain = 0;
-        }
     }
 }
 
@@ -332,28 +237,5 @@ impl Shard {
 
     fn patience_ms(&self) -> u64 {
         u64::try_from(self.shared.config.recovery.wait.0.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_stands_in_the_queue_once_however_often_it_begins_anew() {
-        let mut recoveries = Recoveries::new(1, 1);
-        assert_eq!(recoveries.wait_ms(), u64::MAX);
-        (0..3).for_each(|_| recoveries.enter(7));
-        recoveries.enter(8);
-        assert_eq!(recoveries.queue, [7, 8]);
-        for member in [7, 8] {
-            assert_eq!((recoveries.queue.pop_front(), recoveries.wait_ms()), (Some(member), 1));
-            recoveries.turned(member, Turned::Later);
-        }
-        assert_eq!(recoveries.wait_ms(), AGAIN_MS, "nothing can be done for anybody");
-        let member = recoveries.queue.pop_front().unwrap();
-        recoveries.turned(member, Turned::Out);
-        recoveries.enter(member);
-        assert_eq!((recoveries.queue.clone(), recoveries.wait_ms()), ([8, 7].into(), 1));
     }
 }

@@ -7,7 +7,7 @@ use tidings_core::protocol::server::{Hole, HoleReason, ServerFrame};
 use tidings_core::recovery::{Loss, Truncated};
 
 use super::Shard;
-use super::recover::Turned;
+use super::turns::Turned;
 use crate::gateway::metrics::Outcome;
 use crate::gateway::outbox::Pushed;
 
