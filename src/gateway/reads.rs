@@ -334,7 +334,7 @@ fn of_channel<'a>(cursors: &'a [CursorRecord], channel: &Channel, epoch: Epoch) 
 
 /// Where a device stopped. Most cursors have no holes, and nothing more is asked.
 async fn stopped(shared: &Shared, store: &Store, cursor: &CursorRecord) -> Result<Option<Stopped>, StoreError> {
-    let holes = cursor.acknowledged.holes();
+    let holes = Stopped::holes(&cursor.offered, &cursor.acknowledged);
     let (mut missed, mut projected) = (None, None);
     if !holes.is_empty() {
         let course = shared.course(&cursor.channel);

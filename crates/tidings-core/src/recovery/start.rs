@@ -5,7 +5,7 @@
 
 use super::Loss;
 use crate::position::{Epoch, Position};
-use crate::stretch::Stretches;
+use crate::stretch::{Stretch, Stretches};
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +41,26 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// Where a device stopped in this epoch that was offered and has acknowledged this. `missed` is the first notification kept
-    /// [between](Stretches::holes) what it acknowledged: single ones may have been acknowledged by their ids or sent again, ahead of
-    /// others that the device never saw. One that acknowledged nothing begins where it began before.
+    /// What a device has not acknowledged although it was offered or has acknowledged something behind it.
+    #[must_use]
+    pub fn holes(offered: &Stretches, acknowledged: &Stretches) -> Vec<Stretch> {
+        let (began, first) = (offered.as_slice().first(), acknowledged.as_slice().first());
+        let before = began.zip(first).filter(|(began, first)| began.from < first.from);
+        let before = before.map(|(began, first)| Stretch { from: began.from, to: first.from });
+        before.into_iter().chain(acknowledged.holes()).collect()
+    }
+
+    /// Where a device stopped in this epoch that was offered and has acknowledged this. `missed` is the first notification kept in
+    /// its [holes](Self::holes): single ones may have been acknowledged by their ids or sent again, ahead of others that the device
+    /// never saw. One that acknowledged nothing begins where it began before.
     #[must_use]
     pub fn of_cursor(offered: &Stretches, acknowledged: &Stretches, missed: Option<i64>, projected: Option<i64>) -> Option<Self> {
         let Some((first, end)) = acknowledged.as_slice().first().zip(acknowledged.end()) else {
             return offered.as_slice().first().map(|first| Self::At(first.from));
         };
         // What is not folded yet may lie between too.
-        let unfolded = acknowledged.first_outside(projected.unwrap_or(0).max(first.from));
+        let began = offered.as_slice().first().map_or(first.from, |offered| offered.from.min(first.from));
+        let unfolded = acknowledged.first_outside(projected.unwrap_or(0).max(began));
         Some(Self::At(missed.map_or(end, |missed| missed.min(end)).min(unfolded)))
     }
 }
@@ -106,7 +116,6 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stretch::Stretch;
 
     const EPOCH: Epoch = Epoch(2);
 
@@ -172,6 +181,19 @@ mod tests {
         assert_eq!(at(&[(2, 10), (30, 31)], None, None), 10);
         assert_eq!(at(&[], None, Some(40)), 2, "nothing was acknowledged");
         assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[]), None, Some(9)), None);
+    }
+
+    #[test]
+    fn what_a_device_was_offered_before_the_first_it_acknowledged_is_not_left_out() {
+        let (offered, acknowledged) = (set(&[(3, 11)]), set(&[(9, 10)]));
+        assert_eq!(Stopped::holes(&offered, &acknowledged), [Stretch { from: 3, to: 9 }]);
+        let stopped = |missed, projected| Stopped::of_cursor(&offered, &acknowledged, missed, projected);
+        assert_eq!(stopped(Some(4), Some(40)), Some(Stopped::At(4)));
+        assert_eq!(stopped(None, Some(40)), Some(Stopped::At(10)), "nothing of its channel lies there");
+        assert_eq!(stopped(None, Some(6)), Some(Stopped::At(6)), "nobody knows yet what lies there");
+        assert_eq!(stopped(None, None), Some(Stopped::At(3)));
+        assert_eq!(Stopped::holes(&set(&[(3, 9)]), &set(&[(3, 5), (7, 9)])), [Stretch { from: 5, to: 7 }]);
+        assert_eq!(Stopped::holes(&set(&[]), &set(&[(3, 5)])), []);
     }
 
     #[test]
