@@ -89,10 +89,10 @@ async fn say_check(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "all topics are as they must be; epoch {epoch} with {partitions} partitions")?;
     for Waiting { topic, offsets } in &waiting {
-        writeln!(out, "{offsets} offsets of {topic} are not carried over yet")?;
+        writeln!(out, "{offsets} offsets of {topic} are not carried over or folded yet")?;
     }
     if let Some(earlier) = earlier.filter(|_| waiting.is_empty()) {
-        writeln!(out, "everything of epoch {} is carried over: its topics may be deleted", earlier.epoch)?;
+        writeln!(out, "everything of epoch {} is carried over and folded: its topics may be deleted", earlier.epoch)?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ use crate::telemetry::{Complaints, Doing, Place, Span, Traces};
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
-/// How often lag is measured and the group's offsets are committed, which only monitoring reads.
+/// How often lag is measured and the group's offsets are committed, for monitoring and for who asks whether an epoch is done with.
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 const BROKER_WAIT: Duration = Duration::from_secs(2);
 

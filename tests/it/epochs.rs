@@ -186,7 +186,10 @@ async fn an_epoch_has_no_fewer_partitions_and_follows_only_once_the_one_before_t
     world.grow(MORE).await.unwrap();
     let early = world.grow(2 * MORE).await.unwrap_err().to_string();
     let topic = world.own("notifications");
-    assert!(early.contains(&format!("{topic} of epoch 1 holds 1 offsets")) && early.contains("wait for the couriers"), "{early}");
+    assert!(
+        early.contains(&format!("{topic} of epoch 1 holds 1 offsets")) && early.contains("wait for couriers and inboxes"),
+        "{early}"
+    );
     assert_eq!(world.epoch().await.epoch.0, 2);
 
     let running = world.start_roles(&[Role::Inbox, Role::Courier]).await;
@@ -197,6 +200,32 @@ async fn an_epoch_has_no_fewer_partitions_and_follows_only_once_the_one_before_t
     assert_eq!((epoch.epoch.0, epoch.partitions, world.epoch().await), (3, 2 * MORE, epoch.clone()));
     // It served the second.
     assert!(running.ended().await.is_err());
+}
+
+#[tokio::test]
+async fn an_epoch_is_not_done_with_before_an_inbox_has_folded_what_no_courier_waits_for() {
+    let world = world().await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let request = json!({"to": {"channel": "booking-updates"}, "message": "to who listens"});
+    world.log.produce(&world.own("requests"), None, request.to_string().as_bytes()).await;
+    world.own_records("notifications", 1).await;
+    running.stop().await;
+    world.grow(MORE).await.unwrap();
+
+    // A mailbox's notification behind it would wait for the inbox; this one the courier passes over.
+    let courier = world.start_roles(&[Role::Courier]).await;
+    let (group, topic) = (world.group("courier"), world.own("notifications"));
+    eventually("the courier is through", async || {
+        let committed = world.log.committed(&group, &topic, world.config.kafka.topics.partitions).await;
+        committed.values().any(|offset| *offset > 0).then_some(())
+    })
+    .await;
+    let early = world.grow(2 * MORE).await.unwrap_err().to_string();
+    assert!(early.contains("holds 1 offsets"), "{early}");
+
+    let inbox = world.start_roles(&[Role::Inbox]).await;
+    eventually("the next epoch may begin", async || world.grow(2 * MORE).await.is_ok().then_some(())).await;
+    assert!(inbox.ended().await.is_err() && courier.ended().await.is_err(), "they served the second");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 //! a kill leaves the old epoch whole, or the new one. Refuses to begin an epoch while the one before the last has not been finished: who
 //! starts then would know of two epochs only. Neighbours: `app` stops what serves an earlier epoch; its couriers and inboxes finish it.
 
+use std::collections::BTreeMap;
+
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::record::meta::EpochRecord;
@@ -66,7 +68,7 @@ async fn may_end(cluster: &Cluster, plan: &Plan, before: &EpochRecord, partition
     let epoch = earlier.epoch;
     let left = left.into_iter().map(|Waiting { topic, offsets }| {
         format!(
-            "topic {topic} of epoch {epoch} holds {offsets} offsets that are not carried over yet: wait for the couriers, or delete the \
+            "topic {topic} of epoch {epoch} holds {offsets} offsets that are not carried over yet: wait for couriers and inboxes, or delete the \
              topic if nobody is to be sent what lies there"
         )
     });
@@ -86,28 +88,30 @@ async fn check_made(cluster: &Cluster, plan: &Plan) -> Result<(), TopicsError> {
     check_topics(cluster, plan).await
 }
 
-/// What couriers have not decided about in the topics of `epoch`, which is over; a topic that is gone holds nothing.
+/// What couriers have not decided about and inboxes have not folded in the topics of `epoch`, which is over; a topic that is gone
+/// holds nothing.
 ///
 /// # Errors
 /// If the brokers do not answer.
 pub async fn waiting(cluster: &Cluster, plan: &Plan, epoch: &EpochRecord) -> Result<Vec<Waiting>, TopicsError> {
     let (cluster, plan) = (cluster.clone().of_epoch(epoch), plan.of_epoch(epoch));
-    let mut waiting = Vec::new();
-    for name in plan.ladder() {
-        let Some(partitions) = epoch::partition_count(&cluster, &name).await? else { continue };
-        let offsets = undecided(&cluster, &name, partitions).await?;
-        if offsets > 0 {
-            waiting.push(Waiting { topic: name, offsets });
-        }
+    let decided = plan.ladder().into_iter().map(|topic| ("courier", topic));
+    let folded = plan.folded().into_iter().map(|topic| ("inbox", topic));
+    let mut waiting = BTreeMap::new();
+    for (service, topic) in decided.chain(folded) {
+        let Some(partitions) = epoch::partition_count(&cluster, &topic).await? else { continue };
+        let offsets = ahead(&cluster, service, &topic, partitions).await?;
+        let most = waiting.entry(topic).or_insert(0);
+        *most = offsets.max(*most);
     }
-    Ok(waiting)
+    Ok(waiting.into_iter().filter(|(_, offsets)| *offsets > 0).map(|(topic, offsets)| Waiting { topic, offsets }).collect())
 }
 
-/// The offsets of a topic that the courier's group has not committed.
-async fn undecided(cluster: &Cluster, topic: &str, partitions: i32) -> Result<i64, TopicsError> {
+/// The offsets of a topic that the group of a service has not committed.
+async fn ahead(cluster: &Cluster, service: &'static str, topic: &str, partitions: i32) -> Result<i64, TopicsError> {
     let (cluster, topic) = (cluster.clone(), topic.to_owned());
     blocking(move || {
-        let consumer: BaseConsumer<Quiet> = cluster.consumer("courier").create_with_context(Quiet)?;
+        let consumer: BaseConsumer<Quiet> = cluster.consumer(service).create_with_context(Quiet)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&topic, 0, partitions - 1);
         let committed = consumer.committed_offsets(list, PATIENCE)?;

@@ -29,6 +29,8 @@ pub struct Plan {
     rungs: Vec<tidings_core::time::Delay>,
     /// How long a notification must be there to be folded anew.
     kept: Duration,
+    /// How long what users did must be there for the same.
+    receipts_kept: Duration,
     sources: Vec<TopicPattern>,
 }
 
@@ -64,6 +66,7 @@ impl Plan {
             replication_factor: kafka.topics.replication_factor,
             rungs: courier.ladder.clone(),
             kept: inbox.retention.0.max(NOTIFICATIONS_KEPT),
+            receipts_kept: inbox.retention.0.max(inbox.receipt_retention.0).max(RECEIPTS_KEPT),
             sources: pipeline.topics.clone(),
         }
     }
@@ -102,6 +105,11 @@ impl Plan {
         std::iter::once(self.names.notifications()).chain(self.rungs.iter().map(|rung| self.names.retry(rung))).collect()
     }
 
+    /// The topics of the epoch that the inbox folds.
+    pub(super) fn folded(&self) -> [String; 3] {
+        [self.names.notifications(), self.names.cursors(), self.names.receipts()]
+    }
+
     pub(super) fn replication_factor(&self) -> i32 {
         self.replication_factor
     }
@@ -109,7 +117,7 @@ impl Plan {
     /// Every topic of tidings' own, when the largest record of a domain topic has `source_bytes`.
     #[must_use]
     pub fn topics(&self, source_bytes: i64) -> Vec<Topic> {
-        let [notifications_ms, receipts_ms] = [self.kept, RECEIPTS_KEPT].map(millis);
+        let [notifications_ms, receipts_ms] = [self.kept, self.receipts_kept].map(millis);
         let mut topics = vec![
             self.kept(self.names.requests(), 7 * DAY_MS),
             self.fixed(self.names.notifications(), notifications_ms),
