@@ -232,6 +232,8 @@ impl Held {
 
     /// Takes those who wait for a greeting, and the users whose time has come. Both stay wanted until something is told.
     fn take(&mut self, now_ms: u64, limit: usize) -> Batch {
+        // Who has given up asks for nothing any more.
+        self.askers.retain(|(_, answer)| !answer.is_closed());
         let asking = self.askers.len().min(limit);
         let mut batch = Batch { askers: self.askers.drain(..asking).collect(), ..Batch::default() };
         while batch.due.len() < limit {

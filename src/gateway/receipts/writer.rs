@@ -55,19 +55,19 @@ impl Ticket for ReceiptTicket {
 }
 
 fn settled(withdrawal: Box<Withdrawal>, shared: &Shared, outcome: Result<Written, ProduceError>) {
-    let control = match outcome {
+    let (control, follows) = match outcome {
         Ok(_) => {
             shared.metrics.receipts.inc();
-            Control::Withdrawn(withdrawal.clone())
+            (Control::Withdrawn(withdrawal.clone()), "is written, and the log tells of it")
         }
         Err(error) => {
             shared.metrics.fates.count(error.cause(), "receipt_unwritten", 1);
             tracing::warn!(%error, user = %withdrawal.by.user_id, id = %withdrawal.id, "a withdrawal was not written; trying again");
-            Control::Unwithdrawn(withdrawal.clone())
+            (Control::Unwithdrawn(withdrawal.clone()), "is lost: its notification will be delivered again")
         }
     };
     if shared.inlet(&withdrawal.by.user_id).try_say(control).is_err() {
-        tracing::error!(user = %withdrawal.by.user_id, id = %withdrawal.id, "a shard was not told of a withdrawal; its notification will be delivered again");
+        tracing::error!(user = %withdrawal.by.user_id, id = %withdrawal.id, "a shard was not told of a withdrawal, which {follows}");
     }
 }
 

@@ -165,7 +165,7 @@ impl Rest {
         Ok(ListWanted {
             unread: truth("unread")?,
             dismissed: truth("dismissed")?,
-            kind: query::parameter(query, "type", "is a text")?,
+            kind: query::text(query, "type")?,
             channel,
             since: query::parameter(query, "since", "is a time such as `2026-01-31T12:00:00Z`")?,
             before: query::parameter(query, "pageToken", "is `nextPageToken` of the page before, as it was given")?,

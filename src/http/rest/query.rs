@@ -36,6 +36,16 @@ pub(super) fn parameter<T: FromStr>(query: &str, name: &str, allowed: &str) -> R
     found.map(|(_, value)| value.parse().map_err(wrong)).transpose()
 }
 
+/// A parameter that may be any text in which every character can be seen.
+pub(super) fn text(query: &str, name: &str) -> Result<Option<String>, Problem> {
+    let found = parameter::<String>(query, name, "is a text")?;
+    if found.as_ref().is_some_and(|text| text.contains(char::is_control)) {
+        let problem = format!("the parameter `{name}` is a text without control characters");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, problem));
+    }
+    Ok(found)
+}
+
 /// Every value of a parameter that may stand more than once.
 pub(super) fn all<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
     form_urlencoded::parse(query.as_bytes()).filter(move |(found, _)| found == name).map(|(_, value)| value)
