@@ -135,7 +135,11 @@ async fn what_stands_twice_on_the_log_is_sent_once_to_who_missed_both() {
     pay(&world, &mut witness, 0..1).await;
     let mut alice = back(running.address, &since).await;
     let told = told(&mut alice, MAILBOX).await;
-    let events = told.frames.iter().map(|frame| frame["notification"]["eventId"].clone()).collect::<Vec<_>>();
+    let mut events = told.frames.iter().map(|frame| frame["notification"]["eventId"].clone()).collect::<Vec<_>>();
+    if events.len() < 3 {
+        // It was live for the witness, and is for her only now.
+        events.push(alice.frame("notification:new").await["notification"]["eventId"].clone());
+    }
     assert_eq!(events, ["twice", "last", "0"]);
     running.stop().await;
 }

@@ -118,13 +118,13 @@ impl Client {
         }
     }
 
-    /// Reads, and so answers pings, until something is so. Meanwhile nothing may be said but of other devices.
+    /// Reads, and so answers pings, until something is so. Meanwhile nothing may be said but of other devices, and how much is unread.
     pub(crate) async fn reads_until(&mut self, something: impl Future<Output = ()>) {
         let mut something = std::pin::pin!(something);
         loop {
             tokio::select! {
                 heard = self.hear() => match heard {
-                    Heard::Frame(frame) if frame["type"] == "device:status" => {}
+                    Heard::Frame(frame) if frame["type"] == "device:status" || frame["type"] == "counts" => {}
                     heard => panic!("nothing more was to be said, but {heard:?} was heard"),
                 },
                 () = &mut something => return,
