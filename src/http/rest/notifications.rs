@@ -45,9 +45,10 @@ impl Rest {
     async fn notify(&self, mut asked: Asked) -> Outcome {
         let (key, wait) = (key_of(&asked.headers)?, self.wait(&asked.query)?);
         let request = readable(&asked.bytes().await?)?;
+        let least = request.least();
         let id = self.accept((&asked.caller.user, key.as_deref()), request, self.trace_of(&asked.headers)).await?;
         match wait {
-            Some(wait) => self.settled(id, wait).await,
+            Some(wait) => self.settled((id, least), wait).await,
             None => json(StatusCode::ACCEPTED, &Status::accepted(id)),
         }
     }

@@ -170,6 +170,14 @@ impl RequestRecord {
             Asked::Event { .. } => self.id.as_ref().map(ToString::to_string),
         }
     }
+
+    /// How many notifications follow from it, at least: one for each user who is not left out; of an event the rules know.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        let Asked::Words(words) = &self.asked else { return 1 };
+        let Audience::Users(users) = &words.to else { return 1 };
+        users.iter().filter(|user| !self.exclude.contains(user)).count()
+    }
 }
 
 /// The id of what `caller` asks for under a key of its own choice: always the same, and another for every other caller or key.

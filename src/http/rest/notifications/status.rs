@@ -241,8 +241,8 @@ impl Rest {
     }
 
     /// The answer once everything is delivered, or pending as nobody is there to take it; what is known once the time is over. Where too many
-    /// wait already, at once.
-    pub(super) async fn settled(&self, id: Uuid, wait: Duration) -> Outcome {
+    /// wait already, at once. Not everything is folded at once: at least `least` notifications follow from the request.
+    pub(super) async fn settled(&self, (id, least): (Uuid, usize), wait: Duration) -> Outcome {
         let Ok(_place) = self.waiting.try_acquire() else {
             self.unwaited.inc();
             return json(StatusCode::ACCEPTED, &Status::accepted(id));
@@ -254,6 +254,7 @@ impl Rest {
             let status = self.status(id).await.unwrap_or_else(|_| Status::accepted(id));
             let is_settled = match status.state {
                 State::Accepted => false,
+                _ if status.notifications.len() + status.notifications_left_out < least => false,
                 State::Pending => {
                     // Asked once: it is a question to all nodes.
                     if is_awaited.is_none() {

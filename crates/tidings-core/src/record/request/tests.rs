@@ -76,6 +76,15 @@ fn every_fault_is_named_with_its_place() {
 }
 
 #[test]
+fn as_many_notifications_follow_as_there_are_users_who_are_not_left_out() {
+    let least = |value: Value| asked(&value).least();
+    assert_eq!(least(json!({"to": {"user": "a"}, "message": "m"})), 1);
+    assert_eq!(least(json!({"to": {"users": ["a", "b", "c", "b"]}, "exclude": ["c", "d"], "message": "m"})), 2);
+    assert_eq!(least(json!({"to": {"role": "driver"}, "exclude": ["c"], "message": "m"})), 1);
+    assert_eq!(least(json!({"event": {"type": "payment:due", "data": {"userId": 1}}})), 1);
+}
+
+#[test]
 fn the_ids_of_requests_never_change_and_differ_by_caller_and_key() {
     let id = |caller: &str, key: &str| request_id(&caller.parse().unwrap(), key);
     insta::assert_snapshot!(id("billing", "order-7"), @"e3fd96fa-02e1-58dd-aa01-e6c0a6620ddf");
