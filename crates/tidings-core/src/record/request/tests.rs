@@ -76,6 +76,21 @@ fn every_fault_is_named_with_its_place() {
 }
 
 #[test]
+fn of_several_languages_only_the_largest_counts_as_shown() {
+    let text = "x".repeat(LIMIT_TEXT_BYTES);
+    let locale = |texts: &[&str]| texts.iter().map(|name| ((*name).to_owned(), json!(text))).collect::<Map<_, _>>();
+    let asked = |locales: Value| {
+        let words = json!({"to": {"user": "a"}, "message": text, "locales": locales});
+        read(words.to_string().as_bytes())
+    };
+    // The three together are more than may be shown, the default words and one of the others are not.
+    const { assert!(3 * LIMIT_TEXT_BYTES >= LIMIT_WORDS_BYTES) };
+    assert!(asked(json!({"de": locale(&["message"]), "fr": locale(&["message"])})).is_ok());
+    let RequestError::Invalid(faults) = asked(json!({"de": locale(&["title", "message"])})).unwrap_err() else { panic!() };
+    assert!(faults[0].detail.contains("too large"), "{faults:?}");
+}
+
+#[test]
 fn as_many_notifications_follow_as_there_are_users_who_are_not_left_out() {
     let least = |value: Value| asked(&value).least();
     assert_eq!(least(json!({"to": {"user": "a"}, "message": "m"})), 1);
