@@ -68,7 +68,7 @@ use self::receipts::ReceiptWriter;
 use self::ring::Ring;
 use self::shard::Shard;
 use self::tally::Tally;
-pub use self::transport::{Idle, Transport};
+pub use self::transport::Transport;
 use self::unproven::Unproven;
 pub use self::upgrade::{Caller, Page, RefusedUpgrade};
 use crate::auth::Auth;

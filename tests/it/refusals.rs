@@ -33,7 +33,7 @@ async fn turned_away(address: SocketAddr, bytes: &[u8]) {
 #[tokio::test]
 async fn who_is_turned_away_is_one_line_with_address_and_reason_and_a_flood_is_no_flood_of_lines() {
     let mut tidings = World::new().await;
-    tidings.config.gateway.header_timeout = ms(1_000);
+    tidings.config.gateway.header_timeout = ms(3_000);
     tidings.config.gateway.http_connections_per_address = 3;
     let process = Process::spawn(&tidings);
     process.await_ready().await;
@@ -77,7 +77,7 @@ async fn a_wrong_proxy_header_and_a_handshake_that_is_none_are_said_with_whom_th
 
 #[tokio::test]
 async fn a_connection_that_idles_after_its_answers_is_no_refusal_and_one_that_trickles_then_is() {
-    let world = World::with(|config| config.gateway.header_timeout = ms(500)).await;
+    let world = World::with(|config| config.gateway.header_timeout = ms(2_000)).await;
     let running = world.start_unready(&[Role::Gateway]).await;
     let ends = async |begin: &[u8]| {
         let mut kept = open(running.address).await;
@@ -96,6 +96,15 @@ async fn a_connection_that_idles_after_its_answers_is_no_refusal_and_one_that_tr
     ends(b"GET /he").await;
     eventually("half a request is a refusal", async || {
         (count(&running, REFUSED_REQUESTS, "header_timeout").await == 1.0).then_some(())
+    })
+    .await;
+    let mut both = open(running.address).await;
+    both.write_all([get("/health", ""), "GET /he".to_owned()].concat().as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    let _ = tokio::time::timeout(HANG, both.read_to_end(&mut answers)).await.expect("it is closed in its time");
+    assert!(answers.starts_with(b"HTTP/1.1 200"));
+    eventually("and so is one that came with a whole one before it", async || {
+        (count(&running, REFUSED_REQUESTS, "header_timeout").await == 2.0).then_some(())
     })
     .await;
     assert_eq!(running.metric("tidings_http_idle_connections_total").await, 1.0);

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
@@ -119,33 +119,36 @@ async fn announced(shared: &Shared, stream: &mut TcpStream, peer: IpAddr) -> Res
 impl Line {
     /// Speaks HTTP until the connection ends, is upgraded, or is asked to end behind the request that has begun.
     async fn speak(self: Arc<Self>, transport: Transport, stop: CancellationToken) {
-        let (shared, named, idle) = (self.shared.clone(), self.named, transport.idle());
-        let answering = idle.clone();
+        let (shared, named) = (self.shared.clone(), self.named);
+        let has_answered = Arc::new(AtomicBool::new(false));
+        let answering = has_answered.clone();
         let service = service_fn(move |request| {
-            let (line, idle) = (self.clone(), answering.clone());
+            let (line, has_answered) = (self.clone(), answering.clone());
             async move {
                 let answer = line.answer(request).await;
-                idle.answered();
+                has_answered.store(true, Ordering::Relaxed);
                 Ok::<_, Infallible>(answer)
             }
         });
-        let served = http1::Builder::new()
+        let mut served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(shared.header_timeout)
             .max_buf_size(shared.http.header_bytes.get())
             .serve_connection(TokioIo::new(transport), service)
             .with_upgrades();
-        let mut served = pin!(served);
         let outcome = tokio::select! {
-            outcome = served.as_mut() => outcome,
+            outcome = &mut served => outcome,
             () = stop.cancelled() => {
-                served.as_mut().graceful_shutdown();
-                served.await
+                std::pin::Pin::new(&mut served).graceful_shutdown();
+                (&mut served).await
             }
         };
         let Err(error) = outcome else { return };
+        // Whoever was answered and has begun nothing since may leave it at that. What was begun hyper keeps, also if it came with what it
+        // has answered.
+        let has_begun = || served.into_parts().is_some_and(|parts| !parts.read_buf.is_empty());
         match reason(&error) {
-            Some(HEADER_TIMEOUT) if idle.is_idle() => drop(shared.meters.idle.inc()),
+            Some(HEADER_TIMEOUT) if has_answered.load(Ordering::Relaxed) && !has_begun() => drop(shared.meters.idle.inc()),
             Some(reason) => {
                 shared.meters.request_refused(reason);
                 shared.tell(named, reason, &error);
