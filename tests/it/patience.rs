@@ -1,75 +1,20 @@
 //! Devices that come back while the store does not answer, while they do not read, or to a process that drains: nobody waits longer
 //! than they must, and nobody is told what is not so.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use futures_util::future::join_all;
 use serde_json::json;
 use tidings::cli::Role;
-use tidings::config::Database;
 use tidings_core::channel::Channel;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio_websockets::Message;
 
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
+use crate::harness::gate::Gate;
 use crate::harness::missed::{
-    MAILBOX, ask, back, everywhere, forget, outcomes, pay, position, positions, query, returned, some, told, witness,
+    MAILBOX, back, everywhere, forget, outcomes, pay, position, positions, query, returned, some, told, witness,
 };
 use crate::harness::postgres::Server;
 use crate::harness::world::{Running, World, ms, payment};
-
-/// What lies between tidings and its database, and may stop passing anything on, as a network may.
-struct Gate {
-    address: SocketAddr,
-    is_open: watch::Sender<bool>,
-}
-
-impl Gate {
-    async fn before(database: &Database) -> (Self, Database) {
-        let Database::Postgres(url) = database else { panic!("no server") };
-        let at = url.find("127.0.0.1:").expect("it listens on the loopback") + "127.0.0.1:".len();
-        let digits = url[at..].bytes().take_while(u8::is_ascii_digit).count();
-        let server: SocketAddr = format!("127.0.0.1:{}", &url[at..at + digits]).parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (is_open, watched) = watch::channel(true);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(server).await.unwrap();
-                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                tokio::spawn(pass_on(from_client, to_server, watched.clone()));
-                tokio::spawn(pass_on(from_server, to_client, watched.clone()));
-            }
-        });
-        let through = format!("{}{}{}", &url[..at], address.port(), &url[at + digits..]);
-        (Self { address, is_open }, through.parse().unwrap())
-    }
-
-    fn close(&self) {
-        self.is_open.send_replace(false);
-    }
-
-    fn open(&self) {
-        self.is_open.send_replace(true);
-    }
-}
-
-async fn pass_on(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut is_open: watch::Receiver<bool>,
-) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut bytes = vec![0; 65_536];
-    while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        if is_open.wait_for(|is_open| *is_open).await.is_err() || to.write_all(&bytes[..read]).await.is_err() {
-            return;
-        }
-    }
-}
 
 /// Alice's mailbox with six payments, of which the ring holds two; the rest lie in a database behind a gate.
 async fn gated(server: &Server, wait_ms: u64) -> (World, Running, Gate, Vec<String>) {
@@ -92,7 +37,6 @@ async fn gated(server: &Server, wait_ms: u64) -> (World, Running, Gate, Vec<Stri
         (told.sent.len() == 5).then_some(())
     })
     .await;
-    println!("the gate is at {}", gate.address);
     (world, running, gate, sent)
 }
 
@@ -213,18 +157,21 @@ async fn a_slow_reader_of_many_channels_is_sent_all_it_missed_and_stays() {
     for number in 0..EACH {
         for channel in &names {
             let message = "x".repeat(16_000);
-            ask(&world, &json!({"to": {"channel": channel}, "type": number.to_string(), "message": message})).await;
+            world.ask(&json!({"to": {"channel": channel}, "type": number.to_string(), "message": message})).await;
         }
     }
     world.own_records("notifications", CHANNELS * EACH).await;
     let mut alice = running.connect("alice").await;
     alice.send(json!({"type": "subscribe", "channels": names, "since": everywhere(&names, "1:0")})).await;
-    // The sockets are full before she reads.
-    eventually("pages wait for her", async || {
-        (running.metric("tidings_gateway_store_recovered_frames_total").await > 0.0).then_some(())
+    let mut before = 0.0;
+    eventually("the sockets are full, and the rest of her pages wait for her to read", async || {
+        let now = running.metric("tidings_gateway_store_recovered_frames_total").await;
+        let stands_still = now > 0.0 && now == before;
+        before = now;
+        stands_still.then_some(())
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(before < (CHANNELS * EACH) as f64, "all of it fits in between");
     let mut sent = std::collections::BTreeMap::<String, Vec<usize>>::new();
     let mut level = 0;
     while level < CHANNELS {

@@ -1,8 +1,7 @@
-//! What a user has read, seen or dismissed, on every device and node; what is unread; and what is withdrawn. Long because every
-//! answer and every refusal is asked for over a socket.
+//! What a user has read, seen or dismissed, on every device and node, and what is unread. Long because every answer and every refusal
+//! is asked for over a socket. `once` has what is withdrawn.
 
-use std::net::SocketAddr;
-
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
@@ -10,18 +9,12 @@ use crate::harness::broker::OwnBroker;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::process::Process;
+use crate::harness::reading::{asked, counts, device, heard, id};
 use crate::harness::rest::ask;
-use crate::harness::world::{World, ms, payment, unix_now};
+use crate::harness::world::{World, metric, ms, payment, unix_now};
 
 const MAILBOX: &str = "user-alice";
 const REFUSED: &str = "tidings_gateway_refused_frames_total";
-
-/// One of a user's devices, and its connection's id.
-async fn device(address: SocketAddr, user: &str, name: &str) -> (Client, Value) {
-    let query = format!("token={}&deviceId={name}&ack=client", World::token(user));
-    let (client, greeting) = Client::greeted(address, &query).await;
-    (client, greeting["connectionId"].clone())
-}
 
 /// Lets a payment of Alice's come to a device. Gives its frame.
 async fn pay(world: &World, device: &mut Client, name: &str) -> Value {
@@ -29,39 +22,9 @@ async fn pay(world: &World, device: &mut Client, name: &str) -> Value {
     device.frame("notification:new").await
 }
 
-fn id(frame: &Value) -> Value {
-    frame["notification"]["id"].clone()
-}
-
-/// Sends a frame, and gives what answers it.
-async fn asked(client: &mut Client, mut frame: Value) -> Value {
-    frame["messageId"] = json!("asked");
-    client.send(frame).await;
-    loop {
-        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
-        if frame["replyTo"] == "asked" {
-            return frame;
-        }
-    }
-}
-
 fn refusal(answer: &Value) -> (&str, &str, bool) {
     let text = |name: &str| answer[name].as_str().unwrap();
     (text("type"), text("code"), answer["retryable"].as_bool().unwrap())
-}
-
-/// The frames about read state that have come by now.
-async fn heard(client: &mut Client) -> Vec<Value> {
-    client.send(json!({"type": "ping"})).await;
-    let mut about = Vec::new();
-    loop {
-        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
-        match frame["type"].as_str().unwrap() {
-            "pong" => return about,
-            "notification:read" | "notification:sync" | "notification:withdrawn" => about.push(frame),
-            _ => {}
-        }
-    }
 }
 
 #[tokio::test]
@@ -176,6 +139,8 @@ async fn notifications_of_others_unknown_ones_and_frames_out_of_bounds_change_no
     let of_bob = id(&bob.frame("notification:new").await);
     eventually("it is folded", async || (world.inbox("bob").await.len() == 1).then_some(())).await;
     let own = id(&pay(&world, &mut alice, "2").await);
+    // Nothing is said to be nowhere before the store has folded all.
+    world.until_inbox(1).await;
     let unknown = json!("438e828e-0a38-5599-8fb1-76b0e4574c75");
     let many = vec![unknown.clone(); 101];
     let cases = [
@@ -277,16 +242,6 @@ async fn with_the_brokers_away_nothing_is_answered_as_done_and_the_client_may_as
     running.stop().await;
 }
 
-/// The next counts that say this.
-async fn counts(client: &mut Client, unread: u64, unseen: u64) -> Value {
-    loop {
-        let counts = client.frame("counts").await;
-        if (&counts["unread"], &counts["unseen"]) == (&json!(unread), &json!(unseen)) {
-            return counts;
-        }
-    }
-}
-
 #[tokio::test]
 async fn what_is_unread_is_told_in_the_greeting_and_when_it_changes_on_every_node() {
     let world = World::with(|config| config.gateway.counts.interval = ms(100)).await;
@@ -314,90 +269,44 @@ async fn what_is_unread_is_told_in_the_greeting_and_when_it_changes_on_every_nod
 }
 
 #[tokio::test]
-async fn without_an_answer_of_the_store_a_greeting_waits_for_no_counts_and_has_none() {
-    let world = World::new().await;
-    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
-    let query = format!("token={}&deviceId=d1", World::token("alice"));
-    let (mut alice, greeting) = Client::greeted(running.address, &query).await;
+async fn a_node_without_a_store_tells_no_counts_while_one_with_a_store_does() {
+    let mut world = World::with(|config| config.gateway.counts.interval = ms(100)).await;
+    let first = world.start().await;
+    world.config.store.url = format!("sqlite://{}", world.dir.path().join("never-made.db").display()).parse().unwrap();
+    let without = world.start_roles(&[Role::Gateway]).await;
+    let (mut laptop, _) = device(first.address, "alice", "laptop").await;
+    let query = format!("token={}&deviceId=phone", World::token("alice"));
+    let (mut phone, greeting) = Client::greeted(without.address, &query).await;
     assert!(greeting.get("counts").is_none(), "{greeting}");
-    pay(&world, &mut alice, "1").await;
-    alice.send(json!({"type": "ping"})).await;
+    // Each of these is told behind an interval, which passes on both nodes.
+    for number in 1..=3 {
+        let paid = id(&pay(&world, &mut laptop, &number.to_string()).await);
+        assert_eq!(id(&phone.frame("notification:new").await), paid);
+        counts(&mut laptop, number, number).await;
+    }
+    phone.send(json!({"type": "ping"})).await;
     loop {
-        let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended") };
+        let Heard::Frame(frame) = phone.hear().await else { panic!("the connection ended") };
         assert_ne!(frame["type"], "counts", "none rather than wrong ones");
         if frame["type"] == "pong" {
             break;
         }
     }
-    running.stop().await;
-}
-
-/// A world whose only rule is for one device of each person.
-async fn once() -> World {
-    let mut world = World::new().await;
-    let folder = world.dir.path().join("rules");
-    std::fs::create_dir(&folder).unwrap();
-    let rule = "[[rule]]\nname = \"code\"\nevent = \"a\"\nuser = \"alice\"\ntype = \"t\"\nonce = true\n";
-    std::fs::write(folder.join("a.toml"), rule).unwrap();
-    world.config.pipeline.rules = folder.display().to_string();
-    world
-}
-
-#[tokio::test]
-async fn what_is_for_one_device_is_withdrawn_from_the_others_on_every_node_once_one_has_acknowledged_it() {
-    let world = once().await;
-    let first = world.start().await;
-    let second = world.start_roles(&[Role::Gateway]).await;
-    let (mut phone, connection) = device(first.address, "alice", "phone").await;
-    let (mut tablet, _) = device(first.address, "alice", "tablet").await;
-    let (mut laptop, _) = device(second.address, "alice", "laptop").await;
-    for by_id in [false, true] {
-        world.emit(&json!({"type": "a", "id": by_id.to_string(), "data": {}})).await;
-        let frame = phone.frame("notification:new").await;
-        assert_eq!(frame["notification"]["once"], true);
-        for other in [&mut tablet, &mut laptop] {
-            assert_eq!(id(&other.frame("notification:new").await), id(&frame));
-        }
-        if by_id {
-            phone.send(json!({"type": "ack", "notificationIds": [id(&frame)]})).await;
-        } else {
-            phone.ack(&frame).await;
-        }
-        for other in [&mut tablet, &mut laptop] {
-            let withdrawn = other.frame("notification:withdrawn").await;
-            assert_eq!((&withdrawn["channel"], &withdrawn["notificationId"]), (&json!(MAILBOX), &id(&frame)));
-        }
-        // The others may acknowledge it too: it is withdrawn once.
-        tablet.ack(&frame).await;
-        world.until_acknowledged(id(&frame).as_str().unwrap()).await;
-        assert!(heard(&mut phone).await.is_empty(), "who acknowledged it knows");
-    }
-    let records = world.own_records("receipts", 2).await;
-    assert_eq!(records.len(), 2);
-    let record = records[0].json();
-    assert_eq!((&record["receipt"], &record["cause"]), (&json!("withdrawn"), &json!("once")));
-    assert_eq!((&record["source"]["deviceId"], &record["source"]["connectionId"]), (&json!("phone"), &connection));
-
-    // Who comes back from before it is not sent it, from the ring of either node.
-    for node in [&first, &second] {
-        let query = format!("token={}&deviceId=late&ack=client&since=%7B%22{MAILBOX}%22:%221:0%22%7D", World::token("alice"));
-        let (mut late, _) = Client::greeted(node.address, &query).await;
-        loop {
-            let Heard::Frame(frame) = late.hear().await else { panic!("the connection ended") };
-            assert_ne!(frame["type"], "notification:new", "{frame}");
-            if frame["type"] == "recovered" {
-                break;
-            }
-        }
-    }
-    second.stop().await;
+    assert!(phone.passed_over("counts").is_none(), "none rather than wrong ones");
+    without.stop().await;
     first.stop().await;
 }
 
-/// Two processes, one of which is killed: what it answered is on the log, and the other tells it.
+/// Two processes, one of which is killed while the brokers hold a receipt back: what it answered is on the log, and the other tells it.
 #[tokio::test]
 async fn what_a_killed_node_has_answered_is_known_to_the_other() {
-    let world = World::with(|config| config.gateway.counts.interval = ms(100)).await;
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |config| {
+        config.gateway.counts.interval = ms(100);
+        // Nothing answers pings while the broker stands still.
+        config.gateway.heartbeat_interval = ms(3_600_000);
+    })
+    .await;
     let stays = Process::spawn(&world);
     stays.await_ready().await;
     let killed = Process::spawn_roles(&world, &["gateway"]);
@@ -413,29 +322,30 @@ async fn what_a_killed_node_has_answered_is_known_to_the_other() {
         asked(&mut phone, json!({"type": "mark_read", "notificationId": one})).await;
         answered.push(one.clone());
     }
-    // These are on their way when it dies; those it has not answered may be lost.
+    // These are on their way when it dies: the brokers take nothing, so it can answer none.
+    broker.signal(Signal::SIGSTOP);
+    let frames = async || metric(killed.address, "tidings_gateway_received_frames_total").await;
+    let before = frames().await;
     for one in &ids[10..] {
         phone.send(json!({"type": "mark_read", "notificationId": one, "messageId": "late"})).await;
     }
-    answered.extend(phone.frame("notification:read").await["notificationIds"].as_array().unwrap().clone());
+    // Those behind it are not read before it is answered.
+    eventually("the first of them is in flight", async || (frames().await == before + 1.0).then_some(())).await;
     killed.kill();
-    loop {
-        match phone.hear().await {
-            Heard::Frame(frame) if frame["type"] == "notification:read" => {
-                answered.extend(frame["notificationIds"].as_array().unwrap().clone());
-            }
-            Heard::Frame(_) => {}
-            Heard::Closed(_) | Heard::Gone => break,
-        }
+    broker.signal(Signal::SIGCONT);
+    while let Heard::Frame(frame) = phone.hear().await {
+        assert_ne!(frame["replyTo"], "late", "answered, and not written: {frame}");
     }
-    answered.dedup();
-    assert!(answered.len() > 10, "nothing was in flight: {answered:?}");
     let mut told = Vec::new();
     while told.len() < answered.len() {
         told.extend(laptop.frame("notification:read").await["notificationIds"].as_array().unwrap().clone());
     }
-    assert_eq!(told[..answered.len()], answered, "in the order they were said");
-    let mut client = laptop;
-    let read = world.log.records(&world.own("receipts")).await.len() as u64;
-    counts(&mut client, ids.len() as u64 - read, ids.len() as u64 - read).await;
+    assert_eq!(told, answered, "in the order they were said");
+    // What it had not answered may have come to the brokers all the same, and is true then.
+    eventually("the counts say what is on the log", async || {
+        let left = (ids.len() - world.log.records(&world.own("receipts")).await.len()) as u64;
+        let told = laptop.frame("counts").await;
+        ((&told["unread"], &told["unseen"]) == (&json!(left), &json!(left))).then_some(())
+    })
+    .await;
 }

@@ -61,8 +61,12 @@ impl OwnBroker {
 
     /// Whether its process has not ended.
     pub(crate) fn is_running(&self) -> bool {
-        let pid = std::fs::read_to_string(self.dir.path().join("pid")).unwrap();
-        kill(Pid::from_raw(pid.trim().parse().unwrap()), None).is_ok()
+        kill(process(self.dir.path()), None).is_ok()
+    }
+
+    /// A signal to its process. After SIGKILL its data stays.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(process(self.dir.path()), signal).unwrap();
     }
 
     /// Three brokers that hold a copy of everything each; a write counts once two have it.
@@ -74,8 +78,7 @@ impl OwnBroker {
 
     /// Kills one of three, 1 to 3. Its data stays.
     pub(crate) fn kill(&self, number: u8) {
-        let pid = std::fs::read_to_string(self.dir.path().join(number.to_string()).join("pid")).unwrap();
-        kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+        kill(process(&self.dir.path().join(number.to_string())), Signal::SIGKILL).unwrap();
     }
 
     /// One that listens with TLS and passwords as well.
@@ -127,6 +130,12 @@ impl Drop for SmallDisk {
         // Even if something still has a file open there.
         let _ = Command::new("umount").arg("--lazy").arg(&self.at).status();
     }
+}
+
+/// The process of the broker in a folder.
+fn process(dir: &Path) -> Pid {
+    let pid = std::fs::read_to_string(dir.join("pid")).unwrap();
+    Pid::from_raw(pid.trim().parse().unwrap())
 }
 
 fn script() -> PathBuf {

@@ -107,6 +107,11 @@ impl Client {
         }
     }
 
+    /// A frame of a type that was passed over so far.
+    pub(crate) fn passed_over(&self, kind: &str) -> Option<&Value> {
+        self.waiting.iter().find(|frame| frame["type"] == kind)
+    }
+
     /// The code that the server closes with; frames before it are passed over.
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
