@@ -103,7 +103,7 @@ async fn only_the_first_frame_must_be_short_also_if_more_come_in_one_write_with_
 
 #[tokio::test]
 async fn a_first_frame_that_proves_nothing_is_closed_with_the_code_that_says_why() {
-    let (_world, running) = gateway(|config| config.gateway.auth_timeout = ms(1000)).await;
+    let (_world, running) = gateway(|config| config.gateway.auth_timeout = ms(3_000)).await;
     let auth = |token: String| text(&json!({"type": "auth", "token": token}));
     let long = masked(TEXT, &vec![b' '; 8193]);
     for (name, query, frame, code) in [
@@ -152,8 +152,8 @@ async fn a_refresh_prolongs_the_connection_and_judges_its_subscriptions_anew() {
         config.gateway.channels = vec![grant("fleet-*", &["driver"])];
     })
     .await;
-    let ends = unix_now() + 4;
-    let (mut alice, _) = Client::greeted(running.address, &format!("token={}", token("alice", &["driver"], 4))).await;
+    let ends = unix_now() + 10;
+    let (mut alice, _) = Client::greeted(running.address, &format!("token={}", token("alice", &["driver"], 10))).await;
     alice.subscribe("fleet-7").await;
     alice.subscribe("booking-updates").await;
     let fresh = token("alice", &["clerk"], 3600);

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
+use reqwest::Method;
 use tidings::cli::Role;
 
 use crate::harness::eventually;
+use crate::harness::rest;
 use crate::harness::world::{SECRET, World, booking};
 
 /// Runs `tidings` with the world's brokers and names, and `input` on standard input.
@@ -37,8 +39,11 @@ async fn an_event_that_is_produced_is_printed_by_tail() {
     let heard = world.dir.path().join("tail");
     let args = ["tail", "--url", &url, "--token", &token, "--channel", "booking-updates"];
     let mut tail = command(&world, &args).stdout(std::fs::File::create(&heard).unwrap()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("tail is connected", async || (running.metric("tidings_gateway_open_connections").await >= 1.0).then_some(()))
-        .await;
+    eventually("tail listens to its mailbox, to announcements and to what it was told to", async || {
+        let stats = rest::request(running.address, Method::GET, "/v1/stats").bearer_auth(rest::token("ops", "admin"));
+        (rest::answered(stats).await.1["node"]["subscriptions"] == 3).then_some(())
+    })
+    .await;
 
     let event = booking("1", "alice").to_string();
     let place = printed(&tidings(&world, &["produce", "--topic", &world.topic, "--key", "k"], &event));

@@ -4,18 +4,25 @@ use std::time::Duration;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::HANG;
+use crate::harness::rest::{NOTIFICATIONS, accepted, answered, ask, request, token};
 use crate::harness::world::{World, ms, payment};
 
 const ACK_TIMEOUT_MS: i64 = 600;
 const LADDER_MS: [i64; 2] = [700, 1100];
 
 async fn world() -> World {
+    waiting(ACK_TIMEOUT_MS, &LADDER_MS).await
+}
+
+/// A world that waits so long for the first acknowledgement, and then on each rung.
+async fn waiting(ack_timeout_ms: i64, ladder_ms: &[i64]) -> World {
     World::with(|config| {
-        config.courier.ack_timeout = ms(ACK_TIMEOUT_MS.cast_unsigned());
-        config.courier.ladder = LADDER_MS.map(|rung| ms(rung.cast_unsigned())).into();
+        config.courier.ack_timeout = ms(ack_timeout_ms.cast_unsigned());
+        config.courier.ladder = ladder_ms.iter().map(|rung| ms(rung.cast_unsigned())).collect();
     })
     .await
 }
@@ -77,10 +84,11 @@ async fn what_was_shown_but_not_acknowledged_is_redelivered_and_an_acknowledgeme
 
 #[tokio::test]
 async fn a_user_who_comes_back_is_shown_what_was_missed() {
-    let world = world().await;
+    // Time for her to come back before the second attempt.
+    let world = waiting(ACK_TIMEOUT_MS, &[5_000, 1_000]).await;
     let running = world.start().await;
     world.emit(&payment("1", "alice")).await;
-    world.own_records("retry.700ms", 1).await;
+    world.own_records("retry.5s", 1).await;
     let mut alice = running.connect("alice").await;
     let missed = alice.frame("notification:new").await;
     assert_eq!((missed.get("redelivery"), &missed["notification"]["eventId"]), (None, &json!("1")));
@@ -92,7 +100,8 @@ async fn a_user_who_comes_back_is_shown_what_was_missed() {
 
 #[tokio::test]
 async fn what_is_acknowledged_in_time_never_climbs() {
-    let world = world().await;
+    // Time for an acknowledgement on a machine that pauses now and then.
+    let world = waiting(4_000, &LADDER_MS).await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
     for number in 0..10 {
@@ -110,12 +119,33 @@ async fn what_is_acknowledged_in_time_never_climbs() {
 }
 
 #[tokio::test]
+async fn what_is_withdrawn_while_it_waits_on_a_rung_is_dropped_when_it_is_due() {
+    const RUNG_MS: i64 = 6_000;
+    let world = waiting(ACK_TIMEOUT_MS, &[RUNG_MS, 1_000]).await;
+    let running = world.start().await;
+    let to_absent =
+        async |message: &str| accepted(ask(running.address, None, &json!({"to": {"user": "absent"}, "message": message}))).await;
+    let asked = to_absent("withdrawn").await;
+    let [waits] = world.own_records("retry.6s", 1).await.try_into().unwrap();
+    let withdraw = request(running.address, Method::DELETE, &format!("{NOTIFICATIONS}/{asked}"));
+    let (status, taken) = answered(withdraw.bearer_auth(token("billing", "service"))).await;
+    assert_eq!((status, &taken["withdrawn"]), (202, &json!(1)), "{taken}");
+    let [withdrawal] = world.own_records("receipts", 1).await.try_into().unwrap();
+    assert!(withdrawal.timestamp_ms < waits.timestamp_ms + RUNG_MS, "it was due before it was withdrawn");
+
+    // One that lies behind it all the way: once that has ended, the first one's time is long past.
+    to_absent("left").await;
+    let [ended] = world.own_records("undelivered", 1).await.try_into().unwrap();
+    assert_eq!(ended.json()["delivery"]["notification"]["message"], "left");
+    let [second] = world.own_records("retry.1s", 1).await.try_into().unwrap();
+    assert_eq!(second.json()["notification"]["message"], "left", "no further attempt at the other");
+    assert_eq!(running.labelled("tidings_courier_dropped_deliveries_total", "why=\"withdrawn\"").await, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn forged_headers_and_a_forged_list_of_attempts_shorten_nothing() {
-    let world = World::with(|config| {
-        config.courier.ack_timeout = ms(300);
-        config.courier.ladder = vec![ms(2000)];
-    })
-    .await;
+    let world = waiting(300, &[2_000]).await;
     let running = world.start().await;
     world.emit(&payment("1", "absent")).await;
     let [real] = world.own_records("retry.2s", 1).await.try_into().unwrap();

@@ -103,7 +103,7 @@ async fn except_leaves_single_notifications_unacknowledged_until_they_are_named(
 
 #[tokio::test]
 async fn with_ack_written_a_notification_counts_once_the_device_answered_a_later_ping() {
-    let world = World::with(|config| config.gateway.heartbeat_interval = crate::harness::world::ms(300)).await;
+    let world = World::with(|config| config.gateway.heartbeat_interval = ms(300)).await;
     let running = world.start().await;
     let query = format!("token={}&deviceId=d1", World::token("alice"));
     let (mut alice, _) = crate::harness::client::Client::greeted(running.address, &query).await;
@@ -144,7 +144,8 @@ async fn each_connection_is_sent_the_texts_of_its_locale_also_when_they_are_sent
 
 #[tokio::test]
 async fn a_pong_that_nobody_asked_for_acknowledges_nothing() {
-    let world = World::new().await;
+    // Long before the courier tries again.
+    let world = World::with(|config| config.gateway.heartbeat_interval = ms(3_000)).await;
     let running = world.start().await;
     let mut silent = Raw::greeted(running.address, "alice").await;
     silent.send(&masked(PONG, &u32::MAX.to_be_bytes())).await;

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use crate::harness::client::Client;
+use crate::harness::missed::{self, MAILBOX};
 use crate::harness::process::Process;
 use crate::harness::world::{World, ms, payment};
 use crate::harness::{eventually, seed};
 
-const MAILBOX: &str = "user-alice";
-/// How often the command is killed.
+/// How often the command is killed, at least.
 const ROUNDS: i32 = 5;
 /// More than a world has at first.
 const MORE: i32 = 8;
@@ -64,10 +64,7 @@ async fn until(client: &mut Client, last: &str) -> Vec<String> {
 
 /// Alice comes back with the position she has, and is told what became of it.
 async fn back(address: std::net::SocketAddr, position: &Value) -> (Client, Value) {
-    let since = json!({MAILBOX: position}).to_string();
-    let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
-    let query = format!("token={}&deviceId=d1&ack=client&since={since}", World::token("alice"));
-    let mut alice = Client::greeted(address, &query).await.0;
+    let mut alice = missed::back(address, &json!({MAILBOX: position})).await;
     let told = alice.frame("recovered").await;
     (alice, told)
 }
@@ -207,7 +204,7 @@ async fn an_epoch_is_not_done_with_before_an_inbox_has_folded_what_no_courier_wa
     let world = world().await;
     let running = world.start_roles(&[Role::Pipeline]).await;
     let request = json!({"to": {"channel": "booking-updates"}, "message": "to who listens"});
-    world.log.produce(&world.own("requests"), None, request.to_string().as_bytes()).await;
+    world.ask(&request).await;
     world.own_records("notifications", 1).await;
     running.stop().await;
     world.grow(MORE).await.unwrap();
@@ -236,7 +233,7 @@ async fn killed_at_any_moment_the_command_leaves_one_epoch_whole_and_finishes_wh
     assert!(create(&world, 5).status().unwrap().success());
     let whole = clock.elapsed();
     let (mut interrupted, mut old) = (0, 0);
-    for partitions in 6..6 + ROUNDS {
+    for partitions in 6.. {
         let before = world.epoch().await;
         let mut command = create(&world, partitions).spawn().unwrap();
         tokio::time::sleep(random.random_range(Duration::ZERO..whole)).await;
@@ -248,9 +245,14 @@ async fn killed_at_any_moment_the_command_leaves_one_epoch_whole_and_finishes_wh
         assert!(create(&world, partitions).status().unwrap().success());
         let done = world.epoch().await;
         assert_eq!((done.epoch.0, done.partitions), (before.epoch.0 + 1, partitions));
+        let rounds = partitions - 5;
+        println!("{interrupted} of {rounds} were interrupted, {old} of them before the next epoch had begun");
+        // How long the command takes is the machine's mood.
+        if rounds >= ROUNDS && interrupted > 0 && old > 0 {
+            return;
+        }
+        assert!(rounds < 4 * ROUNDS, "nothing was interrupted in time, so this proves nothing");
     }
-    println!("{interrupted} of {ROUNDS} were interrupted, {old} of them before the next epoch had begun");
-    assert!(interrupted > 0 && old > 0, "nothing was interrupted, so this proves nothing");
 }
 
 /// Kills a command; says whether it still ran.

@@ -41,6 +41,9 @@ async fn killed_at_five_random_moments_every_event_is_in_the_inbox_once_and_was_
         let process = Process::spawn(&world);
         process.await_ready().await;
         listening = Some(tokio::spawn(listen(process.address, shown.clone())));
+        // On a slow machine that may take longer than the moment that is drawn.
+        let begun = async || (decided_but_not_committed(&world).await > 0).then_some(());
+        eventually("something is decided and not committed", begun).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(300..2500))).await;
         process.kill();
         let in_flight = decided_but_not_committed(&world).await;
@@ -80,7 +83,9 @@ async fn decided_but_not_committed(world: &World) -> usize {
 async fn produce(world: Arc<World>, produced: Arc<AtomicU64>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let number = produced.load(Ordering::Relaxed);
-        world.emit(&payment(&number.to_string(), "alice")).await;
+        // A key of its own, so that all partitions have some.
+        let (key, event) = (number.to_string(), payment(&number.to_string(), "alice").to_string());
+        world.log.produce(&world.topic, Some(&key), event.as_bytes()).await;
         produced.store(number + 1, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }

@@ -43,7 +43,8 @@ async fn sigterm_finishes_what_was_read_tells_clients_to_come_back_and_exits_zer
 #[tokio::test]
 async fn a_broker_stopped_for_ten_seconds_loses_nothing_and_is_visible() {
     let broker = OwnBroker::start();
-    let world = World::on(&broker.brokers, |_| {}).await;
+    // Nothing answers pings while the broker is away.
+    let world = World::on(&broker.brokers, |config| config.gateway.heartbeat_interval = ms(3_600_000)).await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
     world.emit(&payment("before", "alice")).await;

@@ -115,10 +115,14 @@ async fn one_poison_record_gives_one_warning_with_its_topic_partition_and_offset
     process.await_ready().await;
     let (partition, offset) = emit(&world, b"not json").await;
     world.own_records("dlq", 1).await;
-    let logged = process.logged();
-    let lines = logged.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let warnings = lines.filter(|line| line["level"] == "WARN").collect::<Vec<_>>();
-    let [warning] = warnings.as_slice() else { panic!("{logged}") };
+    let warnings = eventually("it is said in the log", async || {
+        let logged = process.logged();
+        let lines = logged.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let warnings = lines.filter(|line| line["level"] == "WARN").collect::<Vec<_>>();
+        (!warnings.is_empty()).then_some(warnings)
+    })
+    .await;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:#?}") };
     let place = (warning["topic"].as_str(), warning["partition"].as_i64(), warning["offset"].as_i64());
     assert_eq!(place, (Some(world.topic.as_str()), Some(partition.into()), Some(offset)), "{warning}");
 }

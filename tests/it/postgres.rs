@@ -12,6 +12,7 @@ use tidings::store::Store;
 use crate::harness::certificates::Authority;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
+use crate::harness::missed::{MAILBOX, positions, query};
 use crate::harness::postgres::Server;
 use crate::harness::process::Process;
 use crate::harness::world::{World, metric, ms, payment};
@@ -20,6 +21,8 @@ async fn world_on(server: &Server, change: impl FnOnce(&mut Config)) -> World {
     World::with(|config| {
         config.store.url = server.database();
         config.store.busy_timeout = ms(500);
+        // Nothing answers pings while a server starts.
+        config.gateway.heartbeat_interval = ms(3_600_000);
         change(config);
     })
     .await
@@ -48,6 +51,11 @@ async fn a_server_that_is_away_stops_no_delivery_and_loses_nothing() {
     running.await_ready().await;
     assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
     running.stop().await;
+}
+
+/// The query of a device of Alice's that has seen nothing yet.
+fn from_the_beginning(device: &str) -> String {
+    format!("{}&since={}", query(device), positions(&json!({MAILBOX: "1:0"})))
 }
 
 /// What Alice's devices were shown, by event: how often.
@@ -85,10 +93,7 @@ async fn a_server_that_goes_again_and_again_under_load_loses_nothing_and_nobody_
         }
         enter(&mut alice, &mut ledger, number).await;
         // Whoever comes back meanwhile is told that nobody knows what it missed, and is sent what is live.
-        let since = json!({"user-alice": "1:0"}).to_string();
-        let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
-        let query = format!("token={}&deviceId=d2&ack=client&since={since}", World::token("alice"));
-        let mut other = Client::greeted(running.address, &query).await.0;
+        let mut other = Client::greeted(running.address, &from_the_beginning("d2")).await.0;
         let told: Value = other.frame("recovered").await;
         assert_eq!(told["recovered"], false, "outage {outage}: {told}");
         // Long enough for the courier to want evidence.
@@ -133,11 +138,8 @@ async fn a_gateway_begins_without_the_server_serves_what_is_live_and_uses_it_onc
 
     server.start_again();
     gateway.await_ready().await;
-    let since = json!({"user-alice": "1:0"}).to_string();
-    let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
     eventually("what came before the gateway is recovered from the database", async || {
-        let query = format!("token={}&deviceId=d3&ack=client&since={since}", World::token("alice"));
-        let mut alice = Client::greeted(gateway.address, &query).await.0;
+        let mut alice = Client::greeted(gateway.address, &from_the_beginning("d3")).await.0;
         let told = alice.frame("recovered").await;
         (told["recovered"] == true && alice.frame("notification:new").await["notification"]["eventId"] == "before").then_some(())
     })
@@ -203,7 +205,8 @@ async fn refusal(config: &tidings::config::StoreConfig) -> String {
 async fn what_was_folded_is_there_after_a_restart_and_the_courier_judges_by_it() {
     let server = Server::start();
     let world = world_on(&server, |config| {
-        config.courier.ack_timeout = ms(500);
+        // Time for an acknowledgement on a machine that pauses now and then.
+        config.courier.ack_timeout = ms(4_000);
         config.courier.ladder = vec![ms(60_000)];
     })
     .await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use crate::harness::client::{Client, Heard};
-use crate::harness::missed::{MAILBOX, back, forgetful, offset, pay, position, some, told, witness};
+use crate::harness::missed::{MAILBOX, back, forgetful, offset, pay, position, returned, some, told, witness};
 use crate::harness::seed;
 use crate::harness::world::{World, booking, ms, payment};
 
@@ -124,8 +124,10 @@ async fn what_was_trimmed_is_told_before_what_is_left_of_it() {
     let running = world.start().await;
     let mut witness = witness(&running).await;
     let sent = pay(&world, &mut witness, 0..9).await;
-    crate::harness::eventually("the last one is folded", async || {
-        world.inbox("alice").await.last().is_some_and(|last| last["eventId"] == "8").then_some(())
+    crate::harness::eventually("the last one is folded, and what she missed first is gone", async || {
+        let inbox = world.inbox("alice").await;
+        let kept = inbox.iter().map(|one| one["eventId"].as_str().unwrap()).collect::<Vec<_>>();
+        (kept.last() == Some(&"8") && !kept.contains(&"1")).then_some(())
     })
     .await;
     let mut alice = back(running.address, &json!({MAILBOX: sent[0]})).await;
@@ -194,8 +196,7 @@ async fn a_new_device_begins_at_the_oldest_pending_notification_and_a_known_one_
     .await;
     first.close().await;
     for device in ["d1", "new"] {
-        let query = format!("token={}&deviceId={device}&ack=client", World::token("alice"));
-        let mut alice = Client::greeted(running.address, &query).await.0;
+        let mut alice = returned(running.address, device).await;
         let told = told(&mut alice, MAILBOX).await;
         assert_eq!((told.sent, &told.recovered["recovered"]), (sent[2..].to_vec(), &json!(true)), "{device}");
     }
@@ -206,8 +207,7 @@ async fn a_new_device_begins_at_the_oldest_pending_notification_and_a_known_one_
         (world.acknowledged("alice").await.len() == 4).then_some(())
     })
     .await;
-    let query = format!("token={}&deviceId=newer&ack=client", World::token("alice"));
-    let mut newer = Client::greeted(running.address, &query).await.0;
+    let mut newer = returned(running.address, "newer").await;
     world.emit(&payment("live", "alice")).await;
     let frame = newer.frame("notification:new").await;
     assert_eq!((&frame["notification"]["eventId"], id(&frame).is_empty()), (&json!("live"), false));

@@ -9,11 +9,6 @@ use crate::harness::eventually;
 use crate::harness::log::Seen;
 use crate::harness::world::{Running, World, booking, unix_now};
 
-/// Produces a request as a service would that has a Kafka client.
-async fn ask(world: &World, request: &Value) -> (i32, i64) {
-    world.log.produce(&world.own("requests"), None, request.to_string().as_bytes()).await
-}
-
 async fn gateway(world: &World) -> Running {
     world.start_roles(&[Role::Pipeline, Role::Gateway]).await
 }
@@ -48,7 +43,7 @@ async fn each_audience_is_told_and_nobody_else() {
         (json!({"channel": "booking-updates"}), "to who listens"),
         (json!({"everyone": true}), "to everyone"),
     ] {
-        ask(&world, &json!({"to": to, "message": message})).await;
+        world.ask(&json!({"to": to, "message": message})).await;
         // One after the other: channels have no order among each other.
         match message {
             "to alice" => assert_eq!(told(&mut alice).await, heard("user-alice", message)),
@@ -73,10 +68,10 @@ async fn who_is_excluded_is_not_shown_it_by_mailbox_role_or_announcement() {
     let running = gateway(&world).await;
     let (mut alice, mut bob) = (driver(&running, "alice").await, driver(&running, "bob").await);
     for to in [json!({"users": ["alice", "bob"]}), json!({"role": "driver"}), json!({"everyone": true})] {
-        ask(&world, &json!({"to": to, "exclude": ["alice"], "message": "not for alice"})).await;
+        world.ask(&json!({"to": to, "exclude": ["alice"], "message": "not for alice"})).await;
         assert_eq!(told(&mut bob).await.1, "not for alice");
         // The next of the same channel: what was before it is not only late.
-        ask(&world, &json!({"to": to, "message": "for both"})).await;
+        world.ask(&json!({"to": to, "message": "for both"})).await;
         assert_eq!(told(&mut alice).await.1, "for both");
         assert_eq!(told(&mut bob).await.1, "for both");
     }
@@ -88,8 +83,8 @@ async fn who_was_left_out_acknowledges_what_came_behind_it() {
     let world = World::new().await;
     let running = world.start().await;
     let mut alice = driver(&running, "alice").await;
-    ask(&world, &json!({"to": {"role": "driver"}, "exclude": ["alice"], "message": "not for alice"})).await;
-    ask(&world, &json!({"to": {"role": "driver"}, "message": "for all"})).await;
+    world.ask(&json!({"to": {"role": "driver"}, "exclude": ["alice"], "message": "not for alice"})).await;
+    world.ask(&json!({"to": {"role": "driver"}, "message": "for all"})).await;
     let frame = alice.frame("notification:new").await;
     assert_eq!(frame["notification"]["message"], "for all");
     alice.ack(&frame).await;
@@ -107,7 +102,7 @@ async fn who_was_left_out_acknowledges_what_came_behind_it() {
 #[tokio::test]
 async fn what_was_asked_for_before_the_first_start_is_not_skipped() {
     let world = World::with(|config| config.pipeline.start = Start::End).await;
-    ask(&world, &json!({"to": {"user": "alice"}, "message": "early"})).await;
+    world.ask(&json!({"to": {"user": "alice"}, "message": "early"})).await;
     let running = world.start_roles(&[Role::Pipeline]).await;
     let [record] = world.own_records("notifications", 1).await.try_into().unwrap();
     assert_eq!(record.json()["notification"]["message"], "early");
@@ -140,7 +135,7 @@ async fn an_event_in_a_request_is_told_by_the_rules() {
     let running = gateway(&world).await;
     let mut alice = running.connect("alice").await;
     let event = booking("e-1", "alice");
-    ask(&world, &json!({"event": {"type": event["type"], "data": event["data"], "id": "e-1"}})).await;
+    world.ask(&json!({"event": {"type": event["type"], "data": event["data"], "id": "e-1"}})).await;
     let frame = alice.frame("notification:new").await;
     assert_eq!(
         (&frame["notification"]["type"], &frame["notification"]["eventId"]),
@@ -155,8 +150,10 @@ async fn what_is_no_request_is_buried_with_every_fault_and_the_next_gets_through
     let running = gateway(&world).await;
     let mut alice = running.connect("alice").await;
     let hostile = json!({"to": {"user": "alice", "role": "x"}, "title": 7, "expiresAt": "soon"});
-    let (partition, offset) = ask(&world, &hostile).await;
-    ask(&world, &json!({"to": {"user": "alice"}, "message": "behind it"})).await;
+    let behind = json!({"to": {"user": "alice"}, "message": "behind it"});
+    // One key, so that it does lie behind.
+    let (partition, offset) = world.log.produce(&world.own("requests"), Some("k"), hostile.to_string().as_bytes()).await;
+    world.log.produce(&world.own("requests"), Some("k"), behind.to_string().as_bytes()).await;
     assert_eq!(told(&mut alice).await.1, "behind it");
     let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
     assert_eq!(dead.header("tidings-original-topic"), world.own("requests"));

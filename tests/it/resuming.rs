@@ -12,7 +12,7 @@ use tidings_core::time::Timestamp;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::missed::{
-    MAILBOX, ask, back, forget, forgetful, id, offset, outcomes, paid, pay, position, positions, query, returned, some, told,
+    Found, MAILBOX, back, forget, forgetful, id, offset, outcomes, paid, pay, position, positions, query, returned, some, told,
     witness,
 };
 use crate::harness::seed;
@@ -60,13 +60,8 @@ async fn what_a_device_missed_counts_in_the_default_mode_once_it_answers_a_ping_
 
 #[tokio::test]
 async fn what_was_missed_comes_in_the_readers_words_and_without_what_excludes_them_from_ring_and_store() {
-    for forgets in [false, true] {
-        let world = World::with(|config| {
-            if forgets {
-                forget(config);
-            }
-        })
-        .await;
+    for found in Found::EITHER {
+        let world = found.world().await;
         let running = world.start().await;
         let channel = "booking-updates";
         let mut bob = running.connect("bob").await;
@@ -76,14 +71,14 @@ async fn what_was_missed_comes_in_the_readers_words_and_without_what_excludes_th
             let exclude = if number == 2 { json!(["alice"]) } else { json!([]) };
             let locales = json!({"fr": {"title": format!("Salut {number}")}});
             let title = format!("Hello {number}");
-            ask(&world, &json!({"to": {"channel": channel}, "exclude": exclude, "title": title, "locales": locales})).await;
+            world.ask(&json!({"to": {"channel": channel}, "exclude": exclude, "title": title, "locales": locales})).await;
             sent.push(position(&bob.frame("notification:new").await));
         }
         let mut alice = Client::greeted(running.address, &format!("{}&locale=fr-CA", query("d1"))).await.0;
         alice.send(json!({"type": "subscribe", "channel": channel, "since": sent[0]})).await;
         let told = told(&mut alice, channel).await;
         let titles = told.frames.iter().map(|frame| frame["notification"]["title"].clone()).collect::<Vec<_>>();
-        assert_eq!(titles, ["Salut 1", "Salut 3", "Salut 4"], "forgets: {forgets}");
+        assert_eq!(titles, ["Salut 1", "Salut 3", "Salut 4"], "{found:?}");
         assert!(told.frames.iter().all(|frame| frame["notification"].get("locales").is_none()));
         assert_eq!(told.recovered["recovered"], true);
         // Who was left out acknowledges what came behind it.
@@ -96,25 +91,20 @@ async fn what_was_missed_comes_in_the_readers_words_and_without_what_excludes_th
 
 #[tokio::test]
 async fn what_has_expired_meanwhile_is_not_sent_any_more() {
-    for forgets in [false, true] {
-        let world = World::with(|config| {
-            if forgets {
-                forget(config);
-            }
-        })
-        .await;
+    for found in Found::EITHER {
+        let world = found.world().await;
         let running = world.start().await;
         let mut witness = witness(&running).await;
         let first = pay(&world, &mut witness, 0..1).await.remove(0);
         let expires_at = Timestamp::from_millis((unix_now() + 3) * 1000);
-        ask(&world, &json!({"to": {"user": "alice"}, "title": "soon", "expiresAt": expires_at})).await;
+        world.ask(&json!({"to": {"user": "alice"}, "title": "soon", "expiresAt": expires_at})).await;
         let soon = witness.frame("notification:new").await;
         assert_eq!(soon["notification"]["title"], "soon");
         let sent = pay(&world, &mut witness, 1..5).await;
         eventually("it has expired", async || (unix_now() * 1000 > expires_at.as_millis()).then_some(())).await;
         let mut alice = back(running.address, &json!({MAILBOX: first})).await;
         let told = told(&mut alice, MAILBOX).await;
-        assert_eq!((told.sent, &told.recovered["recovered"]), (sent, &json!(true)), "forgets: {forgets}");
+        assert_eq!((told.sent, &told.recovered["recovered"]), (sent, &json!(true)), "{found:?}");
         running.stop().await;
     }
 }

@@ -249,7 +249,7 @@ async fn a_handshake_that_never_ends_gives_its_place_back() {
     let authority = Authority::new();
     let world = world(&authority, |config| {
         config.gateway.connections = 1;
-        config.gateway.tls.handshake_timeout = ms(300);
+        config.gateway.tls.handshake_timeout = ms(2_000);
     })
     .await;
     let running = world.start_unready(&[Role::Gateway]).await;

@@ -101,11 +101,6 @@ pub(crate) async fn pay(world: &World, witness: &mut Client, numbers: std::ops::
     paid(world, witness, numbers).await.iter().map(position).collect()
 }
 
-/// A request of a service on the topic `requests`.
-pub(crate) async fn ask(world: &World, request: &Value) {
-    world.log.produce(&world.own("requests"), None, request.to_string().as_bytes()).await;
-}
-
 /// A ring of two records, and pages of three.
 pub(crate) fn forget(config: &mut Config) {
     config.gateway.recovery.ring_records = some(2);
@@ -116,6 +111,24 @@ pub(crate) fn forget(config: &mut Config) {
 /// A world that forgets.
 pub(crate) async fn forgetful() -> World {
     World::with(forget).await
+}
+
+/// Where a node finds what a device missed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    InRing,
+    InStore,
+}
+
+impl Found {
+    pub(crate) const EITHER: [Self; 2] = [Self::InRing, Self::InStore];
+
+    pub(crate) async fn world(self) -> World {
+        match self {
+            Self::InRing => World::new().await,
+            Self::InStore => forgetful().await,
+        }
+    }
 }
 
 /// How many recoveries ended so.

@@ -11,6 +11,7 @@ use tidings::config::{Config, Database, Scalar, Start};
 use tidings::kafka::cluster::Cluster;
 use tidings::kafka::topics;
 use tidings_core::record::meta::EpochRecord;
+use tidings_core::record::request;
 use tidings_core::time::Delay;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -140,9 +141,17 @@ impl World {
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
     }
 
-    /// Produces an event as a domain service would.
+    /// Produces an event as a domain service would: what concerns one user lies in one partition, so it keeps its order.
     pub(crate) async fn emit(&self, event: &Value) -> (i32, i64) {
-        self.log.produce(&self.topic, None, event.to_string().as_bytes()).await
+        self.log.produce(&self.topic, event["data"]["userId"].as_str(), event.to_string().as_bytes()).await
+    }
+
+    /// Produces a request as a service would that has a Kafka client. Those for one audience lie in one partition, as they do
+    /// when they come over HTTP.
+    pub(crate) async fn ask(&self, request: &Value) -> (i32, i64) {
+        let value = request.to_string();
+        let key = request::read(value.as_bytes()).expect("a request").key();
+        self.log.produce(&self.own("requests"), key.as_deref(), value.as_bytes()).await
     }
 
     /// Waits until a topic of tidings' own has at least `count` records, and gives all.
@@ -231,16 +240,23 @@ impl Running {
     }
 }
 
-/// The value of a metric, summed over its labels.
+/// The value of a metric, summed over its labels. One that is not there is a mistake of the test's, and no 0.
 pub(crate) async fn metric(address: SocketAddr, name: &str) -> f64 {
     let (_, text) = get(address, "/metrics").await;
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let named = samples.filter(|line| line.split(['{', ' ']).next() == Some(name));
-    named.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    sum(&text, name).unwrap_or_else(|| panic!("no metric {name} in {text}"))
+}
+
+/// The sum of a metric's samples, if it has any.
+pub(crate) fn sum(metrics: &str, name: &str) -> Option<f64> {
+    let named = metrics.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    let mut values = named.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).peekable();
+    values.peek()?;
+    Some(values.sum())
 }
 
 /// How often something went wrong with records in a stage, by cause, fate and class.
 pub(crate) async fn failed(address: SocketAddr, stage: &str, (cause, fate, class): (&str, &str, &str)) -> u64 {
+    assert!(["pipeline", "gateway", "inbox", "courier"].contains(&stage), "there is no stage {stage}");
     let (_, text) = get(address, "/metrics").await;
     let labels = format!(r#"cause="{cause}",fate="{fate}",class="{class}""#);
     let line = format!("tidings_{stage}_failed_records_total{{{labels}}} ");
