@@ -189,16 +189,24 @@ async fn a_slow_reader_is_closed_while_a_hundred_others_receive_everything_in_or
         (running.metric("tidings_gateway_open_connections").await >= 101.0).then_some(())
     })
     .await;
-    for number in 0..EVENTS {
-        let value = crate::harness::world::booking(&number.to_string(), "nobody").to_string();
-        world.log.produce(&world.topic, Some("k"), value.as_bytes()).await;
-    }
+    let emitting = async {
+        for number in 0..EVENTS {
+            let value = crate::harness::world::booking(&number.to_string(), "nobody").to_string();
+            world.log.produce(&world.topic, Some("k"), value.as_bytes()).await;
+        }
+    };
+    let ending = async {
+        let full = async || running.labelled("tidings_gateway_crossed_limits_total", "limit=\"outbox_bytes\"").await == 1;
+        eventually("the slow one's outbox is full", async || full().await.then_some(())).await;
+        let mut bytes = Vec::new();
+        // The server closes after its linger, so reading ends.
+        let _ = tokio::time::timeout(crate::harness::HANG, slow.read_to_end(&mut bytes)).await.unwrap();
+        bytes
+    };
+    let ((), bytes) = tokio::join!(emitting, ending);
     for reading in others {
         reading.await.unwrap();
     }
-    let mut bytes = Vec::new();
-    // The server closes after its linger, so reading ends.
-    let _ = tokio::time::timeout(crate::harness::HANG, slow.read_to_end(&mut bytes)).await.unwrap();
     let close = [0x0f, 0xa8];
     let at = bytes.windows(2).rposition(|pair| pair == close).expect("4008 was sent");
     assert_eq!(bytes[at - 2], 0x88, "as a close frame");

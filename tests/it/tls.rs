@@ -66,10 +66,7 @@ async fn a_fan_out_reaches_every_device_over_wss_in_order_and_acknowledgements_c
             client
         }));
     }
-    for number in 0..EVENTS {
-        let event = booking(&number.to_string(), "nobody").to_string();
-        world.log.produce(&world.topic, Some("k"), event.as_bytes()).await;
-    }
+    emit_bookings(&world, EVENTS).await;
     for client in reading {
         client.await.unwrap();
     }
@@ -128,17 +125,28 @@ async fn a_slow_reader_over_wss_is_closed_with_4008_and_a_proper_end_while_other
             assert_eq!(frame["notification"]["data"]["booking_id"], format!("b-{number}"));
         }
     });
-    for number in 0..EVENTS {
-        let event = booking(&number.to_string(), "nobody").to_string();
-        world.log.produce(&world.topic, Some("k"), event.as_bytes()).await;
-    }
+    let ending = async {
+        let crossed =
+            async || authority.metric(running.address, "tidings_gateway_crossed_limits_total", "\"outbox_bytes\"").await;
+        eventually("the slow one's outbox is full", async || (crossed().await == 1.0).then_some(())).await;
+        let mut bytes = Vec::new();
+        // OpenSSL tells an end without a goodbye of TLS apart: that would be an error.
+        tokio::time::timeout(HANG, slow.read_to_end(&mut bytes)).await.unwrap().expect("the end is announced");
+        bytes
+    };
+    let ((), bytes) = tokio::join!(emit_bookings(&world, EVENTS), ending);
     reading.await.unwrap();
-    let mut bytes = Vec::new();
-    // OpenSSL tells an end without a goodbye of TLS apart: that would be an error.
-    tokio::time::timeout(HANG, slow.read_to_end(&mut bytes)).await.unwrap().expect("the end is announced");
     let at = bytes.windows(2).rposition(|pair| pair == [0x0f, 0xa8]).expect("4008 was sent");
     assert_eq!(bytes[at - 2], 0x88, "as a close frame");
     running.stop().await;
+}
+
+/// Bookings of nobody's, in one partition.
+async fn emit_bookings(world: &World, count: usize) {
+    for number in 0..count {
+        let event = booking(&number.to_string(), "nobody").to_string();
+        world.log.produce(&world.topic, Some("k"), event.as_bytes()).await;
+    }
 }
 
 fn upgrade_request(user: &str) -> Vec<u8> {
