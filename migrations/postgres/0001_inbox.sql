@@ -27,17 +27,19 @@ CREATE TABLE projection (
 -- One row for each notification of a channel, with the first place where it lies on the log in its latest epoch. One that was trimmed has no body
 -- any more: its row remembers the id, so that a replay cannot bring it back.
 CREATE TABLE notifications (
-    channel     text COLLATE "C" NOT NULL,
-    id          text COLLATE "C" NOT NULL,
-    epoch       bigint NOT NULL,
-    partition   integer NOT NULL,
-    "offset"    bigint NOT NULL,
-    seq         bigint NOT NULL, -- counts the channel's rows as they come; only differences mean something
-    appended_at bigint NOT NULL,
-    expires_at  bigint,
-    kind        text COLLATE "C" NOT NULL, -- the notification's type
-    request_id  text,             -- the id of the request that it follows from, if it does from one
-    body        text,             -- the record's value
+    channel      text COLLATE "C" NOT NULL,
+    id           text COLLATE "C" NOT NULL,
+    epoch        bigint NOT NULL,
+    partition    integer NOT NULL,
+    "offset"     bigint NOT NULL,
+    first_epoch  bigint NOT NULL, -- the first place that it ever had, in whichever epoch: marks are judged by it
+    first_offset bigint NOT NULL,
+    seq          bigint NOT NULL, -- counts the channel's rows as they come; only differences mean something
+    appended_at  bigint NOT NULL,
+    expires_at   bigint,
+    kind         text COLLATE "C" NOT NULL, -- the notification's type
+    request_id   text,             -- the id of the request that it follows from, if it does from one
+    body         text,             -- the record's value
     PRIMARY KEY (id, channel)
 );
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
@@ -89,17 +91,17 @@ CREATE INDEX devices_by_use ON devices (partition, used_at);
 -- What users did with single notifications, whether or not those were folded yet: kept beside their rows, so that it does not matter
 -- which of the two topics is folded first.
 CREATE TABLE states (
-    user_id      text COLLATE "C" NOT NULL,
-    id           text COLLATE "C" NOT NULL,
-    is_read      bigint, -- 1 or 0; nothing while the user said neither, and marks decide
-    read_at      bigint,
-    is_seen      integer NOT NULL,
-    is_dismissed integer NOT NULL,
-    channel      text COLLATE "C",
-    epoch        bigint,
-    "offset"     bigint, -- where the notification lies, if the receipt said it
-    partition    integer NOT NULL, -- of `receipts`
-    changed_at   bigint NOT NULL,
+    user_id       text COLLATE "C" NOT NULL,
+    id            text COLLATE "C" NOT NULL,
+    is_read       bigint, -- 1 or 0; nothing while the user said neither, and marks decide
+    read_at       bigint, -- of one that is unread: when that mark came
+    is_seen       integer NOT NULL,
+    is_dismissed  integer NOT NULL,
+    channel       text COLLATE "C",
+    marked_epoch  bigint, -- of one that is unread: the furthest mark that came after that was said
+    marked_offset bigint,
+    partition     integer NOT NULL, -- of `receipts`
+    changed_at    bigint NOT NULL,
     PRIMARY KEY (id, user_id)
 );
 CREATE INDEX states_unread ON states (user_id, channel) WHERE is_read = 0;

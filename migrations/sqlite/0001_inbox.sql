@@ -20,17 +20,19 @@ CREATE TABLE projection (
 -- One row for each notification of a channel, with the first place where it lies on the log in its latest epoch. One that was trimmed has no body
 -- any more: its row remembers the id, so that a replay cannot bring it back.
 CREATE TABLE notifications (
-    channel     TEXT    NOT NULL,
-    id          TEXT    NOT NULL,
-    epoch       INTEGER NOT NULL,
-    partition   INTEGER NOT NULL,
-    "offset"    INTEGER NOT NULL,
-    seq         INTEGER NOT NULL, -- counts the channel's rows as they come; only differences mean something
-    appended_at INTEGER NOT NULL,
-    expires_at  INTEGER,
-    kind        TEXT    NOT NULL, -- the notification's type
-    request_id  TEXT,             -- the id of the request that it follows from, if it does from one
-    body        TEXT,             -- the record's value
+    channel      TEXT    NOT NULL,
+    id           TEXT    NOT NULL,
+    epoch        INTEGER NOT NULL,
+    partition    INTEGER NOT NULL,
+    "offset"     INTEGER NOT NULL,
+    first_epoch  INTEGER NOT NULL, -- the first place that it ever had, in whichever epoch: marks are judged by it
+    first_offset INTEGER NOT NULL,
+    seq          INTEGER NOT NULL, -- counts the channel's rows as they come; only differences mean something
+    appended_at  INTEGER NOT NULL,
+    expires_at   INTEGER,
+    kind         TEXT    NOT NULL, -- the notification's type
+    request_id   TEXT,             -- the id of the request that it follows from, if it does from one
+    body         TEXT,             -- the record's value
     PRIMARY KEY (id, channel)
 );
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
@@ -82,17 +84,17 @@ CREATE INDEX devices_by_use ON devices (partition, used_at);
 -- What users did with single notifications, whether or not those were folded yet: kept beside their rows, so that it does not matter
 -- which of the two topics is folded first.
 CREATE TABLE states (
-    user_id      TEXT    NOT NULL,
-    id           TEXT    NOT NULL,
-    is_read      INTEGER, -- 1 or 0; nothing while the user said neither, and marks decide
-    read_at      INTEGER,
-    is_seen      INTEGER NOT NULL,
-    is_dismissed INTEGER NOT NULL,
-    channel      TEXT,
-    epoch        INTEGER,
-    "offset"     INTEGER, -- where the notification lies, if the receipt said it
-    partition    INTEGER NOT NULL, -- of `receipts`
-    changed_at   INTEGER NOT NULL,
+    user_id       TEXT    NOT NULL,
+    id            TEXT    NOT NULL,
+    is_read       INTEGER, -- 1 or 0; nothing while the user said neither, and marks decide
+    read_at       INTEGER, -- of one that is unread: when that mark came
+    is_seen       INTEGER NOT NULL,
+    is_dismissed  INTEGER NOT NULL,
+    channel       TEXT,
+    marked_epoch  INTEGER, -- of one that is unread: the furthest mark that came after that was said
+    marked_offset INTEGER,
+    partition     INTEGER NOT NULL, -- of `receipts`
+    changed_at    INTEGER NOT NULL,
     PRIMARY KEY (id, user_id)
 ) WITHOUT ROWID;
 CREATE INDEX states_unread ON states (user_id, channel) WHERE is_read = 0;

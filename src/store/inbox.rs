@@ -74,10 +74,14 @@ fn behind(epoch: i64, offset: i64) -> Position {
     Position::after(super::read::read_epoch(epoch), offset)
 }
 
-/// Whether the notification `kept` is read: what was said of itself wins over a mark, for a later mark changes that.
+/// Whether the notification `kept` is read. What was said of itself wins over marks, but for those that came after it was said to be
+/// unread. All are judged by the first place that it ever had: what is carried over to another epoch is as old as it was.
 macro_rules! is_read {
     () => {
-        "COALESCE(state.is_read, CASE WHEN (kept.epoch, kept.\"offset\") < (mark.read_epoch, mark.read_offset) THEN 1 ELSE 0 END)"
+        "(CASE WHEN state.is_read = 1
+           OR state.is_read = 0 AND (kept.first_epoch, kept.first_offset) < (state.marked_epoch, state.marked_offset)
+           OR state.is_read IS NULL AND (kept.first_epoch, kept.first_offset) < (mark.read_epoch, mark.read_offset)
+         THEN 1 ELSE 0 END)"
     };
 }
 use is_read;
@@ -85,7 +89,7 @@ use is_read;
 /// Whether it is seen.
 macro_rules! is_seen {
     () => {
-        "(CASE WHEN state.is_seen = 1 OR (kept.epoch, kept.\"offset\") < (mark.seen_epoch, mark.seen_offset) THEN 1 ELSE 0 END)"
+        "(CASE WHEN state.is_seen = 1 OR (kept.first_epoch, kept.first_offset) < (mark.seen_epoch, mark.seen_offset) THEN 1 ELSE 0 END)"
     };
 }
 use is_seen;

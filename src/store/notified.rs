@@ -1,7 +1,7 @@
 //! The rows of notifications: which records become one, and which rows have to go for it.
 //!
 //! Owns: one row for each id of a channel, with its first place on the log in the latest epoch in which it lies; every other place is kept
-//! as a copy, since a device may have met it only there. A channel holds so many rows at most; the id of a row that went is remembered.
+//! as a copy, since a device may have met it only there, and the first of all in the row, since marks go by it. A channel holds so many rows at most; the id of a row that went is remembered.
 //! Refuses to look at a clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets
 //! rows age.
 
@@ -28,6 +28,8 @@ struct Known {
 struct Row {
     epoch: i64,
     offset: i64,
+    /// The first place that it ever had.
+    first: (i64, i64),
     appended_at: i64,
     /// The record's value; none once it was trimmed.
     body: Option<String>,
@@ -50,6 +52,8 @@ struct Plan {
     /// Rows that move to a place in a later epoch.
     moved: Vec<Value>,
     copies: Vec<Value>,
+    /// Rows that have had a place before the first that was known.
+    older: Vec<Value>,
     conflicts: Vec<Conflict>,
     trims: Trims,
     /// The number of the newest row of each channel that gets one.
@@ -86,10 +90,10 @@ fn distinct(notified: &[Notified]) -> usize {
 async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec<Known>, StoreError> {
     let asked = notified.iter().map(|one| json!([one.record.channel, one.record.notification.id]));
     let asked = Value::from_iter(asked).to_string();
-    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<i64>);
+    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<i64>);
     let found: Vec<Found> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
+            "SELECT kept.epoch, kept.\"offset\", kept.first_epoch, kept.first_offset, kept.appended_at, kept.body,
                (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
                 ORDER BY last.seq DESC LIMIT 1)
              FROM json_each($1) AS asked
@@ -100,9 +104,10 @@ async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec
         .fetch_all(it)
         .await
     })?;
-    let known = |(epoch, offset, appended_at, body, seq): Found| Known {
-        row: epoch.zip(offset).zip(appended_at).map(|((epoch, offset), appended_at)| Row { epoch, offset, appended_at, body }),
-        newest_seq: seq.unwrap_or(0),
+    let known = |(epoch, offset, first_epoch, first_offset, appended_at, body, seq): Found| {
+        let row = epoch.zip(offset).zip(first_epoch.zip(first_offset)).zip(appended_at);
+        let row = row.map(|(((epoch, offset), first), appended_at)| Row { epoch, offset, first, appended_at, body });
+        Known { row, newest_seq: seq.unwrap_or(0) }
     };
     Ok(found.into_iter().map(known).collect())
 }
@@ -153,6 +158,7 @@ impl Plan {
     fn again(&mut self, epoch: i64, one: &Notified, row: &Row, newest_seq: i64) {
         let (channel, id) = (&one.record.channel, one.record.notification.id);
         self.conflicts.extend(row.contradicts(one).then_some(Conflict { partition: one.partition, offset: one.offset }));
+        self.older.extend(((epoch, one.offset) < row.first).then(|| json!([channel, id, epoch, one.offset])));
         if row.epoch >= epoch {
             self.copies.push(json!([channel, id, epoch, one.offset]));
         } else if row.body.is_some() {
@@ -179,6 +185,7 @@ async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Pla
     insert(connection, plan.rows).await?;
     relocate(connection, plan.moved).await?;
     insert_copies(connection, plan.copies).await?;
+    predate(connection, plan.older).await?;
     let mut trims = plan.trims;
     let over = plan.newest.into_iter().filter_map(|(channel, newest)| {
         let last_gone = newest - i64::try_from(retention.rows(&channel).get()).unwrap_or(i64::MAX);
@@ -204,9 +211,10 @@ async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), Sto
     // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
     connection
         .write(
-            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", seq, appended_at, expires_at, kind, body, request_id)
+            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, expires_at, kind,
+               body, request_id)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
-               CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
+               CAST(value ->> 4 AS bigint), CAST(value ->> 2 AS bigint), CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
                CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
             rows,
@@ -233,6 +241,17 @@ async fn insert_copies(connection: &mut Connection, copies: Vec<Value>) -> Resul
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint)
              FROM json_each($1) AS new WHERE true ON CONFLICT DO NOTHING",
             copies,
+        )
+        .await
+}
+
+async fn predate(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    connection
+        .write(
+            "UPDATE notifications SET first_epoch = CAST(new.value ->> 2 AS bigint), first_offset = CAST(new.value ->> 3 AS bigint)
+             FROM json_each($1) AS new
+             WHERE notifications.channel = new.value ->> 0 AND notifications.id = new.value ->> 1",
+            rows,
         )
         .await
 }

@@ -7,12 +7,11 @@
 mod ledger;
 
 use serde_json::{Value, json};
-use tidings_core::channel::Channel;
 use tidings_core::record::receipt::{MarkState, ReceiptRecord, WithdrawalCause};
 
 use super::connection::{Connection, run};
 use super::{Received, Retention, StoreError};
-use ledger::{Entry, Ledger, Mark, Place, State};
+use ledger::{Entry, Ledger, Mark, State};
 
 /// Folds records of `receipts`, in the order of their partitions.
 pub(super) async fn add(connection: &mut Connection, retention: &Retention, receipts: &[Received]) -> Result<(), StoreError> {
@@ -47,13 +46,13 @@ async fn read_states(connection: &mut Connection, receipts: &[Received], ledger:
     let (named, marked) = (Value::Array(named).to_string(), Value::Array(marked).to_string());
     let rows: Vec<StateRow> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.user_id, kept.id, kept.is_read, kept.read_at, kept.is_seen, kept.is_dismissed, kept.channel, kept.epoch,
-               kept.\"offset\", kept.partition, kept.changed_at
+            "SELECT kept.user_id, kept.id, kept.is_read, kept.read_at, kept.is_seen, kept.is_dismissed, kept.channel, kept.marked_epoch,
+               kept.marked_offset, kept.partition, kept.changed_at
              FROM json_each($1) AS named CROSS JOIN states AS kept
              WHERE kept.user_id = named.value ->> 0 AND kept.id = named.value ->> 1
              UNION
-             SELECT kept.user_id, kept.id, kept.is_read, kept.read_at, kept.is_seen, kept.is_dismissed, kept.channel, kept.epoch,
-               kept.\"offset\", kept.partition, kept.changed_at
+             SELECT kept.user_id, kept.id, kept.is_read, kept.read_at, kept.is_seen, kept.is_dismissed, kept.channel, kept.marked_epoch,
+               kept.marked_offset, kept.partition, kept.changed_at
              FROM json_each($2) AS marked CROSS JOIN states AS kept
              WHERE kept.user_id = marked.value ->> 0 AND kept.channel = marked.value ->> 1 AND kept.is_read = 0",
         )
@@ -62,13 +61,13 @@ async fn read_states(connection: &mut Connection, receipts: &[Received], ledger:
         .fetch_all(it)
         .await
     })?;
-    for (user, id, read, read_at, seen, dismissed, channel, epoch, offset, partition, at) in rows {
+    for (user, id, read, read_at, seen, dismissed, channel, marked_epoch, marked_offset, partition, at) in rows {
         let user = user.parse().map_err(|source| StoreError::unreadable("states", source))?;
         let id = id.parse().map_err(|source| StoreError::unreadable("states", source))?;
-        let place = channel.map(|channel| Ok((channel.parse()?, (epoch.unwrap_or(0), offset.unwrap_or(0))))).transpose();
-        let place: Option<(Channel, Place)> =
-            place.map_err(|source: tidings_core::ids::IdError| StoreError::unreadable("states", source))?;
-        let row = State { read: read.map(|read| read == 1), read_at, seen: seen == 1, dismissed: dismissed == 1, place };
+        let channel = channel.map(|channel| channel.parse()).transpose();
+        let channel = channel.map_err(|source| StoreError::unreadable("states", source))?;
+        let (read, seen, dismissed) = (read.map(|read| read == 1), seen == 1, dismissed == 1);
+        let row = State { read, read_at, seen, dismissed, channel, marked: marked_epoch.zip(marked_offset) };
         ledger.states.insert((user, id), Entry { row, partition, at, is_changed: false });
     }
     Ok(())
@@ -77,20 +76,21 @@ async fn read_states(connection: &mut Connection, receipts: &[Received], ledger:
 async fn write_states(connection: &mut Connection, ledger: &Ledger) -> Result<(), StoreError> {
     let changed = ledger.states.iter().filter(|(_, entry)| entry.is_changed);
     let rows = changed.map(|((user, id), Entry { row, partition, at, .. })| {
-        let (channel, place) = row.place.as_ref().map(|(channel, place)| (channel, *place)).unzip();
-        let (epoch, offset) = place.unzip();
+        let (epoch, offset) = row.marked.unzip();
         let [read, seen, dismissed] = [row.read, Some(row.seen), Some(row.dismissed)].map(|said| said.map(i32::from));
-        json!([user, id, read, row.read_at, seen, dismissed, channel, epoch, offset, partition, at])
+        json!([user, id, read, row.read_at, seen, dismissed, row.channel, epoch, offset, partition, at])
     });
     connection
         .write(
-            "INSERT INTO states (user_id, id, is_read, read_at, is_seen, is_dismissed, channel, epoch, \"offset\", partition, changed_at)
+            "INSERT INTO states (user_id, id, is_read, read_at, is_seen, is_dismissed, channel, marked_epoch, marked_offset, partition,
+               changed_at)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint), CAST(value ->> 4 AS integer),
                CAST(value ->> 5 AS integer), value ->> 6, CAST(value ->> 7 AS bigint), CAST(value ->> 8 AS bigint),
                CAST(value ->> 9 AS integer), CAST(value ->> 10 AS bigint)
              FROM json_each($1) AS new WHERE true
              ON CONFLICT (id, user_id) DO UPDATE SET is_read = excluded.is_read, read_at = excluded.read_at, is_seen = excluded.is_seen,
-               is_dismissed = excluded.is_dismissed, channel = excluded.channel, epoch = excluded.epoch, \"offset\" = excluded.\"offset\",
+               is_dismissed = excluded.is_dismissed, channel = excluded.channel, marked_epoch = excluded.marked_epoch,
+               marked_offset = excluded.marked_offset,
                partition = excluded.partition, changed_at = excluded.changed_at",
             rows,
         )

@@ -39,16 +39,20 @@ pub(super) struct Entry<T> {
     pub(super) is_changed: bool,
 }
 
-/// What a user did with a single notification.
+/// What a user did with a single notification. Marks that came later are only noted: what they cover is judged when somebody asks, by
+/// the place of the notification, which may not be folded yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct State {
     /// Nothing, while marks decide.
     pub(super) read: Option<bool>,
+    /// When it was read, or when `marked` was set.
     pub(super) read_at: Option<i64>,
     pub(super) seen: bool,
     pub(super) dismissed: bool,
-    /// Where the notification lies, if a receipt has said it.
-    pub(super) place: Option<(Channel, Place)>,
+    /// The notification's channel, if a receipt has said it.
+    pub(super) channel: Option<Channel>,
+    /// Up to where its channel was read after it was said to be unread.
+    pub(super) marked: Option<Place>,
 }
 
 /// Up to where a user has read a channel, and has seen it.
@@ -98,10 +102,9 @@ impl Ledger {
         }
         let first = (user.clone(), NotificationId(uuid::Uuid::nil()));
         let of_user = self.states.range_mut(first..).take_while(|((owner, _), _)| owner == user);
-        for (_, entry) in of_user.filter(|(_, entry)| entry.row.is_unread_below(channel, until)) {
+        for (_, entry) in of_user.filter(|(_, entry)| entry.row.may_be_read_by(channel, until)) {
             // It does not make the state younger: a receipt that speaks of the notification itself would.
-            (entry.row.read, entry.row.read_at, entry.row.seen) = (Some(true), Some(moment.at), true);
-            entry.is_changed = true;
+            (entry.row.marked, entry.row.read_at, entry.is_changed) = (Some(until), Some(moment.at), true);
         }
     }
 }
@@ -138,18 +141,18 @@ impl State {
         match state {
             ReadState::Read => {
                 let before = self.read_at.filter(|_| self.read == Some(true));
-                (self.read, self.read_at, self.seen) = (Some(true), before.or(Some(at)), true);
+                (self.read, self.read_at, self.seen, self.marked) = (Some(true), before.or(Some(at)), true, None);
             }
-            ReadState::Unread => (self.read, self.read_at) = (Some(false), None),
+            ReadState::Unread => (self.read, self.read_at, self.marked) = (Some(false), None, None),
             ReadState::Seen => self.seen = true,
             ReadState::Dismissed => (self.dismissed, self.seen) = (true, true),
         }
-        if let (Some(channel), Some(position)) = (&item.channel, item.position) {
-            self.place = Some((channel.clone(), (sql_epoch(position.epoch), position.offset.saturating_sub(1))));
+        if let Some(channel) = &item.channel {
+            self.channel = Some(channel.clone());
         }
     }
 
-    fn is_unread_below(&self, channel: &Channel, until: Place) -> bool {
-        self.read == Some(false) && self.place.as_ref().is_some_and(|(own, place)| own == channel && *place < until)
+    fn may_be_read_by(&self, channel: &Channel, until: Place) -> bool {
+        self.read == Some(false) && self.channel.as_ref() == Some(channel) && self.marked < Some(until)
     }
 }

@@ -1,5 +1,9 @@
 //! A notification that is written again in a later epoch: its row moves, and what was said of it before still counts.
 
+use tidings_core::position::Position;
+use tidings_core::record::receipt::{MarkState, ReadState, ReceiptRecord};
+
+use super::inbox::{state, up_to, user};
 use super::recover::{course, offsets, page};
 use super::*;
 
@@ -9,6 +13,9 @@ on_both! {
     a_row_moves_to_its_place_in_a_later_epoch_and_old_acknowledgements_still_count,
     what_an_earlier_epoch_says_late_moves_nothing,
     what_was_trimmed_is_not_brought_back_by_a_later_epoch_and_is_told,
+    what_was_read_before_an_epoch_began_stays_read_where_it_is_carried_to,
+    a_mark_of_a_later_epoch_reads_what_was_kept_unread_before_it_wherever_that_was_carried_to,
+    the_first_place_is_known_whichever_epoch_is_folded_first,
 }
 
 fn later() -> Course {
@@ -58,4 +65,54 @@ async fn what_was_trimmed_is_not_brought_back_by_a_later_epoch_and_is_told(fixtu
     let gap = fixture.store.gap(&later(), 0..10, page(5)).await.unwrap();
     assert_eq!((gap.records.len(), gap.trimmed), (0, 3));
     assert_eq!(kept(&fixture.store).await.len(), 1);
+}
+
+/// A mark, or what was said of single ones, in the epoch's receipts.
+async fn receive(fixture: &Fixture, at: i64, record: ReceiptRecord) {
+    let receipts = vec![super::inbox::received(record, at)];
+    fixture.fold(Fold { receipts, ..Fold::default() }).await;
+}
+
+async fn told(fixture: &Fixture, id: u128) -> ItemState {
+    let found = fixture.store.find(&user(), &[mailbox()], &[id_of(id)]).await.unwrap();
+    found.first().expect("it is there").state
+}
+
+fn up_to_later(offset: i64) -> ReceiptRecord {
+    let position = Position { epoch: LATER, offset };
+    ReceiptRecord::UpTo { user_id: user(), state: MarkState::Read, channel: mailbox(), position, source: None }
+}
+
+async fn what_was_read_before_an_epoch_began_stays_read_where_it_is_carried_to(fixture: Fixture) {
+    fixture.fold(notifications(0, 10, vec![notified(1, 5), notified(2, 6)])).await;
+    receive(&fixture, 2_000, up_to(MarkState::Read, 6)).await;
+    fold_later(&fixture, 3, vec![carried(1, 2)]).await;
+    let read = ItemState { seen: true, read: true, read_at: Some(Timestamp::from_millis(2_000)), dismissed: false };
+    assert_eq!(told(&fixture, 1).await, read);
+    assert_eq!(told(&fixture, 2).await, ItemState::default(), "it lay behind the mark");
+}
+
+async fn a_mark_of_a_later_epoch_reads_what_was_kept_unread_before_it_wherever_that_was_carried_to(fixture: Fixture) {
+    fixture.fold(notifications(0, 10, vec![notified(5, 5), notified(6, 6)])).await;
+    receive(&fixture, 2_000, state(ReadState::Unread, &[5])).await;
+    fold_later(&fixture, 9, vec![Notified { offset: 7, ..notified(5, 5) }]).await;
+    receive(&fixture, 2_500, up_to(MarkState::Read, 5)).await;
+    assert!(!told(&fixture, 5).await.read, "a mark before its first place");
+    receive(&fixture, 3_000, up_to_later(4)).await;
+    let read = ItemState { seen: true, read: true, read_at: Some(Timestamp::from_millis(3_000)), dismissed: false };
+    assert_eq!(
+        [told(&fixture, 5).await, told(&fixture, 6).await],
+        [read, read],
+        "all that is older than the mark, wherever it lies"
+    );
+    receive(&fixture, 4_000, state(ReadState::Unread, &[5])).await;
+    assert!(!told(&fixture, 5).await.read, "what is said last counts");
+}
+
+async fn the_first_place_is_known_whichever_epoch_is_folded_first(fixture: Fixture) {
+    fold_later(&fixture, 3, vec![carried(1, 2)]).await;
+    receive(&fixture, 2_000, up_to(MarkState::Read, 6)).await;
+    assert!(!told(&fixture, 1).await.read);
+    fixture.fold(notifications(0, 10, vec![notified(1, 5)])).await;
+    assert!(told(&fixture, 1).await.read);
 }
