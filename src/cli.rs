@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod config;
+pub mod inbox;
 pub mod produce;
 pub mod render;
 pub mod store;
@@ -49,6 +50,8 @@ pub enum Command {
     Topics(topics::Args),
     /// Bring the database's schema up to date.
     Store(store::Args),
+    /// Make the inbox's tables anew from the log.
+    Inbox(inbox::Args),
     /// Print the commented default configuration, or the one in force.
     Config(config::Args),
 }

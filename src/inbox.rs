@@ -9,6 +9,7 @@ mod burial;
 mod metrics;
 mod progress;
 mod projector;
+mod rebuild;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::health::Role;
 use crate::telemetry::{Metrics, Traces};
 use crate::worker::{Worker, WorkerError};
+pub use rebuild::{Heirlooms, Progressed, RebuildError, RebuildParts, Rebuilt, rebuild};
 
 /// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);

@@ -44,6 +44,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Produce(args) => cli::produce::run(args, &config).await,
             Command::Token(args) => cli::token::run(args, &config).await,
             Command::Tail(args) => cli::tail::run(args, &config).await,
+            Command::Inbox(args) => cli::inbox::run(&args, &config).await,
             Command::Store(args) => cli::store::run(&args, &config.store).await,
             Command::Check(args) => cli::check::run(args),
             Command::Render(args) => cli::render::run(args),

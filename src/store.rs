@@ -16,6 +16,7 @@ mod read;
 mod receipts;
 mod recover;
 mod schema;
+mod shadow;
 mod sqlite;
 mod stretches;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use inbox::{
 };
 pub use read::Evidence;
 pub use recover::{Gap, PageSize};
+pub use shadow::{Beginning, Extent, Extents, Locked, Shadow, Swapped};
 pub use trim::{Ours, Trimmed};
 
 /// Why the store did not do it.
@@ -78,6 +80,31 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// Somebody else makes tables beside those in use.
+    #[error("`tidings inbox rebuild` of this database runs already: wait for its end")]
+    Contested,
+    /// Tables cannot be copied into those of another release.
+    #[error(
+        "the database's schema has version {found} and this release's is {known}: run `tidings inbox rebuild` of the release that made it"
+    )]
+    OthersTables {
+        /// The database's.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The server gives us no schema.
+    #[error(
+        "the schema {schema}, in which tables are made anew beside those in use, was not made: tidings' user needs CREATE on the database \
+         (`GRANT CREATE ON DATABASE … TO …`)"
+    )]
+    NoSchema {
+        /// Its name.
+        schema: String,
+        /// What the server says.
+        #[source]
+        source: sqlx::Error,
+    },
     /// No answer in time.
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
@@ -88,16 +115,18 @@ pub enum StoreError {
     #[error("the database's server refuses `store.url` or the password, or its certificate is not what `store.url` asks for")]
     Denied(#[source] sqlx::Error),
     /// The database says no for good.
-    #[error("the database is damaged or not the one this release made: delete it, and the next start folds it again from Kafka")]
+    #[error(
+        "the database is damaged or not the one this release made: delete it, and run `tidings inbox rebuild`, which makes it anew from Kafka"
+    )]
     Broken(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error(
-        "the database's schema is not one that this release can bring up to date: delete the database (`store.url`; on PostgreSQL its schema), and the next start folds it again from Kafka"
+        "the database's schema is not one that this release can bring up to date: delete the database (`store.url`; on PostgreSQL its schema), and run `tidings inbox rebuild`, which makes it anew from Kafka"
     )]
     Migration(#[source] sqlx::migrate::MigrateError),
     /// A row does not read as what was written.
     #[error(
-        "a row of `{table}` does not read as what this release writes: delete the database, and the next start folds it again from Kafka"
+        "a row of `{table}` does not read as what this release writes: run `tidings inbox rebuild`, which makes the tables anew from Kafka"
     )]
     Unreadable {
         /// The table.
@@ -123,7 +152,9 @@ impl StoreError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
+            Self::Contested | Self::NoSchema { .. } => Cause::Refused,
             Self::PasswordFile { .. }
+            | Self::OthersTables { .. }
             | Self::Outdated { .. }
             | Self::TooNew { .. }
             | Self::Denied(_)
@@ -147,6 +178,9 @@ impl StoreError {
             Self::Outdated { .. } => "store_outdated",
             Self::TooNew { .. } => "store_too_new",
             Self::Silent(_) => "store_silent",
+            Self::Contested => "store_contested",
+            Self::OthersTables { .. } => "store_others_tables",
+            Self::NoSchema { .. } => "store_no_schema",
         }
     }
 

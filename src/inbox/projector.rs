@@ -7,6 +7,8 @@
 mod start;
 mod trim;
 
+pub(super) use trim::retention;
+
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -83,7 +85,7 @@ impl Projector {
             store: parts.store,
             runtime,
             epoch: parts.epoch.epoch,
-            retention: trim::retention(&parts.config),
+            retention: retention(&parts.config),
             config: parts.config,
             clock: parts.clock,
             role: parts.role,

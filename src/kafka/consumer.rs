@@ -22,6 +22,7 @@ use super::statistics::Gauges;
 mod place;
 mod questions;
 
+pub(super) use place::known;
 pub use place::{content, header, legible, size_of, trace_of};
 
 /// A partition of a topic.

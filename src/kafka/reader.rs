@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
-use super::consumer::{Partition, offsets};
+use super::consumer::{Partition, known, offsets};
 use super::said::Measured;
 
 /// What one poll brought.
@@ -55,6 +55,36 @@ impl Reader {
         }
         let name: std::sync::Arc<str> = topic.into();
         Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
+    }
+
+    /// The partitions of a topic; none, if the brokers do not have it.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn partitions_if_there(&self, topic: &str, wait: Duration) -> Result<Vec<Partition>, KafkaError> {
+        match self.partitions(topic, wait) {
+            Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) => {
+                Ok(Vec::new())
+            }
+            found => found,
+        }
+    }
+
+    /// The first offset that a partition's log still has, and its end.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn watermarks(&self, partition: &Partition, wait: Duration) -> Result<(i64, i64), KafkaError> {
+        self.inner.fetch_watermarks(&partition.topic, partition.number, wait)
+    }
+
+    /// The next offset of each partition that is read, behind everything polled so far and behind markers of transactions that
+    /// follow. Partitions of which nothing was polled yet are left out.
+    ///
+    /// # Errors
+    /// If librdkafka does not know.
+    pub fn positions(&self) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        Ok(known(&self.inner.position()?))
     }
 
     /// The end of each partition: the offset that its next record will have. One question to each broker, however many partitions.

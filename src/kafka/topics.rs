@@ -14,6 +14,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidings_core::fate::Cause;
+use tidings_core::position::Epoch;
 use tidings_core::record::RecordError;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::time::Timestamp;
@@ -160,6 +161,26 @@ pub async fn check(cluster: &Cluster, plan: &Plan) -> Result<EpochRecord, Topics
     check_topics(cluster, &plan).await?;
     let meta = cluster.names().meta();
     epoch.ok_or_else(|| TopicsError::Wrong(vec![format!("topic {meta} holds no epoch: run `tidings topics create`")]))
+}
+
+/// The epochs of which some topic that the inbox folds is still there, the earliest first; the one in force is the last.
+///
+/// # Errors
+/// As [`check`].
+pub async fn epochs(cluster: &Cluster, plan: &Plan) -> Result<Vec<EpochRecord>, TopicsError> {
+    let last = check(cluster, plan).await?;
+    let mut epochs = Vec::new();
+    for number in 1..last.epoch.0 {
+        let nameless = EpochRecord::numbered(Epoch(number), 0, last.created_at);
+        for topic in plan.of_epoch(&nameless).folded() {
+            if let Some(partitions) = epoch::partition_count(cluster, &topic).await? {
+                epochs.push(EpochRecord { partitions, ..nameless });
+                break;
+            }
+        }
+    }
+    epochs.push(last);
+    Ok(epochs)
 }
 
 async fn check_topics(cluster: &Cluster, plan: &Plan) -> Result<(), TopicsError> {

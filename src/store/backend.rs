@@ -4,6 +4,7 @@
 //! statements are the same for both. Neighbours: `sqlite` and `postgres` know their own, `schema` what their tables must be,
 //! `connection` runs statements.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +37,15 @@ struct Opening {
     schema: Schema,
     is_done: AtomicBool,
     turn: Mutex<()>,
+}
+
+/// Where tables are that stand beside those in use.
+#[derive(Debug, Clone)]
+pub(super) enum Site {
+    /// In a file.
+    File(PathBuf),
+    /// In another schema of the server with this URL.
+    Schema { url: String, name: String },
 }
 
 #[derive(Debug, Clone)]
@@ -87,13 +97,30 @@ impl Store {
         Ok(store)
     }
 
+    /// Makes tables in another place.
+    pub(super) async fn open_beside(config: &StoreConfig, site: Site) -> Result<Self, StoreError> {
+        let (backend, answer_limit) = match site {
+            Site::File(path) => (Backend::Sqlite(sqlite::open(&path, config)), None),
+            Site::Schema { url, name } => {
+                (Backend::Postgres(postgres::open((&url, Some(&name)), config)?), Some(config.answer_timeout.0))
+            }
+        };
+        let store = Self::on(backend, answer_limit, Schema::Migrated);
+        store.opened().await?;
+        Ok(store)
+    }
+
     fn new(config: &StoreConfig, schema: Schema) -> Result<Self, StoreError> {
         let (backend, answer_limit) = match &config.url {
             Database::Sqlite(path) => (Backend::Sqlite(sqlite::open(path, config)), None),
-            Database::Postgres(url) => (Backend::Postgres(postgres::open(url, config)?), Some(config.answer_timeout.0)),
+            Database::Postgres(url) => (Backend::Postgres(postgres::open((url, None), config)?), Some(config.answer_timeout.0)),
         };
+        Ok(Self::on(backend, answer_limit, schema))
+    }
+
+    fn on(backend: Backend, answer_limit: Option<Duration>, schema: Schema) -> Self {
         let opening = Opening { schema, is_done: AtomicBool::new(false), turn: Mutex::new(()) };
-        Ok(Self { backend, answer_limit, opening: Arc::new(opening) })
+        Self { backend, answer_limit, opening: Arc::new(opening) }
     }
 
     /// Sees to the schema, if nobody has yet.

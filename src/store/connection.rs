@@ -61,6 +61,11 @@ impl Connection {
         self.begin(begin).await
     }
 
+    /// Begins what takes its locks by itself.
+    pub(super) async fn begin_holding(self) -> Result<Transaction, StoreError> {
+        self.begin("BEGIN").await
+    }
+
     /// Begins what reads several times and must see one state.
     pub(super) async fn begin_reading(self) -> Result<Transaction, StoreError> {
         let begin = match self {

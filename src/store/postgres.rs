@@ -10,6 +10,7 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
 
 use super::backend::Pools;
+use super::shadow::quoted;
 use super::{StoreError, Weight};
 use crate::config::StoreConfig;
 
@@ -21,9 +22,12 @@ const FINAL_CLASSES: [&str; 5] = ["0A", "22", "23", "42", "XX"];
 /// The same: a name or password that is wrong, a database that is not there.
 const DENYING_CLASSES: [&str; 2] = ["28", "3D"];
 
-/// Connects to nothing yet: the server may be away.
-pub(super) fn open(url: &str, config: &StoreConfig) -> Result<Pools<Postgres>, StoreError> {
-    let options = options(url, config)?;
+/// Connects to nothing yet: the server may be away. The tables are in `schema`, or where the URL leads to.
+pub(super) fn open((url, schema): (&str, Option<&str>), config: &StoreConfig) -> Result<Pools<Postgres>, StoreError> {
+    let mut options = options(url, config)?;
+    if let Some(name) = schema {
+        options = options.options([("search_path", quoted(name))]);
+    }
     let writer = pool(1, config).connect_lazy_with(options.clone());
     let readers =
         pool(config.readers.get(), config).connect_lazy_with(options.options([("default_transaction_read_only", "on")]));

@@ -43,6 +43,7 @@ mod postgres;
 mod prefix;
 mod presence;
 mod read_state;
+mod rebuild;
 mod recovery;
 mod refusals;
 mod reload;

@@ -14,7 +14,7 @@ use crate::store::Retention;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the store keeps things.
-pub(super) fn retention(config: &InboxConfig) -> Retention {
+pub(in crate::inbox) fn retention(config: &InboxConfig) -> Retention {
     Retention {
         rows: config.retention.0,
         ids: config.retention.0.max(NOTIFICATIONS_KEPT),

@@ -51,7 +51,7 @@ impl Consumer {
     }
 }
 
-fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
+pub(in crate::kafka) fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
     let elements = list.elements();
     let placed = elements.iter().filter_map(|element| match element.offset() {
         Offset::Offset(offset) => Some((Partition { topic: element.topic().into(), number: element.partition() }, offset)),

@@ -71,22 +71,99 @@ impl World {
 
     /// The one text of each row, or nothing if there is no answer: the process that makes the tables may not have come so far.
     async fn query(&self, sql: &'static str, user: &str) -> Vec<String> {
-        let channel = format!("user-{user}");
-        let rows = match &self.config.store.url {
+        let Ok(mut session) = Session::open(&self.config.store.url).await else { return Vec::new() };
+        session.texts(sql, Some(format!("user-{user}"))).await.unwrap_or_default()
+    }
+
+    /// All that the inbox keeps.
+    pub(crate) async fn tables(&self) -> Vec<String> {
+        let (mut session, mut all) = (Session::open(&self.config.store.url).await.unwrap(), Vec::new());
+        for sql in include_str!("../../tables.sql").split(';') {
+            all.extend(session.texts(sql, None).await.unwrap());
+        }
+        all
+    }
+
+    /// Changes the tables behind the back of whoever owns them.
+    pub(crate) async fn alter(&self, statements: &[&'static str]) {
+        let mut session = Session::open(&self.config.store.url).await.unwrap();
+        for sql in statements {
+            session.run(sql).await;
+        }
+    }
+
+    /// Waits until all that lies on the log is in the tables and nothing more comes, and gives them.
+    pub(crate) async fn until_still(&self) -> Vec<String> {
+        eventually("all of the log is in the tables", async || {
+            let before = self.tables().await;
+            for topic in ["notifications", "cursors", "receipts"].map(|topic| self.own(topic)) {
+                for record in self.log.records(&topic).await {
+                    let line = format!("projection 1 {topic} {} ", record.partition);
+                    let next = before.iter().find_map(|known| known.strip_prefix(&line)?.split(' ').next()?.parse::<i64>().ok());
+                    next.filter(|next| *next > record.offset)?;
+                }
+            }
+            (self.tables().await == before).then_some(before)
+        })
+        .await
+    }
+}
+
+/// A session of an operator's on whichever database it is.
+enum Session {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+macro_rules! on {
+    ($session:expr, |$it:ident| $body:expr) => {
+        match $session {
+            Session::Sqlite($it) => $body,
+            Session::Postgres($it) => $body,
+        }
+    };
+}
+
+impl Session {
+    async fn open(database: &Database) -> sqlx::Result<Self> {
+        Ok(match database {
             Database::Sqlite(path) => {
-                let options = SqliteConnectOptions::new().filename(path).read_only(true);
-                let Ok(mut database) = SqliteConnection::connect_with(&options).await else { return Vec::new() };
-                let rows = sqlx::query_scalar(sql).bind(channel).fetch_all(&mut database).await;
-                let _ = database.close().await;
-                rows
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(30));
+                Self::Sqlite(SqliteConnection::connect_with(&options).await?)
             }
-            Database::Postgres(url) => {
-                let Ok(mut database) = PgConnection::connect(url).await else { return Vec::new() };
-                let rows = sqlx::query_scalar(sql).bind(channel).fetch_all(&mut database).await;
-                let _ = database.close().await;
-                rows
-            }
-        };
-        rows.unwrap_or_default()
+            Database::Postgres(url) => Self::Postgres(PgConnection::connect(url).await?),
+        })
+    }
+
+    async fn texts(&mut self, sql: &'static str, bound: Option<String>) -> sqlx::Result<Vec<String>> {
+        on!(self, |it| match bound {
+            Some(bound) => sqlx::query_scalar(sql).bind(bound).fetch_all(it).await,
+            None => sqlx::query_scalar(sql).fetch_all(it).await,
+        })
+    }
+
+    async fn run(&mut self, sql: &'static str) {
+        on!(self, |it| sqlx::raw_sql(sql).execute(it).await.map(|_| ())).unwrap();
+    }
+}
+
+/// Tables that nobody else can write.
+pub(crate) struct Held(Session);
+
+impl Held {
+    pub(crate) async fn of(database: &Database) -> Self {
+        let mut session = Session::open(database).await.unwrap();
+        session
+            .run(if matches!(session, Session::Sqlite(_)) {
+                "BEGIN IMMEDIATE"
+            } else {
+                "BEGIN; LOCK TABLE projection IN EXCLUSIVE MODE"
+            })
+            .await;
+        Self(session)
+    }
+
+    pub(crate) async fn release(mut self) {
+        self.0.run("ROLLBACK").await;
     }
 }

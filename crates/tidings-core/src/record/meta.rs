@@ -34,7 +34,14 @@ impl EpochRecord {
     /// The first epoch of a cluster.
     #[must_use]
     pub fn first(partitions: i32, created_at: Timestamp) -> Self {
-        Self { epoch: Epoch(1), partitions, created_at, suffix: String::new(), earlier: None }
+        Self::numbered(Epoch(1), partitions, created_at)
+    }
+
+    /// An epoch of which nothing is known but its number and the size of its topics.
+    #[must_use]
+    pub fn numbered(epoch: Epoch, partitions: i32, created_at: Timestamp) -> Self {
+        let suffix = if epoch <= Epoch(1) { String::new() } else { format!(".e{epoch}") };
+        Self { epoch, partitions, created_at, suffix, earlier: None }
     }
 
     /// The epoch behind this one.
@@ -42,7 +49,7 @@ impl EpochRecord {
     pub fn next(&self, partitions: i32, created_at: Timestamp) -> Self {
         let epoch = Epoch(self.epoch.0.saturating_add(1));
         let earlier = Self { earlier: None, ..self.clone() };
-        Self { epoch, partitions, created_at, suffix: format!(".e{epoch}"), earlier: Some(Box::new(earlier)) }
+        Self { earlier: Some(Box::new(earlier)), ..Self::numbered(epoch, partitions, created_at) }
     }
 }
 
