@@ -65,6 +65,7 @@ pub use self::presence::Muster;
 use self::presence::Roster;
 use self::reads::Reads;
 use self::receipts::ReceiptWriter;
+pub use self::receipts::{Located, Marked, Misplaced, Scope, Unsettled, Unwritten};
 use self::ring::Ring;
 use self::shard::Shard;
 use self::tally::Tally;

@@ -27,7 +27,7 @@ pub(super) const LIMIT_CHANNELS: usize = 10_000;
 /// Asks the shards. Cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What a node has.
@@ -82,11 +82,6 @@ impl Desk {
     #[must_use]
     pub fn node(&self) -> &NodeId {
         &self.shared.node
-    }
-
-    /// Where the log of notifications ends in each partition, not earlier than now; nothing if the brokers do not say.
-    pub async fn ends(&self) -> Option<Arc<[i64]>> {
-        self.shared.reads.log_ends(&self.shared).await
     }
 
     /// Whether somebody may subscribe to a channel.

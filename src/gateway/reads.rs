@@ -187,8 +187,8 @@ impl Reads {
         None
     }
 
-    /// What the store says to a client that waits, if there is one and it does in time. One of those who come in or subscribe.
-    pub(super) async fn ask<T>(&self, shared: &Shared, read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Option<T> {
+    /// What the store says of notifications that somebody names, if there is one and it does in time.
+    pub(super) async fn look_up<T>(&self, shared: &Shared, read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Option<T> {
         let deadline = shared.clock.elapsed() + self.wait;
         let _place = timeout(self.wait, self.starting.acquire()).await.ok()?.ok()?;
         self.in_time(shared, left(shared, deadline), read(self.store.as_ref()?)).await
@@ -293,7 +293,7 @@ fn left(shared: &Shared, deadline: Duration) -> Duration {
 }
 
 impl Shared {
-    fn course(&self, channel: &Channel) -> Course {
+    pub(super) fn course(&self, channel: &Channel) -> Course {
         let partition = channel.partition(self.partitions);
         Course { channel: channel.clone(), epoch: self.epoch, topic: self.notifications.clone(), partition }
     }

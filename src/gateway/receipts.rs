@@ -1,96 +1,150 @@
-//! Receipts: what a user has done with notifications, from a client's wish to the log.
+//! Receipts: what a user has done with notifications, from a wish to the log.
 //!
-//! Owns: who may, and what is written. Refuses to tell other connections: the feed reads what was written, here as on any other node,
-//! and the shards tell it. Neighbours: `connection` asks and answers, `find` looks, `writer` writes.
+//! Owns: who may, and what is written, for clients on sockets and over HTTP alike. Refuses to tell other connections: the feed reads what
+//! was written, here as on any other node, and the shards tell it. Neighbours: `connection` and, over the desk, `http` ask and answer;
+//! `find` looks, `once` withdraws, `writer` writes.
 
 mod find;
+mod once;
 mod writer;
 
 use tidings_core::channel::Channel;
-use tidings_core::ids::{NotificationId, UserId};
-use tidings_core::position::Position;
+use tidings_core::ids::NotificationId;
+use tidings_core::position::{Epoch, Position};
 use tidings_core::protocol::server::{ErrorCode, Problem};
-use tidings_core::record::receipt::{MarkState, ReadState, ReceiptItem, ReceiptRecord, Source};
+use tidings_core::record::receipt::{LIMIT_ITEMS, ReadState, ReceiptItem, ReceiptRecord, Source};
 use tidings_core::recovery::Loss;
 
-use self::find::Found;
+use self::find::Depth;
 pub(super) use self::find::forget;
+pub use self::find::{Located, Scope};
+pub use self::once::Unsettled;
+pub use self::writer::Unwritten;
 pub(super) use self::writer::{ReceiptWriter, Withdrawal};
 use super::Shared;
+use super::desk::Desk;
 
-/// Who asks.
-pub(super) struct Asker {
-    pub(super) user: UserId,
-    /// What the user's inbox shows.
-    pub(super) channels: Vec<Channel>,
-    pub(super) source: Source,
-}
-
-/// What has become of notifications that a client named.
-pub(super) struct Outcome {
+/// What has become of notifications that a user named.
+#[derive(Debug)]
+pub struct Marked {
     /// Those whose receipt the brokers have.
-    pub(super) written: Vec<ReceiptItem>,
-    /// What is wrong with the first of the others.
-    pub(super) refused: Option<Problem>,
+    pub written: Vec<ReceiptItem>,
+    /// Those of which nothing can be written yet.
+    pub awaited: Vec<NotificationId>,
+    /// Those that are not in the user's inbox.
+    pub absent: Vec<NotificationId>,
 }
 
-/// Writes what a user has done with single notifications. Those that are none of the user's are left out.
-pub(super) async fn mark(shared: &Shared, asker: Asker, ids: &[NotificationId], state: ReadState) -> Outcome {
-    let mut places = find::find(shared, &asker, ids).await;
-    let (mut items, mut refused) = (Vec::with_capacity(ids.len()), None);
-    for id in ids.iter().copied() {
-        match places.of(id) {
-            Found::At(channel, position) => items.push(ReceiptItem { id, channel: Some(channel), position: Some(position) }),
-            // Where it lies decides whether a mark behind it counts, so this cannot be kept for later.
-            Found::Unseen if state == ReadState::Unread => {
-                let message = format!("{id} is not known here yet: ask again");
-                refused.get_or_insert_with(|| Problem::new(ErrorCode::NotYet, message));
-            }
-            Found::Unseen => items.push(ReceiptItem { id, channel: None, position: None }),
-            Found::Nowhere => {
-                let message = format!("Notification not found: {id} is not in this user's inbox");
-                refused.get_or_insert_with(|| Problem::new(ErrorCode::NotFound, message));
-            }
-        }
-    }
-    if items.is_empty() {
-        return Outcome { written: items, refused };
-    }
-    let record = ReceiptRecord::State { user_id: asker.user, state, items: items.clone(), source: Some(asker.source) };
-    match shared.receipts.write(shared, &record).await {
-        Ok(()) => Outcome { written: items, refused },
-        Err(problem) => Outcome { written: Vec::new(), refused: Some(problem) },
+/// Why a position is none that a user can have been shown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misplaced {
+    /// Nothing lies there yet.
+    #[error("{position} is a position of a later epoch than {epoch}")]
+    Later {
+        /// What was named.
+        position: Position,
+        /// The epoch in force.
+        epoch: Epoch,
+    },
+    /// The same.
+    #[error("{position} lies beyond the end of {channel}")]
+    Beyond {
+        /// What was named.
+        position: Position,
+        /// Where.
+        channel: Channel,
+    },
+    /// Nobody can say.
+    #[error("the brokers do not say whether {position} is a position of {channel}: ask again")]
+    Unanswered {
+        /// What was named.
+        position: Position,
+        /// Where.
+        channel: Channel,
+    },
+}
+
+impl From<Misplaced> for Problem {
+    fn from(misplaced: Misplaced) -> Self {
+        let code = match misplaced {
+            Misplaced::Unanswered { .. } => ErrorCode::NotYet,
+            Misplaced::Later { .. } | Misplaced::Beyond { .. } => ErrorCode::Forbidden,
+        };
+        Self::new(code, misplaced.to_string())
     }
 }
 
-/// Writes that a user has read everything of a channel before a position; of the mailbox, if none is named. Gives the channel.
-pub(super) async fn mark_before(
+/// Writes what a user has done with single notifications. What cannot be found nor ruled out is written without its place, and counts
+/// once it is there, if it is the user's.
+pub(super) async fn mark(
     shared: &Shared,
-    asker: Asker,
-    channel: Option<Channel>,
-    position: Position,
-) -> Result<Channel, Problem> {
-    let channel = channel.unwrap_or_else(|| Channel::mailbox(&asker.user));
-    if !asker.channels.contains(&channel) {
-        return Err(Problem::new(ErrorCode::Forbidden, format!("{channel} is not in this user's inbox")));
-    }
-    shared.reads.is_on_the_log(shared, &channel, position).await.map_err(|loss| match loss {
-        Loss::Unanswered => Problem::new(
-            ErrorCode::NotYet,
-            format!("the brokers do not say whether {position} is a position of {channel}: ask again"),
-        ),
-        Loss::Epoch => {
-            Problem::new(ErrorCode::Forbidden, format!("{position} is a position of another epoch than {}", shared.epoch))
-        }
-        _ => Problem::new(ErrorCode::Forbidden, format!("{position} lies beyond the end of {channel}")),
-    })?;
-    let record = ReceiptRecord::UpTo {
-        user_id: asker.user,
-        state: MarkState::Read,
-        channel: channel.clone(),
-        position,
-        source: Some(asker.source),
+    scope: Scope<'_>,
+    ids: &[NotificationId],
+    (state, source): (ReadState, Option<Source>),
+) -> Result<Marked, Unwritten> {
+    let Located { found, mut awaited, absent } = find::locate(shared, scope, ids, Depth::Ring).await;
+    let item = |place: crate::store::Place| ReceiptItem {
+        id: place.id,
+        channel: Some(place.channel),
+        position: Some(place.position),
     };
-    shared.receipts.write(shared, &record).await?;
-    Ok(channel)
+    let mut written = found.into_iter().map(item).collect::<Vec<_>>();
+    // Where it lies decides whether a mark behind it counts, so this alone cannot be kept for later.
+    if state != ReadState::Unread {
+        written.extend(awaited.drain(..).map(|id| ReceiptItem { id, channel: None, position: None }));
+    }
+    for items in written.chunks(LIMIT_ITEMS) {
+        let (user_id, items, source) = (scope.user.clone(), items.to_vec(), source.clone());
+        shared.receipts.write(shared, &ReceiptRecord::State { user_id, state, items, source }).await?;
+    }
+    Ok(Marked { written, awaited, absent })
+}
+
+/// Judges a position that stands for all before it. One of an earlier epoch means what that epoch held before it, which lists still
+/// show; nothing can come to it any more.
+pub(super) async fn judge(shared: &Shared, channel: &Channel, position: Position) -> Result<(), Misplaced> {
+    if position.epoch < shared.epoch {
+        return Ok(());
+    }
+    shared.reads.is_on_the_log(shared, channel, position).await.map_err(|loss| match loss {
+        Loss::Unanswered => Misplaced::Unanswered { position, channel: channel.clone() },
+        Loss::Epoch => Misplaced::Later { position, epoch: shared.epoch },
+        _ => Misplaced::Beyond { position, channel: channel.clone() },
+    })
+}
+
+impl Desk {
+    /// Writes what a user has done with single notifications. See [`Marked`].
+    ///
+    /// # Errors
+    /// If the brokers do not confirm it in time.
+    pub async fn mark(&self, scope: Scope<'_>, ids: &[NotificationId], state: ReadState) -> Result<Marked, Unwritten> {
+        mark(&self.shared, scope, ids, (state, None)).await
+    }
+
+    /// Looks where notifications lie, as far as the store has folded them.
+    pub async fn locate(&self, scope: Scope<'_>, ids: &[NotificationId]) -> Located {
+        find::locate(&self.shared, scope, ids, Depth::Store).await
+    }
+
+    /// Whether the store has folded a channel's partition up to an offset, or does so soon.
+    pub async fn has_folded(&self, channel: &Channel, offset: i64) -> bool {
+        find::has_folded(&self.shared, channel, offset).await
+    }
+
+    /// Judges a position that stands for all before it.
+    ///
+    /// # Errors
+    /// If no user can have been shown what lies before it, or nobody can say.
+    pub async fn judge(&self, channel: &Channel, position: Position) -> Result<(), Misplaced> {
+        judge(&self.shared, channel, position).await
+    }
+
+    /// Writes a receipt.
+    ///
+    /// # Errors
+    /// If the brokers do not confirm it in time. To write it twice does no harm.
+    pub async fn write(&self, receipt: &ReceiptRecord) -> Result<(), Unwritten> {
+        self.shared.receipts.write(&self.shared, receipt).await
+    }
 }

@@ -18,7 +18,7 @@ use warp::reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge, Rejection,
 use warp::reply::Response;
 
 use super::guard::RefusedCaller;
-use crate::gateway::{Absent, RefusedUpgrade};
+use crate::gateway::{Absent, RefusedUpgrade, Unsettled, Unwritten};
 use crate::store::StoreError;
 
 /// The most faults that one answer lists.
@@ -67,6 +67,18 @@ impl Problem {
         let detail = "the store is away or slow, so nobody knows what is in the inbox; ask again in a moment";
         let problem = Self::of("store-away", StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+    }
+
+    /// The brokers gave no answer in time.
+    pub(super) fn brokers_away(detail: impl Into<String>) -> Self {
+        let problem = Self::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+    }
+
+    /// What is named may still come.
+    pub(super) fn not_yet(detail: impl Into<String>) -> Self {
+        let problem = Self::of("not-yet", StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
     /// With a header of the answer.
@@ -156,6 +168,21 @@ impl From<Absent> for Problem {
     fn from(absent: Absent) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{absent}; ask again in a moment"));
         problem.with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+impl From<Unwritten> for Problem {
+    fn from(unwritten: Unwritten) -> Self {
+        Self::brokers_away(format!("{unwritten}; twice does no harm"))
+    }
+}
+
+impl From<Unsettled> for Problem {
+    fn from(unsettled: Unsettled) -> Self {
+        match unsettled {
+            Unsettled::Store => Self::store_away(),
+            Unsettled::Unwritten(unwritten) => unwritten.into(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod inbox;
 mod notifications;
 mod owner;
 mod query;
+mod state_told;
 mod stats;
 mod users;
 mod writer;
@@ -26,7 +27,6 @@ use prometheus_client::metrics::family::Family;
 use rdkafka::error::KafkaError;
 use serde::Serialize;
 use tidings_core::record::meta::EpochRecord;
-use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::{Record, encode};
 use tokio::sync::Semaphore;
 use warp::Filter;
@@ -165,12 +165,6 @@ impl Rest {
     /// The store, or why nobody can be told what is in it.
     fn store(&self) -> Result<&Store, Problem> {
         self.store.as_ref().ok_or_else(Problem::store_away)
-    }
-
-    /// Writes what a user did, or what is withdrawn. Returns once the brokers have it.
-    async fn write_receipt(&self, receipt: &ReceiptRecord) -> Result<(), Problem> {
-        let (topic, home) = (self.names.receipts(), receipt.home());
-        self.write_fact((&topic, Some(home.partition(self.courses.partitions))), home.as_str(), receipt).await
     }
 
     /// Writes a fact that does no harm when it is written twice. Returns once the brokers have it.

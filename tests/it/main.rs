@@ -30,6 +30,7 @@ mod lifecycle;
 mod limits;
 mod membership;
 mod metrics;
+mod named;
 mod newer;
 mod notifications;
 mod once;

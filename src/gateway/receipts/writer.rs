@@ -1,7 +1,8 @@
-//! Writing receipts to the log: of clients, who are answered when the brokers have them, and of what one device has acknowledged.
+//! Writing receipts to the log: of whoever waits for an answer, and of what one device has acknowledged.
 //!
-//! Owns: the one producer of receipts. What the brokers have not taken in time is given up and not written later: a client is told, a
-//! shard tries again. Each connection waits for its receipt before it reads on, so no more wait here than there are connections.
+//! Owns: the one producer of receipts. What the brokers have not taken in time is given up and not written later: who waits is told, a
+//! shard tries again. A connection waits for its receipt before it reads on, and so does a request over HTTP, so no more wait here than
+//! there are of both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use tidings_core::channel::Channel;
 use tidings_core::fate::Cause;
 use tidings_core::ids::{ConnectionId, NotificationId};
 use tidings_core::position::Position;
-use tidings_core::protocol::server::{ErrorCode, Problem};
 use tidings_core::record;
-use tidings_core::record::receipt::{ReceiptRecord, Source, WithdrawalCause};
+use tidings_core::record::receipt::{ReceiptRecord, Source};
 use tidings_core::record::signal::nodes::UserDevice;
+use tidings_core::time::Delay;
 use tokio::sync::oneshot;
 
+use super::once;
 use crate::gateway::Shared;
 use crate::gateway::inlet::Control;
 use crate::kafka::cluster::Cluster;
@@ -27,6 +29,13 @@ pub(in crate::gateway) struct ReceiptWriter {
     producer: Producer<ReceiptTicket>,
     topic: String,
     limit: Duration,
+}
+
+/// A receipt that is perhaps not on the log, and will not be written later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the brokers did not confirm it within {limit}: send it again")]
+pub struct Unwritten {
+    limit: Delay,
 }
 
 /// A notification that one device has acknowledged for all of its user's.
@@ -77,8 +86,8 @@ impl ReceiptWriter {
         Ok(Self { producer, topic: cluster.names().receipts(), limit })
     }
 
-    /// Returns once the brokers have a client's receipt, or says that it is to come again.
-    pub(super) async fn write(&self, shared: &Shared, record: &ReceiptRecord) -> Result<(), Problem> {
+    /// Returns once the brokers have a receipt.
+    pub(in crate::gateway) async fn write(&self, shared: &Shared, record: &ReceiptRecord) -> Result<(), Unwritten> {
         let (tell, told) = oneshot::channel();
         self.send(shared, record, ReceiptTicket::Client(tell));
         let Err(error) = told.await.map_err(|_| None).and_then(|outcome| outcome.map_err(Some)) else {
@@ -88,20 +97,15 @@ impl ReceiptWriter {
         let cause = error.as_ref().map_or(Cause::Bug, ProduceError::cause);
         shared.metrics.fates.count(cause, "receipt_unwritten", 1);
         let why = error.as_ref().map(tracing::field::display);
-        tracing::debug!(why, "a receipt was not written; the client was told to send it again");
-        let limit = humantime::format_duration(self.limit);
-        Err(Problem::new(ErrorCode::NotYet, format!("the brokers did not confirm it within {limit}: send it again")))
+        tracing::debug!(why, "a receipt was not written; its author was told to send it again");
+        Err(Unwritten { limit: Delay(self.limit) })
     }
 
     /// Writes that a notification is withdrawn. The user's shard is told what became of it.
     pub(in crate::gateway) fn withdraw(&self, shared: &Arc<Shared>, withdrawal: Withdrawal) {
-        let record = ReceiptRecord::Withdrawn {
-            channel: Channel::mailbox(&withdrawal.by.user_id),
-            id: withdrawal.id,
-            position: Some(Position::after(shared.epoch, withdrawal.offset)),
-            cause: WithdrawalCause::Once,
-            source: Some(Source { device_id: withdrawal.by.device_id.clone(), connection_id: withdrawal.connection }),
-        };
+        let place = (withdrawal.id, Position::after(shared.epoch, withdrawal.offset));
+        let source = Source { device_id: withdrawal.by.device_id.clone(), connection_id: withdrawal.connection };
+        let record = once::withdrawal(Channel::mailbox(&withdrawal.by.user_id), place, Some(source));
         self.send(shared, &record, ReceiptTicket::Shard(Box::new(withdrawal), shared.clone()));
     }
 

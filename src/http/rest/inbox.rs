@@ -5,7 +5,6 @@
 
 mod acks;
 mod lines;
-mod locate;
 mod marks;
 
 use std::borrow::Cow;
@@ -18,11 +17,11 @@ use tidings_core::channel::Channel;
 use tidings_core::locale::Locale;
 use tidings_core::notification::Notification;
 use tidings_core::position::Position;
-use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome};
 use super::owner::{Owner, owned};
+use super::state_told::StateTold;
 use super::{Rest, json, query};
 use crate::http::openapi::{Description, NotificationSchema, instant, text, truth, whole};
 use crate::http::problem::Problem;
@@ -95,16 +94,8 @@ struct Shown<'a> {
     /// The position behind it in its channel.
     #[schema(value_type = String)]
     position: Position,
-    /// Seen, also by being read or dismissed.
-    seen: bool,
-    /// Read.
-    read: bool,
-    /// When it was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
-    read_at: Option<Timestamp>,
-    /// Put away.
-    dismissed: bool,
+    #[serde(flatten)]
+    state: StateTold,
 }
 
 /// What waits in a mailbox.
@@ -135,15 +126,11 @@ impl<'a> Listed<'a> {
 
 impl<'a> Shown<'a> {
     fn of(item: &'a Item, locale: Option<&Locale>) -> Self {
-        let state = item.state;
         Self {
             notification: item.record.notification.in_locale(locale),
             channel: &item.record.channel,
             position: item.position,
-            seen: state.seen,
-            read: state.read,
-            read_at: state.read_at,
-            dismissed: state.dismissed,
+            state: item.state.into(),
         }
     }
 }

@@ -9,6 +9,7 @@ use tidings_core::ids::UserId;
 
 use super::endpoint::{Asked, Endpoint, Handler};
 use super::query;
+use crate::gateway::Scope;
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, text};
 use crate::http::problem::Problem;
@@ -93,6 +94,11 @@ impl Owner {
             }
         }
         Self { user, channels }
+    }
+
+    /// Where the gateway is to look for what is named.
+    pub(super) fn scope(&self) -> Scope<'_> {
+        Scope { user: &self.user, channels: &self.channels }
     }
 
     /// Refuses a channel that is not in the inbox, whether or not there is one of that name.

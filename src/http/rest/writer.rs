@@ -7,7 +7,6 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderValue, RETRY_AFTER};
 use rdkafka::error::KafkaError;
 use tokio::sync::oneshot;
 
@@ -89,8 +88,7 @@ impl Unwritten {
             Self::Untaken => format!("the brokers are away or slow: nothing was accepted; {next}"),
             Self::Unanswered => format!("the brokers did not confirm it in time: it was perhaps not accepted; {next}"),
         };
-        let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, detail);
-        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+        Problem::brokers_away(detail)
     }
 }
 

@@ -5,14 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tidings_core::channel::Channel;
 use tidings_core::ids::{DeviceId, NotificationId, UserId};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::record::cursor::CursorRecord;
-use tidings_core::record::receipt::{LIMIT_ITEMS, ReceiptRecord, WithdrawalCause};
+use tidings_core::record::receipt::LIMIT_ITEMS;
 use tidings_core::stretch::Stretches;
 use utoipa::ToSchema;
 
@@ -22,10 +21,7 @@ use super::super::{Rest, json};
 use super::marks::fault;
 use crate::http::openapi::Description;
 use crate::http::problem::Problem;
-use crate::store::{Found, PageSize};
-
-/// What is looked at in one read.
-const PAGE: PageSize = PageSize { records: 100, bytes: 1 << 20 };
+use crate::store::Place;
 
 pub(super) fn endpoints() -> [Endpoint; 2] {
     let describe = |described: Description| {
@@ -156,9 +152,9 @@ impl Rest {
 
     async fn acknowledge_ids(&self, owner: &Owner, device: DeviceId, ids: &[NotificationId]) -> Outcome {
         self.store()?;
-        let located = self.locate(owner, ids).await;
+        let located = self.desk.locate(owner.scope(), ids).await;
         let mut handled = BTreeMap::<(Channel, Epoch), Stretches>::new();
-        for Found { channel, position, .. } in &located.found {
+        for Place { channel, position, .. } in &located.found {
             let stretches = handled.entry((channel.clone(), position.epoch)).or_default();
             stretches.insert(position.offset - 1, position.offset);
         }
@@ -167,8 +163,7 @@ impl Rest {
         }
         if !located.awaited.is_empty() {
             let detail = "not every notification is known yet; those that are have been acknowledged: send it again in a moment";
-            let problem = Problem::of("not-yet", StatusCode::SERVICE_UNAVAILABLE, detail);
-            return Err(problem.with(RETRY_AFTER, HeaderValue::from_static("1")));
+            return Err(Problem::not_yet(detail));
         }
         if located.found.is_empty() {
             return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such notification in this inbox"));
@@ -188,34 +183,13 @@ impl Rest {
             return Ok(());
         }
         // Before the cursor: if only this is written, the device says the rest again.
-        self.withdraw_once(channel, epoch, &handled).await?;
+        if channel.is_mailbox() && epoch == self.courses.epoch {
+            self.desk.withdraw_once(channel, &handled).await?;
+        }
         let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
         let record = CursorRecord { user_id, device_id, channel, epoch, offered: shown, acknowledged: handled };
         let (topic, key, partition) = (self.names.cursors(), record.key(), record.partition(self.courses.partitions));
         self.write_fact((&topic, Some(partition)), &key, &record).await
-    }
-}
-
-impl Rest {
-    /// Withdraws from the user's other devices what one has handled and is meant to be handled once.
-    async fn withdraw_once(&self, channel: &Channel, epoch: Epoch, handled: &Stretches) -> Result<(), Problem> {
-        if !channel.is_mailbox() || epoch != self.courses.epoch {
-            return Ok(());
-        }
-        let (store, course) = (self.store()?, self.courses.of(channel));
-        for stretch in handled.as_slice() {
-            let mut from = Some(stretch.from);
-            while let Some(start) = from {
-                let gap = store.gap(&course, start..stretch.to, PAGE).await?;
-                from = gap.next;
-                for one in gap.records.iter().filter(|one| one.record.notification.once) {
-                    let (id, position) = (one.record.notification.id, Some(Position::after(epoch, one.offset)));
-                    let (channel, cause) = (channel.clone(), WithdrawalCause::Once);
-                    self.write_receipt(&ReceiptRecord::Withdrawn { channel, id, position, cause, source: None }).await?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,11 +1,10 @@
 //! What a user does with notifications: read, unread, seen, dismiss; with one, with several, or with all up to where a list was.
 //!
 //! Owns: that each is a fact on `receipts` before it is answered. Lists and counts, and the user's connections, follow the log.
-//! Neighbours: `locate` knows what is the user's, the inbox's projector folds, every gateway tells its connections.
+//! Neighbours: the gateway's desk knows what is the user's and writes, the inbox's projector folds, every gateway tells its connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tidings_core::channel::Channel;
@@ -18,10 +17,9 @@ use utoipa::ToSchema;
 use super::super::endpoint::{Asked, Endpoint, Handler, Outcome, invalid};
 use super::super::owner::{Owner, Paths, owned};
 use super::super::{Rest, json};
-use super::locate::end_of;
+use crate::gateway::{Marked, Misplaced};
 use crate::http::openapi::{Description, id};
 use crate::http::problem::Problem;
-use crate::store::StoreError;
 
 /// The name in a path where the notification stands.
 const NOTIFICATION: &str = "notification";
@@ -63,10 +61,10 @@ pub(super) fn endpoints() -> impl Iterator<Item = Endpoint> {
     let one = move |described: Description| {
         described
             .segment(NOTIFICATION, "The notification's id.", id())
-            .gives::<Marked>(StatusCode::ACCEPTED, told)
+            .gives::<Told>(StatusCode::ACCEPTED, told)
             .refuses(StatusCode::NOT_FOUND, "There is no such notification in this inbox.")
     };
-    let several = move |described: Description| described.takes::<Several>().gives::<Marked>(StatusCode::ACCEPTED, told);
+    let several = move |described: Description| described.takes::<Several>().gives::<Told>(StatusCode::ACCEPTED, told);
     let all = move |described: Description| described.takes::<UpTo>().gives::<MarkedUpTo>(StatusCode::ACCEPTED, told);
     let singly =
         actions().into_iter().flat_map(move |Action { summary, one: (one_at, one_by), several: (several_at, several_by) }| {
@@ -107,7 +105,8 @@ struct UpTo {
 /// What was done.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Marked {
+#[schema(as = Marked)]
+struct Told {
     /// What the notifications are from here on: `read`, `unread`, `seen` or `dismissed`.
     #[schema(value_type = String)]
     state: ReadState,
@@ -136,8 +135,8 @@ impl Rest {
         let owner = Owner::of(&asked)?;
         // What is no id names no notification.
         let id = asked.segment(NOTIFICATION).parse::<NotificationId>().map_err(|_| unknown())?;
-        let marked = self.mark(owner, state, &[id]).await?;
-        if marked.notification_ids.is_empty() { Err(unknown()) } else { json(StatusCode::ACCEPTED, &marked) }
+        let told = self.mark(owner, state, &[id]).await?;
+        if told.notification_ids.is_empty() { Err(unknown()) } else { json(StatusCode::ACCEPTED, &told) }
     }
 
     async fn mark_several(&self, mut asked: Asked, state: ReadState) -> Outcome {
@@ -151,23 +150,16 @@ impl Rest {
         json(StatusCode::ACCEPTED, &marked)
     }
 
-    async fn mark(&self, owner: Owner, state: ReadState, ids: &[NotificationId]) -> Result<Marked, Problem> {
-        let located = self.locate(&owner, ids).await;
-        if state == ReadState::Unread && !located.awaited.is_empty() {
+    async fn mark(&self, owner: Owner, state: ReadState, ids: &[NotificationId]) -> Result<Told, Problem> {
+        let Marked { written, awaited, absent } = self.desk.mark(owner.scope(), ids, state).await?;
+        if !awaited.is_empty() {
             // Where it lies decides whether a mark covers it.
-            let detail =
-                "not every notification is known yet, so that it is not known what marks it as read; ask again in a moment";
-            let problem = Problem::of("not-yet", StatusCode::SERVICE_UNAVAILABLE, detail);
-            return Err(problem.with(RETRY_AFTER, HeaderValue::from_static("1")));
+            let detail = "not every notification is known yet, so that it is not known what marks it as read; those that are have been marked: \
+                          send it again in a moment";
+            return Err(Problem::not_yet(detail));
         }
-        let items = located.items();
-        let notification_ids = items.iter().map(|item| item.id).collect::<BTreeSet<_>>().into_iter().collect();
-        // One id may lie in several channels, each of which is an item.
-        for items in items.chunks(LIMIT_ITEMS) {
-            let user_id = owner.user.clone();
-            self.write_receipt(&ReceiptRecord::State { user_id, state, items: items.to_vec(), source: None }).await?;
-        }
-        Ok(Marked { state, notification_ids, not_found: located.absent })
+        let notification_ids = written.iter().map(|item| item.id).collect::<BTreeSet<_>>().into_iter().collect();
+        Ok(Told { state, notification_ids, not_found: absent })
     }
 
     async fn mark_up_to(&self, mut asked: Asked, state: MarkState) -> Outcome {
@@ -184,40 +176,17 @@ impl Rest {
         for (channel, position) in &up_to {
             let (user_id, channel) = (owner.user.clone(), channel.clone());
             let receipt = ReceiptRecord::UpTo { user_id, state, channel, position: *position, source: None };
-            self.write_receipt(&receipt).await?;
+            self.desk.write(&receipt).await?;
         }
         json(StatusCode::ACCEPTED, &MarkedUpTo { state, up_to })
     }
 
-    /// Refuses a position that the log has not reached: it would mean what nobody has seen.
+    /// Refuses a position that nobody can have been shown: it would mean what is yet to come.
     pub(super) async fn expect_reached(&self, channel: &Channel, position: Position, pointer: &str) -> Result<(), Problem> {
-        let epoch = self.courses.epoch;
-        if position.epoch < epoch {
-            return Ok(());
-        }
-        if position.epoch > epoch {
-            return Err(fault(pointer, format!("{position} is a position of a later epoch than {epoch}")));
-        }
-        if self.folded(channel).await.is_ok_and(|folded| folded.is_some_and(|folded| position.offset <= folded)) {
-            return Ok(());
-        }
-        let ends = self.desk.ends().await;
-        match ends.map(|ends| end_of(&ends, channel.partition(self.courses.partitions))) {
-            Some(end) if position.offset <= end => Ok(()),
-            Some(end) => Err(fault(pointer, format!("{position} lies beyond the end of the log, {epoch}:{end}"))),
-            None => {
-                let detail = "the brokers do not say where the log ends; ask again in a moment";
-                let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, detail);
-                Err(problem.with(RETRY_AFTER, HeaderValue::from_static("5")))
-            }
-        }
-    }
-
-    async fn folded(&self, channel: &Channel) -> Result<Option<i64>, StoreError> {
-        match self.store() {
-            Ok(store) => store.projected(&self.courses.of(channel)).await,
-            Err(_) => Ok(None),
-        }
+        self.desk.judge(channel, position).await.map_err(|misplaced| match misplaced {
+            Misplaced::Later { .. } | Misplaced::Beyond { .. } => fault(pointer, misplaced.to_string()),
+            Misplaced::Unanswered { .. } => Problem::brokers_away(misplaced.to_string()),
+        })
     }
 }
 

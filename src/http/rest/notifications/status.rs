@@ -17,11 +17,12 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::state_told::StateTold;
 use super::super::{Rest, json, query};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, id};
 use crate::http::problem::Problem;
-use crate::store::{About, ItemState, Place};
+use crate::store::{About, Place};
 
 /// The name in a path where the id stands.
 const ID: &str = "id";
@@ -120,16 +121,8 @@ struct Reader {
     /// Who.
     #[schema(value_type = String)]
     user_id: UserId,
-    /// Seen, also by being read or dismissed.
-    seen: bool,
-    /// Read.
-    read: bool,
-    /// When it was read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, format = DateTime, required = false)]
-    read_at: Option<Timestamp>,
-    /// Put away.
-    dismissed: bool,
+    #[serde(flatten)]
+    state: StateTold,
 }
 
 /// What was withdrawn.
@@ -159,8 +152,7 @@ impl One {
     fn of(id: NotificationId, about: About, now: Timestamp) -> Self {
         let state = state(&about, now);
         let About { channel, position, appended_at, acknowledged, users, .. } = about;
-        let reader = |(user_id, ItemState { seen, read, read_at, dismissed })| Reader { user_id, seen, read, read_at, dismissed };
-        let users = users.into_iter().map(reader).collect();
+        let users = users.into_iter().map(|(user_id, state)| Reader { user_id, state: state.into() }).collect();
         Self { id, channel, position, appended_at, state, acknowledged_by: acknowledged, users }
     }
 }
@@ -200,7 +192,7 @@ impl Rest {
         });
         let receipts = receipts.collect::<Vec<_>>();
         for some in receipts.chunks(AT_A_TIME) {
-            try_join_all(some.iter().map(|receipt| self.write_receipt(receipt))).await?;
+            try_join_all(some.iter().map(|receipt| self.desk.write(receipt))).await?;
         }
         tracing::info!(%id, service = %asked.caller.user, withdrawn, "a service has withdrawn notifications");
         json(StatusCode::ACCEPTED, &Taken { id, withdrawn })

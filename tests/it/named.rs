@@ -1,0 +1,94 @@
+//! What users name, notifications by their ids and all before a position: found and judged alike over a socket and over HTTP.
+
+use std::net::SocketAddr;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tidings::cli::Role;
+
+use crate::harness::client::{Client, Heard};
+use crate::harness::eventually;
+use crate::harness::rest::{answered, request};
+use crate::harness::world::{World, payment};
+
+const MAILBOX: &str = "user-alice";
+const LIST: &str = "/v1/me/notifications";
+
+async fn device(address: SocketAddr, name: &str) -> Client {
+    let query = format!("token={}&deviceId={name}&ack=client", World::token("alice"));
+    Client::greeted(address, &query).await.0
+}
+
+/// Lets a payment of Alice's come to a device. Gives its frame.
+async fn pay(world: &World, device: &mut Client, name: &str) -> Value {
+    world.emit(&payment(name, "alice")).await;
+    device.frame("notification:new").await
+}
+
+/// Sends a frame, and gives what answers it.
+async fn asked(client: &mut Client, mut frame: Value) -> Value {
+    frame["messageId"] = json!("asked");
+    client.send(frame).await;
+    loop {
+        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
+        if frame["replyTo"] == "asked" {
+            return frame;
+        }
+    }
+}
+
+/// Asks over HTTP, as Alice.
+async fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
+    let request = request(address, Method::POST, path).bearer_auth(World::token("alice"));
+    answered(request.header("content-type", "application/json").body(body.to_string())).await
+}
+
+async fn list(address: SocketAddr) -> Vec<Value> {
+    let (status, page) = answered(request(address, Method::GET, LIST).bearer_auth(World::token("alice"))).await;
+    assert_eq!(status, 200, "{page}");
+    page["notifications"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_position_of_an_epoch_before_marks_what_that_epoch_held_and_one_of_a_later_epoch_nothing() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let mut phone = running.connect("alice").await;
+    world.live(&mut phone, &["1"]).await;
+    world.until_folded(1).await;
+    let position = list(running.address).await[0]["position"].clone();
+    phone.close().await;
+    running.stop().await;
+
+    world.grow(8).await.unwrap();
+    let running = world.start().await;
+    let mut phone = device(running.address, "phone").await;
+    let read = asked(&mut phone, json!({"type": "mark_read", "upTo": position})).await;
+    assert_eq!((&read["type"], &read["upTo"]), (&json!("notification:read"), &position), "{read}");
+    eventually("it is read", async || (list(running.address).await[0]["read"] == true).then_some(())).await;
+    let later = asked(&mut phone, json!({"type": "mark_read", "upTo": "3:0"})).await;
+    assert_eq!(later["code"], "forbidden", "{later}");
+
+    let (status, body) = post(running.address, &format!("{LIST}/read-all"), &json!({"upTo": {MAILBOX: position}})).await;
+    assert_eq!(status, 202, "{body}");
+    let (status, body) = post(running.address, &format!("{LIST}/read-all"), &json!({"upTo": {MAILBOX: "3:0"}})).await;
+    assert_eq!(status, 422, "{body}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_has_shown_is_found_over_http_too_before_anybody_has_folded_it() {
+    let world = World::new().await;
+    // Nobody folds, and there is no store.
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let mut phone = device(running.address, "phone").await;
+    let shown = pay(&world, &mut phone, "1").await;
+    let id = &shown["notification"]["id"];
+    let path = format!("{LIST}/{}/unread", id.as_str().unwrap());
+    let (status, body) = post(running.address, &path, &json!({})).await;
+    assert_eq!((status, &body["notificationIds"]), (202, &json!([id])), "{body}");
+    let [receipt] = world.own_records("receipts", 1).await.try_into().unwrap();
+    let item = json!({"id": id, "channel": MAILBOX, "position": shown["position"]});
+    assert_eq!(receipt.json()["items"], json!([item]), "as if it had come over the socket");
+    running.stop().await;
+}
