@@ -92,3 +92,62 @@ async fn what_a_node_has_shown_is_found_over_http_too_before_anybody_has_folded_
     assert_eq!(receipt.json()["items"], json!([item]), "as if it had come over the socket");
     running.stop().await;
 }
+
+/// A process that folds, and one that does not but reads what the other folded.
+async fn folded_up_to(world: &World, events: &[&str]) -> crate::harness::world::Running {
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    for event in events {
+        world.emit(&payment(event, "alice")).await;
+    }
+    world.until_inbox(events.len()).await;
+    running.stop().await;
+    world.start_roles(&[Role::Pipeline, Role::Gateway]).await
+}
+
+#[tokio::test]
+async fn what_is_not_folded_yet_is_neither_acknowledged_nor_said_to_be_nowhere() {
+    let world = World::new().await;
+    let running = folded_up_to(&world, &["1"]).await;
+    let [known] = list(running.address).await.try_into().unwrap();
+    let mut phone = device(running.address, "phone").await;
+    phone.frame("notification:new").await;
+    let unfolded = pay(&world, &mut phone, "2").await;
+    let ack = |position: &Value, except: &Value| json!({"deviceId": "watch", "channel": MAILBOX, "position": position, "except": except});
+    let unknown = json!([unfolded["notification"]["id"]]);
+    for body in [
+        ack(&unfolded["position"], &json!([])),
+        ack(&known["position"], &unknown),
+        json!({"deviceId": "watch", "notificationIds": unknown}),
+    ] {
+        let (status, problem) = post(running.address, "/v1/me/acks", &body).await;
+        assert_eq!((status, &problem["type"]), (503, &json!("urn:tidings:problem:not-yet")), "{body}: {problem}");
+    }
+    let (status, body) = post(running.address, "/v1/me/acks", &ack(&known["position"], &json!([]))).await;
+    assert_eq!(status, 202, "{body}");
+    let written = world.own_records("cursors", 1).await.iter().filter(|record| record.json()["deviceId"] == "watch").count();
+    assert_eq!(written, 1, "only what is known");
+    running.stop().await;
+
+    let running = world.start().await;
+    world.until_inbox(2).await;
+    let (status, body) = post(running.address, "/v1/me/acks", &ack(&unfolded["position"], &unknown)).await;
+    assert_eq!(status, 202, "{body}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_has_only_acknowledged_over_http_misses_nothing_when_it_comes() {
+    let world = World::with(|config| config.courier.ack_timeout = crate::harness::world::ms(3_600_000)).await;
+    let running = world.start().await;
+    let mut seen = device(running.address, "seen").await;
+    let first = pay(&world, &mut seen, "1").await;
+    let second = pay(&world, &mut seen, "2").await;
+    world.until_inbox(2).await;
+    let id = &second["notification"]["id"];
+    let (status, body) = post(running.address, "/v1/me/acks", &json!({"deviceId": "watch", "notificationIds": [id]})).await;
+    assert_eq!(status, 202, "{body}");
+    world.until_acknowledged(id.as_str().unwrap()).await;
+    let mut watch = device(running.address, "watch").await;
+    assert_eq!(watch.frame("notification:new").await["notification"], first["notification"]);
+    running.stop().await;
+}

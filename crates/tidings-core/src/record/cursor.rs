@@ -21,7 +21,7 @@ pub struct CursorRecord {
     pub channel: Channel,
     /// The generation the offsets belong to.
     pub epoch: Epoch,
-    /// What was written to the device's connections.
+    /// What was written to the device's connections; nothing, if it has only acknowledged over HTTP.
     pub offered: Stretches,
     /// What the device has acknowledged: these are delivered.
     pub acknowledged: Stretches,

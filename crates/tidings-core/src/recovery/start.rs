@@ -52,14 +52,14 @@ impl Stopped {
 
     /// Where a device stopped in this epoch that was offered and has acknowledged this. `missed` is the first notification kept in
     /// its [holes](Self::holes): single ones may have been acknowledged by their ids or sent again, ahead of others that the device
-    /// never saw. One that acknowledged nothing begins where it began before.
+    /// never saw. One that acknowledged nothing begins where it began before. One that was never sent anything is new, whatever it has
+    /// acknowledged over HTTP: it stopped nowhere.
     #[must_use]
     pub fn of_cursor(offered: &Stretches, acknowledged: &Stretches, missed: Option<i64>, projected: Option<i64>) -> Option<Self> {
-        let Some((first, end)) = acknowledged.as_slice().first().zip(acknowledged.end()) else {
-            return offered.as_slice().first().map(|first| Self::At(first.from));
-        };
+        let began = offered.as_slice().first()?.from;
+        let Some((first, end)) = acknowledged.as_slice().first().zip(acknowledged.end()) else { return Some(Self::At(began)) };
         // What is not folded yet may lie between too.
-        let began = offered.as_slice().first().map_or(first.from, |offered| offered.from.min(first.from));
+        let began = began.min(first.from);
         let unfolded = acknowledged.first_outside(projected.unwrap_or(0).max(began));
         Some(Self::At(missed.map_or(end, |missed| missed.min(end)).min(unfolded)))
     }
@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(at(&[(2, 10), (30, 31)], None, None), 10);
         assert_eq!(at(&[], None, Some(40)), 2, "nothing was acknowledged");
         assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[]), None, Some(9)), None);
+        assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[(3, 5)]), None, Some(9)), None, "it was never sent anything");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::super::endpoint::{Asked, Endpoint, Outcome};
 use super::super::owner::{Owner, owned};
 use super::super::{Rest, json};
 use super::marks::fault;
+use crate::gateway::Located;
 use crate::http::openapi::Description;
 use crate::http::problem::Problem;
 use crate::store::Place;
@@ -28,7 +29,8 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
         described
             .telling(
                 "As the frame `ack` does for a connection: `channel` and `position` for all before it but for `except`, or `notificationIds`. \
-                 All before a position means what the device was sent, and what follows behind that; for a device that is new, all that is kept.",
+                 All before a position means what the device was sent, and what follows behind that; for a device that is new, all that is kept. \
+                 A device that was never connected and acknowledges by ids is still sent all else that is pending when it comes.",
             )
             .takes::<Ack>()
             .gives::<Acknowledged>(StatusCode::ACCEPTED, "The device's cursor is on the log.")
@@ -126,28 +128,37 @@ impl Rest {
         }
         self.expect_reached(channel, position, "/position").await?;
         let store = self.store()?;
-        let excepted = store.find(&owner.user, &owner.channels, except).await?;
-        if let Some(unknown) = except.iter().find(|id| excepted.iter().all(|found| found.id != **id)) {
+        // What is not folded may be an exception, or be meant to be handled once.
+        if !self.desk.has_folded(channel, position.offset).await {
+            return Err(Problem::not_yet("not all before the position is known yet: send it again in a moment"));
+        }
+        let Located { found: excepted, awaited, absent } = self.desk.locate(owner.scope(), except).await;
+        if let Some(unknown) = absent.first() {
             return Err(Problem::new(StatusCode::NOT_FOUND, format!("{unknown} is not in this channel")));
+        }
+        if let Some(unknown) = awaited.first() {
+            return Err(Problem::not_yet(format!("{unknown} is not known yet: send it again in a moment")));
         }
         let mut handled = Stretches::new();
         let cursors = store.cursors((&owner.user, device), &owner.channels).await?;
-        if let Some(known) = cursors.iter().find(|cursor| cursor.epoch == epoch) {
-            for sent in known.offered.as_slice() {
-                handled.insert(sent.from, sent.to.min(position.offset));
+        match cursors.iter().find(|cursor| cursor.epoch == epoch).and_then(|known| Some((known, known.offered.end()?))) {
+            Some((known, end)) => {
+                for sent in known.offered.as_slice() {
+                    handled.insert(sent.from, sent.to.min(position.offset));
+                }
+                // What follows behind that it was shown elsewhere, in a list for instance.
+                handled.insert(end, position.offset);
             }
-            // What follows behind that it was shown elsewhere, in a list for instance.
-            let behind = known.offered.end().or_else(|| known.acknowledged.end()).unwrap_or(position.offset);
-            handled.insert(behind, position.offset);
-        } else {
-            let kept = store.trimmed(&self.courses.of(channel)).await?;
-            handled.insert(kept, position.offset);
+            // It was never sent anything.
+            None => {
+                handled.insert(store.trimmed(&self.courses.of(channel)).await?, position.offset);
+            }
         }
         let shown = handled.clone();
         for excepted in &excepted {
             handled.remove(excepted.position.offset - 1);
         }
-        self.write_acknowledged((&owner.user, device), (channel, epoch), shown, handled).await
+        self.write_acknowledged((&owner.user, device), (channel, epoch), (shown, handled)).await
     }
 
     async fn acknowledge_ids(&self, owner: &Owner, device: DeviceId, ids: &[NotificationId]) -> Outcome {
@@ -159,7 +170,8 @@ impl Rest {
             stretches.insert(position.offset - 1, position.offset);
         }
         for ((channel, epoch), stretches) in handled {
-            self.write_acknowledged((&owner.user, &device), (&channel, epoch), stretches.clone(), stretches).await?;
+            // Where the user saw them is not said, so the device was not sent them: one that is new still begins at what is pending.
+            self.write_acknowledged((&owner.user, &device), (&channel, epoch), (Stretches::new(), stretches)).await?;
         }
         if !located.awaited.is_empty() {
             let detail = "not every notification is known yet; those that are have been acknowledged: send it again in a moment";
@@ -176,8 +188,7 @@ impl Rest {
         &self,
         (user, device): (&UserId, &DeviceId),
         (channel, epoch): (&Channel, Epoch),
-        shown: Stretches,
-        handled: Stretches,
+        (shown, handled): (Stretches, Stretches),
     ) -> Result<(), Problem> {
         if handled.is_empty() {
             return Ok(());
