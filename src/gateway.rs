@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::select_all;
 use parking_lot::Mutex;
@@ -369,7 +370,15 @@ impl Shared {
         if let ServerFrame::Error { code, .. } = &frame {
             self.metrics.refused(*code);
         }
-        let pushed = outbox.say(frame, reply_to, now);
+        self.counted(outbox.say(frame, reply_to, now))
+    }
+
+    /// Hands one connection a frame that others get too, and counts it.
+    fn push(&self, outbox: &Outbox, frame: &Bytes, now_ms: u64) -> Pushed {
+        self.counted(outbox.push(frame, now_ms))
+    }
+
+    fn counted(&self, pushed: Pushed) -> Pushed {
         match pushed {
             Pushed::Taken => {
                 self.metrics.frames_sent.inc();

@@ -1,7 +1,8 @@
 //! A shard: one thread that owns a part of the users' connections, their subscriptions and cursors.
 //!
 //! Owns: the order in which controls, mailboxes and broadcasts get their turns. A fan-out covers the members at its start;
-//! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up; devices that recover come last.
+//! mailboxes get a turn after every 256 writes of one, so a large channel holds nobody up; what receipts tell has a turn of its own;
+//! devices that recover come last.
 //! Nothing else touches its state.
 
 mod acks;
@@ -33,6 +34,7 @@ use tidings_core::protocol::server::ServerFrame;
 use self::devices::Devices;
 use self::members::Members;
 use self::once::Outstanding;
+use self::receipts::Tellings;
 use self::recent::Recent;
 use self::turns::Recoveries;
 use self::withdrawn::Withdrawn;
@@ -60,6 +62,7 @@ pub(super) struct Shard {
     recoveries: Recoveries,
     once: Outstanding,
     withdrawn: Withdrawn,
+    tellings: Tellings,
     next: Next,
     now: Moment,
     sweep_at_ms: u64,
@@ -99,6 +102,7 @@ impl Shard {
             recoveries,
             once: Outstanding::default(),
             withdrawn: Withdrawn::default(),
+            tellings: Tellings::default(),
             next: Next::default(),
             now,
             sweep_at_ms: 0,
@@ -112,9 +116,10 @@ impl Shard {
         self.inlet.is_mine();
         while !self.finishing {
             self.now = Moment::of(self.shared.clock);
-            let busy = [self.take_controls(), self.take_mails(), self.take_broadcasts(), self.take_recoveries()];
+            let live = [self.take_controls(), self.take_mails(), self.take_tellings(), self.take_broadcasts()];
+            let recovered = self.take_recoveries();
             let wait_ms = self.sweep_when_due();
-            if busy == [0, 0, 0, 0] {
+            if live == [0; 4] && recovered == 0 {
                 std::thread::park_timeout(Duration::from_millis(wait_ms.min(self.recoveries.wait_ms())));
             }
         }
@@ -141,6 +146,9 @@ impl Shard {
 
     fn take_mails(&mut self) -> usize {
         for taken in 0..TURN {
+            if self.tellings.is_full() {
+                return taken;
+            }
             match self.outlet.mails.try_recv() {
                 Ok(mail) => self.mail(mail),
                 Err(_) => return taken,
