@@ -221,7 +221,7 @@ impl Gateway {
         let metrics = GatewayMetrics::register(&metrics);
         let ends = Ends::new(cluster.clone(), &notifications, epoch.partitions, metrics.end_reads.clone());
         let reads = Reads::new(store, ends, &config);
-        let tally = Tally::new(&config.counts, reads.archive());
+        let tally = Tally::new(&config.counts, reads.archive(), metrics.clone());
         let shared = Shared {
             access: access(&config),
             unproven: Unproven::new(config.unauthenticated_per_address.get(), config.unauthenticated.get()),

@@ -122,6 +122,7 @@ impl super::Config {
         let reads = [
             ("gateway.recovery.start_reads", self.gateway.recovery.start_reads),
             ("gateway.recovery.page_reads", self.gateway.recovery.page_reads),
+            ("gateway.lookup_reads", self.gateway.lookup_reads),
         ];
         for (key, _) in reads.into_iter().filter(|(_, reads)| reads.get() > 1024) {
             refused.push((key, "must be 1 to 1024".into()));
@@ -131,6 +132,12 @@ impl super::Config {
         }
         if self.gateway.counts.batch_users.get() > 10_000 {
             refused.push(("gateway.counts.batch_users", "must be 1 to 10000".into()));
+        }
+        if self.gateway.counts.users.get() > 10_000_000 {
+            refused.push(("gateway.counts.users", "must be 1 to 10000000".into()));
+        }
+        if self.gateway.once_per_user.get() > 10_000 {
+            refused.push(("gateway.once_per_user", "must be 1 to 10000".into()));
         }
         if self.gateway.recovery.page_records.get() > 10_000 {
             refused.push(("gateway.recovery.page_records", "must be 1 to 10000".into()));

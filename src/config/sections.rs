@@ -243,6 +243,8 @@ pub struct GatewayConfig {
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
     pub receipt_timeout: Delay,
+    pub lookup_reads: NonZeroUsize,
+    pub once_per_user: NonZeroUsize,
     pub recovery: RecoveryConfig,
     pub presence: PresenceConfig,
     pub counts: CountsConfig,

@@ -279,11 +279,11 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Charges a frame that made no sense to the budget of those.
+    /// Charges a frame that made no sense, or named what is not there and took the store's time for it, to the budget of those.
     fn charge(&mut self, code: ErrorCode) {
         let config = &self.line.shared.config;
         let allowance = Allowance::new(config.bad_frame_interval.0, config.bad_frames.get());
-        let makes_no_sense = matches!(code, ErrorCode::BadFrame | ErrorCode::UnknownType);
+        let makes_no_sense = matches!(code, ErrorCode::BadFrame | ErrorCode::UnknownType | ErrorCode::NotFound);
         if makes_no_sense && !self.bad_frames.take(1, allowance, self.line.shared.clock.elapsed()) {
             self.line.shared.metrics.crossed(Limit::BadFrames);
             self.close(CloseCode::BadFrames);

@@ -49,6 +49,7 @@ pub(super) struct GatewayMetrics {
     pub(super) unknown_signals: Counter,
     pub(super) unanswered_questions: Counter,
     gathered: Family<OutcomeLabels, Counter>,
+    looked_up: Family<PlaceLabels, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,6 +98,15 @@ impl Labels for KindLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaceLabels {
+    place: &'static str,
+}
+
+impl Labels for PlaceLabels {
+    const NAMES: &'static [&'static str] = &["place"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
 }
@@ -113,6 +123,7 @@ pub(super) enum Limit {
     BadFrames,
     ChannelsPerConnection,
     ConnectionsPerUser,
+    CountsUsers,
     DevicesPerUser,
     FrameBytes,
     /// The protocol's own: channels or ids that one frame may name.
@@ -121,6 +132,7 @@ pub(super) enum Limit {
     FrameTimeout,
     HeartbeatInterval,
     IdleTimeout,
+    OncePerUser,
     OutboxBytes,
     PresenceDevices,
     PresenceNodes,
@@ -132,12 +144,13 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::AuthFrameBytes,
         Self::AuthTimeout,
         Self::BadFrames,
         Self::ChannelsPerConnection,
         Self::ConnectionsPerUser,
+        Self::CountsUsers,
         Self::DevicesPerUser,
         Self::FrameBytes,
         Self::FrameNames,
@@ -145,6 +158,7 @@ impl Limit {
         Self::FrameTimeout,
         Self::HeartbeatInterval,
         Self::IdleTimeout,
+        Self::OncePerUser,
         Self::OutboxBytes,
         Self::PresenceDevices,
         Self::PresenceNodes,
@@ -162,6 +176,7 @@ impl Limit {
             Self::BadFrames => "bad_frames",
             Self::ChannelsPerConnection => "channels_per_connection",
             Self::ConnectionsPerUser => "connections_per_user",
+            Self::CountsUsers => "counts.users",
             Self::DevicesPerUser => "devices_per_user",
             Self::FrameBytes => "frame_bytes",
             Self::FrameNames => "frame_names",
@@ -169,6 +184,7 @@ impl Limit {
             Self::FrameTimeout => "frame_timeout",
             Self::HeartbeatInterval => "heartbeat_interval",
             Self::IdleTimeout => "idle_timeout",
+            Self::OncePerUser => "once_per_user",
             Self::OutboxBytes => "outbox_bytes",
             Self::PresenceDevices => "presence.devices",
             Self::PresenceNodes => "presence.nodes",
@@ -177,6 +193,29 @@ impl Limit {
             Self::Unauthenticated => "unauthenticated",
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
             Self::WriteTimeout => "write_timeout",
+        }
+    }
+}
+
+/// Where notifications were found that somebody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Ring,
+    Store,
+    /// It cannot be said yet.
+    Unseen,
+    Nowhere,
+}
+
+impl Found {
+    const ALL: [Self; 4] = [Self::Ring, Self::Store, Self::Unseen, Self::Nowhere];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Store => "store",
+            Self::Unseen => "unseen",
+            Self::Nowhere => "nowhere",
         }
     }
 }
@@ -269,6 +308,20 @@ impl GatewayMetrics {
         });
     }
 
+    fn register_receipts(&self, metrics: &Metrics) {
+        for found in Found::ALL {
+            drop(self.looked_up.get_or_create(&PlaceLabels { place: found.name() }));
+        }
+        metrics.register("gateway", |shelf| {
+            shelf.register("written_receipts", "Receipts the brokers have taken", self.receipts.clone());
+            shelf.register(
+                "looked_up_notifications",
+                "Notifications that somebody named, by where they were found: ring, store, nowhere, or unseen as that cannot be said yet",
+                self.looked_up.clone(),
+            );
+        });
+    }
+
     /// Counts a word to other nodes that the brokers have taken.
     pub(super) fn signalled(&self, kind: Kind) {
         self.signals.get_or_create(&KindLabels { kind: kind.name() }).inc();
@@ -277,6 +330,11 @@ impl GatewayMetrics {
     /// Counts an answer that took all nodes.
     pub(super) fn gathered(&self, extent: Extent) {
         self.gathered.get_or_create(&OutcomeLabels { outcome: extent.name() }).inc();
+    }
+
+    /// Counts notifications that somebody named.
+    pub(super) fn looked_up(&self, found: Found, count: usize) {
+        self.looked_up.get_or_create(&PlaceLabels { place: found.name() }).inc_by(count as u64);
     }
 
     /// Counts that a limit was crossed.
@@ -313,6 +371,7 @@ impl GatewayMetrics {
         }
         own.register_recovery(metrics);
         own.register_presence(metrics);
+        own.register_receipts(metrics);
         metrics.register("gateway", |shelf| {
             shelf.register("open_connections", "Connections that are open", own.connections.clone());
             shelf.register("opened_connections", "Connections that were admitted", own.opened.clone());
@@ -336,7 +395,6 @@ impl GatewayMetrics {
             shelf.register("crossed_limits", "Times that a limit of a connection was crossed, by its name", own.limits.clone());
             own.fates.register(shelf);
             shelf.register("written_cursors", "Cursor records the brokers have taken", own.cursor_records.clone());
-            shelf.register("written_receipts", "Receipts the brokers have taken", own.receipts.clone());
             shelf.register("read_records", "Records the feed has read", own.feed_records.clone());
             shelf.register(
                 "event_to_socket_seconds",

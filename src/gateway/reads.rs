@@ -1,6 +1,6 @@
 //! Reads of the store on behalf of connections, most of which recover, and of the log's end.
 //!
-//! Owns: the budgets of reads at a time (one of those who come in, one of pages: neither takes the other's places), the time that
+//! Owns: the budgets of reads at a time (of those who come in, of pages, of what is named: none takes another's places), the time that
 //! each may take, and turning rows into frames away from the shards. Refuses to decide anything: answers go to the core's
 //! `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages. Long because all who read share its budgets.
 
@@ -37,6 +37,8 @@ pub(super) struct Reads {
     ends: Ends,
     /// Each permit is one connection that comes in or subscribes.
     starting: Semaphore,
+    /// Each permit is one look for what somebody names.
+    lookups: Semaphore,
     /// Each permit is one page, from its question until it was handed over.
     pages: Arc<Semaphore>,
     /// When the store last answered, in monotonic milliseconds; 0 if it never did.
@@ -109,6 +111,7 @@ impl Reads {
             store,
             ends,
             starting: Semaphore::new(config.recovery.start_reads.get()),
+            lookups: Semaphore::new(config.lookup_reads.get()),
             pages: Arc::new(Semaphore::new(config.recovery.page_reads.get())),
             answered_ms: AtomicU64::new(0),
             wait: config.recovery.wait.0,
@@ -190,7 +193,7 @@ impl Reads {
     /// What the store says of notifications that somebody names, if there is one and it does in time.
     pub(super) async fn look_up<T>(&self, shared: &Shared, read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>) -> Option<T> {
         let deadline = shared.clock.elapsed() + self.wait;
-        let _place = timeout(self.wait, self.starting.acquire()).await.ok()?.ok()?;
+        let _place = timeout(self.wait, self.lookups.acquire()).await.ok()?.ok()?;
         self.in_time(shared, left(shared, deadline), read(self.store.as_ref()?)).await
     }
 

@@ -83,11 +83,8 @@ pub(super) async fn mark(
     (state, source): (ReadState, Option<Source>),
 ) -> Result<Marked, Unwritten> {
     let Located { found, mut awaited, absent } = find::locate(shared, scope, ids, Depth::Ring).await;
-    let item = |place: crate::store::Place| ReceiptItem {
-        id: place.id,
-        channel: Some(place.channel),
-        position: Some(place.position),
-    };
+    let item =
+        |place: crate::store::Place| ReceiptItem { id: place.id, channel: Some(place.channel), position: Some(place.position) };
     let mut written = found.into_iter().map(item).collect::<Vec<_>>();
     // Where it lies decides whether a mark behind it counts, so this alone cannot be kept for later.
     if state != ReadState::Unread {

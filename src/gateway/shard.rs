@@ -90,6 +90,7 @@ impl Shard {
         let config = &shared.config;
         let devices = Devices::new(config.mailbox_cursor_interval.0, config.other_cursor_interval.0);
         let now = Moment::of(shared.clock);
+        let once = Outstanding::new(config.once_per_user.get(), shared.metrics.clone());
         let recoveries = Recoveries::new(config.recovery.frames_per_second.get(), shared.inlets.len());
         Self {
             shared,
@@ -100,7 +101,7 @@ impl Shard {
             devices,
             recent: Recent::default(),
             recoveries,
-            once: Outstanding::default(),
+            once,
             withdrawn: Withdrawn::default(),
             tellings: Tellings::default(),
             next: Next::default(),

@@ -18,14 +18,13 @@ use tokio::time::timeout;
 
 use super::Shared;
 use super::inlet::Control;
+use super::metrics::{GatewayMetrics, Limit};
 use super::moment::millis;
 use crate::config::CountsConfig;
 use crate::store::{self, Courses, Standing};
 
 /// What was written a moment ago is folded about so much later.
 const FOLDED_MS: u64 = 100;
-/// The most users who are remembered. Beyond, who is new is told with a later change.
-const USERS: usize = 65_536;
 /// How long what a user was told last is remembered, so that it is not told twice.
 const KEPT_MS: u64 = 60_000;
 
@@ -39,6 +38,9 @@ pub(super) struct Tally {
     interval_ms: u64,
     wait: Duration,
     batch: usize,
+    /// The most users who are remembered. Beyond, who is new is told with a later change.
+    users: usize,
+    metrics: GatewayMetrics,
 }
 
 /// How far the store must have folded the partition of a user's mailbox: the next offset of each topic.
@@ -84,10 +86,10 @@ impl Reach {
 }
 
 impl Tally {
-    pub(super) fn new(config: &CountsConfig, archive: Archive) -> Self {
+    pub(super) fn new(config: &CountsConfig, archive: Archive, metrics: GatewayMetrics) -> Self {
         let interval_ms = u64::try_from(config.interval.0.as_millis()).unwrap_or(u64::MAX);
-        let (wait, batch) = (config.wait.0, config.batch_users.get());
-        Self { held: Mutex::default(), wake: Notify::new(), archive, interval_ms, wait, batch }
+        let (wait, batch, users) = (config.wait.0, config.batch_users.get(), config.users.get());
+        Self { held: Mutex::default(), wake: Notify::new(), archive, interval_ms, wait, batch, users, metrics }
     }
 
     /// The counts for a greeting, if they come in time.
@@ -103,9 +105,18 @@ impl Tally {
 
     /// Something has come that changes a user's counts once the store has folded it.
     pub(super) fn want(&self, user: &UserId, reach: Reach, now_ms: u64) {
-        if self.archive == Archive::Store && self.held.lock().want(user, reach, (now_ms, self.interval_ms)) {
+        if self.archive == Archive::Store && self.note(&mut self.held.lock(), (user, reach), now_ms) {
             self.wake.notify_one();
         }
+    }
+
+    /// Notes that a user's counts are wanted. Says whether they were not before.
+    fn note(&self, held: &mut Held, (user, reach): (&UserId, Reach), now_ms: u64) -> bool {
+        if held.users.len() >= self.users && !held.users.contains_key(user) {
+            self.metrics.crossed(Limit::CountsUsers);
+            return false;
+        }
+        held.want(user, reach, (now_ms, self.interval_ms))
     }
 
     /// A connection has been greeted and hears what is told from now on. What was told a moment before has passed it by.
@@ -117,7 +128,7 @@ impl Tally {
         if greeting.is_some() && !held.users.contains_key(user) {
             return;
         }
-        let is_new = held.want(user, Reach::default(), (now_ms, self.interval_ms));
+        let is_new = self.note(&mut held, (user, Reach::default()), now_ms);
         if let Some(entry) = held.users.get_mut(user) {
             entry.told = None;
         }
@@ -210,9 +221,6 @@ impl Shared {
 impl Held {
     /// Notes that a user's counts are wanted. Says whether they were not before.
     fn want(&mut self, user: &UserId, reach: Reach, (now_ms, interval_ms): (u64, u64)) -> bool {
-        if self.users.len() >= USERS && !self.users.contains_key(user) {
-            return false;
-        }
         let entry = self.users.entry(user.clone()).or_default();
         let is_new = entry.wanted.is_none();
         entry.wanted = Some(entry.wanted.unwrap_or_default().with(reach));

@@ -38,7 +38,7 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
         reads: Reads::new(store, ends, &config.gateway),
         roster: Roster::new(&cluster, &config.gateway.presence, (&"node".parse().unwrap(), Clock::start()), &metrics).unwrap(),
         receipts: ReceiptWriter::new(&cluster, Duration::from_secs(1)).unwrap(),
-        tally: Tally::new(&config.gateway.counts, Archive::None),
+        tally: Tally::new(&config.gateway.counts, Archive::None, metrics.clone()),
         metrics,
         inlets: vec![Arc::new(inlet)],
         connections: TaskTracker::new(),

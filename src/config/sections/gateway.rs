@@ -28,6 +28,7 @@ pub struct CountsConfig {
     pub interval: Delay,
     pub wait: Delay,
     pub batch_users: NonZeroUsize,
+    pub users: NonZeroUsize,
 }
 
 /// `[gateway.presence]`.

@@ -38,8 +38,7 @@ impl Connection<'_> {
                 let user_id = self.identity.user.clone();
                 let marking = async {
                     let state = MarkState::Read;
-                    let record =
-                        ReceiptRecord::UpTo { user_id, state, channel: channel.clone(), position, source: Some(source) };
+                    let record = ReceiptRecord::UpTo { user_id, state, channel: channel.clone(), position, source: Some(source) };
                     mark_before(&line.shared, &own, (&channel, position), &record).await
                 };
                 match self.meanwhile(marking, codec).await {
@@ -77,6 +76,7 @@ impl Connection<'_> {
     fn refuse(&mut self, refused: Option<Problem>, reply_to: Option<&str>) {
         if let Some(problem) = refused {
             self.say(problem.frame(), reply_to);
+            self.charge(problem.code);
         }
     }
 

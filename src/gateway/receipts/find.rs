@@ -13,11 +13,11 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::Position;
 use tokio::time::timeout;
 
-use crate::gateway::Shared;
 use crate::gateway::fed::{Encoded, Fed, FedError};
+use crate::gateway::{Shared, metrics};
 use crate::store::Place;
 
-/// The newest records of a channel that are looked at in the ring; what lies further back is in the store.
+/// The newest records of a channel that are looked at in the ring; what lies further back is in the store, which is then asked.
 const SCANNED: usize = 1_000;
 /// How long the projection may take to come to the end that the log had at the question.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -58,6 +58,7 @@ pub(super) async fn locate(shared: &Shared, scope: Scope<'_>, ids: &[Notificatio
     if depth == Depth::Ring {
         search.in_ring();
     }
+    let in_ring = search.found.len();
     // However many questions that takes, of the store and of the brokers, nobody waits for more than one answer.
     let is_all = search.missing.is_empty() || timeout(shared.config.recovery.wait.0, search.in_store()).await.unwrap_or(false);
     let mut located = Located::default();
@@ -71,6 +72,11 @@ pub(super) async fn locate(shared: &Shared, scope: Scope<'_>, ids: &[Notificatio
             None => located.awaited.push(id),
         }
     }
+    let metrics = &shared.metrics;
+    metrics.looked_up(metrics::Found::Ring, in_ring);
+    metrics.looked_up(metrics::Found::Store, told.len() - in_ring - located.absent.len() - located.awaited.len());
+    metrics.looked_up(metrics::Found::Unseen, located.awaited.len());
+    metrics.looked_up(metrics::Found::Nowhere, located.absent.len());
     located
 }
 

@@ -11,14 +11,15 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::record::signal::nodes::UserDevice;
 
 use super::Shard;
+use crate::gateway::metrics::{GatewayMetrics, Limit};
 use crate::gateway::receipts::Withdrawal;
 
-/// The most of a mailbox that are remembered; of more, the oldest are acknowledged by each device for itself.
-const REMEMBERED: usize = 128;
-
 /// The outstanding ones of a shard's mailboxes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outstanding {
+    /// The most of a mailbox that are remembered; of more, the oldest are acknowledged by each device for itself.
+    limit: usize,
+    metrics: GatewayMetrics,
     mailboxes: HashMap<UserId, VecDeque<One>>,
     /// Withdrawals that the brokers did not take, to be written again.
     again: Vec<Withdrawal>,
@@ -31,6 +32,10 @@ struct One {
 }
 
 impl Outstanding {
+    pub(super) fn new(limit: usize, metrics: GatewayMetrics) -> Self {
+        Self { limit, metrics, mailboxes: HashMap::new(), again: Vec::new() }
+    }
+
     /// Notes that a device of the user was sent such a notification.
     pub(super) fn note(&mut self, user: &UserId, id: NotificationId, offset: i64) {
         let ones = match self.mailboxes.get_mut(user) {
@@ -41,8 +46,9 @@ impl Outstanding {
         if ones.contains(&one) {
             return;
         }
-        if ones.len() >= REMEMBERED {
+        if ones.len() >= self.limit {
             ones.pop_front();
+            self.metrics.crossed(Limit::OncePerUser);
         }
         ones.push_back(one);
     }
@@ -132,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_acknowledged_is_withdrawn_once_and_of_its_user_only() {
         let [alice, bob] = ["alice", "bob"].map(|user| user.parse::<UserId>().unwrap());
-        let mut once = Outstanding::default();
+        let mut once = Outstanding::new(128, GatewayMetrics::default());
         for device in 0..2 {
             once.note(&alice, id(3), 3);
             once.note(&alice, id(5 + device), 5 + device);
@@ -148,8 +154,8 @@ mod tests {
     #[test]
     fn of_too_many_the_oldest_are_forgotten() {
         let alice: UserId = "alice".parse().unwrap();
-        let mut once = Outstanding::default();
-        (0..=128).for_each(|offset| once.note(&alice, id(offset), offset));
+        let mut once = Outstanding::new(2, GatewayMetrics::default());
+        (0..=2).for_each(|offset| once.note(&alice, id(offset), offset));
         assert_eq!(once.take(&alice, &acknowledged(0, 2)), [One { id: id(1), offset: 1 }]);
         once.leave(&alice);
         assert!(once.mailboxes.is_empty());
