@@ -19,7 +19,6 @@ mod metrics;
 mod moment;
 mod outbox;
 mod presence;
-mod rate;
 mod reads;
 mod receipts;
 mod ring;

@@ -341,6 +341,9 @@ impl super::Config {
     }
 
     fn refuse_edges(&self, refused: &mut Vec<Refused>) {
+        if self.http.writes_per_second.get() > 1_000_000 {
+            refused.push(("http.writes_per_second", "must be 1 to 1000000".into()));
+        }
         let tls = &self.gateway.tls;
         if tls.certificate.is_empty() != tls.key.is_empty() {
             let set = if tls.key.is_empty() { "gateway.tls.certificate" } else { "gateway.tls.key" };

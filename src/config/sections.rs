@@ -274,6 +274,8 @@ pub struct HttpConfig {
     pub page_notifications: NonZeroUsize,
     pub wait_limit: Delay,
     pub waiting_requests: NonZeroUsize,
+    pub writes_per_second: NonZeroUsize,
+    pub writes_burst: NonZeroUsize,
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: ProxyProtocol,
     pub allowed_origins: Vec<Site>,

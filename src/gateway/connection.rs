@@ -28,8 +28,8 @@ use super::inlet::{Ack, Control, Inlet, Join};
 use super::line::{Admitted, Codec, Event, Line, Wish};
 use super::metrics::Limit;
 use super::moment::{Moment, millis};
-use super::rate::{Allowance, Rate};
 use crate::auth::Identity;
+use crate::clock::rate::{Allowance, Rate};
 
 /// A connection whose client is known.
 pub(super) struct Connection<'a> {

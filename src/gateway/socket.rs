@@ -18,7 +18,7 @@ use super::intake::{Intake, Unfinished};
 use super::metrics::Limit;
 use super::moment::millis;
 use super::outbox::{Outbox, Phase};
-use super::rate::{Allowance, Rate};
+use crate::clock::rate::{Allowance, Rate};
 
 /// One connection's socket.
 pub(super) struct Socket {

@@ -9,6 +9,7 @@ mod inbox;
 mod notifications;
 mod owner;
 mod query;
+mod rates;
 mod state_told;
 mod stats;
 mod users;
@@ -35,6 +36,7 @@ use warp::reply::Response;
 
 use self::endpoint::{Endpoint, Outcome};
 use self::notifications::Keys;
+use self::rates::Rates;
 use self::writer::Writer;
 use super::guard::Guard;
 use super::openapi::Description;
@@ -86,6 +88,7 @@ struct Rest {
     names: TopicNames,
     writer: Writer,
     keys: Keys,
+    rates: Rates,
     traces: Traces,
     answers: Family<OfRoute, Counter>,
 }
@@ -107,7 +110,7 @@ impl Labels for OfRoute {
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let RestParts { cluster, config, guard, desk, store, epoch, clock, traces, metrics } = parts;
     let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
-    let keys = Keys::new(config.idempotency_keys);
+    let (keys, rates) = (Keys::new(config.idempotency_keys), Rates::new(&config));
     metrics.register("http", |registry| {
         registry.register("answered_requests", "Requests that routes of REST answered, by route and status", answers.clone());
         registry.register(
@@ -124,6 +127,11 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
             "unwaited_requests",
             "Requests that were to be waited for and were not, because `http.waiting_requests` did",
             unwaited.clone(),
+        );
+        registry.register(
+            "rate_limited_requests",
+            "Requests of users who wrote more than `http.writes_per_second` and `http.writes_burst` allow",
+            rates.refused(),
         );
     });
     let writer = Writer::new(&cluster, config.broker_timeout.0)?;
@@ -144,6 +152,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         names,
         writer,
         keys,
+        rates,
         traces,
         answers,
     };

@@ -151,3 +151,66 @@ async fn a_device_that_has_only_acknowledged_over_http_misses_nothing_when_it_co
     assert_eq!(watch.frame("notification:new").await["notification"], first["notification"]);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn who_names_what_is_not_there_again_and_again_is_closed_when_the_budget_is_spent() {
+    let world = World::with(|config| config.gateway.bad_frames = 3.try_into().unwrap()).await;
+    let running = world.start().await;
+    let mut phone = device(running.address, "phone").await;
+    for number in 0..4 {
+        let id = uuid::Uuid::from_u128(number);
+        let answer = asked(&mut phone, json!({"type": "mark_read", "notificationIds": [id, uuid::Uuid::nil()]})).await;
+        assert_eq!(answer["code"], "not_found", "{answer}");
+    }
+    assert_eq!(phone.close_code().await, 1008);
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", "limit=\"bad_frames\"").await, 1);
+    assert_eq!(running.labelled("tidings_gateway_looked_up_notifications_total", "place=\"nowhere\"").await, 7);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_receipt_of_many_is_the_same_bytes_for_each_of_the_users_connections_in_the_order_of_the_log() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let (mut phone, mut watch) = (device(running.address, "phone").await, device(running.address, "watch").await);
+    let ids = (0..100).map(uuid::Uuid::from_u128).collect::<Vec<_>>();
+    for state in ["seen", "dismiss"] {
+        let (status, body) = post(running.address, &format!("{LIST}/{state}"), &json!({"notificationIds": ids})).await;
+        assert_eq!(status, 202, "{body}");
+    }
+    for number in 0..200 {
+        let (told, too) = (phone.frame("notification:sync").await, watch.frame("notification:sync").await);
+        assert_eq!(told, too, "also its `messageId`");
+        assert_eq!(told["notificationId"], json!(ids[number % 100]));
+        assert_eq!(told.get("isDismissed").is_some(), number >= 100, "{told}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_writes_too_much_over_http_is_told_to_come_back_and_nobody_else_is() {
+    let world = World::with(|config| {
+        config.http.writes_burst = 2.try_into().unwrap();
+        config.http.writes_per_second = 1.try_into().unwrap();
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let path = format!("{LIST}/read");
+    let body = json!({"notificationIds": [uuid::Uuid::nil()]}).to_string();
+    let write = |token: String| {
+        let request = request(running.address, Method::POST, &path).bearer_auth(token);
+        request.header("content-type", "application/json").body(body.clone())
+    };
+    let all = (0..20).map(|_| answered(write(World::token("alice"))));
+    let all = futures_util::future::join_all(all).await;
+    let refused = all.iter().filter(|(status, _)| *status == 429).collect::<Vec<_>>();
+    assert!(!refused.is_empty(), "{all:?}");
+    assert!(all.iter().filter(|(status, _)| *status == 202).count() >= 2, "{all:?}");
+    assert!(refused.iter().all(|(_, problem)| problem["type"] == "urn:tidings:problem:rate-limited"), "{all:?}");
+    assert_eq!(running.metric("tidings_http_rate_limited_requests_total").await, refused.len() as f64);
+    assert_eq!(answered(write(World::token("bob"))).await.0, 202, "bob has not written");
+    let (status, _) =
+        answered(request(running.address, Method::GET, "/v1/me/connections").bearer_auth(World::token("alice"))).await;
+    assert_eq!(status, 200, "to ask is not to write");
+    running.stop().await;
+}

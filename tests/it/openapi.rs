@@ -161,7 +161,7 @@ fn provoking(known: &Known, answer: &Answer) -> RequestBuilder {
     match (status, path.as_str()) {
         // She is not there to acknowledge it.
         (200, "/v1/notifications") => fine("?wait=10s"),
-        (200..300 | 503, _) => fine(""),
+        (200..300 | 429 | 503, _) => fine(""),
         (400, _) => fine("?no-such-parameter=1"),
         (401, _) => request(known.at, method.parse().unwrap(), &known.address(method, path)),
         (403, _) => fine("").header("origin", "https://evil.example"),
@@ -180,7 +180,9 @@ fn provoking(known: &Known, answer: &Answer) -> RequestBuilder {
 async fn drive(contract: &Contract, answer: &Answer, request: RequestBuilder) {
     let answered = eventually("what was written is known", async || {
         let answered = request.try_clone().unwrap().send().await.unwrap();
-        (answer.status == 503 || answered.status() != 503).then_some(answered)
+        let is_in_time = answer.status == 503 || answered.status() != 503;
+        let is_too_much = answer.status != 429 || answered.status() == 429;
+        (is_in_time && is_too_much).then_some(answered)
     })
     .await;
     assert_eq!(answered.status().as_u16(), answer.status, "{answer:?}: {}", answered.text().await.unwrap());
@@ -195,7 +197,7 @@ async fn every_documented_answer_of_every_address_is_given_and_is_as_documented(
     let known = Known::of(&running).await;
     let contract = Contract::of(&running).await;
     let answers = contract.answers();
-    for answer in answers.iter().filter(|answer| answer.status != 503) {
+    for answer in answers.iter().filter(|answer| ![429, 503].contains(&answer.status)) {
         drive(&contract, answer, provoking(&known, answer)).await;
     }
     // With something in every list.
@@ -204,6 +206,17 @@ async fn every_documented_answer_of_every_address_is_given_and_is_as_documented(
         drive(&contract, answer, provoking(&known, answer)).await;
     }
     running.stop().await;
+
+    let world = World::with(|config| {
+        config.http.writes_burst = NonZeroUsize::MIN;
+        config.http.writes_per_second = NonZeroUsize::MIN;
+    })
+    .await;
+    let strict = world.start_roles(&[Role::Gateway]).await;
+    for answer in answers.iter().filter(|answer| answer.status == 429) {
+        drive(&contract, answer, provoking(&Known::nothing(strict.address), answer)).await;
+    }
+    strict.stop().await;
 
     let mut world = World::new().await;
     // Nobody listens there.

@@ -21,12 +21,12 @@ use super::Roster;
 use super::fresh::Fresh;
 use super::writer::{Kind, Writer};
 use crate::clock::Clock;
+use crate::clock::rate::{Allowance, Rate};
 use crate::config::PresenceConfig;
 use crate::gateway::Shared;
 use crate::gateway::desk::{Absent, Desk};
 use crate::gateway::metrics::Limit;
 use crate::gateway::moment::millis;
-use crate::gateway::rate::{Allowance, Rate};
 
 /// A page of the users who listen to a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

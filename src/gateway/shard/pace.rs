@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::TURN;
-use crate::gateway::rate::{Allowance, Rate};
+use crate::clock::rate::{Allowance, Rate};
 
 /// The pace of one shard.
 pub(super) struct Pace {

@@ -59,6 +59,10 @@ impl Description {
             }
             Needed::Admin => "The role of operators is missing (`http.admin_role`), or the page that asks is of a foreign site.",
         };
+        if needed == Needed::User && !described.method.is_safe() {
+            let more = "The user writes more than `http.writes_burst` and `http.writes_per_second` allow. `Retry-After` says when to send it again.";
+            described = described.refuses(StatusCode::TOO_MANY_REQUESTS, more);
+        }
         described
             .refuses(StatusCode::BAD_REQUEST, "A parameter that this address does not have, or one that does not read.")
             .refuses(StatusCode::UNAUTHORIZED, "No credentials, or none that are taken.")

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
+use tidings_core::ids::UserId;
 use tidings_core::record::request::Fault;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -22,6 +23,7 @@ use warp::reply::Response;
 use super::{Rest, query, query_text};
 use crate::auth::Identity;
 use crate::gateway::Caller;
+use crate::http::guard::Needed;
 use crate::http::openapi::Description;
 use crate::http::problem::Problem;
 
@@ -117,7 +119,8 @@ impl Router {
         // Only what is asked of callers who are known is an endpoint of REST.
         let needed = needed.ok_or_else(warp::reject::not_found)?;
         let caller = self.rest.guard.admit(needed, &sent.headers, &sent.query, sent.caller.take())?;
-        let outcome = match endpoint.expect(&sent) {
+        let expected = self.rest.allow((needed, &sent.method), &caller.user).and_then(|()| endpoint.expect(&sent));
+        let outcome = match expected {
             Ok(()) => {
                 let asked = Asked { caller, query: sent.query, headers: sent.headers, segments, body };
                 (endpoint.handler)(self.rest.clone(), asked).await
@@ -125,6 +128,13 @@ impl Router {
             Err(problem) => Err(problem),
         };
         Ok(self.rest.answer(address.path, outcome))
+    }
+}
+
+impl Rest {
+    /// Holds users to the rate of what they write for themselves.
+    fn allow(&self, (needed, method): (Needed, &Method), user: &UserId) -> Result<(), Problem> {
+        if needed != Needed::User || method.is_safe() { Ok(()) } else { self.rates.take(user, self.clock.elapsed()) }
     }
 }
 

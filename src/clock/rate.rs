@@ -1,4 +1,4 @@
-//! A rate that may be exceeded for a while: the generic cell rate algorithm, in one number for each connection.
+//! A rate that may be exceeded for a while: the generic cell rate algorithm, in one number for whoever is held to it.
 //!
 //! Refuses to know a clock: the time is an argument, and nothing runs while nothing comes.
 
@@ -6,27 +6,35 @@ use std::time::Duration;
 
 /// What is allowed: `burst` at once, and one more after each `every`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Allowance {
+pub struct Allowance {
     every_us: u64,
     burst: u64,
 }
 
 /// How much of an allowance is used.
 #[derive(Debug, Default)]
-pub(super) struct Rate {
+pub struct Rate {
     /// When everything that was taken has been given back, in microseconds of the monotonic clock.
     free_at_us: u64,
 }
 
 impl Allowance {
-    pub(super) fn new(every: Duration, burst: usize) -> Self {
+    /// `burst` at once, and one more after each `every`.
+    #[must_use]
+    pub fn new(every: Duration, burst: usize) -> Self {
         Self { every_us: micros(every).max(1), burst: burst as u64 }
     }
 }
 
 impl Rate {
+    /// Whether all that was taken has been given back, so that it is as good as a new one.
+    #[must_use]
+    pub fn is_unused(&self, now: Duration) -> bool {
+        self.free_at_us <= micros(now)
+    }
+
     /// Takes one if that is within what is allowed, and says whether it was. Who is refused owes nothing for it.
-    pub(super) fn take_if_allowed(&mut self, allowance: Allowance, now: Duration) -> bool {
+    pub fn take_if_allowed(&mut self, allowance: Allowance, now: Duration) -> bool {
         let mut taken = Self { free_at_us: self.free_at_us };
         let is_allowed = taken.take(1, allowance, now);
         if is_allowed {
@@ -36,7 +44,7 @@ impl Rate {
     }
 
     /// Takes `count`, and says whether that was within what is allowed.
-    pub(super) fn take(&mut self, count: u64, allowance: Allowance, now: Duration) -> bool {
+    pub fn take(&mut self, count: u64, allowance: Allowance, now: Duration) -> bool {
         let now_us = micros(now);
         let taken_us = count.saturating_mul(allowance.every_us);
         self.free_at_us = self.free_at_us.max(now_us).saturating_add(taken_us);
