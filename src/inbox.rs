@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::InboxConfig;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::producer::ProduceError;
 use crate::store::{Store, StoreError};
 use crate::telemetry::health::Role;
 use crate::telemetry::{Metrics, Traces};
@@ -61,6 +62,9 @@ pub enum InboxError {
     /// The store says no for good.
     #[error("the inbox can no longer write the store")]
     Store(#[from] StoreError),
+    /// A record that cannot be folded cannot be buried either, and nothing may be folded over it.
+    #[error("the inbox can no longer write to `dlq`")]
+    Bury(#[from] ProduceError),
     /// Its thread.
     #[error("the inbox cannot go on")]
     Worker(#[from] WorkerError),
@@ -72,6 +76,7 @@ impl InboxError {
     pub fn cause(&self) -> Cause {
         match self {
             Self::Kafka(_) => Cause::Dependency,
+            Self::Bury(error) => error.cause(),
             Self::Worker(error) => error.cause(),
             Self::Store(error) => error.cause(),
         }

@@ -1,7 +1,8 @@
 //! Burial: records of our own topics that do not read go to `dlq`, with their bytes, and are folded over.
 //!
 //! Owns: the producer for that and the burials the brokers have not confirmed, for which the projection waits. Never waits
-//! itself: what has no room in the producer's queue is kept, and the projector reads nothing more until it has.
+//! itself: what has no room in the producer's queue is kept, and the projector reads nothing more until it has. A burial that can never be
+//! written ends the inbox, before anything is folded over it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,16 +28,16 @@ const TOO_LARGE: &str = "too_large";
 struct Burial {
     remains: Arc<Remains>,
     open: Arc<AtomicUsize>,
-    cut: Sender<Remains>,
+    answers: Sender<Answer>,
     complaints: Complaints,
 }
 
-impl Burial {
-    /// Asks for less of the record to be written. Says whether there is less, and somebody to ask.
-    fn is_cut(&self) -> bool {
-        let less = self.remains.extent.less();
-        less.is_some_and(|extent| self.cut.send(Remains { extent, ..(*self.remains).clone() }).is_ok())
-    }
+/// What the brokers said that leaves a burial open.
+enum Answer {
+    /// They want less: this is to be written in its place.
+    Less(Remains),
+    /// They never take it.
+    Failed(ProduceError),
 }
 
 impl Ticket for Burial {
@@ -45,15 +46,21 @@ impl Ticket for Burial {
         let place = Place { topic, partition: *partition, offset: *offset };
         match outcome {
             Ok(_) => {}
-            // It stays open: what is left takes its place.
-            Err(ProduceError::TooLarge { .. }) if self.is_cut() => {
-                self.complaints.say(place, TOO_LARGE, "a record is too large for dlq, and was buried in part");
-                return;
-            }
-            // Not even `dlq` takes it. It stays where it lies until retention ends.
-            Err(error) => {
+            Err(error @ ProduceError::TooLarge { .. }) => {
+                if let Some(extent) = self.remains.extent.less() {
+                    self.complaints.say(place, TOO_LARGE, "a record is too large for dlq, and was buried in part");
+                    let less = Remains { extent, ..(*self.remains).clone() };
+                    // Nobody listens any more once the inbox has ended.
+                    let _ = self.answers.send(Answer::Less(less));
+                    return;
+                }
+                // Not even its context. It stays where it lies until retention ends.
                 let what = format!("a record that is not folded could not be buried either: {error}");
                 self.complaints.say(place, error.cause().name(), &what);
+            }
+            Err(error) => {
+                let _ = self.answers.send(Answer::Failed(error));
+                return;
             }
         }
         self.open.fetch_sub(1, Ordering::Release);
@@ -69,8 +76,8 @@ pub(super) struct Graveyard {
     open: Arc<AtomicUsize>,
     /// What the producer's queue had no room for. They count as open.
     waiting: VecDeque<Arc<Remains>>,
-    /// What the producer's thread asks for; as many as are open at most.
-    cut: (Sender<Remains>, Receiver<Remains>),
+    /// From the producer's thread; as many as are open at most.
+    answers: (Sender<Answer>, Receiver<Answer>),
     complaints: Complaints,
 }
 
@@ -82,7 +89,7 @@ impl Graveyard {
             node,
             open: Arc::default(),
             waiting: VecDeque::new(),
-            cut: crossbeam_channel::unbounded(),
+            answers: crossbeam_channel::unbounded(),
             complaints,
         })
     }
@@ -98,36 +105,52 @@ impl Graveyard {
     }
 
     /// Hands over what waits, as far as there is room.
-    pub(super) fn tend(&mut self) {
-        self.waiting.extend(self.cut.1.try_iter().map(Arc::new));
+    ///
+    /// # Errors
+    /// If the brokers will never take a burial. It stays open, so nothing is folded over its record.
+    pub(super) fn tend(&mut self) -> Result<(), ProduceError> {
+        for answer in self.answers.1.try_iter() {
+            match answer {
+                Answer::Less(remains) => self.waiting.push_back(Arc::new(remains)),
+                Answer::Failed(error) => return Err(error),
+            }
+        }
         while let Some(remains) = self.waiting.pop_front() {
             if !self.hand_over(&remains) {
                 self.waiting.push_front(remains);
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     /// Waits until it is quiet, at most about three times `limit`.
-    pub(super) fn flush(&mut self, limit: Duration) {
+    ///
+    /// # Errors
+    /// As [`Graveyard::tend`].
+    pub(super) fn flush(&mut self, limit: Duration) -> Result<(), ProduceError> {
         // What was refused as too large is a stub in the second round, and only a context in the third.
         for _ in 0..3 {
-            self.tend();
+            self.tend()?;
             if let Err(error) = self.producer.flush(limit) {
                 tracing::warn!(%error, "burials are not confirmed yet");
-                return;
+                break;
             }
         }
+        self.tend()
     }
 
     /// Buries a record; the projection waits until the brokers have it.
-    pub(super) fn bury(&mut self, record: &BorrowedMessage<'_>, why: &Unfit) {
+    ///
+    /// # Errors
+    /// As [`Graveyard::tend`].
+    pub(super) fn bury(&mut self, record: &BorrowedMessage<'_>, why: &Unfit) -> Result<(), ProduceError> {
         let place = Place { topic: record.topic(), partition: record.partition(), offset: record.offset() };
         self.complaints.say(place, why.class(), "a record of our own is not folded, and was buried in dlq");
         self.open.fetch_add(1, Ordering::Relaxed);
         let burial = rules::Burial::new("inbox", why.cause(), why.class(), why.in_full());
         self.waiting.push_back(Arc::new(Remains::of(record, burial)));
-        self.tend();
+        self.tend()
     }
 
     /// Gives `remains` to the producer; says whether it had room.
@@ -135,7 +158,7 @@ impl Graveyard {
         let ticket = Burial {
             remains: remains.clone(),
             open: self.open.clone(),
-            cut: self.cut.0.clone(),
+            answers: self.answers.0.clone(),
             complaints: self.complaints.clone(),
         };
         let (DeadRecord { key, value, headers }, carried) = remains.record(&self.node);
@@ -157,20 +180,15 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    #[test]
-    fn what_is_too_large_for_dlq_stays_open_until_what_is_left_of_it_has_ended() {
-        let (open, (cut, asked)) = (Arc::new(AtomicUsize::new(1)), crossbeam_channel::unbounded());
-        let settle = |remains: Remains| {
-            let burial = Burial {
-                remains: Arc::new(remains),
-                open: open.clone(),
-                cut: cut.clone(),
-                complaints: Complaints::new("inbox", Clock::start()),
-            };
-            Box::new(burial).settled(Err(ProduceError::TooLarge { topic: "dlq".into() }));
-            open.load(Ordering::Acquire)
-        };
-        let whole = Remains {
+    fn settle(burial: Burial, outcome: Result<Written, ProduceError>) -> usize {
+        let open = burial.open.clone();
+        Box::new(burial).settled(outcome);
+        open.load(Ordering::Acquire)
+    }
+
+    fn burial(extent: Extent) -> (Burial, Receiver<Answer>) {
+        let (answers, said) = crossbeam_channel::unbounded();
+        let remains = Remains {
             topic: "n".into(),
             partition: 0,
             offset: 1,
@@ -181,13 +199,30 @@ mod tests {
             trace: None,
             attempt: None,
             burial: rules::Burial::new("inbox", Cause::Poison, "malformed", String::new()),
-            extent: Extent::Whole,
+            extent,
         };
-        assert_eq!(settle(whole), 1);
-        let stub = asked.try_recv().unwrap();
-        assert_eq!((stub.extent, settle(stub)), (Extent::Stub, 1));
-        let bare = asked.try_recv().unwrap();
-        assert_eq!((bare.extent, settle(bare)), (Extent::Bare, 0), "not even that: given up");
-        assert!(asked.is_empty());
+        let complaints = Complaints::new("inbox", Clock::start());
+        (Burial { remains: Arc::new(remains), open: Arc::new(AtomicUsize::new(1)), answers, complaints }, said)
+    }
+
+    #[test]
+    fn what_is_too_large_for_dlq_stays_open_until_what_is_left_of_it_has_ended() {
+        let too_large = || Err(ProduceError::TooLarge { topic: "dlq".into() });
+        for (extent, less) in [(Extent::Whole, Extent::Stub), (Extent::Stub, Extent::Bare)] {
+            let (burial, said) = burial(extent);
+            assert_eq!(settle(burial, too_large()), 1);
+            assert!(matches!(said.try_recv(), Ok(Answer::Less(Remains { extent, .. })) if extent == less));
+        }
+        let (bare, said) = burial(Extent::Bare);
+        assert_eq!(settle(bare, too_large()), 0, "not even that: given up");
+        assert!(said.is_empty());
+    }
+
+    #[test]
+    fn a_burial_that_fails_otherwise_stays_open_and_is_told() {
+        let (burial, said) = burial(Extent::Whole);
+        let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert_eq!(settle(burial, Err(ProduceError::Failed { topic: "dlq".into(), source })), 1);
+        assert!(matches!(said.try_recv(), Ok(Answer::Failed(_))));
     }
 }

@@ -117,7 +117,7 @@ impl Projector {
             if self.astray {
                 self.begin_anew(consumer)?;
             }
-            self.graveyard.tend();
+            self.graveyard.tend()?;
             if self.is_due() {
                 self.fold(consumer)?;
                 self.hold_back(consumer)?;
@@ -126,7 +126,7 @@ impl Projector {
             self.measure(consumer);
             self.tell();
         }
-        self.graveyard.flush(BROKER_WAIT);
+        self.graveyard.flush(BROKER_WAIT)?;
         self.fold(consumer)
     }
 
@@ -139,7 +139,7 @@ impl Projector {
                 self.unanswered = Some(given);
             }
             Step::Revoked(gone) => {
-                self.graveyard.flush(BROKER_WAIT);
+                self.graveyard.flush(BROKER_WAIT)?;
                 self.fold(consumer)?;
                 self.release(consumer, &gone)?;
             }
@@ -185,7 +185,7 @@ impl Projector {
             }
             Err(why) => {
                 self.metrics.fates.count(why.cause(), why.class(), 1);
-                self.graveyard.bury(record, &why);
+                self.graveyard.bury(record, &why)?;
             }
         }
         self.progress.read_to(&partition, record.offset() + 1);

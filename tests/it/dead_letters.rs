@@ -75,3 +75,24 @@ fn told_of(value: &[u8], dead: &Seen) {
     assert!(!dead.headers.contains_key("x-stranger"));
     assert_eq!(dead.header("traceparent"), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
 }
+
+#[tokio::test]
+async fn an_inbox_that_cannot_bury_ends_and_folds_nothing_over_the_record() {
+    let world = World::new().await;
+    let dlq = world.own("dlq");
+    let running = world.start_roles(&[Role::Inbox]).await;
+    // Its producer knows the topic.
+    world.log.produce(&world.own("notifications"), Some("user-alice"), b"poison").await;
+    world.own_records("dlq", 1).await;
+    world.log.delete(&dlq).await;
+    let (partition, offset) = world.log.produce(&world.own("notifications"), Some("user-alice"), b"poison again").await;
+    let ended = running.ended().await.unwrap_err();
+    assert!(format!("{ended:#}").contains("dlq"), "{ended:#}");
+
+    world.create_topics().await;
+    let running = world.start_roles(&[Role::Inbox]).await;
+    let dead = world.own_records("dlq", 1).await.remove(0);
+    assert_eq!(dead.header("tidings-original-offset"), offset.to_string());
+    assert_eq!(dead.header("tidings-original-partition"), partition.to_string());
+    running.stop().await;
+}
