@@ -184,6 +184,8 @@ impl App {
         services.start("listener", Stage::Watch, |stop| listener.serve(routes, reloads, stop).map(anyhow::Ok));
         services.start("listener for SIGHUP", Stage::Watch, |stop| reload.serve(stop).map(anyhow::Ok));
         let probe = (assembly.cluster.clone(), assembly.health.role("kafka"));
+        let doom = assembly.cluster.doom();
+        services.start("watch over producers", Stage::Watch, |stop| doom.watch(stop));
         services.start("broker probe", Stage::Watch, |stop| probe::run(probe.0, probe.1, stop));
 
         let outcome = assembly.serve(&mut services, &door, &stop).await;

@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod consumer;
 pub mod dispatch;
+pub mod doom;
 pub mod embedded;
 pub mod probe;
 pub mod producer;

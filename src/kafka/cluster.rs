@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use tidings_core::ids::NodeId;
 use tidings_core::record::meta::EpochRecord;
 
+use super::doom::Doom;
 use super::statistics::Gauges;
 use super::topic::TopicNames;
 use crate::config::{GroupProtocol, INTERNAL, KafkaConfig};
@@ -63,6 +64,7 @@ pub struct Cluster {
     /// The name under which members of groups are known over restarts.
     instance: Option<String>,
     statistics: Gauges,
+    doom: Doom,
 }
 
 /// What stands behind the brokers' addresses.
@@ -101,6 +103,7 @@ impl Cluster {
             static_membership: config.static_membership,
             instance: None,
             statistics: Gauges::default(),
+            doom: Doom::default(),
         })
     }
 
@@ -145,6 +148,12 @@ impl Cluster {
     /// Where one more client tells what it measures.
     pub(super) fn statistics(&self) -> Gauges {
         self.statistics.for_one_more()
+    }
+
+    /// Hears of producers of this process that have failed for good.
+    #[must_use]
+    pub fn doom(&self) -> Doom {
+        self.doom.clone()
     }
 
     /// What stands behind the addresses.

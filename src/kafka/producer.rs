@@ -14,6 +14,7 @@ use tidings_core::fate::Cause;
 use tidings_core::record::{Header as RecordHeader, Record, VERSION_HEADER};
 
 use super::cluster::Cluster;
+use super::doom::Doom;
 use super::said;
 use super::statistics::Gauges;
 
@@ -109,6 +110,7 @@ pub(super) fn headers(carried: Option<&OwnedHeaders>, own: &[RecordHeader]) -> O
 
 struct Context<T> {
     gauges: Gauges,
+    doom: Doom,
     ticket: std::marker::PhantomData<fn(T)>,
 }
 
@@ -118,6 +120,7 @@ impl<T: Ticket> ClientContext for Context<T> {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.doom.hear(facility, text);
         said::line(level, facility, text);
     }
 
@@ -165,7 +168,7 @@ impl<T: Ticket> Producer<T> {
     }
 
     fn of(cluster: &Cluster, client: &ClientConfig) -> Result<Self, KafkaError> {
-        let context = Context { gauges: cluster.statistics(), ticket: std::marker::PhantomData };
+        let context = Context { gauges: cluster.statistics(), doom: cluster.doom(), ticket: std::marker::PhantomData };
         Ok(Self { inner: client.create_with_context(context)? })
     }
 
@@ -208,5 +211,34 @@ impl<T: Ticket> Producer<T> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    struct Unasked;
+
+    impl Ticket for Unasked {
+        fn settled(self: Box<Self>, _: Result<Written, ProduceError>) {}
+    }
+
+    #[tokio::test]
+    async fn a_producer_that_will_never_be_let_write_dooms_its_process() {
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic("t", 1, 1).unwrap();
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        brokers.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+        let config = crate::config::load(None, &[]).unwrap().kafka;
+        let cluster = Cluster::new(&config).unwrap().embedded_at(brokers.bootstrap_servers());
+        let doom = cluster.doom().watch(CancellationToken::new());
+        let _producer = Producer::<Unasked>::new(&cluster, "test").unwrap();
+        let doomed = doom.await.unwrap_err();
+        assert!(doomed.to_string().contains("Cluster authorization failed"), "{doomed}");
     }
 }
