@@ -93,6 +93,10 @@ impl Rulebook {
     pub(super) async fn follow(self, mut requests: watch::Receiver<u64>, tell: Tell) -> Infallible {
         tell.in_force(&self.current.load());
         let mut changes = Changes::of(self.folder.as_deref()).await;
+        // They may have changed since they were read, which nobody heard: the process may have waited for its brokers for hours.
+        if self.have_changed().await {
+            self.reload(&tell).await;
+        }
         loop {
             tokio::select! {
                 // Nobody can ask any more only while the process ends.
@@ -101,6 +105,13 @@ impl Rulebook {
             }
             self.reload(&tell).await;
         }
+    }
+
+    /// Whether reading the rules now gives others than those in force, or none.
+    async fn have_changed(&self) -> bool {
+        let (folder, limits) = (self.folder.clone(), self.limits);
+        let version = tokio::task::spawn_blocking(move || read(folder, limits).map(|edition| edition.version)).await;
+        !version.is_ok_and(|version| version.is_ok_and(|version| version == self.current.load().version))
     }
 
     async fn reload(&self, tell: &Tell) {
@@ -179,5 +190,42 @@ impl Reader {
             self.rules = self.edition.rules.clone();
         }
         &self.rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::health::Health;
+
+    #[tokio::test]
+    async fn rules_that_changed_before_anybody_watched_their_folder_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = |title: &str| {
+            let text = format!(
+                "[[rule]]\nname = \"r\"\nevent = \"t\"\nuser = \"a\"\ntype = \"t\"\ntitle = \"{title}\"\nmessage = \"m\"\n"
+            );
+            std::fs::write(folder.path().join("a.toml"), text).unwrap();
+        };
+        rule("before");
+        let mut config = crate::config::load(None, &[]).unwrap().pipeline;
+        config.rules = folder.path().display().to_string();
+        let rulebook = Rulebook::open(&config).unwrap();
+        let before = rulebook.current.load().version.clone();
+        // The process still waits for its brokers.
+        rule("after");
+        let (_requests, asked) = watch::channel(0);
+        let clock = Clock::start();
+        let tell = Tell { clock, meters: Meters::default(), role: Health::new(clock).role("pipeline") };
+        let current = Arc::clone(&rulebook.current);
+        let swapped = async {
+            while current.load().version == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = swapped => {}
+            never = rulebook.follow(asked, tell) => match never {},
+        }
     }
 }
