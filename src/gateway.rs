@@ -403,4 +403,6 @@ impl Shared {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;

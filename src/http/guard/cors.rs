@@ -13,7 +13,8 @@ use warp::reply::Response;
 use crate::gateway::Page;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
-const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, traceparent");
+const HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, traceparent, tracestate");
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, location");
 /// How long a browser may keep the answer to a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
