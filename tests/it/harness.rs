@@ -23,7 +23,7 @@ pub(crate) mod world;
 use std::time::Duration;
 
 /// A test that waits longer than this hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(90);
+pub(crate) const HANG: Duration = Duration::from_secs(150);
 
 /// Asks again and again until there is an answer.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {

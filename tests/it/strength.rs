@@ -117,7 +117,7 @@ async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
     let world = World::with(|config| {
         config.gateway.heartbeat_interval = ms(2_000);
         config.courier.ack_timeout = ms(2_000);
-        config.courier.ladder = vec![ms(2_000), ms(2_000)];
+        config.courier.ladder = vec![ms(2_000), ms(2_500)];
     })
     .await;
     let (clock, step) = Clock::stepped();
