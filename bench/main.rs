@@ -10,9 +10,11 @@ mod clients;
 mod connections;
 mod fanout;
 mod growth;
+mod list;
 mod machine;
 mod person;
 mod pipeline;
+mod projector;
 mod report;
 mod server;
 mod storm;
@@ -65,6 +67,12 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("pipeline") {
         pipeline::run(&size, &mut report).await?;
+    }
+    if wanted("projector") {
+        projector::run(&size, &mut report).await?;
+    }
+    if wanted("list") {
+        list::run(&size, &mut report).await?;
     }
     if wanted("storm") {
         storm::run(&size, &mut report).await?;

@@ -7,6 +7,7 @@
 mod backend;
 mod connection;
 mod devices;
+mod error;
 mod fold;
 mod inbox;
 mod notified;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::channel::Channel;
-use tidings_core::fate::Cause;
 use tidings_core::ids::NotificationId;
 use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
@@ -37,6 +37,7 @@ use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::time::Timestamp;
 
 pub use backend::Store;
+pub use error::StoreError;
 pub use inbox::{
     About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Place, Withdrawn,
 };
@@ -44,150 +45,6 @@ pub use read::Evidence;
 pub use recover::{Gap, PageSize};
 pub use shadow::{Beginning, Extent, Extents, Locked, Shadow, Swapped};
 pub use trim::{Ours, Trimmed};
-
-/// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The password's file.
-    #[error("`store.password_file`: {file} could not be read")]
-    PasswordFile {
-        /// Which.
-        file: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// An older schema, which may not be changed.
-    #[error(
-        "the database's schema has version {found} and this release needs {needed}: run `tidings store migrate`, or set `store.migrate = true`"
-    )]
-    Outdated {
-        /// The database's.
-        found: i64,
-        /// Ours.
-        needed: i64,
-    },
-    /// A newer schema, which a release of ours must not touch.
-    #[error(
-        "the database's schema has version {found}, on which no release older than that of version {oldest} may work; this one's is {known}: \
-         run the newer release"
-    )]
-    TooNew {
-        /// The database's.
-        found: i64,
-        /// The least that it takes.
-        oldest: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// Somebody else makes tables beside those in use.
-    #[error("`tidings inbox rebuild` of this database runs already: wait for its end")]
-    Contested,
-    /// Tables cannot be copied into those of another release.
-    #[error(
-        "the database's schema has version {found} and this release's is {known}: run `tidings inbox rebuild` of the release that made it"
-    )]
-    OthersTables {
-        /// The database's.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// The server gives us no schema.
-    #[error(
-        "the schema {schema}, in which tables are made anew beside those in use, was not made: tidings' user needs CREATE on the database \
-         (`GRANT CREATE ON DATABASE … TO …`)"
-    )]
-    NoSchema {
-        /// Its name.
-        schema: String,
-        /// What the server says.
-        #[source]
-        source: sqlx::Error,
-    },
-    /// No answer in time.
-    #[error("the database did not answer within {0:?}")]
-    Silent(Duration),
-    /// Locked, full, away: later it may work.
-    #[error("the database does not answer or has no room")]
-    Unavailable(#[source] sqlx::Error),
-    /// The server does not let us in, or proves to be somebody else.
-    #[error("the database's server refuses `store.url` or the password, or its certificate is not what `store.url` asks for")]
-    Denied(#[source] sqlx::Error),
-    /// The database says no for good.
-    #[error(
-        "the database is damaged or not the one this release made: delete it, and run `tidings inbox rebuild`, which makes it anew from Kafka"
-    )]
-    Broken(#[source] sqlx::Error),
-    /// The schema could not be brought up to date.
-    #[error(
-        "the database's schema is not one that this release can bring up to date: delete the database (`store.url`; on PostgreSQL its schema), and run `tidings inbox rebuild`, which makes it anew from Kafka"
-    )]
-    Migration(#[source] sqlx::migrate::MigrateError),
-    /// A row does not read as what was written.
-    #[error(
-        "a row of `{table}` does not read as what this release writes: run `tidings inbox rebuild`, which makes the tables anew from Kafka"
-    )]
-    Unreadable {
-        /// The table.
-        table: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A value cannot be written as SQL takes it.
-    #[error("a row for `{table}` could not be written as JSON")]
-    Unwritable {
-        /// The table.
-        table: &'static str,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-impl StoreError {
-    /// Whose fault it is.
-    #[must_use]
-    pub fn cause(&self) -> Cause {
-        match self {
-            Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
-            Self::Contested | Self::NoSchema { .. } => Cause::Refused,
-            Self::PasswordFile { .. }
-            | Self::OthersTables { .. }
-            | Self::Outdated { .. }
-            | Self::TooNew { .. }
-            | Self::Denied(_)
-            | Self::Broken(_)
-            | Self::Migration(_)
-            | Self::Unreadable { .. }
-            | Self::Unwritable { .. } => Cause::Bug,
-        }
-    }
-
-    /// A short name that does not change between releases, for metrics.
-    #[must_use]
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Unavailable(_) => "store_unavailable",
-            Self::Denied(_) => "store_denied",
-            Self::Broken(_) | Self::Migration(_) => "store_broken",
-            Self::Unreadable { .. } => "row_unreadable",
-            Self::Unwritable { .. } => "row_unwritable",
-            Self::PasswordFile { .. } => "store_password_file",
-            Self::Outdated { .. } => "store_outdated",
-            Self::TooNew { .. } => "store_too_new",
-            Self::Silent(_) => "store_silent",
-            Self::Contested => "store_contested",
-            Self::OthersTables { .. } => "store_others_tables",
-            Self::NoSchema { .. } => "store_no_schema",
-        }
-    }
-
-    fn unreadable(table: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Unreadable { table, source: Box::new(source) }
-    }
-}
 
 /// Whether waiting may mend an error of a driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,6 +65,8 @@ pub struct Fold {
     pub cursors: Vec<Heard>,
     /// The receipts in it, in the order of their partitions.
     pub receipts: Vec<Received>,
+    /// The topic of requests with its prefix: what follows from one is found by the request's id.
+    pub requests: Arc<str>,
 }
 
 /// A step of one partition: from the next offset to read before the batch to the one behind it.
@@ -279,6 +138,8 @@ pub struct Retention {
     pub devices_per_user: NonZeroUsize,
     /// What receipts said, beyond the notifications they speak of.
     pub receipts: Duration,
+    /// The most states of single notifications of a user, but for those of notifications that are there.
+    pub states_per_user: NonZeroUsize,
 }
 
 impl Retention {
@@ -290,11 +151,6 @@ impl Retention {
     /// The same for devices, by their last use.
     fn devices_before(&self, now: Timestamp) -> i64 {
         before(now, self.devices)
-    }
-
-    /// The same for what receipts said, by the last that spoke of it.
-    fn receipts_before(&self, now: Timestamp) -> i64 {
-        before(now, self.receipts)
     }
 
     fn rows(&self, channel: &Channel) -> NonZeroUsize {
@@ -336,6 +192,8 @@ pub enum Folded {
     Committed {
         /// What contradicted an earlier record, as far as that one is not trimmed yet.
         conflicts: Vec<Conflict>,
+        /// States that had no room.
+        crowded_out: u64,
     },
     /// Some partition did not stand where the fold begins: somebody else moved it. Nothing was changed.
     Moved,

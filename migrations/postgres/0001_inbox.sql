@@ -105,6 +105,7 @@ CREATE TABLE states (
     PRIMARY KEY (id, user_id)
 );
 CREATE INDEX states_unread ON states (user_id, channel) WHERE is_read = 0;
+CREATE INDEX states_by_user ON states (user_id, changed_at);
 CREATE INDEX states_by_age ON states (partition, changed_at);
 
 -- Up to where a user has read a channel, and has seen it. The furthest of each counts.

@@ -431,6 +431,7 @@ pub struct InboxConfig {
     pub channel_rows: NonZeroUsize,
     pub device_retention: Delay,
     pub receipt_retention: Delay,
+    pub states_per_user: NonZeroUsize,
     pub devices_per_user: NonZeroUsize,
 }
 

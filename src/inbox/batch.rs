@@ -26,6 +26,8 @@ pub(super) struct Topics {
     pub(super) notifications: Arc<str>,
     pub(super) cursors: Arc<str>,
     pub(super) receipts: Arc<str>,
+    /// Not folded: notifications name it as where they come from.
+    requests: Arc<str>,
     /// How many partitions each has.
     pub(super) partitions: i32,
 }
@@ -34,7 +36,7 @@ impl Topics {
     /// Those of a cluster.
     pub(super) fn of_cluster(names: &TopicNames, partitions: i32) -> Self {
         let (notifications, cursors) = (names.notifications().into(), names.cursors().into());
-        Self { notifications, cursors, receipts: names.receipts().into(), partitions }
+        Self { notifications, cursors, receipts: names.receipts().into(), requests: names.requests().into(), partitions }
     }
 
     /// Their names.
@@ -146,6 +148,8 @@ pub(super) struct Batch {
     spans: Vec<(i32, Span)>,
     bytes: usize,
     oldest: Option<Timestamp>,
+    /// Records that were told to wait for the store.
+    told_waiting: usize,
 }
 
 impl Batch {
@@ -201,6 +205,12 @@ impl Batch {
         self.records() >= limit_records || self.bytes >= LIMIT_BYTES
     }
 
+    /// How many records have begun to wait for the store since the last time.
+    pub(super) fn begin_waiting(&mut self) -> usize {
+        let waiting = self.records();
+        waiting.saturating_sub(std::mem::replace(&mut self.told_waiting, waiting))
+    }
+
     /// Takes out what came from partitions that are ours no more.
     pub(super) fn forget(&mut self, topics: &Topics, gone: &[Partition]) {
         let left = |topic: &Arc<str>, number: i32| gone.iter().any(|one| one.topic == *topic && one.number == number);
@@ -215,8 +225,8 @@ impl Batch {
     }
 
     /// What the store is to fold: all records, and `moves`.
-    pub(super) fn with(&mut self, moves: Vec<Move>) -> &Fold {
-        self.fold.moves = moves;
+    pub(super) fn with(&mut self, topics: &Topics, moves: Vec<Move>) -> &Fold {
+        (self.fold.moves, self.fold.requests) = (moves, topics.requests.clone());
         &self.fold
     }
 
@@ -236,7 +246,7 @@ mod tests {
     use super::*;
 
     fn topics() -> Topics {
-        Topics { notifications: "n".into(), cursors: "c".into(), receipts: "r".into(), partitions: 4 }
+        Topics { notifications: "n".into(), cursors: "c".into(), receipts: "r".into(), requests: "q".into(), partitions: 4 }
     }
 
     #[test]
@@ -257,7 +267,8 @@ mod tests {
         }
         let gone = [Partition { topic: "c".into(), number: 0 }, Partition { topic: "n".into(), number: 1 }];
         batch.forget(&topics, &gone);
-        let left = batch.with(Vec::new()).cursors.iter().map(|heard| heard.record.device_id.as_str()).collect::<Vec<_>>();
+        let left =
+            batch.with(&topics, Vec::new()).cursors.iter().map(|heard| heard.record.device_id.as_str()).collect::<Vec<_>>();
         assert_eq!(left, ["b", "d"]);
 
         batch.waits_since(Timestamp::from_millis(1));
@@ -289,6 +300,26 @@ mod tests {
                 assert!(matches!(lying(record, partition, key), Err(Unfit::Misplaced { .. })), "{record:?} {partition} {key:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_waits_for_the_store_is_told_once() {
+        let (mut batch, topics) = (Batch::default(), topics());
+        let push = |batch: &mut Batch| {
+            let record =
+                serde_json::from_value(serde_json::json!({"receipt": "state", "userId": "1", "state": "read", "items": []}));
+            batch.push(
+                Content::Receipt(Received { record: record.unwrap(), partition: 0, appended: Timestamp::from_millis(1) }),
+                1,
+            );
+        };
+        push(&mut batch);
+        assert_eq!([batch.begin_waiting(), batch.begin_waiting()], [1, 0]);
+        push(&mut batch);
+        assert_eq!(batch.begin_waiting(), 1);
+        batch.forget(&topics, &[Partition { topic: "r".into(), number: 0 }]);
+        push(&mut batch);
+        assert_eq!(batch.begin_waiting(), 1, "another one");
     }
 
     #[test]

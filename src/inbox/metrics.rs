@@ -12,6 +12,7 @@ pub(super) struct InboxMetrics {
     pub(super) cursors: Counter,
     pub(super) receipts: Counter,
     pub(super) receipts_trimmed: Counter,
+    pub(super) crowded_out: Counter,
     pub(super) batches: Counter,
     pub(super) conflicts: Counter,
     pub(super) fates: Fates,
@@ -46,6 +47,11 @@ impl InboxMetrics {
                 "trimmed_receipts",
                 "States, marks and withdrawals that went because they were too old",
                 own.receipts_trimmed.clone(),
+            );
+            shelf.register(
+                "crowded_out_states",
+                "States of notifications that nobody knows that went because their user had too many",
+                own.crowded_out.clone(),
             );
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
             shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not folded", &own.age);

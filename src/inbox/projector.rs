@@ -234,9 +234,10 @@ impl Projector {
         if moves.is_empty() {
             return Ok(());
         }
-        match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, self.batch.with(moves.clone()))) {
-            Ok(Folded::Committed { conflicts }) => {
+        match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, self.batch.with(&self.topics, moves.clone()))) {
+            Ok(Folded::Committed { conflicts, crowded_out }) => {
                 self.store_answers();
+                self.metrics.crowded_out.inc_by(crowded_out);
                 self.contradicted(&conflicts);
                 self.progress.moved(&moves);
                 self.metrics.batches.inc();
@@ -279,7 +280,7 @@ impl Projector {
     }
 
     fn store_failed(&mut self, error: StoreError) -> Result<(), InboxError> {
-        self.metrics.fates.count(error.cause(), error.class(), self.batch.records());
+        self.metrics.fates.count(error.cause(), error.class(), self.batch.begin_waiting());
         if error.cause().fate() != Fate::RetryInPlace {
             return Err(error.into());
         }

@@ -37,11 +37,11 @@ impl Store {
                 transaction.rollback().await?;
                 return Ok(Folded::Moved);
             }
-            let conflicts = notified::add(connection, epoch, retention, &batch.notifications).await?;
+            let conflicts = notified::add(connection, epoch, retention, batch).await?;
             stretches::merge(connection, retention, &batch.cursors).await?;
-            receipts::add(connection, retention, &batch.receipts).await?;
+            let crowded_out = receipts::add(connection, retention, &batch.receipts).await?;
             transaction.commit().await?;
-            Ok(Folded::Committed { conflicts })
+            Ok(Folded::Committed { conflicts, crowded_out })
         })
         .await
     }

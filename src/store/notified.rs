@@ -5,18 +5,17 @@
 //! Refuses to look at a clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets
 //! rows age.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use tidings_core::channel::Channel;
-use tidings_core::ids::EventId;
 use tidings_core::position::Epoch;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
-use super::{Conflict, Notified, Retention, StoreError};
+use super::{Conflict, Fold, Notified, Retention, StoreError};
 
 /// What is there of an id already, if anything, and the newest row's number in its channel.
 struct Known {
@@ -36,10 +35,15 @@ struct Row {
 }
 
 impl Row {
-    /// Whether it is known to say something else than `one`, which has its id.
+    /// Whether it is known to say something else than `one`, which has its id, or to others. What does not read is not known. What was
+    /// carried over from a rung no longer says for whom it is not: a mailbox is its owner's.
     fn contradicts(&self, one: &Notified) -> bool {
-        let said = self.body.as_deref().map(serde_json::from_str::<NotificationRecord>);
-        said.is_some_and(|said| !said.is_ok_and(|said| said.notification.agrees_with(&one.record.notification)))
+        let said = self.body.as_deref().and_then(|body| serde_json::from_str::<NotificationRecord>(body).ok());
+        said.is_some_and(|said| {
+            let excluded = |record: &NotificationRecord| record.exclude.iter().cloned().collect::<BTreeSet<_>>();
+            let are_others = !one.record.channel.is_mailbox() && excluded(&said) != excluded(&one.record);
+            !said.notification.agrees_with(&one.record.notification) || are_others
+        })
     }
 }
 
@@ -65,14 +69,14 @@ pub(super) async fn add(
     connection: &mut Connection,
     epoch: Epoch,
     retention: &Retention,
-    notified: &[Notified],
+    batch: &Fold,
 ) -> Result<Vec<Conflict>, StoreError> {
-    let (mut rest, mut conflicts) = (notified, Vec::new());
+    let (mut rest, mut conflicts) = (batch.notifications.as_slice(), Vec::new());
     // Of two records with one id the second is judged by what the first has become.
     while !rest.is_empty() {
         let (distinct, later) = rest.split_at(distinct(rest));
         let known = known(connection, distinct).await?;
-        let mut plan = plan(epoch, retention, distinct.iter().zip(known))?;
+        let mut plan = plan((epoch, &batch.requests), retention, distinct.iter().zip(known))?;
         conflicts.append(&mut plan.conflicts);
         carry_out(connection, retention, plan).await?;
         rest = later;
@@ -113,7 +117,7 @@ async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec
 }
 
 fn plan<'a>(
-    epoch: Epoch,
+    (epoch, requests): (Epoch, &str),
     retention: &Retention,
     records: impl Iterator<Item = (&'a Notified, Known)>,
 ) -> Result<Plan, StoreError> {
@@ -140,7 +144,8 @@ fn plan<'a>(
         // No text of SQL's holds it, and a type is only compared.
         let kind = one.record.notification.kind.replace('\0', "\u{fffd}");
         let appended_at = one.appended.as_millis();
-        let request = request_of(one);
+        let NotificationRecord { origin, notification, .. } = &one.record;
+        let request = (origin.topic == requests).then_some(&notification.event_id);
         plan.rows.push(json!([channel, id, epoch, one.partition, one.offset, seq, appended_at, expires_at, kind, body, request]));
     }
     Ok(plan)
@@ -171,13 +176,6 @@ impl Plan {
             self.trims.below(channel.as_str(), epoch, one.offset);
         }
     }
-}
-
-/// The id of the request that a notification follows from. A domain topic whose name ends like ours costs an entry of an index, and
-/// nothing else.
-fn request_of(one: &Notified) -> Option<&EventId> {
-    let NotificationRecord { origin, notification, .. } = &one.record;
-    origin.topic.ends_with("requests").then_some(&notification.event_id)
 }
 
 async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {

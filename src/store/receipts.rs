@@ -5,6 +5,7 @@
 //! its transaction, `inbox` joins the rows, `trim` lets them age.
 
 mod ledger;
+mod room;
 
 use serde_json::{Value, json};
 use tidings_core::record::receipt::{MarkState, ReceiptRecord, WithdrawalCause};
@@ -14,18 +15,20 @@ use super::{Received, Retention, StoreError};
 use ledger::{Entry, Ledger, Mark, State};
 
 /// Folds records of `receipts`, in the order of their partitions.
-pub(super) async fn add(connection: &mut Connection, retention: &Retention, receipts: &[Received]) -> Result<(), StoreError> {
+/// Says how many states had no room.
+pub(super) async fn add(connection: &mut Connection, retention: &Retention, receipts: &[Received]) -> Result<u64, StoreError> {
     if receipts.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let mut ledger = Ledger::default();
     read_states(connection, receipts, &mut ledger).await?;
     read_marks(connection, receipts, &mut ledger).await?;
     read_withdrawals(connection, receipts, &mut ledger).await?;
-    ledger.apply(retention, receipts);
+    ledger.apply(receipts);
     write_states(connection, &ledger).await?;
     write_marks(connection, &ledger).await?;
-    write_withdrawals(connection, &ledger).await
+    write_withdrawals(connection, &ledger).await?;
+    room::make(connection, retention, &ledger.fresh).await
 }
 
 type StateRow = (String, String, Option<i64>, Option<i64>, i32, i32, Option<String>, Option<i64>, Option<i64>, i32, i64);

@@ -19,6 +19,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Reach;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
+use tidings_core::fate::Cause;
 use tidings_core::ids::NotificationId;
 use tidings_core::position::Epoch;
 use tidings_core::record::cursor::CursorRecord;
@@ -42,6 +43,7 @@ fn whole() -> Retention {
         devices: 30 * DAY,
         devices_per_user: NonZeroUsize::new(50).unwrap(),
         receipts: 30 * DAY,
+        states_per_user: many,
     }
 }
 
@@ -181,7 +183,8 @@ fn step(topic: &str, from: i64, to: i64) -> Move {
 }
 
 fn notifications(from: i64, to: i64, notified: Vec<Notified>) -> Fold {
-    Fold { moves: vec![step("notifications", from, to)], notifications: notified, ..Fold::default() }
+    let requests = "tidings.requests".into();
+    Fold { moves: vec![step("notifications", from, to)], notifications: notified, requests, ..Fold::default() }
 }
 
 fn cursors(cursors: Vec<CursorRecord>) -> Fold {

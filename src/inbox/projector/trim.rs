@@ -23,6 +23,7 @@ pub(in crate::inbox) fn retention(config: &InboxConfig) -> Retention {
         devices: config.device_retention.0,
         devices_per_user: config.devices_per_user,
         receipts: config.receipt_retention.0,
+        states_per_user: config.states_per_user,
     }
 }
 

@@ -4,6 +4,7 @@
 //! left is the same in whatever order. What does not read is passed over: it was buried when it came. Neighbours: `batch` decodes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -72,7 +73,9 @@ impl<T: FnMut(&Progressed)> Passes<T> {
             runtime.block_on(store.claim(epoch.epoch, &standings.collect::<Vec<_>>()))?;
             generations.push(generation);
         }
-        let (retention, batch_records) = (retention(config), config.batch_records.get().saturating_mul(BATCHES));
+        // Receipts may be read before what they speak of.
+        let retention = Retention { states_per_user: NonZeroUsize::MAX, ..retention(config) };
+        let (retention, batch_records) = (retention, config.batch_records.get().saturating_mul(BATCHES));
         Ok(Self {
             reader,
             generations,
@@ -181,7 +184,8 @@ impl<T: FnMut(&Progressed)> Passes<T> {
         if moves.is_empty() {
             return Ok(());
         }
-        let folding = self.store.fold(generation.epoch.epoch, &self.retention, self.batch.with(moves.clone()));
+        let folding =
+            self.store.fold(generation.epoch.epoch, &self.retention, self.batch.with(&generation.topics, moves.clone()));
         if self.runtime.block_on(folding)? == Folded::Moved {
             return Err(RebuildError::Contested);
         }

@@ -11,8 +11,8 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::Position;
 use tidings_core::record::receipt::{MarkState, ReadState, ReceiptItem, ReceiptRecord, WithdrawalCause};
 
+use super::super::Received;
 use super::super::fold::sql_epoch;
-use super::super::{Received, Retention};
 
 pub(super) type StateKey = (UserId, NotificationId);
 pub(super) type MarkKey = (UserId, Channel);
@@ -26,6 +26,8 @@ pub(super) struct Ledger {
     pub(super) states: BTreeMap<StateKey, Entry<State>>,
     pub(super) marks: BTreeMap<MarkKey, Entry<Mark>>,
     pub(super) withdrawals: BTreeMap<WithdrawalKey, Entry<WithdrawalCause>>,
+    /// States that were not there before.
+    pub(super) fresh: Vec<StateKey>,
 }
 
 /// A row, and whether it is to be written.
@@ -65,26 +67,25 @@ pub(super) struct Mark {
 
 impl Ledger {
     /// Applies receipts in the order of their partitions.
-    pub(super) fn apply(&mut self, retention: &Retention, receipts: &[Received]) {
+    pub(super) fn apply(&mut self, receipts: &[Received]) {
         for one in receipts {
-            let (at, old) = (one.appended.as_millis(), retention.receipts_before(one.appended));
-            let moment = Moment { partition: one.partition, at, old };
+            let at = one.appended.as_millis();
+            let moment = Moment { partition: one.partition, at };
             match &one.record {
                 ReceiptRecord::State { user_id, state, items, .. } => {
                     for item in items {
-                        self.states.touch((user_id.clone(), item.id), moment).be(*state, item, at);
+                        let key = (user_id.clone(), item.id);
+                        self.fresh.extend((!self.states.contains_key(&key)).then(|| key.clone()));
+                        self.states.touch(key, moment).be(*state, item, at);
                     }
                 }
                 ReceiptRecord::UpTo { user_id, state, channel, position, .. } => {
                     self.mark((user_id, channel), *state, *position, moment);
                 }
                 ReceiptRecord::Withdrawn { channel, id, cause, .. } => {
-                    let key = (channel.clone(), *id);
                     // Said again it is no news.
-                    if self.withdrawals.get(&key).is_none_or(|known| known.at <= old) {
-                        let entry = Entry { row: *cause, partition: one.partition, at, is_changed: true };
-                        self.withdrawals.insert(key, entry);
-                    }
+                    let entry = || Entry { row: *cause, partition: one.partition, at, is_changed: true };
+                    self.withdrawals.entry((channel.clone(), *id)).or_insert_with(entry);
                 }
             }
         }
@@ -114,22 +115,17 @@ impl Ledger {
 struct Moment {
     partition: i32,
     at: i64,
-    /// What was last spoken of up to then is forgotten.
-    old: i64,
 }
 
 trait Touch<K, T> {
-    /// The row that a receipt speaks of. One that is too old begins anew, whether or not somebody has come to trim it.
+    /// The row that a receipt speaks of. However old it is, it goes on: only `trim` forgets, which looks whether the notification is there.
     fn touch(&mut self, key: K, moment: Moment) -> &mut T;
 }
 
 impl<K: Ord, T: Default> Touch<K, T> for BTreeMap<K, Entry<T>> {
-    fn touch(&mut self, key: K, Moment { partition, at, old }: Moment) -> &mut T {
+    fn touch(&mut self, key: K, Moment { partition, at }: Moment) -> &mut T {
         let fresh = || Entry { row: T::default(), partition, at, is_changed: true };
         let entry = self.entry(key).or_insert_with(fresh);
-        if entry.at <= old {
-            *entry = fresh();
-        }
         entry.at = entry.at.max(at);
         (entry.partition, entry.is_changed) = (partition, true);
         &mut entry.row

@@ -26,7 +26,10 @@ fn later() -> Course {
 async fn fold_later(fixture: &Fixture, to: i64, notified: Vec<Notified>) {
     fixture.store.claim(LATER, &[standing("notifications.e4", 0)]).await.unwrap();
     let fold = Fold { moves: vec![step("notifications.e4", 0, to)], notifications: notified, ..Fold::default() };
-    assert_eq!(fixture.store.fold(LATER, &retention(), &fold).await.unwrap(), Folded::Committed { conflicts: Vec::new() });
+    assert_eq!(
+        fixture.store.fold(LATER, &retention(), &fold).await.unwrap(),
+        Folded::Committed { conflicts: Vec::new(), crowded_out: 0 }
+    );
 }
 
 /// The record of `id` and offset 5, carried over to another offset.

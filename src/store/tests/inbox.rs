@@ -63,7 +63,7 @@ fn elsewhere(channel: &Channel, id: u128, offset: i64) -> Notified {
     one
 }
 
-fn all(limit: usize) -> ListWanted {
+pub(super) fn all(limit: usize) -> ListWanted {
     ListWanted {
         unread: false,
         dismissed: false,
@@ -123,8 +123,9 @@ async fn what_follows_from_a_request_is_found_by_its_id_and_an_event_is_not(fixt
         from("tidings.requests", request, notified(1, 0)),
         from("tidings.requests", request, elsewhere(&role(), 2, 1)),
         from("bookings", event, notified(3, 2)),
+        from("others.requests", event, notified(4, 3)),
     ];
-    fixture.fold(notifications(0, 3, records)).await;
+    fixture.fold(notifications(0, 4, records)).await;
     let found = fixture.store.asked_for(request).await.unwrap();
     let place = |id: i64, channel: Channel| Place { id: id_of(id as u128), channel, position: position(id) };
     assert_eq!(found, [place(2, role()), place(1, mailbox())]);

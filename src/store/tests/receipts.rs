@@ -2,7 +2,7 @@
 
 use tidings_core::record::receipt::{MarkState, ReadState, ReceiptRecord};
 
-use super::inbox::{state, up_to, withdrawn};
+use super::inbox::{all, state, up_to, withdrawn};
 use super::retention::{HOUR_MS, at, short, trim};
 use super::tables::dump;
 use super::*;
@@ -14,29 +14,41 @@ struct Log {
     receipts: Vec<Received>,
 }
 
-/// A step of time in hours, and what is appended then: a notification, or a receipt about it.
+/// A step of time in hours, and what is appended then: a notification, or a receipt about one of those that are there.
 type Step = (i64, u8, i64);
 
 fn log(steps: &[Step]) -> Log {
     let (mut log, mut hour) = (Log::default(), 0);
     for (hours, what, id) in steps {
         hour += hours;
+        let count = log.notifications.len() as i64;
+        if *what <= 3 || count == 0 {
+            log.notifications.push(at(count as u128, count, hour));
+            continue;
+        }
+        let id = id % count;
         let record = match what {
-            0..=3 => {
-                log.notifications.push(at(*id as u128, log.notifications.len() as i64, hour));
-                continue;
-            }
-            4 => state(ReadState::Read, &[*id, id + 1]),
-            5 => state(ReadState::Unread, &[*id]),
-            6 => state(ReadState::Seen, &[*id]),
-            7 => state(ReadState::Dismissed, &[*id]),
-            8 => up_to(MarkState::Read, *id),
-            9 => up_to(MarkState::Seen, *id),
-            _ => withdrawn(mailbox(), *id),
+            4 => state(ReadState::Read, &[id, (id + 1) % count]),
+            5 => state(ReadState::Unread, &[id]),
+            6 => state(ReadState::Seen, &[id]),
+            7 => state(ReadState::Dismissed, &[id]),
+            8 => up_to(MarkState::Read, id + 1),
+            9 => up_to(MarkState::Seen, id + 1),
+            _ => withdrawn(mailbox(), id),
         };
         log.receipts.push(receipt_at(record, hour));
     }
     log
+}
+
+/// All that a user can see of it. What was said of notifications that are gone is forgotten at leisure.
+async fn shown(fixture: &Fixture) -> Vec<String> {
+    let mut lines = dump(&fixture.store).await;
+    lines.retain(|line| !["state ", "mark ", "withdrawn "].iter().any(|table| line.starts_with(table)));
+    let wanted = ListWanted { dismissed: true, ..all(100) };
+    let page = fixture.store.list(&super::inbox::user(), &[mailbox()], &wanted).await.unwrap();
+    lines.extend(page.items.iter().map(|item| format!("{:?} {:?}", item.position, item.state)));
+    lines
 }
 
 fn receipt_at(record: ReceiptRecord, hour: i64) -> Received {
@@ -70,7 +82,7 @@ async fn folded(fixture: &Fixture, log: &Log, parts: &[(usize, usize)]) -> Vec<S
         fold_next(fixture, log, &mut done, *part).await;
     }
     trim(fixture, &few()).await;
-    dump(&fixture.store).await
+    shown(fixture).await
 }
 
 /// The same as time goes by, trimmed after every batch.
@@ -84,7 +96,7 @@ async fn lived(fixture: &Fixture, log: &Log, batch: usize) -> Vec<String> {
         fold_next(fixture, log, &mut done, (some.len() - received, received)).await;
         trim(fixture, &few()).await;
     }
-    dump(&fixture.store).await
+    shown(fixture).await
 }
 
 proptest! {
@@ -119,7 +131,8 @@ proptest! {
 on_both! {
     what_was_said_of_a_notification_stays_with_it_and_goes_when_both_are_old,
     what_is_withdrawn_does_not_come_back_by_age,
-    a_state_that_was_not_spoken_of_for_long_begins_anew_whether_or_not_it_was_trimmed,
+    what_is_said_of_a_notification_that_is_there_adds_to_what_was_said_however_long_ago,
+    states_of_notifications_that_nobody_knows_are_bounded_and_others_stay,
 }
 
 /// The tables of receipts, without the others.
@@ -155,10 +168,39 @@ async fn what_is_withdrawn_does_not_come_back_by_age(fixture: Fixture) {
     assert!(fixture.store.newest(&super::recover::course(), 9).await.unwrap().is_empty());
 }
 
-async fn a_state_that_was_not_spoken_of_for_long_begins_anew_whether_or_not_it_was_trimmed(fixture: Fixture) {
+async fn what_is_said_of_a_notification_that_is_there_adds_to_what_was_said_however_long_ago(fixture: Fixture) {
     let mut done = (0, 0);
-    let receipts = vec![receipt_at(state(ReadState::Dismissed, &[3]), 0), receipt_at(state(ReadState::Seen, &[3]), 30)];
-    fold_next(&fixture, &Log { notifications: vec![at(3, 0, 30)], receipts }, &mut done, (1, 2)).await;
-    let found = fixture.store.find(&super::inbox::user(), &[mailbox()], &[id_of(3)]).await.unwrap();
-    assert_eq!(found[0].state, ItemState { seen: true, ..ItemState::default() });
+    let receipts = vec![
+        receipt_at(state(ReadState::Dismissed, &[3]), 0),
+        receipt_at(up_to(MarkState::Read, 1), 0),
+        receipt_at(state(ReadState::Seen, &[3]), 99),
+        receipt_at(up_to(MarkState::Seen, 1), 99),
+    ];
+    let log = Log { notifications: vec![at(0, 0, 0), at(3, 1, 0)], receipts };
+    fold_next(&fixture, &log, &mut done, (2, 2)).await;
+    fold_next(&fixture, &log, &mut done, (0, 2)).await;
+    trim(&fixture, &few()).await;
+    let found = fixture.store.find(&super::inbox::user(), &[mailbox()], &[id_of(0), id_of(3)]).await.unwrap();
+    let read_at = Some(Timestamp::from_millis(0));
+    assert_eq!(found[0].state, ItemState { seen: true, read: true, read_at, dismissed: false });
+    assert_eq!(found[1].state, ItemState { seen: true, dismissed: true, ..ItemState::default() });
+}
+
+async fn states_of_notifications_that_nobody_knows_are_bounded_and_others_stay(fixture: Fixture) {
+    fixture.fold(notifications(0, 4, (0..4).map(|offset| notified(offset as u128, offset)).collect())).await;
+    let tight = Retention { states_per_user: NonZeroUsize::new(6).unwrap(), ..retention() };
+    let say = async |ids: &[i64], hour: i64| {
+        let fold = Fold { receipts: vec![receipt_at(state(ReadState::Seen, ids), hour)], ..Fold::default() };
+        let Folded::Committed { crowded_out, .. } = fixture.store.fold(EPOCH, &tight, &fold).await.unwrap() else {
+            panic!("nobody else folds")
+        };
+        crowded_out
+    };
+    assert_eq!(say(&[0, 1, 2, 3, 90, 91], 1).await, 0);
+    assert_eq!(say(&[92], 2).await, 1, "the oldest that nobody knows");
+    assert_eq!(say(&[93, 94, 95], 3).await, 3, "there is room for two of them");
+    let states = dump(&fixture.store).await.into_iter().filter(|line| line.starts_with("state ")).collect::<Vec<_>>();
+    let of = |id: i64| states.iter().any(|line| line.contains(&id_of(id as u128).to_string()));
+    assert_eq!((states.len(), (0..4).all(of), (90..93).any(of)), (6, true, false), "{states:#?}");
+    assert_eq!(say(&[0, 1], 4).await, 0, "what is known has its room already");
 }

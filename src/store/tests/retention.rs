@@ -58,6 +58,7 @@ pub(super) async fn trim(fixture: &Fixture, retention: &Retention) -> Trimmed {
 
 on_both! {
     an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays,
+    an_id_that_comes_again_for_others_is_a_conflict_and_one_that_does_not_read_is_none,
     what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_told,
     trimming_takes_small_steps,
     a_partition_that_stands_still_keeps_what_it_has,
@@ -193,6 +194,24 @@ proptest! {
     }
 }
 
+async fn an_id_that_comes_again_for_others_is_a_conflict_and_one_that_does_not_read_is_none(fixture: Fixture) {
+    let everyone = |id: u128, offset: i64, exclude: &str| {
+        let mut one = notified(id, offset);
+        one.record.channel = Channel::everyone();
+        one.record.notification = notified(id, 0).record.notification;
+        one.record.exclude = vec![exclude.parse().unwrap()];
+        one
+    };
+    fixture.fold(notifications(0, 2, vec![everyone(1, 0, "7"), everyone(2, 1, "7")])).await;
+    let damage = format!("UPDATE notifications SET body = '{{' WHERE id = '{}'", id_of(2));
+    let mut writer = fixture.store.writer().await.unwrap();
+    run!(&mut writer, |it| sqlx::raw_sql(sqlx::AssertSqlSafe(damage)).execute(it).await.map(|_| ())).unwrap();
+    drop(writer);
+    let again = notifications(2, 5, vec![everyone(1, 2, "7"), everyone(1, 3, "8"), everyone(2, 4, "7")]);
+    let folded = fixture.store.fold(EPOCH, &retention(), &again).await.unwrap();
+    assert_eq!(folded, Folded::Committed { conflicts: vec![Conflict { partition: 0, offset: 3 }], crowded_out: 0 });
+}
+
 async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays(fixture: Fixture) {
     let mut later = Notified { offset: 1, ..notified(1, 0) };
     later.record.notification.created_at = Timestamp::from_millis(5);
@@ -201,7 +220,7 @@ async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_
     for records in folds {
         let (first, last) = (records[0].offset, records.last().unwrap().offset);
         let fold = Fold { moves: vec![step("notifications", first, last + 1)], notifications: records, ..Fold::default() };
-        let Folded::Committed { conflicts } = fixture.store.fold(EPOCH, &retention(), &fold).await.unwrap() else {
+        let Folded::Committed { conflicts, .. } = fixture.store.fold(EPOCH, &retention(), &fold).await.unwrap() else {
             panic!("nobody else folds");
         };
         found.push(conflicts.iter().map(|conflict| (conflict.partition, conflict.offset)).collect::<Vec<_>>());
