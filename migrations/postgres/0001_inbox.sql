@@ -66,13 +66,14 @@ CREATE TABLE trims (
     "offset" bigint NOT NULL
 );
 
--- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next.
+-- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next. Where
+-- it began is one range of one offset.
 CREATE TABLE stretches (
     user_id     text COLLATE "C" NOT NULL,
     channel     text COLLATE "C" NOT NULL,
     epoch       bigint NOT NULL,
     device_id   text COLLATE "C" NOT NULL,
-    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('offered', 'acknowledged')),
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('offered', 'acknowledged', 'began')),
     from_offset bigint NOT NULL,
     to_offset   bigint NOT NULL CHECK (to_offset > from_offset),
     PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)

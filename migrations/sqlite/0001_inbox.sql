@@ -59,13 +59,14 @@ CREATE TABLE trims (
     "offset" INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next.
+-- What each device was offered of a channel and has acknowledged: half-open ranges of offsets, disjoint, none touching the next. Where
+-- it began is one range of one offset.
 CREATE TABLE stretches (
     user_id     TEXT    NOT NULL,
     channel     TEXT    NOT NULL,
     epoch       INTEGER NOT NULL,
     device_id   TEXT    NOT NULL,
-    kind        TEXT    NOT NULL CHECK (kind IN ('offered', 'acknowledged')),
+    kind        TEXT    NOT NULL CHECK (kind IN ('offered', 'acknowledged', 'began')),
     from_offset INTEGER NOT NULL,
     to_offset   INTEGER NOT NULL CHECK (to_offset > from_offset),
     PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)

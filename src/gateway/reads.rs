@@ -337,14 +337,14 @@ fn of_channel<'a>(cursors: &'a [CursorRecord], channel: &Channel, epoch: Epoch) 
 
 /// Where a device stopped. Most cursors have no holes, and nothing more is asked.
 async fn stopped(shared: &Shared, store: &Store, cursor: &CursorRecord) -> Result<Option<Stopped>, StoreError> {
-    let holes = Stopped::holes(&cursor.offered, &cursor.acknowledged);
+    let holes = Stopped::holes(cursor);
     let (mut missed, mut projected) = (None, None);
     if !holes.is_empty() {
         let course = shared.course(&cursor.channel);
         projected = store.projected(&course).await?;
         missed = store.first_within(&course, &holes, shared.clock.now()).await?;
     }
-    Ok(Stopped::of_cursor(&cursor.offered, &cursor.acknowledged, missed, projected))
+    Ok(Stopped::of_cursor(cursor, missed, projected))
 }
 
 fn encoded(shared: &Shared, gap: Gap) -> GapPage {

@@ -130,5 +130,5 @@ async fn who_comes_in_takes_no_places_of_who_catches_up_and_a_page_keeps_its_own
     let (user, device, since) = ("alice".parse().unwrap(), "phone".parse().unwrap(), Since::default());
     let channel = "booking-updates".parse::<tidings_core::channel::Channel>().unwrap();
     let starts = shared.reads.starts(&shared, (&user, &device), vec![channel.clone()], &since).await;
-    assert_eq!(starts, [(channel, tidings_core::recovery::Start::Live)]);
+    assert_eq!(starts, [(channel, tidings_core::recovery::Start::First(None))]);
 }

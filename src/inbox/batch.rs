@@ -259,6 +259,7 @@ mod tests {
                 device_id: device.parse().unwrap(),
                 channel: "user-1".parse().unwrap(),
                 epoch: Epoch(1),
+                began: None,
                 offered: Stretches::new(),
                 acknowledged: Stretches::new(),
             };

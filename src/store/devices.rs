@@ -12,7 +12,7 @@ use tidings_core::stretch::Stretches;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
-use super::stretches::kind;
+use super::stretches::{BEGAN, kind};
 use super::{Heard, Retention, StoreError};
 
 /// User and device.
@@ -64,6 +64,10 @@ impl News {
             let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
             self.stretches.entry(key).or_default().merge(stretches);
         }
+        if let Some(began) = cursor.began {
+            let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), BEGAN);
+            self.stretches.entry(key).or_default().insert(began, began.saturating_add(1));
+        }
         if is_new {
             self.make_room(retention, &device, silent_since);
         }
@@ -106,7 +110,8 @@ impl News {
         }
         self.known.remove(&device);
         let said = self.stretches.extract_if(.., |(owner, ..), _| *owner == device).collect::<Vec<_>>();
-        for ((_, channel, epoch, kind), stretches) in said {
+        // Nobody comes back as the one without a name.
+        for ((_, channel, epoch, kind), stretches) in said.into_iter().filter(|((.., kind), _)| *kind != BEGAN) {
             self.stretches.entry((heir.clone(), channel, epoch, kind)).or_default().merge(&stretches);
         }
         self.forgotten.insert(device);

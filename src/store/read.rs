@@ -144,7 +144,7 @@ async fn sightings(
              FROM json_each($1) AS place CROSS JOIN stretches AS kept
              WHERE kept.user_id = place.value ->> 0 AND kept.channel = place.value ->> 1
                AND kept.epoch = CAST(place.value ->> 2 AS bigint)
-               AND kept.from_offset <= CAST(place.value ->> 3 AS bigint) AND kept.to_offset > CAST(place.value ->> 3 AS bigint)",
+               AND kept.kind <> 'began' AND kept.from_offset <= CAST(place.value ->> 3 AS bigint) AND kept.to_offset > CAST(place.value ->> 3 AS bigint)",
         )
         .bind(&owned)
         .fetch_all(it)

@@ -18,7 +18,7 @@ use tidings_core::time::Timestamp;
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
 use super::inbox::is_not_withdrawn;
-use super::stretches::kind;
+use super::stretches::{BEGAN, kind};
 use super::{Course, Notified, Store, StoreError};
 
 /// A page of what a channel holds. All of it was true at one moment.
@@ -129,7 +129,7 @@ impl Store {
         .await
     }
 
-    /// What a device was offered of some channels and has acknowledged: a cursor for each channel and epoch that it wrote one in.
+    /// Where a device began in some channels, what it was offered of them and has acknowledged: a cursor for each channel and epoch that it wrote one in.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -160,9 +160,14 @@ impl Store {
                     device_id: device.clone(),
                     channel: channel.clone(),
                     epoch: Epoch(number),
+                    began: None,
                     offered: Stretches::new(),
                     acknowledged: Stretches::new(),
                 });
+                if said == BEGAN {
+                    cursor.began = Some(from);
+                    continue;
+                }
                 let is_acknowledged = said == kind(Said::Acknowledged);
                 let set = if is_acknowledged { &mut cursor.acknowledged } else { &mut cursor.offered };
                 set.insert(from, to);

@@ -1,6 +1,6 @@
 //! Merging stretches: what is stored of a device and a channel, and what a cursor says more.
 //!
-//! Owns: the rows of `stretches`. A cursor's record says everything its device knew when it was written, but a device may have begun anew
+//! Owns: the rows of `stretches`, among them one of a single offset for where a device began. A cursor's record says everything its device knew when it was written, but a device may have begun anew
 //! since, so both are united; only what changed is written. Neighbours: `devices` knows whose words still count, `fold` calls it in its
 //! transaction, `trim` forgets devices that don't come back.
 
@@ -13,6 +13,9 @@ use tidings_core::delivery::stretch::{Stretch, Stretches};
 use super::connection::{Connection, run};
 use super::devices::{self, Device, Key, News};
 use super::{Heard, Retention, StoreError};
+
+/// The kind of the row that says where a device began. It stays for as long as the device.
+pub(super) const BEGAN: &str = "began";
 
 /// Unites `heard` with what is stored.
 pub(super) async fn merge(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<(), StoreError> {
@@ -39,7 +42,7 @@ async fn inherit(connection: &mut Connection, news: &mut News) -> Result<(), Sto
         sqlx::query_as(
             "SELECT kept.user_id, kept.channel, kept.epoch, kept.kind, kept.from_offset, kept.to_offset
              FROM json_each($1) AS asked CROSS JOIN stretches AS kept
-             WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1",
+             WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1 AND kept.kind <> 'began'",
         )
         .bind(&asked)
         .fetch_all(it)
@@ -58,7 +61,11 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -
     for (key, more) in news {
         let before = stored.get(key).cloned().unwrap_or_default();
         let mut after = before.clone();
-        if after.merge(more) {
+        after.merge(more);
+        if key.3 == BEGAN {
+            after = lowest(&after);
+        }
+        if after != before {
             let kept = |set: &Stretches, from: i64| set.as_slice().binary_search_by_key(&from, |stretch| stretch.from);
             let left = before.as_slice().iter().filter(|stretch| kept(&after, stretch.from).is_err());
             gone.extend(left.map(|stretch| row(key, *stretch)));
@@ -67,6 +74,12 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -
         }
     }
     (gone, grown)
+}
+
+/// Where a device began that is said to have begun at all of these.
+fn lowest(began: &Stretches) -> Stretches {
+    let lowest = began.as_slice().first().map(|first| Stretch { from: first.from, to: first.from.saturating_add(1) });
+    lowest.into_iter().collect()
 }
 
 /// Forgets devices and all they said.

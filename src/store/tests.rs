@@ -160,6 +160,7 @@ fn cursor(device: &str, offered: &[(i64, i64)], acknowledged: &[(i64, i64)]) -> 
         device_id: device.parse().unwrap(),
         channel: mailbox(),
         epoch: EPOCH,
+        began: None,
         offered: set(offered),
         acknowledged: set(acknowledged),
     }

@@ -31,6 +31,7 @@ mod limits;
 mod membership;
 mod metrics;
 mod named;
+mod newcomers;
 mod newer;
 mod notifications;
 mod once;

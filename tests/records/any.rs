@@ -102,12 +102,14 @@ fn stretches() -> impl Strategy<Value = Stretches> {
 }
 
 pub(crate) fn cursor() -> impl Strategy<Value = CursorRecord> {
-    (parsed(".{1,10}"), parsed(".{1,10}"), channel(), any::<u64>(), stretches(), stretches()).prop_map(
-        |(user_id, device_id, channel, epoch, offered, acknowledged)| CursorRecord {
+    let said = (option::of(0..i64::MAX), stretches(), stretches());
+    (parsed(".{1,10}"), parsed(".{1,10}"), channel(), any::<u64>(), said).prop_map(
+        |(user_id, device_id, channel, epoch, (began, offered, acknowledged))| CursorRecord {
             user_id,
             device_id,
             channel,
             epoch: Epoch(epoch),
+            began,
             offered,
             acknowledged,
         },

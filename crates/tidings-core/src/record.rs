@@ -152,6 +152,7 @@ pub fn expect_known<R: Record>(version: &[u8]) -> Result<(), RecordError> {
 mod tests {
     use super::meta::EpochRecord;
     use super::*;
+    use crate::channel::Channel;
     use crate::ids::ConnectionId;
     use crate::position::Epoch;
     use crate::stretch::Stretch;
@@ -187,10 +188,22 @@ mod tests {
         format!("{} {}: {}", R::NAME, R::VERSION, String::from_utf8(value).unwrap())
     }
 
+    fn cursor(channel: &Channel) -> cursor::CursorRecord {
+        let stretches = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect();
+        cursor::CursorRecord {
+            user_id: "42".parse().unwrap(),
+            device_id: "phone".parse().unwrap(),
+            channel: channel.clone(),
+            epoch: Epoch(3),
+            began: None,
+            offered: stretches(&[(40, 44)]),
+            acknowledged: stretches(&[(40, 41), (42, 44)]),
+        }
+    }
+
     #[test]
     fn the_values_of_our_own_topics_look_like_this() {
         let delivery = delivery();
-        let stretches = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect();
         let notified = notified::NotificationRecord {
             channel: delivery.channel.clone(),
             notification: delivery.notification.clone(),
@@ -202,14 +215,6 @@ mod tests {
                 timestamp: Some(Timestamp::from_millis(1_769_860_800_250)),
             },
             exclude: vec!["7".parse().unwrap()],
-        };
-        let cursor = cursor::CursorRecord {
-            user_id: "42".parse().unwrap(),
-            device_id: "phone".parse().unwrap(),
-            channel: delivery.channel.clone(),
-            epoch: Epoch(3),
-            offered: stretches(&[(40, 44)]),
-            acknowledged: stretches(&[(40, 41), (42, 44)]),
         };
         let undelivered = retry::UndeliveredRecord {
             delivery: delivery.clone(),
@@ -230,7 +235,7 @@ mod tests {
         let epoch = EpochRecord { epoch: Epoch(3), ..EpochRecord::first(12, Timestamp::from_millis(1_769_860_800_000)) };
         let lines = [
             shown(&notified),
-            shown(&cursor),
+            shown(&cursor(&delivery.channel)),
             shown(&read),
             shown(&retry::RetryRecord(delivery.clone())),
             shown(&undelivered),

@@ -1,7 +1,7 @@
 //! The devices of a shard's connections, and the cursor of each in each channel that it was sent something of.
 //!
 //! Owns: when a cursor is written to the log: at most once an interval, at the latest when the device's last connection has
-//! left. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
+//! left; that of where the device began, soon. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -28,6 +28,8 @@ struct Device {
 
 struct Cursor {
     channel: Channel,
+    /// Set until the log says so.
+    began: Option<i64>,
     offered: Stretches,
     acknowledged: Stretches,
     due: bool,
@@ -127,6 +129,16 @@ impl Devices {
         self.devices.get(device as usize).map(|device| device.members.as_slice()).unwrap_or_default()
     }
 
+    /// Notes where the device began, to be written within the shorter interval whatever the channel: a device that comes back before is
+    /// taken for a new one. It is kept no longer than that, for most devices are sent little.
+    pub(super) fn begin(&mut self, device: u32, channel: &Channel, at: i64, now_ms: u64) {
+        let Some(cursor) = self.cursor(device, channel) else { return };
+        cursor.began = Some(cursor.began.map_or(at, |began| began.min(at)));
+        cursor.due = true;
+        let at_ms = now_ms.saturating_add(self.mailbox_interval_ms);
+        self.mailboxes_due.push_back(Due { at_ms, device, channel: channel.clone() });
+    }
+
     /// Notes what was sent, to be written in time.
     pub(super) fn offer(&mut self, device: u32, channel: &Channel, offered: Stretch) {
         if let Some(cursor) = self.cursor(device, channel) {
@@ -150,6 +162,7 @@ impl Devices {
     pub(super) fn restore(&mut self, record: &CursorRecord, now_ms: u64) {
         let device = self.of(&record.user_id, &record.device_id);
         if let Some(cursor) = self.cursor(device, &record.channel) {
+            cursor.began = cursor.began.into_iter().chain(record.began).min();
             cursor.offered.merge(&record.offered);
             cursor.acknowledged.merge(&record.acknowledged);
             self.touch(device, &record.channel, now_ms);
@@ -202,6 +215,7 @@ impl Devices {
             device_id: device.device.clone(),
             channel: cursor.channel.clone(),
             epoch,
+            began: cursor.began,
             offered: cursor.offered.clone(),
             acknowledged: cursor.acknowledged.clone(),
         })
@@ -210,7 +224,13 @@ impl Devices {
     /// The producer has the cursor.
     pub(super) fn taken(&mut self, device: u32, channel: &Channel) {
         if let Some(cursor) = self.cursor(device, channel) {
-            cursor.due = false;
+            (cursor.began, cursor.due) = (None, false);
+        }
+        if let Some(written) = self.devices.get_mut(device as usize) {
+            written.cursors.retain(|cursor| cursor.due || !cursor.offered.is_empty() || !cursor.acknowledged.is_empty());
+            if written.cursors.is_empty() {
+                written.cursors = Vec::new();
+            }
         }
         self.forget_idle(device);
     }
@@ -238,6 +258,7 @@ impl Devices {
         let index = cursors.iter().position(|cursor| cursor.channel == *channel).unwrap_or_else(|| {
             cursors.push(Cursor {
                 channel: channel.clone(),
+                began: None,
                 offered: Stretches::new(),
                 acknowledged: Stretches::new(),
                 due: false,
@@ -287,6 +308,24 @@ mod tests {
         assert!(devices.record(device, &channel("user-42"), Epoch(1)).is_some());
         devices.taken(device, &channel("user-42"));
         assert!(devices.users.is_empty() && devices.devices.is_empty());
+    }
+
+    #[test]
+    fn where_a_device_began_is_written_soon_whatever_the_channel_and_then_forgotten() {
+        let mut devices = devices();
+        let phone = phone(&mut devices);
+        devices.join(phone, 3);
+        let everyone = channel("system-announcements");
+        devices.begin(phone, &everyone, 7, 0);
+        assert_eq!(devices.pop_due(999), None);
+        assert_eq!(devices.pop_due(1_000), Some((phone, everyone.clone())));
+        let record = devices.record(phone, &everyone, Epoch(1)).unwrap();
+        assert_eq!((record.began, record.offered.is_empty(), record.acknowledged.is_empty()), (Some(7), true, true));
+        devices.taken(phone, &everyone);
+        assert!(devices.record(phone, &everyone, Epoch(1)).is_none());
+        assert_eq!(devices.devices[phone as usize].cursors.capacity(), 0, "an idle device costs nothing more");
+        devices.restore(&record, 1_000);
+        assert_eq!(devices.record(phone, &everyone, Epoch(1)), Some(record), "the brokers did not take it");
     }
 
     #[test]

@@ -54,20 +54,37 @@ impl Shard {
     pub(super) fn begin(&mut self, member: u32, channel: &Channel, start: Start) -> Begun {
         let live = self.live(channel);
         let (from, catch_up) = match start {
-            Start::Live => (live, None),
-            Start::Known(offset) if offset >= live => (offset, None),
+            Start::Live | Start::First(None) => (live, None),
             // Nobody asked, so nothing is said if nothing was missed.
-            Start::Known(offset) if self.is_quiet(channel, offset, live) => (live, None),
-            Start::Named(offset) | Start::Known(offset) => (offset, Some(CatchUp::new(offset, live))),
+            Start::Known(offset) | Start::First(Some(offset)) if self.is_quiet(channel, offset, live) => (offset, None),
+            Start::Named(offset) | Start::Known(offset) | Start::First(Some(offset)) => {
+                (offset, Some(CatchUp::new(offset, live)))
+            }
             Start::Lost(loss, _) => (live, Some(CatchUp::lost(loss, live))),
         };
         let recovers = catch_up.is_some();
         let recovery = catch_up.map(|catch_up| Recovery::begin(catch_up, &self.shared.metrics.recovering));
         self.members.subscribe(member, channel, from, recovery);
+        if let Start::First(_) = start {
+            self.note_beginning(member, channel);
+        }
         if recovers {
             self.recoveries.enter(member);
+            return Begun { position: start.shown(self.shared.epoch, live), recovers };
         }
-        Begun { position: if recovers { start.shown(self.shared.epoch, live) } else { self.position(from) }, recovers }
+        // What is handed over now continues what was before: cursors without holes are read at one go.
+        if let Some(begun) = self.members.subscription(member, channel) {
+            begun.ledger.reached(live);
+        }
+        Begun { position: self.position(from.max(live)), recovers }
+    }
+
+    /// Has the log say where the device begins in this channel: it comes back to that.
+    pub(super) fn note_beginning(&mut self, member: u32, channel: &Channel) {
+        let Some(device) = self.members.get(member).map(|member| member.device) else { return };
+        if let Some(begun) = self.members.subscription(member, channel) {
+            self.devices.begin(device, channel, begun.ledger.from(), self.now.ms);
+        }
     }
 
     /// The next offset of a channel's partition that live delivery has not begun with.
@@ -77,6 +94,9 @@ impl Shard {
     }
 
     fn is_quiet(&self, channel: &Channel, from: i64, live: i64) -> bool {
+        if from >= live {
+            return true;
+        }
         let place = (channel, channel.partition(self.shared.partitions));
         self.shared.ring.page(place, (from, live), 1).is_some_and(|page| page.records.is_empty())
     }

@@ -1,10 +1,10 @@
 //! What a client is told of a recovery: holes, losses, and that it is level with what is live.
 //!
-//! Owns: the frames for it, and that each hole begins a new stretch of the device's cursor. Neighbours: `recover` decides when.
+//! Owns: the frames for it, that each hole begins a new stretch of the device's cursor, and that the log says where a device begins anew. Neighbours: `recover` decides when.
 
 use tidings_core::channel::Channel;
 use tidings_core::protocol::server::{Hole, HoleReason, ServerFrame};
-use tidings_core::recovery::{Loss, Truncated};
+use tidings_core::recovery::{Archive, Loss, Truncated};
 
 use super::Shard;
 use super::turns::Turned;
@@ -39,6 +39,9 @@ impl Shard {
         let Some(catch_up) = self.catch_up(member, channel) else { return Turned::Later };
         let at = catch_up.restart(newest, reach, loss);
         self.renew(member, channel, at);
+        if reach.archive == Archive::Store {
+            self.note_beginning(member, channel);
+        }
         let lost = ServerFrame::Recovered { channel, position: self.position(at), recovered: false, truncated: None };
         if self.tell(member, lost) == Pushed::Taken {
             self.shared.metrics.recovered(Outcome::Lost(loss));

@@ -26,6 +26,29 @@ async fn kept(fixture: &Fixture) -> Vec<String> {
 
 on_both! {
     of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays,
+    where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device,
+}
+
+async fn where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device(fixture: Fixture) {
+    let began = |device: &str, hour: i64, at: i64| {
+        let record = CursorRecord { began: Some(at), ..cursor(device, &[], &[]) };
+        Heard { record, ..heard(device, hour, 0) }
+    };
+    let known = async |device: &str| {
+        let cursors = fixture.store.cursors((&user(), &device.parse().unwrap()), &[mailbox()]).await.unwrap();
+        cursors.first().and_then(|cursor| cursor.began)
+    };
+    // Neighbours too, in one batch and in several.
+    fold(&fixture, vec![began("a", 0, 8), began("a", 0, 7)]).await;
+    fold(&fixture, vec![began("a", 0, 6)]).await;
+    fold(&fixture, vec![began("a", 0, 7), heard("a", 0, 4)]).await;
+    assert_eq!(known("a").await, Some(6));
+    fixture.fold(notifications(0, 9, vec![notified(1, 6)])).await;
+    assert_eq!(fixture.evidence(1, 6).await.reach(), Reach::NotOffered, "to begin is not to be offered anything");
+    fold(&fixture, vec![began("b", 1, 3), began("c", 1, 3), began("d", 1, 3)]).await;
+    assert_eq!((known("a").await, known("b").await), (None, Some(3)), "it had to go");
+    let left = dump(&fixture.store).await.into_iter().filter(|row| row.contains(" began ")).count();
+    assert_eq!(left, 3, "and nobody comes back as the one without a name");
 }
 
 async fn of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays(fixture: Fixture) {
@@ -53,7 +76,11 @@ proptest! {
         let mut hour = 0;
         let cursors = steps.iter().map(|(hours, device, offset)| {
             hour += hours;
-            heard(&device.to_string(), hour, *offset)
+            let mut heard = heard(&device.to_string(), hour, *offset);
+            if offset % 3 == 0 {
+                heard.record.began = Some(offset / 2);
+            }
+            heard
         });
         let cursors = cursors.collect::<Vec<_>>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -33,6 +33,13 @@ impl World {
         self.query(ACKNOWLEDGED, user).await
     }
 
+    /// The devices of which the store knows where they began in a channel.
+    pub(crate) async fn begun(&self, channel: &str) -> Vec<String> {
+        let Ok(mut session) = Session::open(&self.config.store.url).await else { return Vec::new() };
+        let sql = "SELECT device_id FROM stretches WHERE channel = $1 AND kind = 'began'";
+        session.texts(sql, Some(channel.to_owned())).await.unwrap_or_default()
+    }
+
     /// Waits until a notification of Alice's is acknowledged.
     pub(crate) async fn until_acknowledged(&self, id: &str) {
         eventually(&format!("{id} is acknowledged in SQL"), async || {

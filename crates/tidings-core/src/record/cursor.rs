@@ -21,6 +21,9 @@ pub struct CursorRecord {
     pub channel: Channel,
     /// The generation the offsets belong to.
     pub epoch: Epoch,
+    /// Where the device began in the channel, in a record that says so before the device was sent anything. Of several the lowest holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<i64>,
     /// What was written to the device's connections; nothing, if it has only acknowledged over HTTP.
     pub offered: Stretches,
     /// What the device has acknowledged: these are delivered.
@@ -33,6 +36,13 @@ impl CursorRecord {
     pub fn key(&self) -> String {
         let escape = |part: &str| part.replace('%', "%25").replace('|', "%7C");
         format!("{}|{}|{}", escape(self.user_id.as_str()), escape(self.device_id.as_str()), escape(self.channel.as_str()))
+    }
+
+    /// The first offset that the device was to be sent, by all that is said of it here.
+    #[must_use]
+    pub fn first(&self) -> Option<i64> {
+        let first = |said: &Stretches| said.as_slice().first().map(|stretch| stretch.from);
+        [self.began, first(&self.offered), first(&self.acknowledged)].into_iter().flatten().min()
     }
 
     /// The partition, of `partitions`, that the record belongs to: the one of its user's mailbox.
@@ -59,6 +69,7 @@ mod tests {
             device_id: device.parse().unwrap(),
             channel: "booking-updates".parse().unwrap(),
             epoch: Epoch(1),
+            began: None,
             offered: Stretches::new(),
             acknowledged: Stretches::new(),
         }

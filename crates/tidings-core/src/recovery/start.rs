@@ -5,13 +5,17 @@
 
 use super::Loss;
 use crate::position::{Epoch, Position};
-use crate::stretch::{Stretch, Stretches};
+use crate::record::cursor::CursorRecord;
+use crate::stretch::Stretch;
 
 /// Where a subscription begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// With what comes next.
     Live,
+    /// Its device is new in the channel, as far as anybody knows: at this offset, or with what comes next. The log is to say so, for
+    /// the device comes back to what it is sent from there on.
+    First(Option<i64>),
     /// At the offset that the client named.
     Named(i64),
     /// At an offset that is known of its device or its mailbox.
@@ -41,26 +45,24 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// What a device has not acknowledged although it was offered or has acknowledged something behind it.
+    /// What a device has not acknowledged although it began before, or has acknowledged something behind it.
     #[must_use]
-    pub fn holes(offered: &Stretches, acknowledged: &Stretches) -> Vec<Stretch> {
-        let (began, first) = (offered.as_slice().first(), acknowledged.as_slice().first());
-        let before = began.zip(first).filter(|(began, first)| began.from < first.from);
-        let before = before.map(|(began, first)| Stretch { from: began.from, to: first.from });
-        before.into_iter().chain(acknowledged.holes()).collect()
+    pub fn holes(cursor: &CursorRecord) -> Vec<Stretch> {
+        let acknowledged = cursor.acknowledged.as_slice().first();
+        let before = cursor.first().zip(acknowledged).filter(|(began, first)| *began < first.from);
+        let before = before.map(|(began, first)| Stretch { from: began, to: first.from });
+        before.into_iter().chain(cursor.acknowledged.holes()).collect()
     }
 
-    /// Where a device stopped in this epoch that was offered and has acknowledged this. `missed` is the first notification kept in
-    /// its [holes](Self::holes): single ones may have been acknowledged by their ids or sent again, ahead of others that the device
-    /// never saw. One that acknowledged nothing begins where it began before. One that was never sent anything is new, whatever it has
-    /// acknowledged over HTTP: it stopped nowhere.
+    /// Where a device stopped in this epoch, by its cursor. `missed` is the first notification kept in its [holes](Self::holes): single
+    /// ones may have been acknowledged by their ids or sent again, ahead of others that the device never saw. One that acknowledged
+    /// nothing begins where it began before. One that was never here is new, whatever it has acknowledged over HTTP: it stopped nowhere.
     #[must_use]
-    pub fn of_cursor(offered: &Stretches, acknowledged: &Stretches, missed: Option<i64>, projected: Option<i64>) -> Option<Self> {
-        let began = offered.as_slice().first()?.from;
-        let Some((first, end)) = acknowledged.as_slice().first().zip(acknowledged.end()) else { return Some(Self::At(began)) };
+    pub fn of_cursor(cursor: &CursorRecord, missed: Option<i64>, projected: Option<i64>) -> Option<Self> {
+        let began = cursor.first().filter(|_| cursor.began.is_some() || !cursor.offered.is_empty())?;
+        let Some(end) = cursor.acknowledged.end() else { return Some(Self::At(began)) };
         // What is not folded yet may lie between too.
-        let began = began.min(first.from);
-        let unfolded = acknowledged.first_outside(projected.unwrap_or(0).max(began));
+        let unfolded = cursor.acknowledged.first_outside(projected.unwrap_or(0).max(began));
         Some(Self::At(missed.map_or(end, |missed| missed.min(end)).min(unfolded)))
     }
 }
@@ -83,13 +85,14 @@ impl Start {
     #[must_use]
     pub fn in_mailbox(known: Known) -> Self {
         let unfolded = known.projected.unwrap_or(0);
-        known.stopped.map_or(Self::Known(known.pending.map_or(unfolded, |pending| pending.min(unfolded))), Self::stopped)
+        let pending = known.pending.map_or(unfolded, |pending| pending.min(unfolded));
+        known.stopped.map_or(Self::First(Some(pending)), Self::stopped)
     }
 
     /// Where a device without a position begins in any other channel: where it stopped; a new one at the live end.
     #[must_use]
     pub fn elsewhere(known: Known) -> Self {
-        known.stopped.map_or(Self::Live, Self::stopped)
+        known.stopped.map_or(Self::First(None), Self::stopped)
     }
 
     fn stopped(stopped: Stopped) -> Self {
@@ -104,8 +107,8 @@ impl Start {
     #[must_use]
     pub fn shown(self, epoch: Epoch, live: i64) -> Position {
         let offset = match self {
-            Self::Live => live,
-            Self::Named(offset) | Self::Known(offset) => offset,
+            Self::Live | Self::First(None) => live,
+            Self::Named(offset) | Self::Known(offset) | Self::First(Some(offset)) => offset,
             Self::Lost(_, Some(position)) => return position,
             Self::Lost(_, None) => 0,
         };
@@ -150,25 +153,34 @@ mod tests {
     #[test]
     fn a_new_device_begins_at_the_oldest_pending_notification_of_its_mailbox_and_at_the_live_end_elsewhere() {
         let pending = Known { pending: Some(3), projected: Some(9), ..Known::default() };
-        assert_eq!(Start::in_mailbox(pending), Start::Known(3));
-        assert_eq!(Start::elsewhere(pending), Start::Live);
+        assert_eq!(Start::in_mailbox(pending), Start::First(Some(3)));
+        assert_eq!(Start::elsewhere(pending), Start::First(None));
     }
 
     #[test]
     fn what_is_not_folded_yet_counts_as_pending() {
         let folded = Known { projected: Some(9), ..Known::default() };
-        assert_eq!(Start::in_mailbox(folded), Start::Known(9));
-        assert_eq!(Start::in_mailbox(Known::default()), Start::Known(0), "nothing of the partition was ever folded");
+        assert_eq!(Start::in_mailbox(folded), Start::First(Some(9)));
+        assert_eq!(Start::in_mailbox(Known::default()), Start::First(Some(0)), "nothing of the partition was ever folded");
     }
 
-    fn set(ranges: &[(i64, i64)]) -> Stretches {
-        ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect()
+    fn cursor(offered: &[(i64, i64)], acknowledged: &[(i64, i64)]) -> CursorRecord {
+        let set = |ranges: &[(i64, i64)]| ranges.iter().map(|(from, to)| Stretch { from: *from, to: *to }).collect();
+        CursorRecord {
+            user_id: "42".parse().unwrap(),
+            device_id: "phone".parse().unwrap(),
+            channel: "user-42".parse().unwrap(),
+            epoch: EPOCH,
+            began: None,
+            offered: set(offered),
+            acknowledged: set(acknowledged),
+        }
     }
 
     #[test]
     fn a_device_stopped_at_the_first_it_did_not_acknowledge_however_far_single_acknowledgements_reach() {
         let at = |acknowledged: &[(i64, i64)], missed, projected| {
-            let stopped = Stopped::of_cursor(&set(&[(2, 60)]), &set(acknowledged), missed, projected);
+            let stopped = Stopped::of_cursor(&cursor(&[(2, 60)], acknowledged), missed, projected);
             match stopped.unwrap() {
                 Stopped::At(offset) => offset,
                 Stopped::Before => panic!("{stopped:?}"),
@@ -180,26 +192,40 @@ mod tests {
         assert_eq!(at(&[(2, 10), (30, 31)], None, Some(12)), 12, "nobody knows yet what lies between");
         assert_eq!(at(&[(2, 10), (30, 31)], None, None), 10);
         assert_eq!(at(&[], None, Some(40)), 2, "nothing was acknowledged");
-        assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[]), None, Some(9)), None);
-        assert_eq!(Stopped::of_cursor(&set(&[]), &set(&[(3, 5)]), None, Some(9)), None, "it was never sent anything");
+        assert_eq!(Stopped::of_cursor(&cursor(&[], &[]), None, Some(9)), None);
+        assert_eq!(Stopped::of_cursor(&cursor(&[], &[(3, 5)]), None, Some(9)), None, "it was never sent anything");
     }
 
     #[test]
     fn what_a_device_was_offered_before_the_first_it_acknowledged_is_not_left_out() {
-        let (offered, acknowledged) = (set(&[(3, 11)]), set(&[(9, 10)]));
-        assert_eq!(Stopped::holes(&offered, &acknowledged), [Stretch { from: 3, to: 9 }]);
-        let stopped = |missed, projected| Stopped::of_cursor(&offered, &acknowledged, missed, projected);
+        let offered = cursor(&[(3, 11)], &[(9, 10)]);
+        assert_eq!(Stopped::holes(&offered), [Stretch { from: 3, to: 9 }]);
+        let stopped = |missed, projected| Stopped::of_cursor(&offered, missed, projected);
         assert_eq!(stopped(Some(4), Some(40)), Some(Stopped::At(4)));
         assert_eq!(stopped(None, Some(40)), Some(Stopped::At(10)), "nothing of its channel lies there");
         assert_eq!(stopped(None, Some(6)), Some(Stopped::At(6)), "nobody knows yet what lies there");
         assert_eq!(stopped(None, None), Some(Stopped::At(3)));
-        assert_eq!(Stopped::holes(&set(&[(3, 9)]), &set(&[(3, 5), (7, 9)])), [Stretch { from: 5, to: 7 }]);
-        assert_eq!(Stopped::holes(&set(&[]), &set(&[(3, 5)])), []);
+        assert_eq!(Stopped::holes(&cursor(&[(3, 9)], &[(3, 5), (7, 9)])), [Stretch { from: 5, to: 7 }]);
+        assert_eq!(Stopped::holes(&cursor(&[], &[(3, 5)])), []);
+    }
+
+    #[test]
+    fn a_device_that_was_sent_nothing_yet_comes_back_to_where_it_began() {
+        let began = |cursor: CursorRecord| CursorRecord { began: Some(3), ..cursor };
+        let nothing = began(cursor(&[], &[]));
+        assert_eq!((Stopped::holes(&nothing), Stopped::of_cursor(&nothing, None, Some(40))), (vec![], Some(Stopped::At(3))));
+        // The first thing that it ever acknowledged lies behind others that it never saw.
+        let later = began(cursor(&[(9, 12)], &[(9, 12)]));
+        assert_eq!(Stopped::holes(&later), [Stretch { from: 3, to: 9 }]);
+        assert_eq!(Stopped::of_cursor(&later, Some(5), Some(40)), Some(Stopped::At(5)));
+        assert_eq!(Stopped::of_cursor(&later, None, Some(40)), Some(Stopped::At(12)), "nothing of its channel lies there");
+        assert_eq!(Stopped::of_cursor(&later, None, Some(4)), Some(Stopped::At(4)), "nobody knows yet what lies there");
     }
 
     #[test]
     fn the_position_to_keep_meanwhile_never_lies_behind_what_was_missed() {
-        assert_eq!(Start::Live.shown(EPOCH, 8), at(2, 8));
+        assert_eq!([Start::Live, Start::First(None)].map(|start| start.shown(EPOCH, 8)), [at(2, 8); 2]);
+        assert_eq!(Start::First(Some(3)).shown(EPOCH, 8), at(2, 3));
         assert_eq!(Start::Named(3).shown(EPOCH, 8), at(2, 3));
         assert_eq!(Start::Lost(Loss::Beyond, Some(at(2, 99))).shown(EPOCH, 8), at(2, 99));
         assert_eq!(Start::Lost(Loss::Unanswered, None).shown(EPOCH, 8), at(2, 0));

@@ -6,7 +6,7 @@ mod world;
 
 use proptest::prelude::*;
 
-use self::world::{Answers, Of, Op, Places, Said, With, World};
+use self::world::{Answers, Kind, Of, Op, Places, Said, With, World};
 use super::Archive;
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -45,10 +45,11 @@ proptest! {
     fn everything_kept_comes_once_and_in_order_or_is_told_to_be_missing(
         ops in ops(),
         patience_ms in 0..400_u64,
+        kind in prop_oneof![Just(Kind::Mailbox), Just(Kind::Other)],
         archive in prop_oneof![3 => Just(Archive::Store), 1 => Just(Archive::None)],
         at_last in prop_oneof![3 => Just(Answers::Pages), 1 => Just(Answers::Never)],
     ) {
-        let mut world = World::new(archive, patience_ms);
+        let mut world = World::new((kind, archive), patience_ms);
         ops.iter().for_each(|op| world.happens(op));
         world.settle(at_last);
     }

@@ -141,7 +141,11 @@ impl Rest {
         }
         let mut handled = Stretches::new();
         let cursors = store.cursors((&owner.user, device), &owner.channels).await?;
-        match cursors.iter().find(|cursor| cursor.epoch == epoch).and_then(|known| Some((known, known.offered.end()?))) {
+        match cursors
+            .iter()
+            .find(|cursor| cursor.channel == *channel && cursor.epoch == epoch)
+            .and_then(|known| Some((known, known.offered.end()?)))
+        {
             Some((known, end)) => {
                 for sent in known.offered.as_slice() {
                     handled.insert(sent.from, sent.to.min(position.offset));
@@ -198,7 +202,7 @@ impl Rest {
             self.desk.withdraw_once(channel, &handled).await?;
         }
         let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
-        let record = CursorRecord { user_id, device_id, channel, epoch, offered: shown, acknowledged: handled };
+        let record = CursorRecord { user_id, device_id, channel, epoch, began: None, offered: shown, acknowledged: handled };
         let (topic, key, partition) = (self.names.cursors(), record.key(), record.partition(self.courses.partitions));
         self.write_fact((&topic, Some(partition)), &key, &record).await
     }

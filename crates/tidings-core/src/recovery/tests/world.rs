@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::position::{Epoch, Position};
+use crate::record::cursor::CursorRecord;
 use crate::recovery::{Answer, Archive, CatchUp, Known, Loss, Newest, Page, Reach, Start, Step, Stopped, Truncated};
 use crate::stretch::Stretches;
 
@@ -102,6 +103,13 @@ pub(super) enum Said {
     One(usize),
 }
 
+/// What kind of channel it is. A new device begins at what is pending of its mailbox, and elsewhere at the live end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Mailbox,
+    Other,
+}
+
 #[derive(Default, Clone, Copy)]
 struct Node {
     live: i64,
@@ -114,6 +122,7 @@ pub(super) struct World {
     projected: i64,
     trimmed: i64,
     archive: Archive,
+    kind: Kind,
     answers: Answers,
     places: Places,
     now_ms: u64,
@@ -158,21 +167,46 @@ struct Seen {
     end_of_log: i64,
 }
 
-/// A device's cursor.
-#[derive(Default)]
+/// A device, and what the log says of it.
 struct Device {
-    offered: Stretches,
-    acknowledged: Stretches,
+    cursor: CursorRecord,
+    /// It was here without a position: what is kept from here on it is sent, whenever it comes back.
+    since: Option<i64>,
+}
+
+impl Device {
+    fn new() -> Self {
+        let cursor = CursorRecord {
+            user_id: "42".parse().unwrap(),
+            device_id: "phone".parse().unwrap(),
+            channel: "user-42".parse().unwrap(),
+            epoch: EPOCH,
+            began: None,
+            offered: Stretches::new(),
+            acknowledged: Stretches::new(),
+        };
+        Self { cursor, since: None }
+    }
+
+    /// The log says that it begins here.
+    fn begins(&mut self, at: i64) {
+        self.cursor.began = Some(self.cursor.began.map_or(at, |began| began.min(at)));
+    }
+
+    fn relies(&mut self, from: i64) {
+        self.since = Some(self.since.map_or(from, |since| since.min(from)));
+    }
 }
 
 impl World {
-    pub(super) fn new(archive: Archive, patience_ms: u64) -> Self {
+    pub(super) fn new((kind, archive): (Kind, Archive), patience_ms: u64) -> Self {
         Self {
             log: Vec::new(),
             nodes: <[Node; 2]>::default(),
             projected: 0,
             trimmed: 0,
             archive,
+            kind,
             answers: Answers::Pages,
             places: Places::Free,
             now_ms: 0,
@@ -198,45 +232,61 @@ impl World {
         Reach { live: self.nodes[node].live, ring: self.nodes[node].ring, archive: self.archive }
     }
 
-    fn connect(&mut self, node: usize, start: Start, (brought, device): (Option<Position>, Device)) {
+    fn connect(&mut self, node: usize, start: Start, (brought, mut device): (Option<Position>, Device)) {
         let live = self.nodes[node].live;
         let (next, catch_up) = match start {
-            Start::Live => (live, None),
-            Start::Named(offset) | Start::Known(offset) => (offset, Some(CatchUp::new(offset, live))),
+            Start::Live | Start::First(None) => (live, None),
+            Start::Named(offset) | Start::Known(offset) | Start::First(Some(offset)) => {
+                (offset, Some(CatchUp::new(offset, live)))
+            }
             Start::Lost(loss, _) => (live, Some(CatchUp::lost(loss, live))),
         };
+        if let Start::First(_) = start {
+            device.begins(next);
+        }
+        if brought.is_none() && self.archive == Archive::Store {
+            self.lacks_nothing(&device, next);
+            device.relies(next);
+        }
         let seen = Seen { brought, from: next, complete_to: next, holes: Vec::new(), end_of_log: self.end() };
         self.connections.push(Connection { node, catch_up, read: None, next, seen, device });
     }
 
     fn connect_with(&mut self, node: usize, brought: Option<Position>, device: Device) {
-        let start = match (brought, self.archive) {
-            (Some(position), _) => Start::named(position, EPOCH, self.end()),
-            (None, Archive::Store) => Start::in_mailbox(Known { projected: Some(self.projected), ..Known::default() }),
-            (None, Archive::None) => Start::Live,
+        let known = Known { projected: Some(self.projected), ..Known::default() };
+        let start = match (brought, self.archive, self.kind) {
+            (Some(position), ..) => Start::named(position, EPOCH, self.end()),
+            (None, Archive::None, _) => Start::Live,
+            (None, Archive::Store, Kind::Mailbox) => Start::in_mailbox(known),
+            (None, Archive::Store, Kind::Other) => Start::elsewhere(known),
         };
         self.connect(node, start, (brought, device));
     }
 
-    /// A device that brings nothing begins where its cursor says. It lacks nothing that it did not acknowledge.
+    /// A device that brings nothing begins where its cursor says.
     fn come_back(&mut self, node: usize, device: Device) {
-        let missed = device.acknowledged.holes().iter().find_map(|hole| self.kept(hole.from..hole.to).first().copied());
-        let stopped = Stopped::of_cursor(&device.offered, &device.acknowledged, missed, Some(self.projected));
-        let Some(Stopped::At(offset)) = stopped.filter(|_| self.archive == Archive::Store) else {
-            return self.connect_with(node, None, device);
-        };
-        if let Some(first) = device.acknowledged.as_slice().first() {
-            let passed = self.of_channel(first.from.max(self.trimmed)..offset);
-            let skipped = passed.into_iter().filter(|offset| !device.acknowledged.contains(*offset)).collect::<Vec<_>>();
-            assert_eq!(skipped, [0_i64; 0], "begins at {offset}, behind what it never acknowledged");
+        let missed = Stopped::holes(&device.cursor).iter().find_map(|hole| self.kept(hole.from..hole.to).first().copied());
+        let stopped = Stopped::of_cursor(&device.cursor, missed, Some(self.projected));
+        match stopped.filter(|_| self.archive == Archive::Store) {
+            Some(Stopped::At(offset)) => self.connect(node, Start::Known(offset), (None, device)),
+            Some(Stopped::Before) | None => self.connect_with(node, None, device),
         }
-        self.connect(node, Start::Known(offset), (None, device));
+    }
+
+    /// A device that begins at `offset` leaves nothing behind that it did not acknowledge, since it was here first.
+    fn lacks_nothing(&self, device: &Device, offset: i64) {
+        let acknowledged = &device.cursor.acknowledged;
+        let first = acknowledged.as_slice().first().map(|first| first.from);
+        let Some(from) = device.since.into_iter().chain(first).min() else { return };
+        let passed = self.of_channel(from.max(self.trimmed)..offset);
+        let skipped = passed.into_iter().filter(|offset| !acknowledged.contains(*offset)).collect::<Vec<_>>();
+        assert_eq!(skipped, [0_i64; 0], "begins at {offset}, behind what it never acknowledged");
     }
 
     fn acknowledge(&mut self, number: usize, said: &Said) {
         let next = self.connections[number].next;
         let sent = self.of_channel(0..next);
-        let Connection { seen, device, .. } = &mut self.connections[number];
+        let Connection { seen, device: Device { cursor: device, .. }, .. } = &mut self.connections[number];
         device.offered.insert(seen.from, seen.complete_to);
         match said {
             Said::Below(back) => device.acknowledged.insert(seen.from, seen.complete_to - back),
@@ -360,6 +410,10 @@ impl World {
         let at = connection.catch_up.as_mut().unwrap().restart(newest, reach, loss);
         assert!(is_first_place || at >= connection.seen.complete_to, "goes back to {at}, behind what it was sent");
         connection.next = at;
+        if self.archive == Archive::Store {
+            connection.device.begins(at);
+            connection.device.relies(at);
+        }
         connection.seen.complete_to = at;
         connection.seen.from = at;
         connection.seen.holes.clear();
@@ -421,7 +475,7 @@ impl World {
                     With::OtherEpoch => Some(Position { epoch: Epoch(9), offset: 1 }),
                     With::Nothing => None,
                 };
-                self.connect_with(node, brought, Device::default());
+                self.connect_with(node, brought, Device::new());
             }
             Op::Reconnect { connection, node, back } if connection < self.connections.len() => {
                 let Connection { seen, device, .. } = self.connections.swap_remove(connection);
