@@ -121,7 +121,7 @@ impl App {
     /// # Errors
     /// As [`App::prepare`].
     pub async fn prepare_by(clock: Clock, config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
-        let node = node_id(&config.node.id)?;
+        let node = config.node.name()?;
         let auth = roles.contains(&Role::Gateway).then(|| Auth::new(&config.auth)).transpose()?.map(Arc::new);
         let mut cluster = Cluster::new(&config.kafka)?.of_node(&node);
         let embedded = match source {
@@ -275,13 +275,4 @@ async fn signalled() {
         _ = interrupt.recv() => "SIGINT",
     };
     tracing::info!(signal = name, "draining");
-}
-
-/// The configured name, else the host's and four drawn digits.
-fn node_id(configured: &str) -> anyhow::Result<NodeId> {
-    if !configured.is_empty() {
-        return Ok(configured.parse()?);
-    }
-    let host = gethostname::gethostname().to_string_lossy().chars().filter(|c| !c.is_control()).take(40).collect::<String>();
-    Ok(format!("{}-{:04x}", host.trim(), rand::random::<u16>()).parse()?)
 }

@@ -9,11 +9,14 @@ mod header;
 mod load;
 mod look;
 mod network;
+mod node;
 mod origin;
 mod pattern;
 mod ranges;
+mod rules;
 pub mod sections;
 mod site;
+mod topics;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,7 @@ pub use load::{ConfigError, load};
 pub use look::{LOOK_INTERVAL, Look};
 pub use network::{Network, household};
 pub use pattern::{INTERNAL, TopicPattern};
+pub use rules::{Edition, RulesError};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CountsConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig,
     InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
@@ -30,6 +34,7 @@ pub use sections::{
     TopicConfig, TopicsConfig,
 };
 pub use site::Site;
+pub use topics::{Settings, Topics};
 
 /// The commented default, which names every key.
 pub const DEFAULT: &str = include_str!("config/default.toml");

@@ -9,7 +9,6 @@ mod flight;
 mod meters;
 mod publish;
 pub mod rulebook;
-mod topics;
 mod worker;
 
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{PipelineConfig, Start, TopicPattern};
+use crate::config::{PipelineConfig, Start, TopicPattern, Topics};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
@@ -35,7 +34,6 @@ use flight::Way;
 use meters::Meters;
 use publish::Publisher;
 use rulebook::Rulebook;
-use topics::Topics;
 use worker::{Context, Worker};
 
 const SERVICE: &str = "pipeline";
@@ -125,7 +123,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
     let Answers { sender, receiver } = dispatch::answers();
     let way = Arc::new(Way::new(sender, meters, parts.clock, parts.traces.clone()));
     let breaker = parts.config.breaker;
-    let settings = Topics::new(&parts.config);
+    let settings = Topics::new(&parts.config, &parts.cluster.names().requests());
     let complaints = Complaints::new(SERVICE, parts.clock);
     let (mut queues, mut workers) = (Vec::new(), Vec::new());
     for number in 0..parts.config.workers.get() {
@@ -133,7 +131,6 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
         let publisher = Publisher::new(Arc::clone(&producer), Arc::clone(&way), parts.cluster.names(), parts.node.clone());
         let context = Context {
             rules: parts.rules.reader(),
-            requests: parts.cluster.names().requests(),
             topics: settings.clone(),
             clock: parts.clock,
             traces: parts.traces.clone(),

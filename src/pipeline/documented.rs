@@ -4,7 +4,7 @@ use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::rules::{File, Limits, RuleSet, Verdict, decide, shipped};
 use tidings_core::time::Timestamp;
 
-use super::topics::Topics;
+use crate::config::Topics;
 
 const DOCUMENT: &str = include_str!("../../docs/events.md");
 
@@ -68,7 +68,7 @@ fn every_example_of_the_document_becomes_what_it_says() {
     }
     let rules = RuleSet::parse(&files, Limits::default()).unwrap();
     let [config] = configs.try_into().expect("one block of configuration");
-    let topics = Topics::new(&crate::config::load(Some(("docs/events.md", config)), &[]).unwrap().pipeline);
+    let topics = Topics::new(&crate::config::load(Some(("docs/events.md", config)), &[]).unwrap().pipeline, "tidings.requests");
     let commands = blocks.iter().zip(blocks.iter().skip(1)).filter(|((language, _), _)| *language == "sh");
     let mut tried = 0;
     for ((_, command), (language, expected)) in commands {

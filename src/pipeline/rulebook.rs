@@ -1,6 +1,6 @@
 //! The rulebook: the rules in force, and how they change while the pipeline runs.
 //!
-//! Owns: reading them from their folder, the version of what is in force, and the swap. Refuses a folder with any problem: then
+//! Owns: the version of what is in force, when it is read again, and the swap. Refuses a folder with any problem: then
 //! the edition in force stays, and log, metrics and health say so. Neighbours: `worker` looks at the edition with each record,
 //! `rulebook::changes` hears when the folder changes.
 
@@ -11,53 +11,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use sha2::{Digest as _, Sha256};
-use tidings_core::fate::Cause;
-use tidings_core::rules::{Limits, Problem, RuleSet, shipped};
+use tidings_core::rules::{Limits, RuleSet};
 use tokio::sync::watch;
 
 use self::changes::Changes;
 use super::meters::{Meters, Reloaded};
 use crate::clock::Clock;
-use crate::config::PipelineConfig;
-use crate::config::folder::{Folder, FolderError};
+use crate::config::{Edition, PipelineConfig, RulesError};
 use crate::telemetry::health::Role;
 
-/// How many hexadecimal digits of the hash make a version.
-const VERSION_DIGITS: usize = 12;
 /// What health calls the rules.
 const NOTE: &str = "rules";
-
-/// Why rules cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RulebookError {
-    /// They cannot be read.
-    #[error("the folder of rules cannot be read; mend it or `pipeline.rules`")]
-    Folder(#[from] FolderError),
-    /// They were read and are wrong.
-    #[error("the rules have problems (`tidings check` shows them too):\n{}", lines(.0))]
-    Problems(Vec<Problem>),
-}
-
-impl RulebookError {
-    /// Always [`Cause::Refused`]: somebody has to mend the rules.
-    #[must_use]
-    pub fn cause(&self) -> Cause {
-        Cause::Refused
-    }
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// The rules as they were at one moment.
-#[derive(Debug)]
-pub(super) struct Edition {
-    rules: RuleSet,
-    /// The beginning of a hash over the files' names and texts: the same files have the same version on every node.
-    version: String,
-}
 
 /// Where rules come from, and those in force. Clones share them.
 #[derive(Debug, Clone)]
@@ -74,11 +38,9 @@ impl Rulebook {
     ///
     /// # Errors
     /// If the folder cannot be read, or any rule in it has a problem.
-    pub fn open(config: &PipelineConfig) -> Result<Self, RulebookError> {
-        let folder = Some(PathBuf::from(&config.rules)).filter(|folder| !folder.as_os_str().is_empty());
-        let receivers = config.receivers_per_event.get();
-        let limits = Limits { output_bytes: config.output_bytes.get(), receivers, ..Limits::default() };
-        let current = Arc::new(ArcSwap::from_pointee(read(folder.clone(), limits)?));
+    pub fn open(config: &PipelineConfig) -> Result<Self, RulesError> {
+        let (folder, limits) = (config.rules_folder(), config.limits());
+        let current = Arc::new(ArcSwap::from_pointee(Edition::read(folder.as_deref(), limits)?));
         Ok(Self { folder, limits, current })
     }
 
@@ -110,13 +72,14 @@ impl Rulebook {
     /// Whether reading the rules now gives others than those in force, or none.
     async fn have_changed(&self) -> bool {
         let (folder, limits) = (self.folder.clone(), self.limits);
-        let version = tokio::task::spawn_blocking(move || read(folder, limits).map(|edition| edition.version)).await;
+        let reading = move || Edition::read(folder.as_deref(), limits).map(|edition| edition.version);
+        let version = tokio::task::spawn_blocking(reading).await;
         !version.is_ok_and(|version| version.is_ok_and(|version| version == self.current.load().version))
     }
 
     async fn reload(&self, tell: &Tell) {
         let (folder, limits) = (self.folder.clone(), self.limits);
-        let Ok(outcome) = tokio::task::spawn_blocking(move || read(folder, limits)).await else {
+        let Ok(outcome) = tokio::task::spawn_blocking(move || Edition::read(folder.as_deref(), limits)).await else {
             // The task has panicked, and its message is in the log.
             return tracing::error!("reading the rules panicked, which is a bug; those in force stay");
         };
@@ -138,21 +101,6 @@ impl Rulebook {
             }
         }
     }
-}
-
-fn read(folder: Option<PathBuf>, limits: Limits) -> Result<Edition, RulebookError> {
-    let folder = Folder::or_shipped(folder.as_deref(), "toml", shipped())?;
-    let files = folder.files();
-    let mut hash = Sha256::new();
-    for file in &files {
-        for part in [file.name, file.text] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-    }
-    let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let rules = RuleSet::parse(&files, limits).map_err(RulebookError::Problems)?;
-    Ok(Edition { rules, version: digits.chars().take(VERSION_DIGITS).collect() })
 }
 
 /// How a rulebook tells what became of it.

@@ -13,9 +13,10 @@ use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
-use tidings_core::rules::{Burial, Verdict, decide, decide_request};
+use tidings_core::rules::{Burial, Verdict};
 
 use crate::clock::Clock;
+use crate::config::{Settings, Topics};
 use crate::kafka::consumer::{content, legible};
 use crate::kafka::dispatch::{Lost, News, Ruling, Source, Task};
 use crate::telemetry::{Complaints, Doing, Place, Traces};
@@ -24,13 +25,10 @@ use super::flight::{Again, What};
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
 use super::rulebook::Reader;
-use super::topics::{Settings, Topics};
 
 /// What a decision needs beside the record.
 pub(super) struct Context {
     pub(super) rules: Reader,
-    /// The topic whose records ask for notifications; all others hold events.
-    pub(super) requests: String,
     pub(super) topics: Topics,
     pub(super) clock: Clock,
     pub(super) traces: Traces,
@@ -153,8 +151,7 @@ impl Worker {
             None => settings.entry(Arc::clone(&partition.topic)).or_insert_with(|| context.topics.of(&partition.topic)),
         };
         let Some(headers) = source.headers.as_ref().map_or_else(|| Some(Vec::new()), legible) else {
-            let message = "the name of a header is not UTF-8, as the names of Kafka's headers are".to_owned();
-            return Ok(Verdict::Bury(Burial::new("decode", Cause::Poison, "header_name_not_utf8", message)));
+            return Ok(Verdict::Bury(Burial::illegible()));
         };
         let headers = headers.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
         let record = SourceRecord {
@@ -166,12 +163,7 @@ impl Worker {
             value: source.value.as_deref(),
             headers: &headers,
         };
-        let (rules, terms) = (context.rules.rules(), settings.terms(context.clock.now()));
-        if *partition.topic == *context.requests {
-            decide_request(rules, &record, &terms)
-        } else {
-            Ok(decide(rules, &record, &terms))
-        }
+        settings.decide(context.rules.rules(), &record, context.clock.now())
     }
 
     fn lost(&mut self, Lost { source, last }: Lost) {

@@ -1,20 +1,29 @@
-//! Topics: what the configuration says of the records of each domain topic.
+//! Topics: what the configuration says of the records of each topic that is decided on.
 //!
 //! Owns: which section of `[pipeline.per_topic]` a topic has: that of its name, else the first expression that matches it, in the
-//! order of their texts. Neighbours: `config` has checked the sections, core `rules` decides under the terms.
+//! order of their texts; and which topic holds requests. Neighbours: `pipeline` decides on what comes, `replay` on what lies there.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::event::Reading;
-use tidings_core::rules::Terms;
+use tidings_core::event::{Reading, SourceRecord};
+use tidings_core::record::RecordError;
+use tidings_core::rules::{RuleSet, Terms, Verdict, decide, decide_request};
 use tidings_core::time::Timestamp;
 
-use crate::config::{PipelineConfig, TopicConfig, TopicPattern};
+use super::{PipelineConfig, TopicConfig, TopicPattern};
+
+/// What a topic's records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Events,
+    Requests,
+}
 
 /// What holds for a topic's records.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Settings {
+pub struct Settings {
+    kind: Kind,
     reading: Reading,
     /// None: events of any age count.
     max_age: Option<Duration>,
@@ -22,31 +31,58 @@ pub(super) struct Settings {
 
 impl Settings {
     /// The terms of a record that is decided on at `now`.
-    pub(super) fn terms(&self, now: Timestamp) -> Terms<'_> {
+    #[must_use]
+    pub fn terms(&self, now: Timestamp) -> Terms<'_> {
         Terms { reading: &self.reading, max_age: self.max_age, now }
+    }
+
+    /// What becomes of a record that is decided on at `now`.
+    ///
+    /// # Errors
+    /// If only a later release can say that.
+    pub fn decide(&self, rules: &RuleSet, record: &SourceRecord<'_>, now: Timestamp) -> Result<Verdict, RecordError> {
+        match self.kind {
+            Kind::Events => Ok(decide(rules, record, &self.terms(now))),
+            Kind::Requests => decide_request(rules, record, &self.terms(now)),
+        }
     }
 }
 
 /// The settings of all topics. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Topics {
+pub struct Topics {
     sections: Arc<[(TopicPattern, Arc<Settings>)]>,
     others: Arc<Settings>,
+    requests: (Arc<str>, Arc<Settings>),
 }
 
 impl Topics {
-    pub(super) fn new(config: &PipelineConfig) -> Self {
+    /// As the configuration has them, and `requests`, whose records ask for notifications.
+    #[must_use]
+    pub fn new(config: &PipelineConfig, requests: &str) -> Self {
         let age = |age: Duration| Some(age).filter(|age| !age.is_zero());
         let settings = |of: &TopicConfig| {
             let reading = Reading { envelope: of.envelope, type_header: of.type_header.clone(), id: of.id.clone() };
-            Arc::new(Settings { reading, max_age: age(of.max_age.unwrap_or(config.max_age).0) })
+            Arc::new(Settings { kind: Kind::Events, reading, max_age: age(of.max_age.unwrap_or(config.max_age).0) })
         };
         let sections = config.per_topic.iter().map(|(pattern, of)| (pattern.clone(), settings(of))).collect();
-        Self { sections, others: settings(&TopicConfig::default()) }
+        let others = settings(&TopicConfig::default());
+        let mut topics = Self { sections, requests: (requests.into(), Arc::clone(&others)), others };
+        let asked = Settings { kind: Kind::Requests, ..(*topics.of_events(requests)).clone() };
+        topics.requests.1 = Arc::new(asked);
+        topics
     }
 
     /// The settings of one topic.
-    pub(super) fn of(&self, topic: &str) -> Arc<Settings> {
+    #[must_use]
+    pub fn of(&self, topic: &str) -> Arc<Settings> {
+        if topic == &*self.requests.0 {
+            return Arc::clone(&self.requests.1);
+        }
+        self.of_events(topic)
+    }
+
+    fn of_events(&self, topic: &str) -> Arc<Settings> {
         let named = self.sections.iter().find(|(pattern, _)| pattern.name() == Some(topic));
         let matched = || self.sections.iter().find(|(pattern, _)| pattern.matches(topic));
         Arc::clone(named.or_else(matched).map_or(&self.others, |(_, settings)| settings))
@@ -63,7 +99,7 @@ mod tests {
     fn a_name_counts_more_than_an_expression_and_what_is_not_said_is_the_pipelines() {
         let file = "[pipeline]\nmax_age = \"2h\"\n[pipeline.per_topic.\"^a.*\"]\nenvelope = \"flat\"\nmax_age = \"0s\"\n\
                     [pipeline.per_topic.\"^ab.*\"]\nenvelope = \"outbox\"\n[pipeline.per_topic.ab]\nid = \"header:x\"\n";
-        let topics = Topics::new(&crate::config::load(Some(("test.toml", file)), &[]).unwrap().pipeline);
+        let topics = Topics::new(&crate::config::load(Some(("test.toml", file)), &[]).unwrap().pipeline, "requests");
         let seen = |topic: &str| {
             let settings = topics.of(topic);
             let terms = settings.terms(Timestamp::from_millis(0));
