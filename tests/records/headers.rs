@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::Header;
-use tidings_core::record::context::{CONTEXT_VERSION, Context, Failure, Original};
+use tidings_core::record::context::{Blamed, CONTEXT_VERSION, Context, Failure, Original};
 use tidings_core::record::dead_letter::{DeadLetter, Extent};
 use tidings_core::record::retry::{Delivery, Outcome};
 use tidings_core::record::trace::TraceContext;
@@ -47,13 +47,19 @@ fn written_today() -> Vec<(&'static str, Map<String, Value>)> {
         timestamp: Some(Timestamp::from_millis(1_769_860_800_250)),
         key: Some(b"p-1"),
     };
-    let failure = Failure { stage: "decode", cause: Cause::Poison, class: "not_json", message: "the value is not JSON" };
+    let (cause, message) = (Cause::Poison, "the value is not JSON");
+    let failure = Failure { stage: "decode", cause, class: "not_json", message, rule: None };
     let context = Context { original, failure, attempt: None, trace: Some(&trace), node: &node };
     let dead = DeadLetter { context, value: Some(b"not json"), headers: 1 };
+    let blamed = Blamed { rule: "payment-due".into(), line: "rules/payment.toml:7".into() };
+    let message = "rule `payment-due`, field `message`: `dueDate` is undefined, line 1 of the template";
+    let failure = Failure { stage: "render", cause, class: "template_undefined", message, rule: Some(&blamed) };
+    let unrendered = DeadLetter { context: Context { failure, ..context }, ..dead };
     vec![
         ("retry", seen(waits)),
         ("undelivered", seen(ended)),
         ("dlq", seen(dead.record(Extent::Whole).headers)),
+        ("dlq_rule", seen(unrendered.record(Extent::Whole).headers)),
         ("dlq_stub", seen(dead.record(Extent::Stub).headers)),
     ]
 }
@@ -114,14 +120,16 @@ fn whatever_is_said_of_a_dead_letter_fits_the_schema() {
     let node = "node-a".parse().unwrap();
     let place = (".{1,10}", 0..i32::MAX, 0..i64::MAX, option::of(any::<i64>()));
     let said = (cause(), ".{0,20}", option::of(any::<u32>()));
+    let blamed = option::of((".{1,9}", ".{1,9}:[0-9]").prop_map(|(rule, line)| Blamed { rule, line }));
     proptest!(|(
         (topic, partition, offset, millis) in place,
         ((key, value), headers, extent) in (key_and_value(), 0..2_usize, extent()),
         (cause, message, attempt) in said,
+        blamed in blamed,
     )| {
         let timestamp = millis.map(Timestamp::from_millis);
         let original = Original { topic: &topic, partition, offset, timestamp, key: key.as_deref() };
-        let failure = Failure { stage: "decode", cause, class: "not_json", message: &message };
+        let failure = Failure { stage: "decode", cause, class: "not_json", message: &message, rule: blamed.as_ref() };
         let context = Context { original, failure, attempt, trace: None, node: &node };
         let dead = DeadLetter { context, value: value.as_deref(), headers }.record(extent);
         fits(&validator, NAME, &seen(dead.headers).into());

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use globset::GlobSet;
 
 use crate::event::Event;
+use crate::record::context::Blamed;
 use crate::record::notified::NotificationRecord;
 
 pub use problem::{File, Problem};
@@ -70,6 +71,12 @@ impl RuleSet {
         let globs = if self.globbed.is_empty() { Vec::new() } else { self.globs.matches(kind) };
         let globbed = globs.into_iter().filter_map(|glob| self.globbed.get(glob));
         exact.iter().chain(globbed).filter_map(|index| self.rules.get(*index))
+    }
+
+    /// Which rule could not be rendered, and the line to go to.
+    pub(crate) fn blamed(&self, error: &RenderError) -> Option<Blamed> {
+        let rule = self.rules.iter().find(|rule| rule.name() == error.rule())?;
+        Some(Blamed { rule: rule.name().to_owned(), line: rule.line_of(error) })
     }
 
     /// What all rules for the event make of it.

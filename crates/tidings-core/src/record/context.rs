@@ -1,8 +1,8 @@
 //! Context headers: which record something is about, what went wrong with it and where.
 //!
 //! Owns: their names on `retry.<delay>`, `undelivered` and `dlq`, where they are the same, also under the `__connect.errors.` names
-//! that Kafka tools show (Kafka Connect, KIP-298). They are for people and tools. Refuses to read them: whoever may write to a topic
-//! can forge them. Neighbours: `dead_letter` beside; pipeline, inbox and courier say what went wrong.
+//! that Kafka tools show (Kafka Connect, KIP-298). They are for people and tools: whoever may write to a topic can forge them, so no service
+//! decides by them. Neighbours: `dead_letter` and `letter` beside; pipeline, inbox and courier say what went wrong.
 
 use super::Header;
 use super::trace::TraceContext;
@@ -15,6 +15,11 @@ pub const CONTEXT_VERSION: u32 = 1;
 
 /// The header that says which version of the context headers these are.
 pub const CONTEXT_VERSION_HEADER: &str = "tidings-context-version";
+
+/// The header that names the rule in which it went wrong.
+pub(super) const RULE_HEADER: &str = "tidings-rule";
+/// The header that says the line of that rule, as `FILE:LINE`.
+pub(super) const LINE_HEADER: &str = "tidings-rule-line";
 
 /// The most that is kept of a sentence about what went wrong, in bytes.
 pub const LIMIT_MESSAGE_BYTES: usize = 4096;
@@ -48,6 +53,17 @@ pub struct Failure<'a> {
     pub class: &'static str,
     /// What is wrong, in a sentence; no more than [`LIMIT_MESSAGE_BYTES`] of it are written.
     pub message: &'a str,
+    /// The rule that it went wrong in, if it was one.
+    pub rule: Option<&'a Blamed>,
+}
+
+/// A rule that could not be rendered, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blamed {
+    /// Its name.
+    pub rule: String,
+    /// The line to go to, as `FILE:LINE`.
+    pub line: String,
 }
 
 /// All that is said beside a record that failed.
@@ -89,6 +105,9 @@ impl Context<'_> {
             text("__connect.errors.exception.class.name", failure.class),
             text("__connect.errors.exception.message", message),
         ];
+        headers.extend(
+            failure.rule.into_iter().flat_map(|Blamed { rule, line }| [text(RULE_HEADER, rule), text(LINE_HEADER, line)]),
+        );
         headers.extend(original.timestamp.map(|timestamp| text("tidings-original-timestamp", &timestamp.to_string())));
         let key = original.key.filter(|key| key.len() <= LIMIT_KEY_BYTES);
         headers.extend(key.map(|key| ("tidings-original-key".to_owned(), Some(key.to_vec()))));
@@ -133,6 +152,7 @@ mod tests {
             cause: Cause::Recipient,
             class: "offline",
             message: "no device of the user had been written to",
+            rule: None,
         };
         let context = Context { original, failure, attempt: Some(3), trace: Some(&trace), node: &node() };
         insta::assert_snapshot!(shown(&context));
@@ -142,7 +162,7 @@ mod tests {
     fn what_is_not_known_is_left_out_and_what_a_stranger_made_long_is_cut() {
         let (key, message) = (vec![b'k'; LIMIT_KEY_BYTES + 1], "ü".repeat(LIMIT_MESSAGE_BYTES));
         let original = Original { topic: "payments", partition: 0, offset: 0, timestamp: None, key: Some(&key) };
-        let failure = Failure { stage: "decode", cause: Cause::Poison, class: "not_json", message: &message };
+        let failure = Failure { stage: "decode", cause: Cause::Poison, class: "not_json", message: &message, rule: None };
         let context = Context { original, failure, attempt: None, trace: None, node: &node() };
         let headers = context.headers();
         let absent = ["tidings-original-timestamp", "tidings-original-key", "tidings-attempt", "traceparent"];

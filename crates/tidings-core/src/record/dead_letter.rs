@@ -103,7 +103,8 @@ mod tests {
 
     fn letter<'a>(node: &'a NodeId, key: &'a [u8], value: Option<&'a [u8]>) -> DeadLetter<'a> {
         let original = Original { topic: "payments", partition: 2, offset: 17, timestamp: None, key: Some(key) };
-        let failure = Failure { stage: "decode", cause: Cause::Poison, class: "not_json", message: "the value is not JSON" };
+        let (stage, class, message) = ("decode", "not_json", "the value is not JSON");
+        let failure = Failure { stage, cause: Cause::Poison, class, message, rule: None };
         DeadLetter { context: Context { original, failure, attempt: None, trace: None, node }, value, headers: 0 }
     }
 

@@ -44,7 +44,8 @@ impl Delivery {
     ) -> Context<'a> {
         let key = Some(self.channel.as_str().as_bytes());
         let original = Original { topic, partition, offset: self.offset, timestamp: self.appended_at, key };
-        let failure = Failure { stage: "deliver", cause: Cause::Recipient, class: outcome.name(), message: outcome.in_words() };
+        let (class, message) = (outcome.name(), outcome.in_words());
+        let failure = Failure { stage: "deliver", cause: Cause::Recipient, class, message, rule: None };
         Context { original, failure, attempt: Some(u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)), trace, node }
     }
 }

@@ -128,6 +128,33 @@ impl RenderError {
         Cause::Poison
     }
 
+    /// The name of the rule.
+    pub(super) fn rule(&self) -> &str {
+        match self {
+            Self::Field { rule, .. }
+            | Self::Audience { rule, .. }
+            | Self::WrongType { rule, .. }
+            | Self::TooMany { rule, .. } => rule,
+        }
+    }
+
+    /// Its field, without the place in a list.
+    fn field(&self) -> &str {
+        let (Self::Field { field, .. }
+        | Self::Audience { field, .. }
+        | Self::WrongType { field, .. }
+        | Self::TooMany { field, .. }) = self;
+        field.split('[').next().unwrap_or(field)
+    }
+
+    /// The line of the field's text, from 1.
+    fn line(&self) -> usize {
+        match self {
+            Self::Field { source, .. } => source.line(),
+            Self::Audience { .. } | Self::WrongType { .. } | Self::TooMany { .. } => 1,
+        }
+    }
+
     /// A short name, stable across releases, for headers and metrics.
     #[must_use]
     pub fn class(&self) -> &'static str {
@@ -218,6 +245,12 @@ impl Rule {
             .flat_map(|(locale, wording)| wording.texts().map(move |(key, text)| (locale_field(locale, key), text)));
         let data = self.data.iter().map(|(field, text)| (format!("data.{field}"), text));
         when.chain(audience).chain(texts).chain(locales).chain(data)
+    }
+
+    /// The line to go to, as `FILE:LINE`.
+    pub(super) fn line_of(&self, error: &RenderError) -> String {
+        let field = self.texts().find(|(field, _)| field == error.field());
+        field.map_or_else(|| self.place.clone(), |(_, text)| text.place.inside(error.line())).to_string()
     }
 
     /// Whether its condition holds for an event.

@@ -77,6 +77,15 @@ pub enum TemplateError {
 }
 
 impl TemplateError {
+    /// The line of the template, from 1.
+    pub(super) fn line(&self) -> usize {
+        match self {
+            Self::Undefined { line, .. } | Self::Unprintable { line, .. } => *line,
+            Self::Failed { source } => source.line().unwrap_or(1),
+            Self::Fuel { .. } | Self::TooLarge { .. } => 1,
+        }
+    }
+
     /// A short name, stable across releases, for headers and metrics.
     pub(super) fn class(&self) -> &'static str {
         match self {

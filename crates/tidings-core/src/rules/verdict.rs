@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Rendered, RuleSet};
 use crate::event::{self, Event, Reading, SourceRecord};
 use crate::fate::Cause;
-use crate::record::context::{Failure, LIMIT_MESSAGE_BYTES};
+use crate::record::context::{Blamed, Failure, LIMIT_MESSAGE_BYTES};
 use crate::record::notified::NotificationRecord;
 use crate::time::Timestamp;
 
@@ -71,6 +71,8 @@ pub struct Burial {
     pub class: &'static str,
     /// What is wrong, in a sentence.
     pub message: String,
+    /// The rule that it went wrong in, if it was one.
+    pub rule: Option<Blamed>,
 }
 
 impl Burial {
@@ -79,13 +81,20 @@ impl Burial {
     #[must_use]
     pub fn new(stage: &'static str, cause: Cause, class: &'static str, mut message: String) -> Self {
         message.truncate(message.floor_char_boundary(LIMIT_MESSAGE_BYTES));
-        Self { stage, cause, class, message }
+        Self { stage, cause, class, message, rule: None }
+    }
+
+    /// The burial of a record of which a header's name cannot be read.
+    #[must_use]
+    pub fn illegible() -> Self {
+        let message = "the name of a header is not UTF-8, as the names of Kafka's headers are".to_owned();
+        Self::new("decode", Cause::Poison, "header_name_not_utf8", message)
     }
 
     /// The same for headers.
     #[must_use]
     pub fn failure(&self) -> Failure<'_> {
-        Failure { stage: self.stage, cause: self.cause, class: self.class, message: &self.message }
+        Failure { stage: self.stage, cause: self.cause, class: self.class, message: &self.message, rule: self.rule.as_ref() }
     }
 }
 
@@ -127,7 +136,10 @@ pub(super) fn by_rules(rules: &RuleSet, event: &Event, terms: &Terms<'_>) -> Ver
     match rules.render(event, terms) {
         Ok(Rendered::Notifications(notifications)) => Verdict::Notify(notifications),
         Ok(Rendered::Nothing(reason)) => Verdict::Ignore(reason),
-        Err(error) => Verdict::Bury(Burial::new("render", error.cause(), error.class(), error.to_string())),
+        Err(error) => {
+            let burial = Burial::new("render", error.cause(), error.class(), error.to_string());
+            Verdict::Bury(Burial { rule: rules.blamed(&error), ..burial })
+        }
     }
 }
 

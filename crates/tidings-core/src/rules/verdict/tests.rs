@@ -317,3 +317,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rule_that_cannot_be_rendered_is_named_with_the_line_to_go_to() {
+    let text = "[[rule]]\nname = \"a\"\nevent = \"t\"\nusers = \"who\"\ntype = \"t\"\n\
+                message = \"\"\"\nOne\n{{ two }}\n\"\"\"\n";
+    let rules = RuleSet::parse(&[File { name: "rules/a.toml", text }], Limits::default()).unwrap();
+    let line = |value| burial(&rules, value).rule.map(|blamed| format!("{} at {}", blamed.rule, blamed.line));
+    assert_eq!(line(r#"{"type":"t","data":{"who":["ada"]}}"#).as_deref(), Some("a at rules/a.toml:8"));
+    assert_eq!(line(r#"{"type":"t","data":{"who":[{}]}}"#).as_deref(), Some("a at rules/a.toml:4"));
+    assert_eq!(line("no event"), None);
+}
