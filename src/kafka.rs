@@ -13,6 +13,7 @@ pub mod producer;
 pub mod reader;
 pub mod remains;
 pub mod said;
+pub mod scan;
 mod statistics;
 pub mod topic;
 pub mod topics;

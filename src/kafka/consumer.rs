@@ -23,7 +23,7 @@ mod place;
 mod questions;
 
 pub(super) use place::known;
-pub use place::{content, header, legible, size_of, trace_of};
+pub use place::{content, header, legible, legible_end, size_of, trace_of};
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,11 +1,11 @@
 //! Reading all partitions of topics by assignment, as a member of no group.
 //!
 //! Owns: finding the partitions, sampling their ends, and reading from given offsets. Commits nothing. Refuses to go on by
-//! itself behind a lost position: the caller is told. Neighbours: `consumer` beside reads as a member of a group.
+//! itself behind a lost position: the caller is told. Neighbours: `consumer` beside reads as a member of a group, `scan` from one place to another.
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
@@ -47,14 +47,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`, or do not have the topic.
     pub fn partitions(&self, topic: &str, wait: Duration) -> Result<Vec<Partition>, KafkaError> {
-        let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
-        let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-        let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
-        if found.partitions().is_empty() {
-            return Err(unknown());
-        }
-        let name: std::sync::Arc<str> = topic.into();
-        Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
+        partitions(&self.inner, topic, wait)
     }
 
     /// The partitions of a topic; none, if the brokers do not have it.
@@ -92,21 +85,13 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            // The end stands in the place of a time (`LATEST_TIMESTAMP` of Kafka's ListOffsets).
-            wanted.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
-        }
-        let answer = self.inner.offsets_for_times(wanted, wait)?;
-        let end = |element: TopicPartitionListElem<'_>| {
-            element.error()?;
-            let partition = Partition { topic: element.topic().into(), number: element.partition() };
-            match element.offset() {
-                Offset::Offset(end) => Ok((partition, end)),
-                _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition)),
-            }
+        // The end stands in the place of a time (`LATEST_TIMESTAMP` of Kafka's ListOffsets).
+        let found = listed(&self.inner, partitions, Offset::End, wait)?;
+        let known = |(partition, offset): (Partition, Option<i64>)| {
+            let offset = offset.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
+            Ok((partition, offset))
         };
-        answer.elements().into_iter().map(end).collect()
+        found.into_iter().map(known).collect()
     }
 
     /// Begins to read each partition at its offset, and nothing else.
@@ -143,4 +128,44 @@ impl Reader {
         list.add_partition(&partition.topic, partition.number);
         self.inner.pause(&list)
     }
+}
+
+/// The partitions of a topic.
+pub(super) fn partitions<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    wait: Duration,
+) -> Result<Vec<Partition>, KafkaError> {
+    let metadata = consumer.fetch_metadata(Some(topic), wait)?;
+    let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
+    if found.partitions().is_empty() {
+        return Err(unknown());
+    }
+    let name: std::sync::Arc<str> = topic.into();
+    Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
+}
+
+/// The offset of each partition that the brokers have for `at`: a time, or where a log begins or ends. One question to each broker,
+/// however many partitions.
+pub(super) fn listed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[Partition],
+    at: Offset,
+    wait: Duration,
+) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
+    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        wanted.add_partition_offset(&partition.topic, partition.number, at)?;
+    }
+    let answer = consumer.offsets_for_times(wanted, wait)?;
+    let found = |element: TopicPartitionListElem<'_>| {
+        element.error()?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        Ok((Partition { topic: element.topic().into(), number: element.partition() }, offset))
+    };
+    answer.elements().into_iter().map(found).collect()
 }

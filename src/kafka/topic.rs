@@ -75,6 +75,12 @@ impl TopicNames {
         self.own("dlq")
     }
 
+    /// What operators did to the log.
+    #[must_use]
+    pub fn audit(&self) -> String {
+        self.own("audit")
+    }
+
     /// Short-lived words to the nodes.
     #[must_use]
     pub fn signals(&self) -> String {

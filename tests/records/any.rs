@@ -11,6 +11,7 @@ use tidings_core::ids::{ConnectionId, Incarnation, NotificationId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::notification::{Notification, Priority, Texts};
 use tidings_core::position::{Epoch, Position};
+use tidings_core::record::audit::{self, AuditRecord, Redrive, RedriveCounts, RedriveStep, Redriven};
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::{NotificationRecord, Origin};
@@ -282,4 +283,23 @@ pub(crate) fn request() -> impl Strategy<Value = RequestRecord> {
         .prop_map(|(kind, data, id, time)| Asked::Event { event: AskedEvent { kind, data, id, time } });
     let asked = prop_oneof![words().prop_map(|words| Asked::Words(Box::new(words))), event];
     (option::of(parsed(".{1,10}")), users(), asked).prop_map(|(id, exclude, asked)| RequestRecord { id, exclude, asked })
+}
+
+fn redrive_step() -> impl Strategy<Value = RedriveStep> {
+    let begun = (".{0,20}", ".{0,12}").prop_map(|(selection, rules)| RedriveStep::Begun { selection, rules });
+    let redriven = (0..i32::MAX, stretches()).prop_map(|(partition, offsets)| Redriven { partition, offsets });
+    let progress = vec(redriven, 0..3).prop_map(|redriven| RedriveStep::Progress { redriven });
+    let outcome = prop_oneof![Just(audit::Outcome::Done), Just(audit::Outcome::Interrupted), Just(audit::Outcome::Failed)];
+    let counts = any::<[u32; 6]>().prop_map(|counts| {
+        let [letters, notified, notifications, ignored, buried, skipped] = counts.map(u64::from);
+        RedriveCounts { letters, notified, notifications, ignored, buried, skipped }
+    });
+    let ended =
+        (outcome, option::of(".{0,20}"), counts).prop_map(|(outcome, why, counts)| RedriveStep::Ended { outcome, why, counts });
+    prop_oneof![begun, progress, ended]
+}
+
+pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
+    (any::<u128>(), parsed(".{1,10}"), parsed(".{1,10}"), redrive_step())
+        .prop_map(|(id, who, node, step)| AuditRecord::Redrive(Redrive { id: Uuid::from_u128(id), who, node, step }))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tidings_core::record::{self, Record, RecordError};
-use tidings_core::record::{cursor, meta, notified, receipt, request, retry, signal};
+use tidings_core::record::{audit, cursor, meta, notified, receipt, request, retry, signal};
 
 /// A type of record, without its type.
 pub(crate) struct Kind {
@@ -14,7 +14,7 @@ pub(crate) struct Kind {
     pub(crate) again: fn(u32, &Value) -> Result<Value, RecordError>,
 }
 
-pub(crate) const KINDS: [Kind; 8] = [
+pub(crate) const KINDS: [Kind; 9] = [
     kind::<notified::NotificationRecord>(),
     kind::<cursor::CursorRecord>(),
     kind::<receipt::ReceiptRecord>(),
@@ -23,6 +23,7 @@ pub(crate) const KINDS: [Kind; 8] = [
     kind::<signal::SignalRecord>(),
     kind::<meta::EpochRecord>(),
     kind::<request::RequestRecord>(),
+    kind::<audit::AuditRecord>(),
 ];
 
 const fn kind<R: Record>() -> Kind {

@@ -142,3 +142,8 @@ fn whatever_epoch_is_written_fits_its_schema() {
 fn whatever_request_is_written_fits_its_schema() {
     holds(any::request());
 }
+
+#[test]
+fn whatever_act_is_written_fits_its_schema() {
+    holds(any::act());
+}

@@ -3,9 +3,11 @@
 //! Owns: encoding, decoding and the version header; one file per topic. Fields are added, never changed; readers ignore
 //! unknown fields and refuse a version newer than they know. Neighbours: services write and read them, `kafka` moves them.
 
+pub mod audit;
 pub mod context;
 pub mod cursor;
 pub mod dead_letter;
+pub mod letter;
 pub mod meta;
 pub mod notified;
 pub mod receipt;

@@ -94,6 +94,18 @@ pub fn legible(headers: &OwnedHeaders) -> Option<Vec<Header<'_, &[u8]>>> {
     readable(|| headers.iter().collect())
 }
 
+/// The last headers, in their order, up to one whose name is not UTF-8; and how many stand in front of those, that one among them.
+#[must_use]
+pub fn legible_end<H: Headers>(headers: &H) -> (Vec<Header<'_, &[u8]>>, usize) {
+    let mut end = Vec::with_capacity(headers.count());
+    let backwards = || end.extend((0..headers.count()).rev().map_while(|index| headers.try_get(index)));
+    // What was read before a panic is kept.
+    let _ = readable(backwards);
+    end.reverse();
+    let unread = headers.count() - end.len();
+    (end, unread)
+}
+
 /// What `read` makes of headers. The binding panics at a name that is not UTF-8, which anybody who may write to a topic can
 /// put there: that must not end the process, which would read the same record at its next start. One panic ends the reading, so
 /// that a record with many such names costs no more than one with one.

@@ -129,6 +129,8 @@ impl Plan {
             self.fixed(self.names.receipts(), receipts_ms),
             self.kept(self.names.undelivered(), 30 * DAY_MS),
             self.kept(self.names.dlq(), 30 * DAY_MS),
+            // Longer than any letter lies in `dlq`: it says which have been redriven.
+            self.kept(self.names.audit(), 90 * DAY_MS),
             Topic {
                 settings: vec![("retention.ms", "600000".into()), ("segment.ms", "60000".into())],
                 ..self.kept(self.names.signals(), 0)

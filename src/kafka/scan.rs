@@ -1,0 +1,256 @@
+//! Scanning: what lies on a topic between places that were looked up at the start, read once by assignment.
+//!
+//! Owns: where partitions begin and end, and when a scan is through: when its position has passed the ends, since markers of
+//! transactions take offsets too. Commits nothing and is in no group, so nobody who reads the topic notices. Neighbours: `reader`
+//! beside goes on for ever, `replay` says what the records mean.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tidings_core::fate::Cause;
+
+use super::cluster::Cluster;
+use super::consumer::{Partition, offsets};
+use super::reader::{listed, partitions};
+use super::said::Quiet;
+use crate::clock::Clock;
+
+/// How long brokers may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Without a record for so long, nobody answers any more.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Offsets of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first that is meant.
+    pub from: i64,
+    /// The first that is not meant any more.
+    pub to: i64,
+}
+
+impl Span {
+    /// How many offsets that is.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        u64::try_from(self.to.saturating_sub(self.from)).unwrap_or(0)
+    }
+
+    /// Whether that is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Why a topic is not read to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// It is not there.
+    #[error(
+        "there is no topic `{topic}` at {brokers}: mend its name, or make it (`tidings topics create` makes those of tidings)"
+    )]
+    NoTopic {
+        /// Its name.
+        topic: String,
+        /// Where it was looked for.
+        brokers: String,
+    },
+    /// The brokers do not answer, or say no.
+    #[error("the brokers at {brokers} do not tell where {topic} begins and ends; are they there, and may this client read it?")]
+    Brokers {
+        /// Its name.
+        topic: String,
+        /// Who was asked.
+        brokers: String,
+        /// What librdkafka says.
+        #[source]
+        source: Box<KafkaError>,
+    },
+    /// Nothing comes any more.
+    #[error("nothing came of {topic} for {seconds} s, {left} offsets before its end: are the brokers there? Ask again later")]
+    Silent {
+        /// Its name.
+        topic: String,
+        /// For how long.
+        seconds: u64,
+        /// What is missing.
+        left: u64,
+    },
+    /// librdkafka gave up.
+    #[error("{topic} cannot be read")]
+    Client {
+        /// Its name.
+        topic: String,
+        /// What librdkafka says.
+        #[source]
+        source: Box<KafkaError>,
+    },
+}
+
+impl ScanError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::NoTopic { .. } => Cause::Refused,
+            Self::Brokers { .. } | Self::Silent { .. } | Self::Client { .. } => Cause::Dependency,
+        }
+    }
+}
+
+/// What one step brought.
+#[derive(Debug)]
+pub enum Scanned<'a> {
+    /// The next record of some partition; in order within each.
+    Record(BorrowedMessage<'a>),
+    /// Nothing within the wait.
+    Nothing,
+    /// All that was meant has been read.
+    End,
+}
+
+/// One reading of one topic.
+pub struct Scan {
+    inner: BaseConsumer<Quiet>,
+    topic: String,
+    bounds: BTreeMap<i32, Span>,
+    /// What is not read yet of each partition that is not through.
+    left: BTreeMap<i32, Span>,
+    clock: Clock,
+    /// When something came last.
+    heard: Duration,
+}
+
+impl Scan {
+    /// Looks up where a topic begins and ends now. Nothing is read before [`Scan::begin`].
+    ///
+    /// # Errors
+    /// If there is no such topic, or the brokers do not answer.
+    pub fn open(cluster: &Cluster, topic: &str, clock: Clock) -> Result<Self, ScanError> {
+        let brokers = || ScanError::brokers(cluster, topic);
+        let mut config = cluster.consumer("replay");
+        config.set("enable.partition.eof", "true");
+        // What retention takes meanwhile is gone, and the rest is read.
+        config.set("auto.offset.reset", "earliest");
+        let inner: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(brokers())?;
+        let all = partitions(&inner, topic, PATIENCE).map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                ScanError::NoTopic { topic: topic.to_owned(), brokers: cluster.brokers().to_owned() }
+            }
+            _ => brokers()(error),
+        })?;
+        let look = |at| listed(&inner, &all, at, PATIENCE).map_err(brokers());
+        let (begins, ends) = (look(Offset::Beginning)?, look(Offset::End)?);
+        let ends = ends.into_iter().filter_map(|(partition, end)| Some((partition.number, end?))).collect::<BTreeMap<_, _>>();
+        let span = |(partition, begin): (Partition, Option<i64>)| {
+            let (from, to) = (begin?, *ends.get(&partition.number)?);
+            Some((partition.number, Span { from, to }))
+        };
+        let bounds = begins.into_iter().filter_map(span).collect();
+        let (topic, left) = (topic.to_owned(), BTreeMap::new());
+        Ok(Self { inner, topic, bounds, left, clock, heard: clock.elapsed() })
+    }
+
+    /// Where each partition began and ended when it was asked.
+    #[must_use]
+    pub fn bounds(&self) -> &BTreeMap<i32, Span> {
+        &self.bounds
+    }
+
+    /// Begins to read `spans`, as far as they lie within the bounds, and nothing else. What was begun before is given up.
+    ///
+    /// # Errors
+    /// If librdkafka refuses them.
+    pub fn begin(&mut self, spans: &BTreeMap<i32, Span>) -> Result<(), ScanError> {
+        let within = |(number, span): (&i32, &Span)| {
+            let bounds = self.bounds.get(number)?;
+            let span = Span { from: span.from.max(bounds.from), to: span.to.min(bounds.to) };
+            (!span.is_empty()).then_some((*number, span))
+        };
+        self.left = spans.iter().filter_map(within).collect();
+        let starts = self.left.iter().map(|(number, span)| (self.partition(*number), span.from)).collect::<Vec<_>>();
+        self.heard = self.clock.elapsed();
+        let begun = offsets(&starts).and_then(|list| {
+            self.inner.assign(&list)?;
+            // One that was through before is paused.
+            self.inner.resume(&list)
+        });
+        begun.map_err(|error| ScanError::client(&self.topic, error))
+    }
+
+    /// How many offsets are still to be read.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left.values().map(|span| span.len()).sum()
+    }
+
+    /// Waits up to `wait` for the next record.
+    ///
+    /// # Errors
+    /// If the client cannot go on, or nothing came for long.
+    pub fn step(&mut self, wait: Duration) -> Result<Scanned<'_>, ScanError> {
+        while !self.left.is_empty() {
+            match self.inner.poll(wait) {
+                None => return self.silent().map_or(Ok(Scanned::Nothing), Err),
+                Some(Ok(record)) => {
+                    self.heard = self.clock.elapsed();
+                    let (number, offset) = (record.partition(), record.offset());
+                    // What was fetched before the scan began anew is no part of it.
+                    let Some(span) = self.left.get_mut(&number).filter(|span| span.from <= offset) else { continue };
+                    let to = span.to;
+                    span.from = offset.saturating_add(1);
+                    if span.is_empty() {
+                        self.left.remove(&number);
+                        pause(&self.inner, &self.topic, number);
+                    }
+                    if offset < to {
+                        return Ok(Scanned::Record(record));
+                    }
+                }
+                // Behind its last record there may be more offsets, of markers and of what was aborted.
+                Some(Err(KafkaError::PartitionEOF(number))) => {
+                    self.heard = self.clock.elapsed();
+                    self.left.remove(&number);
+                }
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(ScanError::client(&self.topic, error)),
+                // librdkafka goes on trying by itself.
+                Some(Err(_)) => return self.silent().map_or(Ok(Scanned::Nothing), Err),
+            }
+        }
+        Ok(Scanned::End)
+    }
+
+    fn silent(&self) -> Option<ScanError> {
+        let quiet = self.clock.elapsed().saturating_sub(self.heard);
+        let told = || ScanError::Silent { topic: self.topic.clone(), seconds: quiet.as_secs(), left: self.left() };
+        (quiet > SILENCE).then(told)
+    }
+
+    fn partition(&self, number: i32) -> Partition {
+        Partition { topic: self.topic.as_str().into(), number }
+    }
+}
+
+impl ScanError {
+    fn brokers<'a>(cluster: &'a Cluster, topic: &'a str) -> impl Fn(KafkaError) -> Self + use<'a> {
+        move |source| Self::Brokers { topic: topic.to_owned(), brokers: cluster.brokers().to_owned(), source: source.into() }
+    }
+
+    fn client(topic: &str, source: KafkaError) -> Self {
+        Self::Client { topic: topic.to_owned(), source: source.into() }
+    }
+}
+
+/// A partition that is through is fetched no more.
+fn pause(consumer: &BaseConsumer<Quiet>, topic: &str, number: i32) {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(topic, number);
+    if let Err(error) = consumer.pause(&list) {
+        tracing::debug!(%error, topic, number, "a partition that is through is still fetched");
+    }
+}
