@@ -5,8 +5,10 @@
 
 pub mod check;
 pub mod config;
+pub mod dlq;
 pub mod inbox;
 pub mod produce;
+mod progress;
 pub mod render;
 pub mod store;
 pub mod tail;
@@ -48,6 +50,8 @@ pub enum Command {
     Produce(produce::Args),
     /// Make or check tidings' own topics.
     Topics(topics::Args),
+    /// Look at what was buried, and try it again.
+    Dlq(dlq::Args),
     /// Bring the database's schema up to date.
     Store(store::Args),
     /// Make the inbox's tables anew from the log.

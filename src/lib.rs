@@ -1,7 +1,7 @@
 //! tidings turns domain events on Kafka into notifications and gets each one to every device of everyone it concerns.
 //!
 //! The rooms, from the bottom up: adapters (`clock`, `worker`, `telemetry`, `config`, `kafka`, `store`, `auth`), services (`pipeline`,
-//! `gateway`, `inbox`, `courier`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
+//! `gateway`, `inbox`, `courier`, `replay`, which meet only on the log), edges (`http`, `cli`) and the assembly (`app`).
 
 pub mod app;
 pub mod auth;
@@ -14,6 +14,7 @@ pub mod http;
 pub mod inbox;
 pub mod kafka;
 pub mod pipeline;
+pub mod replay;
 pub mod store;
 pub mod telemetry;
 pub mod worker;

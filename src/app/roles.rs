@@ -185,6 +185,7 @@ impl Assembly {
         let parts = RestParts {
             cluster: self.cluster.clone(),
             config: self.config.http.clone(),
+            pipeline: self.config.pipeline.clone(),
             guard,
             desk,
             store,

@@ -109,4 +109,18 @@ mod tests {
         assert_eq!(seen("abc"), (Envelope::Flat, false, None));
         assert_eq!(seen("b"), (Envelope::Detect, false, Some(7200)));
     }
+
+    #[test]
+    fn what_lies_on_requests_is_asked_for_and_what_lies_elsewhere_is_an_event() {
+        let topics = Topics::new(&crate::config::load(None, &[]).unwrap().pipeline, "requests");
+        let rules = RuleSet::parse(&[], tidings_core::rules::Limits::default()).unwrap();
+        let verdict = |topic: &str| {
+            let (now, value) = (Timestamp::from_millis(0), br#"{"to":{"user":"ada"},"message":"hello"}"#);
+            let record =
+                SourceRecord { topic, partition: 0, offset: 0, timestamp: now, key: None, value: Some(value), headers: &[] };
+            topics.of(topic).decide(&rules, &record, now).unwrap()
+        };
+        assert!(matches!(verdict("requests"), Verdict::Notify(_)));
+        assert!(matches!(verdict("payments"), Verdict::Bury(_)));
+    }
 }

@@ -4,6 +4,7 @@
 //! callers in, `problem` words refusals, the gateway's desk knows its connections.
 
 mod channels;
+mod dlq;
 mod endpoint;
 mod inbox;
 mod notifications;
@@ -34,6 +35,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use self::dlq::Dlq;
 use self::endpoint::{Endpoint, Outcome};
 use self::notifications::Keys;
 use self::rates::Rates;
@@ -42,11 +44,12 @@ use super::guard::Guard;
 use super::openapi::Description;
 use super::problem::Problem;
 use crate::clock::Clock;
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, PipelineConfig};
 use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::kafka::topic::TopicNames;
+use crate::replay::DeadLetters;
 use crate::store::{Courses, Store};
 use crate::telemetry::{Labels, Metrics, Traces};
 
@@ -56,6 +59,8 @@ pub struct RestParts {
     pub cluster: Cluster,
     /// Roles and limits.
     pub config: HttpConfig,
+    /// How what was buried is decided on.
+    pub pipeline: PipelineConfig,
     /// Lets callers in.
     pub guard: Guard,
     /// Where this node's connections are asked for.
@@ -89,6 +94,7 @@ struct Rest {
     writer: Writer,
     keys: Keys,
     rates: Rates,
+    dlq: Dlq,
     traces: Traces,
     answers: Family<OfRoute, Counter>,
 }
@@ -108,7 +114,7 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, guard, desk, store, epoch, clock, traces, metrics } = parts;
+    let RestParts { cluster, config, pipeline, guard, desk, store, epoch, clock, traces, metrics } = parts;
     let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
     let (keys, rates) = (Keys::new(config.idempotency_keys), Rates::new(&config));
     metrics.register("http", |registry| {
@@ -136,14 +142,14 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     });
     let writer = Writer::new(&cluster, config.broker_timeout.0)?;
     let names = cluster.names().clone();
+    let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), pipeline);
     let courses = Courses { epoch: epoch.epoch, notifications: names.notifications().into(), partitions: epoch.partitions };
-    let page_notifications = config.page_notifications;
     let rest = Rest {
         guard,
         desk,
         store,
         courses,
-        page_notifications,
+        page_notifications: config.page_notifications,
         oversized_pages,
         wait_limit: config.wait_limit.0,
         waiting: Semaphore::new(config.waiting_requests.get()),
@@ -153,11 +159,11 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         writer,
         keys,
         rates,
+        dlq,
         traces,
         answers,
     };
-    let rest = Arc::new(rest);
-    Ok(endpoint::mount(rest, endpoints()))
+    Ok(endpoint::mount(Arc::new(rest), endpoints()))
 }
 
 /// What the routes say of themselves.
@@ -167,7 +173,12 @@ pub(super) fn described() -> impl Iterator<Item = Description> {
 
 fn endpoints() -> Vec<Endpoint> {
     let of_users = inbox::endpoints().into_iter().chain(users::endpoints());
-    notifications::endpoints().chain(of_users).chain(channels::endpoints()).chain(stats::endpoints()).collect()
+    notifications::endpoints()
+        .chain(of_users)
+        .chain(channels::endpoints())
+        .chain(stats::endpoints())
+        .chain(dlq::endpoints())
+        .collect()
 }
 
 impl Rest {

@@ -7,6 +7,7 @@ pub(crate) mod bare;
 pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod gate;
 pub(crate) mod inbox;
 pub(crate) mod keys;

@@ -15,6 +15,7 @@ mod conformance;
 mod courier;
 mod dead_letters;
 mod delivery;
+mod dlq;
 mod edge;
 mod envelopes;
 mod epochs;

@@ -96,16 +96,21 @@ struct Known {
     /// The request that it follows from, and one that may be withdrawn.
     request: String,
     other_request: String,
+    /// A dead letter.
+    letter: String,
 }
 
 impl Known {
     /// Nothing at all.
     fn nothing(at: SocketAddr) -> Self {
         let id = || Uuid::new_v4().to_string();
-        Self { at, notification: id(), position: "1:1".into(), request: id(), other_request: id() }
+        Self { at, notification: id(), position: "1:1".into(), request: id(), other_request: id(), letter: "0@999".into() }
     }
 
-    async fn of(running: &Running) -> Self {
+    async fn of(world: &World, running: &Running) -> Self {
+        world.log.produce(&world.topic, None, b"not json").await;
+        let dead = world.own_records("dlq", 1).await;
+        let letter = format!("{}@{}", dead[0].partition, dead[0].offset);
         let request = accepted(ask(running.address, None, &to_alice("m"))).await;
         let other_request = accepted(ask(running.address, None, &to_alice("other"))).await;
         let one = eventually("both are in the inbox", async || {
@@ -116,13 +121,17 @@ impl Known {
         })
         .await;
         let text = |name: &str| one[name].as_str().unwrap().to_owned();
-        Self { at: running.address, notification: text("id"), position: text("position"), request, other_request }
+        Self { at: running.address, notification: text("id"), position: text("position"), request, other_request, letter }
     }
 
     /// The address of something that is there.
     fn address(&self, method: &str, path: &str) -> String {
         let request = if method == "DELETE" { &self.other_request } else { &self.request };
-        let id = if path.starts_with("/v1/users") { "alice" } else { request };
+        let id = match path.split('/').nth(2) {
+            Some("users") => "alice",
+            Some("dlq") => &self.letter,
+            _ => request,
+        };
         path.replace("{c}", "user-alice").replace("{id}", id).replace("{notification}", &self.notification)
     }
 
@@ -133,6 +142,7 @@ impl Known {
             "notifications" => to_alice("m"),
             "read" | "unread" | "seen" | "dismiss" => json!({"notificationIds": [self.notification]}),
             "read-all" | "seen-all" => json!({"upTo": {"user-alice": self.position}}),
+            "redrive" => json!({"selection": {}}),
             "acks" => json!({"deviceId": "phone", "notificationIds": [self.notification]}),
             _ => return None,
         })
@@ -194,7 +204,7 @@ async fn drive(contract: &Contract, answer: &Answer, request: RequestBuilder) {
 async fn every_documented_answer_of_every_address_is_given_and_is_as_documented() {
     let world = World::with(|config| config.http.body_bytes = NonZeroUsize::new(BODY_BYTES).unwrap()).await;
     let running = world.start().await;
-    let known = Known::of(&running).await;
+    let known = Known::of(&world, &running).await;
     let contract = Contract::of(&running).await;
     let answers = contract.answers();
     for answer in answers.iter().filter(|answer| ![429, 503].contains(&answer.status)) {

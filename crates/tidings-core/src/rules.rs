@@ -75,7 +75,7 @@ impl RuleSet {
 
     /// Which rule could not be rendered, and the line to go to.
     pub(crate) fn blamed(&self, error: &RenderError) -> Option<Blamed> {
-        let rule = self.rules.iter().find(|rule| rule.name() == error.rule())?;
+        let rule = self.rules.iter().find(|rule| rule.name() == error.place().0)?;
         Some(Blamed { rule: rule.name().to_owned(), line: rule.line_of(error) })
     }
 

@@ -128,23 +128,14 @@ impl RenderError {
         Cause::Poison
     }
 
-    /// The name of the rule.
-    pub(super) fn rule(&self) -> &str {
+    /// The names of the rule and of its field, without the place in a list.
+    pub(super) fn place(&self) -> (&str, &str) {
         match self {
-            Self::Field { rule, .. }
-            | Self::Audience { rule, .. }
-            | Self::WrongType { rule, .. }
-            | Self::TooMany { rule, .. } => rule,
+            Self::Field { rule, field, .. }
+            | Self::Audience { rule, field, .. }
+            | Self::WrongType { rule, field, .. }
+            | Self::TooMany { rule, field, .. } => (rule, field.split('[').next().unwrap_or(field)),
         }
-    }
-
-    /// Its field, without the place in a list.
-    fn field(&self) -> &str {
-        let (Self::Field { field, .. }
-        | Self::Audience { field, .. }
-        | Self::WrongType { field, .. }
-        | Self::TooMany { field, .. }) = self;
-        field.split('[').next().unwrap_or(field)
     }
 
     /// The line of the field's text, from 1.
@@ -249,7 +240,7 @@ impl Rule {
 
     /// The line to go to, as `FILE:LINE`.
     pub(super) fn line_of(&self, error: &RenderError) -> String {
-        let field = self.texts().find(|(field, _)| field == error.field());
+        let field = self.texts().find(|(field, _)| field == error.place().1);
         field.map_or_else(|| self.place.clone(), |(_, text)| text.place.inside(error.line())).to_string()
     }
 

@@ -1,0 +1,192 @@
+//! How letters, lists and reports are printed for people.
+
+use std::io::{self, Write};
+
+use tidings_core::record::letter::{Letter, LetterId};
+
+use crate::replay::{Group, Listing, Report, Shown, Trial, Wanted};
+
+/// Of a value more than that is not printed; `export` has all of it.
+const SHOWN_BYTES: usize = 4096;
+const HEX_BYTES: usize = 16;
+
+/// Text of a stranger's, in one line: control characters are shown as escapes.
+fn safe(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+pub(super) fn listing(out: &mut impl Write, wanted: &Wanted, listing: &Listing) -> io::Result<()> {
+    if !listing.groups.is_empty() {
+        let names = wanted.by.iter().map(|by| by.name()).collect::<Vec<_>>();
+        let mut rows = vec![header(&names)];
+        rows.extend(listing.groups.iter().map(|group| row(&names, group)));
+        table(out, &rows)?;
+        writeln!(out)?;
+    }
+    for shown in &listing.newest {
+        let Shown { id, buried_at, original, reason, message, .. } = shown;
+        let place = format!("{}[{}]@{}", safe(&original.topic), original.partition, original.offset);
+        let redriven = if shown.redriven { " (redriven)" } else { "" };
+        writeln!(out, "{id}  {buried_at}  {place}  {}{redriven}: {}", safe(reason), safe(message))?;
+    }
+    for (class, skipped) in &listing.broken {
+        let ids = named(&skipped.ids, skipped.letters);
+        writeln!(out, "no letters ({class}): {} ({ids}): {}", skipped.letters, safe(&skipped.why))?;
+    }
+    let open = listing.letters - listing.redriven;
+    writeln!(out, "{} letters, {} redriven, {open} open", listing.letters, listing.redriven)
+}
+
+fn header(names: &[&str]) -> Vec<String> {
+    let fixed = ["letters", "redriven", "last", "last at", "what is wrong with the last"];
+    names.iter().copied().chain(fixed).map(str::to_owned).collect()
+}
+
+fn row(names: &[&str], group: &Group) -> Vec<String> {
+    let of = names.iter().map(|name| group.of.get(*name).map(|value| safe(value)).unwrap_or_default());
+    let (letters, redriven) = (group.letters.to_string(), group.redriven.to_string());
+    let wrong = wrong(group.line.as_deref(), Some(&group.message));
+    of.chain([letters, redriven, group.last_id.to_string(), group.last_at.to_string(), wrong]).collect()
+}
+
+/// Columns as wide as what is in them; the last one as it comes.
+fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths = (0..columns.saturating_sub(1)).map(width).collect::<Vec<_>>();
+    for row in rows {
+        let padded = row.iter().zip(widths.iter().copied().chain([0])).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// What is wrong, with the line to go to in front, as editors and terminals follow it.
+fn wrong(line: Option<&str>, message: Option<&str>) -> String {
+    let line = line.map(|line| format!("{}: ", safe(line))).unwrap_or_default();
+    format!("{line}{}", message.map(safe).unwrap_or_default())
+}
+
+fn named(ids: &[LetterId], letters: u64) -> String {
+    let more = if letters > ids.len() as u64 { ", …" } else { "" };
+    format!("{}{more}", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn letter(out: &mut impl Write, letter: &Letter, shown: &Shown, trial: &Trial) -> io::Result<()> {
+    let (original, diagnosis) = (&letter.original, &letter.diagnosis);
+    let at = original.timestamp.map(|at| format!(", {at}")).unwrap_or_default();
+    let redriven = if shown.redriven { ", redriven since" } else { "" };
+    writeln!(out, "letter    {} on dlq, buried {} by {}{redriven}", letter.id, letter.buried_at, safe(&letter.node))?;
+    writeln!(out, "original  {}{at}", safe(&original.to_string()))?;
+    let (class, stage, cause) = (safe(&diagnosis.class), safe(&diagnosis.stage), safe(&diagnosis.cause));
+    writeln!(out, "error     {class} at {stage} ({cause}): {}", safe(&diagnosis.message))?;
+    if let (Some(rule), Some(line)) = (&diagnosis.rule, &diagnosis.line) {
+        writeln!(out, "rule      {}, {}", safe(rule), safe(line))?;
+    }
+    if let Some(truncated) = &letter.truncated {
+        let (bytes, sha256) = (truncated.bytes.unwrap_or(0), truncated.sha256.as_deref().unwrap_or("unknown"));
+        writeln!(out, "stub      the whole value had {bytes} bytes, SHA-256 {}", safe(sha256))?;
+    }
+    for (name, value) in &letter.headers {
+        let value = value.as_deref().map_or_else(|| "(null)".to_owned(), |value| safe(&String::from_utf8_lossy(value)));
+        writeln!(out, "header    {}: {value}", safe(name))?;
+    }
+    if letter.unread_headers > 0 {
+        writeln!(out, "headers   {} more in front cannot be read: the name of one is not UTF-8", letter.unread_headers)?;
+    }
+    bytes(out, "key", letter.key.as_deref())?;
+    bytes(out, "value", letter.value.as_deref())?;
+    now(out, trial)
+}
+
+/// Bytes in hexadecimal digits with their characters beside, and once more as text.
+fn bytes(out: &mut impl Write, name: &str, bytes: Option<&[u8]>) -> io::Result<()> {
+    let Some(bytes) = bytes else { return writeln!(out, "{name:9} (none)") };
+    writeln!(out, "{name:9} {} bytes", bytes.len())?;
+    let shown = bytes.get(..bytes.len().min(SHOWN_BYTES)).unwrap_or_default();
+    for (number, line) in shown.chunks(HEX_BYTES).enumerate() {
+        let hex = line.iter().map(|byte| format!("{byte:02x} ")).collect::<String>();
+        let text = line.iter().map(|byte| if matches!(byte, b' '..=b'~') { char::from(*byte) } else { '.' }).collect::<String>();
+        writeln!(out, "  {:08x}  {hex:48} {text}", number * HEX_BYTES)?;
+    }
+    if bytes.len() > shown.len() {
+        writeln!(out, "  … {} bytes more; `tidings dlq export` has all", bytes.len() - shown.len())?;
+    }
+    writeln!(out, "  as text: {}", safe(&String::from_utf8_lossy(shown)))
+}
+
+fn now(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
+    let reason = trial.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let wrong = wrong(trial.line.as_deref(), trial.message.as_deref());
+    let colon = if wrong.is_empty() { "" } else { ": " };
+    writeln!(out, "now       with rules {}: {}{reason}{colon}{wrong}", trial.rules, trial.verdict)?;
+    for record in &trial.notifications {
+        let text = |text: &Option<String>| text.as_deref().map(safe).unwrap_or_default();
+        let (rule, channel, shown) = (safe(&record.rule), safe(record.channel.as_str()), &record.notification);
+        writeln!(out, "  rule {rule} notifies {channel}: {}: {}", text(&shown.title), text(&shown.message))?;
+    }
+    Ok(())
+}
+
+pub(super) fn report(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let Report { rules, letters, notified, notifications, .. } = report;
+    let done = if report.executed { "sent" } else { "would send (nothing was written: this is a dry run)" };
+    writeln!(out, "{letters} letters by rules {rules}; {} redriven before are left alone", report.redriven_before)?;
+    writeln!(out, "{done}: {notifications} notifications of {notified} letters")?;
+    for (what, counts) in [("rule", &report.by_rule), ("type", &report.by_type), ("audience", &report.by_audience)] {
+        counts.iter().try_for_each(|(name, count)| writeln!(out, "  {what} {}: {count}", safe(name)))?;
+    }
+    for (name, record) in [("first", &report.first), ("last", &report.last)] {
+        if let Some(record) = record {
+            let text = record.notification.message.as_deref().or(record.notification.title.as_deref()).unwrap_or_default();
+            writeln!(out, "  {name}: {} in {}: {}", record.notification.id, safe(record.channel.as_str()), safe(text))?;
+        }
+    }
+    if report.duplicates > 0 {
+        writeln!(out, "of the same record as another one: {}", report.duplicates)?;
+    }
+    report.ignored.iter().try_for_each(|(reason, count)| writeln!(out, "ignored ({reason}): {count}"))?;
+    for (class, still) in &report.buried {
+        let wrong = wrong(still.line.as_deref(), Some(&still.message));
+        writeln!(out, "stays ({class}): {} ({}): {wrong}", still.letters, named(&still.ids, still.letters))?;
+    }
+    for (class, skipped) in &report.skipped {
+        writeln!(
+            out,
+            "skipped ({class}): {} ({}): {}",
+            skipped.letters,
+            named(&skipped.ids, skipped.letters),
+            safe(&skipped.why)
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_shown_as_digits_and_as_text_and_never_reach_the_terminal_as_they_are() {
+        let value = b"{\"a\":\"\x1b[2J\xff\"}";
+        insta::assert_snapshot!(printed(|out| bytes(out, "value", Some(value))), @r#"
+        value     13 bytes
+          00000000  7b 22 61 22 3a 22 1b 5b 32 4a ff 22 7d           {"a":".[2J."}
+          as text: {"a":"\u{1b}[2J�"}
+        "#);
+        assert_eq!(printed(|out| bytes(out, "key", None)), "key       (none)\n");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them() {
+        let rows = [["reason", "letters", "why"], ["not_json", "1", "a long one"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(printed(|out| table(out, &rows)), "reason    letters  why\nnot_json  1        a long one\n");
+    }
+}

@@ -1,0 +1,103 @@
+//! What commands that take long have in common: a bar on the terminal, times as people give them, and Ctrl-C.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tidings_core::time::{Delay, Timestamp, TimestampError};
+use tokio_util::sync::CancellationToken;
+
+use crate::replay::Progress;
+
+const STYLE: &str = "{msg} [{bar:30}] {human_pos}/{human_len} ({per_sec}, {eta} left)";
+
+/// A bar on standard error, with rate and estimated end; nothing where that is no terminal.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template(STYLE) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    pub(super) fn show(&self, progress: Progress) {
+        if self.0.message() != progress.what {
+            self.0.reset();
+            self.0.set_message(progress.what);
+        }
+        self.0.set_length(progress.all);
+        self.0.set_position(progress.done);
+    }
+
+    /// Takes it away, so that what is printed stands alone.
+    pub(super) fn gone(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A time as it is given: an instant, or how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    At(Timestamp),
+    Ago(Delay),
+}
+
+impl Moment {
+    /// The instant, if it is `now`.
+    pub(super) fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(delay) => {
+                let millis = i64::try_from(delay.0.as_millis()).unwrap_or(i64::MAX);
+                Timestamp::from_millis(now.as_millis().saturating_sub(millis))
+            }
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = MomentError;
+
+    fn from_str(text: &str) -> Result<Self, MomentError> {
+        text.parse().map(Self::Ago).or_else(|_| text.parse().map(Self::At)).map_err(MomentError)
+    }
+}
+
+/// A text that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; or say how long ago, as `2h`")]
+pub(super) struct MomentError(TimestampError);
+
+/// Runs what blocks beside the runtime, and has it end early on Ctrl-C.
+pub(super) async fn stoppable(
+    work: impl FnOnce(&CancellationToken) -> anyhow::Result<ExitCode> + Send + 'static,
+) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    let given = stop.clone();
+    let mut working = tokio::task::spawn_blocking(move || work(&given));
+    tokio::select! {
+        ended = &mut working => return ended?,
+        heard = tokio::signal::ctrl_c() => heard?,
+    }
+    stop.cancel();
+    working.await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_an_instant_or_how_long_ago() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let at = |text: &str| text.parse::<Moment>().unwrap().before(now).to_string();
+        assert_eq!(at("2h"), "2026-01-31T10:00:00.000Z");
+        assert_eq!(at("2026-01-30T01:02:03Z"), "2026-01-30T01:02:03.000Z");
+        insta::assert_snapshot!("noon".parse::<Moment>().unwrap_err(), @"a time looks like `2026-01-31T12:00:00Z` (RFC 3339), this is \"noon\"; or say how long ago, as `2h`");
+    }
+}

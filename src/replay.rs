@@ -1,0 +1,151 @@
+//! Replay: what was buried is looked at, and tried again by who asks for it.
+//!
+//! Owns: reading `dlq` and `audit` beside those who live by them, in no group; deciding on letters by rules of the caller's choice; and
+//! writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and in
+//! which order, `cli` and `http` ask.
+
+mod audit;
+mod groups;
+mod letters;
+mod redrive;
+mod report;
+mod scribe;
+mod shown;
+
+use rdkafka::error::KafkaError;
+use tidings_core::event::{SourceHeader, SourceRecord};
+use tidings_core::fate::Cause;
+use tidings_core::ids::NodeId;
+use tidings_core::record::RecordError;
+use tidings_core::record::letter::{Letter, LetterId};
+use tidings_core::rules::{Burial, RuleSet, Verdict};
+use tidings_core::selection::FilterError;
+use tidings_core::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{PipelineConfig, TopicPattern, Topics};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::producer::ProduceError;
+use crate::kafka::scan::ScanError;
+
+pub use groups::{Group, GroupBy, Listing, Wanted};
+pub use redrive::{Again, Mode, Redrive};
+pub use report::{Report, Skipped, StillBuried};
+pub use shown::{Shown, Trial};
+
+/// Where dead letters are looked at. All its calls block, and end early when their caller's token is cancelled.
+pub struct DeadLetters {
+    cluster: Cluster,
+    sources: Vec<TopicPattern>,
+    topics: Topics,
+    node: NodeId,
+    clock: Clock,
+}
+
+/// Who waits for a call: what stops it, and who is told how far it is.
+pub struct Watch<'a> {
+    /// Ends it early.
+    pub stop: &'a CancellationToken,
+    /// Told every so often.
+    pub progress: &'a mut dyn FnMut(Progress),
+}
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub what: &'static str,
+    /// How much of it is done.
+    pub done: u64,
+    /// Of how much.
+    pub all: u64,
+}
+
+/// Why letters could not be looked at or tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A filter that no letter passes.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// A topic could not be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// There is no such letter any more, or not yet.
+    #[error("there is no dead letter {id}: {why}")]
+    Gone {
+        /// Which.
+        id: LetterId,
+        /// Why.
+        why: String,
+    },
+    /// What lies there is no letter.
+    #[error("the record {id} of dlq is no dead letter: {why}")]
+    Broken {
+        /// Where.
+        id: LetterId,
+        /// Why.
+        why: String,
+    },
+    /// A client could not be made.
+    #[error("the Kafka client that writes could not be made: a property is wrong")]
+    Client(#[source] KafkaError),
+    /// A record was not written.
+    #[error("a record was not written; what is on the log by then is told by `audit`, so the same call goes on from there")]
+    Unwritten(#[source] ProduceError),
+    /// A record of our own could not be encoded.
+    #[error("a record could not be written as JSON; this is a bug")]
+    Encode(#[source] RecordError),
+    /// The caller stopped it.
+    #[error("stopped; what is on the log by then is told by `audit`, so the same call goes on from there")]
+    Stopped,
+}
+
+impl ReplayError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Filter(_) | Self::Gone { .. } | Self::Broken { .. } | Self::Client(_) | Self::Stopped => Cause::Refused,
+            Self::Scan(error) => error.cause(),
+            Self::Unwritten(error) => error.cause(),
+            Self::Encode(_) => Cause::Bug,
+        }
+    }
+}
+
+impl DeadLetters {
+    /// Dead letters of `cluster`, decided on as the pipeline's section says. To be executed, a redrive needs a cluster of the epoch.
+    #[must_use]
+    pub fn new(cluster: Cluster, config: &PipelineConfig, node: NodeId, clock: Clock) -> Self {
+        let requests = cluster.names().requests();
+        let topics = Topics::new(config, &requests);
+        let sources = config.topics.iter().cloned().chain([TopicPattern::named(requests)]).collect();
+        Self { cluster, sources, topics, node, clock }
+    }
+
+    fn is_source(&self, topic: &str) -> bool {
+        self.sources.iter().any(|source| source.matches(topic))
+    }
+
+    /// What becomes of the record of a letter, as if it were decided on when it was buried: an event is not too old for having lain here.
+    fn decide(&self, rules: &RuleSet, letter: &Letter) -> Result<Verdict, RecordError> {
+        if letter.unread_headers > 0 {
+            return Ok(Verdict::Bury(Burial::illegible()));
+        }
+        let headers =
+            letter.headers.iter().map(|(name, value)| SourceHeader { name, value: value.as_deref() }).collect::<Vec<_>>();
+        let original = &letter.original;
+        let record = SourceRecord {
+            topic: &original.topic,
+            partition: original.partition,
+            offset: original.offset,
+            // As the pipeline takes one that has none.
+            timestamp: original.timestamp.unwrap_or(Timestamp::from_millis(0)),
+            key: letter.key.as_deref(),
+            value: letter.value.as_deref(),
+            headers: &headers,
+        };
+        self.topics.of(&original.topic).decide(rules, &record, letter.buried_at)
+    }
+}

@@ -1,0 +1,263 @@
+//! Redriving: letters are decided on anew, and what follows is written.
+//!
+//! Owns: the two readings of `dlq` (which letters, then their bytes slice by slice, so that memory is bounded however many there are)
+//! and the order of what is written: notifications, and only when the brokers have those the mark on `audit` that says so. A kill between
+//! the two sends the same notifications with the same ids once more, and everything behind drops what it knows.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use tidings_core::fate::Cause;
+use tidings_core::ids::UserId;
+use tidings_core::record::audit::{AuditRecord, Outcome, RedriveStep, Redriven};
+use tidings_core::record::letter::{Letter, LetterId};
+use tidings_core::record::{audit, notified::NotificationRecord};
+use tidings_core::rules::{Burial, Verdict};
+use tidings_core::selection::{LetterFilter, Ordered, Pick, Picks, unfit};
+use tidings_core::stretch::Stretches;
+use uuid::Uuid;
+
+use super::groups::Done;
+use super::letters::{Found, read, spans};
+use super::report::Report;
+use super::scribe::Scribe;
+use super::{DeadLetters, Progress, ReplayError, Watch};
+use crate::config::Edition;
+use crate::kafka::scan::{Scan, Span};
+
+/// The values that are held at a time.
+const SLICE_BYTES: usize = 64 * 1024 * 1024;
+/// After so many letters the brokers are waited for, and the mark is written.
+const BATCH: usize = 1_000;
+
+/// What is to be redriven, how.
+#[derive(Debug)]
+pub struct Redrive {
+    /// Which letters.
+    pub filter: LetterFilter,
+    /// By which rules.
+    pub edition: Edition,
+    /// Whether anything is written.
+    pub mode: Mode,
+    /// What of those that were redriven before.
+    pub again: Again,
+}
+
+/// Whether anything is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing: what would become of them is counted.
+    Try,
+    /// The notifications, on behalf of somebody.
+    Execute {
+        /// Whose name stands on `audit`.
+        who: UserId,
+    },
+}
+
+/// What becomes of letters that were redriven before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// They are left alone.
+    Skip,
+    /// They are redriven like the others, with the same ids.
+    Include,
+}
+
+/// The same after so many notifications: an event may be for thousands.
+const BATCH_NOTIFICATIONS: usize = 10_000;
+
+/// One redrive under way.
+struct Run<'a> {
+    letters: &'a DeadLetters,
+    redrive: &'a Redrive,
+    report: Report,
+    /// There if something is written.
+    desk: Option<Desk>,
+    /// How many letters are to be decided on, and are.
+    all: u64,
+    decided: u64,
+}
+
+/// What writes, and in whose name.
+struct Desk {
+    scribe: Scribe,
+    id: Uuid,
+    who: UserId,
+}
+
+impl DeadLetters {
+    /// Decides anew on the letters that are meant, in the order of their records, each once; and writes what follows, if that is wanted.
+    ///
+    /// # Errors
+    /// If no letter can be meant, the brokers do not answer, or the caller stopped it. What was done by then stands on `audit`.
+    pub fn redrive(&self, redrive: &Redrive, watch: &mut Watch<'_>) -> Result<Report, ReplayError> {
+        redrive.filter.check()?;
+        let mut report = Report { rules: redrive.edition.version.clone(), ..Report::default() };
+        let mut scan = self.scan()?;
+        let picks = self.pick((redrive, &mut report), &mut scan, watch)?;
+        let all = report.letters;
+        let desk = match &redrive.mode {
+            Mode::Try => None,
+            Mode::Execute { .. } if picks.is_empty() => None,
+            Mode::Execute { who } => {
+                let scribe = Scribe::new(&self.cluster, watch.stop)?;
+                Some(Desk { scribe, id: Uuid::new_v4(), who: who.clone() })
+            }
+        };
+        report.executed = redrive.mode != Mode::Try;
+        let mut run = Run { letters: self, redrive, report, desk, all, decided: 0 };
+        run.begin()?;
+        let ordered = picks.in_order(SLICE_BYTES);
+        let outcome = run.slices(ordered, &mut scan, watch);
+        run.end(outcome)
+    }
+
+    /// Finds the letters that can be decided on, and counts the others.
+    fn pick(
+        &self,
+        (redrive, report): (&Redrive, &mut Report),
+        scan: &mut Scan,
+        watch: &mut Watch<'_>,
+    ) -> Result<Picks, ReplayError> {
+        let filter = &redrive.filter;
+        let mut done = Done::new(self.marks(watch)?);
+        let (mut picks, mut missing) = (Picks::default(), filter.ids.clone());
+        let spans = spans(scan, &filter.ids);
+        read(scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
+            let redriven = done.holds(id, buried_at);
+            missing.remove(&id);
+            let letter = match letter {
+                Ok(letter) if filter.holds(&letter) => letter,
+                Err(error) if filter.may_hold(id, buried_at) => return report.skip(error.class(), id, &error),
+                _ => return,
+            };
+            if redriven && redrive.again == Again::Skip {
+                report.redriven_before += 1;
+                return;
+            }
+            report.letters += 1;
+            match unfit(&letter, |topic| self.is_source(topic)) {
+                Some(unfit) => report.skip(unfit.class(), id, &unfit),
+                None => picks.add(&letter),
+            }
+        })?;
+        for id in missing {
+            report.skip("gone", id, &"no record lies there any more, or yet");
+        }
+        Ok(picks)
+    }
+}
+
+impl Run<'_> {
+    /// Says on `audit` that it begins.
+    fn begin(&mut self) -> Result<(), ReplayError> {
+        let (selection, rules) = (self.redrive.filter.to_string(), self.report.rules.clone());
+        self.tell(RedriveStep::Begun { selection, rules })
+    }
+
+    fn tell(&mut self, step: RedriveStep) -> Result<(), ReplayError> {
+        let node = self.letters.node.clone();
+        let Some(Desk { scribe, id, who }) = &mut self.desk else { return Ok(()) };
+        scribe.tell(&AuditRecord::Redrive(audit::Redrive { id: *id, who: who.clone(), node, step }))
+    }
+
+    /// Says on `audit` how it ended.
+    fn end(mut self, outcome: Result<(), ReplayError>) -> Result<Report, ReplayError> {
+        let how = match &outcome {
+            Ok(()) => Outcome::Done,
+            Err(ReplayError::Stopped) => Outcome::Interrupted,
+            Err(_) => Outcome::Failed,
+        };
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        let told = self.tell(RedriveStep::Ended { outcome: how, why, counts: self.report.counts() });
+        outcome.and(told).map(|()| self.report)
+    }
+
+    fn slices(&mut self, ordered: Ordered, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<(), ReplayError> {
+        for id in ordered.contradicting {
+            self.report.skip("contradicting", id, &"another letter says it is of the same record, and differs: one is forged");
+        }
+        for slice in ordered.slices {
+            let mut values = fetch(scan, &slice, watch)?;
+            for batch in slice.chunks(BATCH) {
+                if watch.stop.is_cancelled() {
+                    return Err(ReplayError::Stopped);
+                }
+                self.batch(batch, &mut values)?;
+                let what = if self.desk.is_some() { "redriving" } else { "deciding" };
+                (watch.progress)(Progress { what, done: self.decided.min(self.all), all: self.all });
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on some letters in order, writes what follows, and marks those of which all is on the log.
+    fn batch(&mut self, picks: &[Pick], values: &mut HashMap<LetterId, Letter>) -> Result<(), ReplayError> {
+        let (mut notified, mut held) = (BTreeMap::new(), 0);
+        for (number, pick) in picks.iter().enumerate() {
+            self.decided += 1 + pick.twins.len() as u64;
+            self.report.duplicates += pick.twins.len() as u64;
+            let Some(letter) = values.remove(&pick.id) else {
+                self.report.skip("gone", pick.id, &"retention removed it just now");
+                continue;
+            };
+            match self.letters.decide(&self.redrive.edition.rules, &letter) {
+                Ok(Verdict::Notify(notifications)) => {
+                    if let Some(desk) = &mut self.desk {
+                        desk.scribe.notify(number, &notifications)?;
+                    }
+                    held += notifications.len();
+                    notified.insert(number, notifications);
+                    if held >= BATCH_NOTIFICATIONS {
+                        self.settle(picks, std::mem::take(&mut notified))?;
+                        held = 0;
+                    }
+                }
+                Ok(Verdict::Ignore(reason)) => self.report.ignore(reason),
+                Ok(Verdict::Bury(burial)) => self.report.bury(pick.id, burial),
+                Err(error) => self.report.skip(error.class(), pick.id, &error.in_full()),
+            }
+        }
+        self.settle(picks, notified)
+    }
+
+    fn settle(&mut self, picks: &[Pick], mut notified: BTreeMap<usize, Vec<NotificationRecord>>) -> Result<(), ReplayError> {
+        let too_large = match &mut self.desk {
+            Some(desk) => desk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>(),
+            None => BTreeSet::new(),
+        };
+        for number in too_large {
+            notified.remove(&number);
+            let message = "a notification of it is larger than `max.message.bytes` of its topic allows".to_owned();
+            let burial = Burial::new("publish", Cause::Refused, "notification_too_large", message);
+            picks.get(number).into_iter().for_each(|pick| self.report.bury(pick.id, burial.clone()));
+        }
+        let done = notified
+            .keys()
+            .filter_map(|number| picks.get(*number))
+            .flat_map(|pick| [pick.id].into_iter().chain(pick.twins.clone()));
+        let mut by_partition = BTreeMap::<i32, Stretches>::new();
+        for id in done {
+            by_partition.entry(id.partition).or_default().insert(id.offset, id.offset.saturating_add(1));
+        }
+        if !by_partition.is_empty() {
+            let redriven = by_partition.into_iter().map(|(partition, offsets)| Redriven { partition, offsets }).collect();
+            self.tell(RedriveStep::Progress { redriven })?;
+        }
+        notified.into_values().for_each(|notifications| self.report.notify(notifications));
+        Ok(())
+    }
+}
+
+/// The letters of a slice.
+fn fetch(scan: &mut Scan, slice: &[Pick], watch: &mut Watch<'_>) -> Result<HashMap<LetterId, Letter>, ReplayError> {
+    let wanted = slice.iter().map(|pick| pick.id).collect::<BTreeSet<_>>();
+    let spans: BTreeMap<i32, Span> = spans(scan, &wanted);
+    let mut letters = HashMap::with_capacity(wanted.len());
+    read(scan, &spans, (watch, "fetching"), |Found { id, letter, .. }| {
+        if let (true, Ok(letter)) = (wanted.contains(&id), letter) {
+            letters.insert(id, letter);
+        }
+    })?;
+    Ok(letters)
+}
