@@ -87,7 +87,7 @@ async fn starts(shared: &Shared, owner: (&UserId, &DeviceId), channels: Vec<Chan
 impl<'a> Connection<'a> {
     /// Takes a seat in the user's shard, or gives the code that says why there is none.
     pub(super) async fn join(line: &'a Line, admitted: Box<Admitted>) -> Result<Self, CloseCode> {
-        let Admitted { identity, wish: Wish { device, mode, locale, since, .. }, reply_to } = *admitted;
+        let Admitted { identity, wish: Wish { device, named_by, mode, locale, since, .. }, reply_to } = *admitted;
         let inlet = line.shared.inlets[line.shared.shard(&identity.user)].clone();
         let owner = (&identity.user, &device);
         let starting = starts(&line.shared, owner, own_channels(&identity), &since);
@@ -103,6 +103,7 @@ impl<'a> Connection<'a> {
             connection: id,
             user: identity.user.clone(),
             device: device.clone(),
+            named_by,
             mode,
             locale,
             channels,

@@ -69,12 +69,21 @@ pub(super) enum AckMode {
     Written,
 }
 
+/// Who gave a device its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NamedBy {
+    Client,
+    /// Drawn for one connection: nobody comes back with it.
+    Server,
+}
+
 /// A connection that comes in.
 pub(super) struct Join {
     pub(super) outbox: Arc<Outbox>,
     pub(super) connection: ConnectionId,
     pub(super) user: UserId,
     pub(super) device: DeviceId,
+    pub(super) named_by: NamedBy,
     pub(super) mode: AckMode,
     pub(super) locale: Option<Locale>,
     /// What it is subscribed to from the start, each from where it begins.

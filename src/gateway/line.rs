@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::Shared;
 use super::connection::Connection;
 use super::ending::{self, NO_CLOSE, NO_CODE, Open, Who, finish};
-use super::inlet::AckMode;
+use super::inlet::{AckMode, NamedBy};
 use super::metrics::Limit;
 use super::moment::millis;
 use super::outbox::{Outbox, Phase, Wire};
@@ -39,6 +39,7 @@ pub(super) struct Wish {
     /// Whom it says it is; must be whom it proves to be.
     pub(super) user: Option<String>,
     pub(super) device: DeviceId,
+    pub(super) named_by: NamedBy,
     pub(super) mode: AckMode,
     /// What it reads, if it says so.
     pub(super) locale: Option<Locale>,

@@ -61,6 +61,7 @@ async fn connect(shared: &Arc<Shared>) -> TcpStream {
     let wish = Wish {
         user: None,
         device: "phone".parse().unwrap(),
+        named_by: inlet::NamedBy::Client,
         mode: inlet::AckMode::Client,
         locale: None,
         since: Since::default(),

@@ -24,7 +24,7 @@ use warp::filters::BoxedFilter;
 use warp::reject::Reject;
 use warp::reply::Response;
 
-use super::inlet::AckMode;
+use super::inlet::{AckMode, NamedBy};
 use super::line::{Admitted, Arrival, Line, Wish};
 use super::metrics::RefusedLabels;
 use super::outbox::Wire;
@@ -247,7 +247,8 @@ fn wish(query: &str) -> Result<Wish, RefusedUpgrade> {
             _ => {}
         }
     }
-    Ok(Wish { user, device: device.unwrap_or_else(|| DeviceId::drawn(Uuid::new_v4())), mode, locale, since })
+    let named_by = if device.is_some() { NamedBy::Client } else { NamedBy::Server };
+    Ok(Wish { user, device: device.unwrap_or_else(|| DeviceId::drawn(Uuid::new_v4())), named_by, mode, locale, since })
 }
 
 /// What the request's credentials are worth. Whoever is not known by them takes a place among the unproven.

@@ -257,6 +257,7 @@ mod tests {
             let cursor = CursorRecord {
                 user_id: "1".parse().unwrap(),
                 device_id: device.parse().unwrap(),
+                drawn: false,
                 channel: "user-1".parse().unwrap(),
                 epoch: Epoch(1),
                 began: None,

@@ -1,7 +1,7 @@
 //! The devices of users: which are kept, and who goes for whom.
 //!
 //! Owns: the rows of `devices`, and what a batch of cursors makes of them and of what they said. A device that was silent for long begins
-//! with nothing. A user has so many at most; what the one that goes has said stays, under no name, for what was acknowledged must not be
+//! with nothing. One whose id was drawn has none. A user has so many at most; what the one that goes has said stays, under no name, for what was acknowledged must not be
 //! sent again. Neighbours: `stretches` unites what is said with what is stored, `trim` forgets devices that don't come back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub(super) type Device = (String, String);
 /// A device, channel, epoch, kind.
 pub(super) type Key = (Device, String, i64, &'static str);
 
-/// Under which what devices said is kept that had to go. No device has it.
+/// Under which what devices said is kept that had to go, or that nobody named. No device has it.
 const NO_NAME: &str = "";
 
 /// What a batch says, each device and key once.
@@ -55,7 +55,8 @@ pub(super) async fn news(connection: &mut Connection, retention: &Retention, hea
 impl News {
     fn hear(&mut self, retention: &Retention, one: &Heard) {
         let cursor = &one.record;
-        let device = (cursor.user_id.to_string(), cursor.device_id.to_string());
+        let name = if cursor.drawn { NO_NAME } else { cursor.device_id.as_str() };
+        let device = (cursor.user_id.to_string(), name.to_owned());
         let silent_since = retention.devices_before(one.appended);
         self.forget_if_silent(&device, silent_since);
         let is_new = !self.known.contains_key(&device);
@@ -64,11 +65,11 @@ impl News {
             let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
             self.stretches.entry(key).or_default().merge(stretches);
         }
-        if let Some(began) = cursor.began {
+        if let Some(began) = cursor.began.filter(|_| !cursor.drawn) {
             let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), BEGAN);
             self.stretches.entry(key).or_default().insert(began, began.saturating_add(1));
         }
-        if is_new {
+        if is_new && !cursor.drawn {
             self.make_room(retention, &device, silent_since);
         }
     }

@@ -158,6 +158,7 @@ impl Store {
                 let cursor = cursors.entry((wanted, epoch)).or_insert_with(|| CursorRecord {
                     user_id: user.clone(),
                     device_id: device.clone(),
+                    drawn: false,
                     channel: channel.clone(),
                     epoch: Epoch(number),
                     began: None,

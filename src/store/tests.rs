@@ -158,6 +158,7 @@ fn cursor(device: &str, offered: &[(i64, i64)], acknowledged: &[(i64, i64)]) -> 
     CursorRecord {
         user_id: "1".parse().unwrap(),
         device_id: device.parse().unwrap(),
+        drawn: false,
         channel: mailbox(),
         epoch: EPOCH,
         began: None,

@@ -1,12 +1,16 @@
-//! Where devices begin that were never sent anything, and that nothing which was theirs from then on is lost to them.
+//! Where devices begin: new ones, those that were never sent anything, those that nobody named or that had to go for others, and tabs.
 
+use std::num::NonZeroUsize;
+
+use reqwest::Method;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::missed::{MAILBOX, id, pay, position, returned, told, witness};
-use crate::harness::world::{Running, World, unix_now};
+use crate::harness::rest::{answered, request};
+use crate::harness::world::{Running, World, ms, unix_now};
 
 const EVERYONE: &str = "system-announcements";
 
@@ -123,4 +127,110 @@ async fn where_a_device_began_is_written_once_and_not_when_it_comes_back() {
         world.own_records("cursors", 4).await.iter().map(|record| record.json()["deviceId"].clone()).collect::<Vec<_>>();
     assert_eq!(devices.iter().filter(|device| **device == "phone").count(), 2, "{devices:?}");
     running.stop().await;
+}
+
+/// Alice's devices, as she is told.
+async fn devices(running: &Running) -> Vec<(String, u64)> {
+    let (status, body) =
+        answered(request(running.address, Method::GET, "/v1/me/devices").bearer_auth(World::token("alice"))).await;
+    assert_eq!(status, 200, "{body}");
+    let known = |device: &Value| (device["deviceId"].as_str().unwrap().to_owned(), device["connections"].as_u64().unwrap());
+    body["devices"].as_array().unwrap().iter().map(known).collect()
+}
+
+#[tokio::test]
+async fn connections_that_name_no_device_push_none_out_and_what_they_acknowledge_is_delivered() {
+    let world = World::with(|config| config.inbox.devices_per_user = NonZeroUsize::new(2).unwrap()).await;
+    let running = world.start().await;
+    let mut phone = returned(running.address, "phone").await;
+    let seen = pay(&world, &mut phone, 0..1).await;
+    phone.send(json!({"type": "ack", "channel": MAILBOX, "position": seen[0]})).await;
+    phone.close().await;
+    world.until_folded(1).await;
+    let mut missed = Vec::new();
+    let anonymous = format!("token={}&ack=client", World::token("alice"));
+    for number in 1..5 {
+        let mut nobody = Client::greeted(running.address, &anonymous).await.0;
+        let sent = pay(&world, &mut nobody, number..number + 1).await;
+        nobody.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[0]})).await;
+        nobody.close().await;
+        missed.extend(sent);
+        // Else it is pending for the next one, too.
+        world.until_folded(number + 1).await;
+    }
+    let _nobody = Client::greeted(running.address, &anonymous).await.0;
+    assert_eq!(devices(&running).await, [("phone".to_owned(), 0)]);
+    let mut phone = returned(running.address, "phone").await;
+    let told = told(&mut phone, MAILBOX).await;
+    assert_eq!((told.sent, &told.recovered["recovered"]), (missed, &json!(true)), "it goes on where it stopped");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_connected_is_listed_before_it_has_written_anything() {
+    let world = World::with(|config| config.gateway.mailbox_cursor_interval = ms(3_600_000)).await;
+    let running = world.start().await;
+    let _phone = returned(running.address, "phone").await;
+    let _tabs = (returned(running.address, "laptop").await, returned(running.address, "laptop").await);
+    assert_eq!(devices(&running).await, [("laptop".to_owned(), 2), ("phone".to_owned(), 1)]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_had_to_go_for_others_comes_back_as_a_new_one() {
+    let world = World::with(|config| config.inbox.devices_per_user = NonZeroUsize::new(2).unwrap()).await;
+    let running = world.start().await;
+    let mut sent = Vec::new();
+    for (number, device) in ["phone", "watch", "tablet"].iter().enumerate() {
+        let mut client = returned(running.address, device).await;
+        sent.extend(pay(&world, &mut client, number..number + 1).await);
+        client.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[number]})).await;
+        world.until_folded(number + 1).await;
+        client.close().await;
+    }
+    assert_eq!(devices(&running).await, [("tablet".to_owned(), 0), ("watch".to_owned(), 0)]);
+    let mut witness = witness(&running).await;
+    let pending = pay(&world, &mut witness, 3..4).await;
+    world.until_inbox(4).await;
+    let mut phone = returned(running.address, "phone").await;
+    assert_eq!(told(&mut phone, MAILBOX).await.sent, pending, "what was acknowledged meanwhile is not for a new one");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_device_is_sent_what_is_not_folded_yet_as_if_it_were_pending() {
+    let world = World::new().await;
+    // Makes the store, and leaves it.
+    world.start().await.stop().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    let mut witness = witness(&running).await;
+    let sent = pay(&world, &mut witness, 0..3).await;
+    let mut fresh = returned(running.address, "fresh").await;
+    let told = told(&mut fresh, MAILBOX).await;
+    assert_eq!((told.sent, &told.recovered["recovered"]), (sent, &json!(true)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_tabs_on_two_nodes_the_furthest_says_where_their_device_stopped() {
+    let world = World::new().await;
+    let first = world.start().await;
+    let second = world.start_roles(&[Role::Gateway]).await;
+    let mut ahead = returned(first.address, "phone").await;
+    let mut behind = returned(second.address, "phone").await;
+    let sent = pay(&world, &mut ahead, 0..4).await;
+    for position in &sent {
+        assert_eq!(behind.frame("notification:new").await["position"], **position);
+    }
+    ahead.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[2]})).await;
+    behind.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[0]})).await;
+    ahead.close().await;
+    behind.close().await;
+    eventually("three are acknowledged in SQL", async || (world.acknowledged("alice").await.len() == 3).then_some(())).await;
+    for node in [&first, &second] {
+        let mut phone = returned(node.address, "phone").await;
+        assert_eq!(told(&mut phone, MAILBOX).await.sent, sent[3..]);
+    }
+    second.stop().await;
+    first.stop().await;
 }

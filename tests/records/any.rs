@@ -104,10 +104,11 @@ fn stretches() -> impl Strategy<Value = Stretches> {
 
 pub(crate) fn cursor() -> impl Strategy<Value = CursorRecord> {
     let said = (option::of(0..i64::MAX), stretches(), stretches());
-    (parsed(".{1,10}"), parsed(".{1,10}"), channel(), any::<u64>(), said).prop_map(
-        |(user_id, device_id, channel, epoch, (began, offered, acknowledged))| CursorRecord {
+    (parsed(".{1,10}"), parsed(".{1,10}"), any::<bool>(), channel(), any::<u64>(), said).prop_map(
+        |(user_id, device_id, drawn, channel, epoch, (began, offered, acknowledged))| CursorRecord {
             user_id,
             device_id,
+            drawn,
             channel,
             epoch: Epoch(epoch),
             began,
@@ -234,10 +235,11 @@ fn question() -> impl Strategy<Value = Question> {
 
 fn connection() -> impl Strategy<Value = OpenConnection> {
     let locale = option::of(parsed("[a-z]{2,8}(-[A-Z]{2})?"));
-    (any::<u128>(), parsed(".{1,10}"), any::<std::net::IpAddr>(), timestamp(), locale, vec(channel(), 0..3)).prop_map(
-        |(id, device_id, address, since, locale, channels)| {
+    let device = (parsed(".{1,10}"), any::<bool>());
+    (any::<u128>(), device, any::<std::net::IpAddr>(), timestamp(), locale, vec(channel(), 0..3)).prop_map(
+        |(id, (device_id, drawn), address, since, locale, channels)| {
             let connection_id = ConnectionId(Uuid::from_u128(id));
-            OpenConnection { connection_id, device_id, address, since, locale, channels }
+            OpenConnection { connection_id, device_id, drawn, address, since, locale, channels }
         },
     )
 }

@@ -195,6 +195,7 @@ mod tests {
         cursor::CursorRecord {
             user_id: "42".parse().unwrap(),
             device_id: "phone".parse().unwrap(),
+            drawn: false,
             channel: channel.clone(),
             epoch: Epoch(3),
             began: None,

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::once;
 use crate::gateway::Shared;
-use crate::gateway::inlet::Control;
+use crate::gateway::inlet::{Control, NamedBy};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written, version_header};
 
@@ -42,6 +42,7 @@ pub struct Unwritten {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::gateway) struct Withdrawal {
     pub(in crate::gateway) by: UserDevice,
+    pub(in crate::gateway) named_by: NamedBy,
     pub(in crate::gateway) connection: ConnectionId,
     pub(in crate::gateway) id: NotificationId,
     pub(in crate::gateway) offset: i64,

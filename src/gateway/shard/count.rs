@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::Shard;
 use crate::gateway::desk::{Counts, LIMIT_CHANNELS};
+use crate::gateway::inlet::NamedBy;
 
 impl Shard {
     pub(super) fn count(&self, asker: oneshot::Sender<Counts>) {
@@ -35,9 +36,11 @@ impl Shard {
             for number in members {
                 let channels = self.members.channels(*number);
                 let Some(member) = self.members.get_mut(*number).filter(|member| member.is_open()) else { continue };
+                let drawn = self.devices.named_by(member.device) == Some(NamedBy::Server);
                 present.push(OpenConnection {
                     connection_id: member.connection,
                     device_id: device.clone(),
+                    drawn,
                     address: member.address,
                     since: member.since,
                     locale: member.locale.clone(),

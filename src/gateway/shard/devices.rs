@@ -1,7 +1,7 @@
 //! The devices of a shard's connections, and the cursor of each in each channel that it was sent something of.
 //!
 //! Owns: when a cursor is written to the log: at most once an interval, at the latest when the device's last connection has
-//! left; that of where the device began, soon. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
+//! left; that of where the device began, soon, unless nobody comes back with its id. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::signal::nodes::UserDevice;
 
 use super::members::number;
+use crate::gateway::inlet::NamedBy;
 
 /// The most stretches that a cursor says; the lowest are left out of later records, earlier records hold them.
 const STRETCHES: usize = 128;
@@ -22,6 +23,7 @@ const STRETCHES: usize = 128;
 struct Device {
     user: UserId,
     device: DeviceId,
+    named_by: NamedBy,
     members: Vec<u32>,
     cursors: Vec<Cursor>,
 }
@@ -67,14 +69,17 @@ impl Devices {
         }
     }
 
-    /// The device's number, known or new.
-    pub(super) fn of(&mut self, user: &UserId, device: &DeviceId) -> u32 {
+    /// The device's number, known or new. A client may come back with an id that was drawn for it.
+    pub(super) fn of(&mut self, user: &UserId, device: &DeviceId, named_by: NamedBy) -> u32 {
         let Self { devices, users, .. } = self;
         let named = |number: &u32| devices.get(*number as usize).is_some_and(|known| known.device == *device);
         if let Some(known) = users.get(user).and_then(|own| own.iter().copied().find(named)) {
+            if let Some(device) = devices.get_mut(known as usize).filter(|_| named_by == NamedBy::Client) {
+                device.named_by = named_by;
+            }
             return known;
         }
-        let new = Device { user: user.clone(), device: device.clone(), members: Vec::new(), cursors: Vec::new() };
+        let new = Device { user: user.clone(), device: device.clone(), named_by, members: Vec::new(), cursors: Vec::new() };
         let number = number(devices.insert(new));
         users.entry(user.clone()).or_default().push(number);
         number
@@ -119,6 +124,11 @@ impl Devices {
         Some(UserDevice { user_id: device.user.clone(), device_id: device.device.clone() })
     }
 
+    /// Who gave a device its id.
+    pub(super) fn named_by(&self, device: u32) -> Option<NamedBy> {
+        self.devices.get(device as usize).map(|device| device.named_by)
+    }
+
     /// Every device that has a connection, with its user and its connections' numbers.
     pub(super) fn present(&self) -> impl Iterator<Item = (&UserId, &DeviceId, &[u32])> {
         let present = self.devices.iter().filter(|(_, device)| !device.members.is_empty());
@@ -132,6 +142,9 @@ impl Devices {
     /// Notes where the device began, to be written within the shorter interval whatever the channel: a device that comes back before is
     /// taken for a new one. It is kept no longer than that, for most devices are sent little.
     pub(super) fn begin(&mut self, device: u32, channel: &Channel, at: i64, now_ms: u64) {
+        if self.named_by(device) != Some(NamedBy::Client) {
+            return;
+        }
         let Some(cursor) = self.cursor(device, channel) else { return };
         cursor.began = Some(cursor.began.map_or(at, |began| began.min(at)));
         cursor.due = true;
@@ -160,7 +173,8 @@ impl Devices {
 
     /// Takes back what the brokers did not take.
     pub(super) fn restore(&mut self, record: &CursorRecord, now_ms: u64) {
-        let device = self.of(&record.user_id, &record.device_id);
+        let named_by = if record.drawn { NamedBy::Server } else { NamedBy::Client };
+        let device = self.of(&record.user_id, &record.device_id, named_by);
         if let Some(cursor) = self.cursor(device, &record.channel) {
             cursor.began = cursor.began.into_iter().chain(record.began).min();
             cursor.offered.merge(&record.offered);
@@ -213,6 +227,7 @@ impl Devices {
         Some(CursorRecord {
             user_id: device.user.clone(),
             device_id: device.device.clone(),
+            drawn: device.named_by == NamedBy::Server,
             channel: cursor.channel.clone(),
             epoch,
             began: cursor.began,
@@ -282,7 +297,7 @@ mod tests {
     }
 
     fn phone(devices: &mut Devices) -> u32 {
-        devices.of(&"42".parse().unwrap(), &"phone".parse().unwrap())
+        devices.of(&"42".parse().unwrap(), &"phone".parse().unwrap(), NamedBy::Client)
     }
 
     #[test]
@@ -329,15 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_device_whose_id_was_drawn_only_what_it_acknowledged_is_written() {
+        let mut devices = devices();
+        let (user, drawn, mailbox) = ("42".parse().unwrap(), "drawn".parse().unwrap(), channel("user-42"));
+        let device = devices.of(&user, &drawn, NamedBy::Server);
+        devices.begin(device, &mailbox, 7, 0);
+        assert!(devices.all_due().is_empty());
+        devices.acknowledge(device, &mailbox, &Stretches::from_iter([Stretch { from: 7, to: 8 }]), 0);
+        assert!(devices.record(device, &mailbox, Epoch(1)).is_some_and(|record| record.drawn));
+        assert_eq!(devices.of(&user, &drawn, NamedBy::Client), device);
+        assert!(devices.record(device, &mailbox, Epoch(1)).is_some_and(|record| !record.drawn), "it is named now");
+    }
+
+    #[test]
     fn a_users_devices_stand_in_the_order_they_connected_last() {
         let mut devices = devices();
         let user: UserId = "42".parse().unwrap();
         for (member, name) in (0..).zip(["phone", "watch", "tablet", "phone"]) {
-            let device = devices.of(&user, &name.parse().unwrap());
+            let device = devices.of(&user, &name.parse().unwrap(), NamedBy::Client);
             devices.join(device, member);
         }
-        devices.of(&user, &"never-connected".parse().unwrap());
-        devices.of(&"43".parse().unwrap(), &"phone".parse().unwrap());
+        devices.of(&user, &"never-connected".parse().unwrap(), NamedBy::Client);
+        devices.of(&"43".parse().unwrap(), &"phone".parse().unwrap(), NamedBy::Client);
         let found = devices.of_user(&user).map(|(device, members)| (device.as_str(), members.to_vec())).collect::<Vec<_>>();
         assert_eq!(found, [("watch", vec![1]), ("tablet", vec![2]), ("phone", vec![0, 3])]);
     }

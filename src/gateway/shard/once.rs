@@ -92,9 +92,9 @@ impl Shard {
             && let Some(user) = devices.user(member.device)
         {
             for One { id, offset } in once.take(user, &delivered) {
-                let Some(by) = devices.name(member.device) else { continue };
+                let Some((by, named_by)) = devices.name(member.device).zip(devices.named_by(member.device)) else { continue };
                 delivered.remove(offset);
-                shared.receipts.withdraw(shared, Withdrawal { by, connection: member.connection, id, offset });
+                shared.receipts.withdraw(shared, Withdrawal { by, named_by, connection: member.connection, id, offset });
             }
         }
         devices.acknowledge(member.device, channel, &delivered, now.ms);
@@ -102,9 +102,9 @@ impl Shard {
 
     /// The log has it: the cursor may say so too.
     pub(super) fn withdrawn(&mut self, withdrawal: &Withdrawal) {
-        let Withdrawal { by: UserDevice { user_id, device_id }, offset, .. } = withdrawal;
+        let Withdrawal { by: UserDevice { user_id, device_id }, named_by, offset, .. } = withdrawal;
         let delivered = [Stretch { from: *offset, to: offset.saturating_add(1) }].into_iter().collect();
-        let device = self.devices.of(user_id, device_id);
+        let device = self.devices.of(user_id, device_id, *named_by);
         self.devices.acknowledge(device, &Channel::mailbox(user_id), &delivered, self.now.ms);
     }
 

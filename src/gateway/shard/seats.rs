@@ -30,7 +30,7 @@ impl Shard {
         }
         // Silence counts from here on.
         join.outbox.pulse().heard_ms.store(self.now.ms, Ordering::Relaxed);
-        let device = self.devices.of(&join.user, &join.device);
+        let device = self.devices.of(&join.user, &join.device, join.named_by);
         let member = self.members.add(Member {
             outbox: join.outbox.clone(),
             device,

@@ -27,6 +27,7 @@ async fn kept(fixture: &Fixture) -> Vec<String> {
 on_both! {
     of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays,
     where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device,
+    devices_that_nobody_named_take_the_place_of_none_and_what_they_acknowledged_is_delivered,
 }
 
 async fn where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device(fixture: Fixture) {
@@ -66,6 +67,16 @@ async fn of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_i
     assert_eq!(cursors_of_b, [cursor("b", &[(6, 7)], &[(6, 7)])]);
 }
 
+async fn devices_that_nobody_named_take_the_place_of_none_and_what_they_acknowledged_is_delivered(fixture: Fixture) {
+    fixture.fold(notifications(0, 9, vec![notified(1, 4)])).await;
+    fold(&fixture, vec![heard("phone", 0, 1)]).await;
+    let mut anonymous = (0..5).map(|number| heard(&format!("drawn-{number}"), 1, number)).collect::<Vec<_>>();
+    anonymous.iter_mut().for_each(|heard| heard.record.drawn = true);
+    fold(&fixture, anonymous).await;
+    assert_eq!(kept(&fixture).await, ["phone"]);
+    assert_eq!(fixture.evidence(1, 4).await.reach(), Reach::Delivered);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
@@ -77,6 +88,7 @@ proptest! {
         let cursors = steps.iter().map(|(hours, device, offset)| {
             hour += hours;
             let mut heard = heard(&device.to_string(), hour, *offset);
+            heard.record.drawn = *device == 0;
             if offset % 3 == 0 {
                 heard.record.began = Some(offset / 2);
             }

@@ -17,6 +17,9 @@ pub struct CursorRecord {
     pub user_id: UserId,
     /// Which device.
     pub device_id: DeviceId,
+    /// The server drew the id for one connection, and nobody comes back with it. What was acknowledged counts for the user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drawn: bool,
     /// Which channel.
     pub channel: Channel,
     /// The generation the offsets belong to.
@@ -31,11 +34,13 @@ pub struct CursorRecord {
 }
 
 impl CursorRecord {
-    /// The record's key: user, device and channel, joined by `|`, with `|` and `%` inside them percent-encoded.
+    /// The record's key: user, device and channel, joined by `|`, with `|` and `%` inside them percent-encoded. All whose ids were drawn
+    /// share one without a device, so that the topic keeps no word for ever of devices that nobody knows.
     #[must_use]
     pub fn key(&self) -> String {
         let escape = |part: &str| part.replace('%', "%25").replace('|', "%7C");
-        format!("{}|{}|{}", escape(self.user_id.as_str()), escape(self.device_id.as_str()), escape(self.channel.as_str()))
+        let device = if self.drawn { "" } else { self.device_id.as_str() };
+        format!("{}|{}|{}", escape(self.user_id.as_str()), escape(device), escape(self.channel.as_str()))
     }
 
     /// The first offset that the device was to be sent, by all that is said of it here.
@@ -67,6 +72,7 @@ mod tests {
         CursorRecord {
             user_id: user.parse().unwrap(),
             device_id: device.parse().unwrap(),
+            drawn: false,
             channel: "booking-updates".parse().unwrap(),
             epoch: Epoch(1),
             began: None,

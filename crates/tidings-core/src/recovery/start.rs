@@ -169,6 +169,7 @@ mod tests {
         CursorRecord {
             user_id: "42".parse().unwrap(),
             device_id: "phone".parse().unwrap(),
+            drawn: false,
             channel: "user-42".parse().unwrap(),
             epoch: EPOCH,
             began: None,

@@ -202,7 +202,8 @@ impl Rest {
             self.desk.withdraw_once(channel, &handled).await?;
         }
         let (user_id, device_id, channel) = (user.clone(), device.clone(), channel.clone());
-        let record = CursorRecord { user_id, device_id, channel, epoch, began: None, offered: shown, acknowledged: handled };
+        let record =
+            CursorRecord { user_id, device_id, drawn: false, channel, epoch, began: None, offered: shown, acknowledged: handled };
         let (topic, key, partition) = (self.names.cursors(), record.key(), record.partition(self.courses.partitions));
         self.write_fact((&topic, Some(partition)), &key, &record).await
     }

@@ -1,8 +1,10 @@
 //! A user's connections and devices.
 //!
-//! Owns: how they are told. Connections are those to all nodes, as their gateways say; devices are known to the store by what they
-//! acknowledged, also those that are away. Neighbours: `users` closes connections.
+//! Owns: how they are told. Connections are those to all nodes, as their gateways say; devices are those that the store knows by their
+//! cursors, also if they are away, and those that are connected. One that nobody named is no device of the user's. Neighbours: `users` closes connections.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hyper::{Method, StatusCode};
@@ -26,7 +28,7 @@ pub(super) fn endpoints() -> impl Iterator<Item = Endpoint> {
         |described: Description| described.gives::<Connections<'_>>(StatusCode::OK, "The connections, the oldest first.");
     let devices = |described: Description| {
         described
-            .telling("Those that have acknowledged anything within `inbox.device_retention`, whether or not they are connected.")
+            .telling("Those that are connected, or were within `inbox.device_retention`. A connection without `deviceId` is none of them.")
             .gives::<Devices<'_>>(StatusCode::OK, "The devices, the one used last first.")
     };
     let connections =
@@ -107,7 +109,7 @@ struct Known<'a> {
     /// Its id.
     #[schema(value_type = String)]
     device_id: &'a DeviceId,
-    /// When it was heard of last: when its acknowledgements were written.
+    /// When it was heard of last: when its last cursor was written, or its last connection was opened.
     #[schema(value_type = String, format = DateTime)]
     used_at: Timestamp,
     /// Its connections to all nodes.
@@ -116,7 +118,7 @@ struct Known<'a> {
 
 impl<'a> Line<'a> {
     fn of((node, open): &'a (NodeId, OpenConnection)) -> Self {
-        let OpenConnection { connection_id, device_id, address, since, locale, channels } = open;
+        let OpenConnection { connection_id, device_id, address, since, locale, channels, .. } = open;
         let locale = locale.as_ref();
         Self { node, connection_id: *connection_id, device_id, address: *address, since: *since, locale, channels }
     }
@@ -134,10 +136,16 @@ impl Rest {
         let Owner { user, .. } = Owner::of(&asked)?;
         let known = self.store()?.devices_of(&user).await?;
         let Everywhere { connections, extent } = self.desk.everywhere(&user).await?;
-        let of_device = |id: &DeviceId| connections.iter().filter(|(_, line)| line.device_id == *id).count();
-        let known =
-            known.iter().map(|Device { id, used_at }| Known { device_id: id, used_at: *used_at, connections: of_device(id) });
+        let stored = known.iter().map(|Device { id, used_at }| (id, *used_at, 0));
+        let open = connections.iter().filter(|(_, line)| !line.drawn).map(|(_, line)| (&line.device_id, line.since, 1));
+        let mut devices = BTreeMap::new();
+        for (device_id, used_at, connections) in stored.chain(open) {
+            let known = devices.entry(device_id).or_insert(Known { device_id, used_at, connections: 0 });
+            *known = Known { device_id, used_at: known.used_at.max(used_at), connections: known.connections + connections };
+        }
+        let mut devices = devices.into_values().collect::<Vec<_>>();
+        devices.sort_by_key(|device| Reverse(device.used_at));
         let (node, partial) = (self.desk.node(), extent.is_partial());
-        json(StatusCode::OK, &Devices { node, user_id: &user, devices: known.collect(), partial })
+        json(StatusCode::OK, &Devices { node, user_id: &user, devices, partial })
     }
 }

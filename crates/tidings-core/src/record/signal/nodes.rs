@@ -172,6 +172,9 @@ pub struct OpenConnection {
     pub connection_id: ConnectionId,
     /// Its device.
     pub device_id: DeviceId,
+    /// The server drew the device's id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drawn: bool,
     /// Where it comes from.
     pub address: IpAddr,
     /// Since when it is open.

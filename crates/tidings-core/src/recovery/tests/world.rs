@@ -151,6 +151,8 @@ struct Connection {
     node: usize,
     catch_up: Option<CatchUp>,
     read: Option<Read>,
+    /// Since when it needs the store to go on.
+    needed_ms: Option<u64>,
     /// Live delivery passes over what lies below.
     next: i64,
     seen: Seen,
@@ -179,6 +181,7 @@ impl Device {
         let cursor = CursorRecord {
             user_id: "42".parse().unwrap(),
             device_id: "phone".parse().unwrap(),
+            drawn: false,
             channel: "user-42".parse().unwrap(),
             epoch: EPOCH,
             began: None,
@@ -249,7 +252,7 @@ impl World {
             device.relies(next);
         }
         let seen = Seen { brought, from: next, complete_to: next, holes: Vec::new(), end_of_log: self.end() };
-        self.connections.push(Connection { node, catch_up, read: None, next, seen, device });
+        self.connections.push(Connection { node, catch_up, read: None, needed_ms: None, next, seen, device });
     }
 
     fn connect_with(&mut self, node: usize, brought: Option<Position>, device: Device) {
@@ -337,6 +340,7 @@ impl World {
             (Question::Gap { .. }, Some(Found::Gap { offsets, projected, trimmed, whole })) => {
                 let connection = &mut self.connections[number];
                 let catch_up = connection.catch_up.as_mut().unwrap();
+                let asked_from = catch_up.next();
                 if let Some(hole) = catch_up.cut(trimmed) {
                     connection.seen.hole(hole, self.trimmed, &self.log);
                 }
@@ -347,6 +351,7 @@ impl World {
                 }
                 let page = Page { last: sent.last().copied(), whole_to: whole.then_some(projected) };
                 catch_up.answered(Answer::Page(page), now_ms);
+                connection.needed_ms.take_if(|_| catch_up.next() > asked_from);
                 connection.next = connection.next.max(catch_up.next());
             }
             (Question::Gap { .. }, _) => {
@@ -370,9 +375,13 @@ impl World {
                 let page = Page { last: sent.last().copied(), whole_to: whole.then_some(reach.live) };
                 let catch_up = connection.catch_up.as_mut().unwrap();
                 catch_up.sent(page);
+                connection.needed_ms.take_if(|_| catch_up.next() > from);
                 connection.next = connection.next.max(catch_up.next());
             }
-            Step::Store { from, until } => self.ask(number, Question::Gap { from, until }, until),
+            Step::Store { from, until } => {
+                self.connections[number].needed_ms.get_or_insert(self.now_ms);
+                self.ask(number, Question::Gap { from, until }, until);
+            }
             Step::Lose { loss, newest: Newest::Store } => self.ask(number, Question::Newest(loss), reach.live),
             Step::Lose { loss, newest: Newest::Ring } => self.restart_in_ring(number, loss),
             Step::Level => self.level(number, reach.live),
@@ -399,11 +408,15 @@ impl World {
         let reach = self.reach(self.connections[number].node);
         let connection = &mut self.connections[number];
         let (brought, ring) = (connection.seen.brought, reach.ring);
+        // It was given its whole time.
+        let waited_ms = connection.needed_ms.take().map_or(0, |since_ms| self.now_ms - since_ms);
         let is_justified = match loss {
             Loss::Epoch => brought.is_some_and(|brought| brought.epoch != EPOCH),
             Loss::Beyond => brought.is_some_and(|brought| brought.offset > connection.seen.end_of_log),
             Loss::Forgotten => self.archive == Archive::None && connection.seen.complete_to < ring,
-            Loss::Behind | Loss::Unanswered => self.archive == Archive::Store && connection.seen.complete_to < ring,
+            Loss::Behind | Loss::Unanswered => {
+                self.archive == Archive::Store && connection.seen.complete_to < ring && waited_ms >= self.patience_ms
+            }
         };
         assert!(is_justified, "{loss:?} without reason");
         let is_first_place = matches!(loss, Loss::Epoch | Loss::Beyond);
