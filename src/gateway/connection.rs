@@ -255,11 +255,25 @@ impl<'a> Connection<'a> {
                 }
                 Err(Event::Said(message)) => self.control(&message),
                 Err(end) => {
-                    self.kept = Some(Box::new(end));
+                    // What its client has acknowledged is so, whatever else it waited for.
+                    if let Some(Event::Said(Message::Text(last))) = self.kept.replace(Box::new(end)).map(|kept| *kept) {
+                        Box::pin(self.acknowledge_last(&last)).await;
+                    }
                     return None;
                 }
             }
         }
+    }
+
+    /// Passes on the last word of a client, if it acknowledges something.
+    async fn acknowledge_last(&self, text: &str) {
+        let Said { message_id, frame } = client::read(text);
+        let ack = match frame {
+            Ok(ClientFrame::AckBelow { channel, position, except }) => Ack::Below { channel, position, except },
+            Ok(ClientFrame::AckIds { channel, ids }) => Ack::Ids { channel, ids },
+            _ => return,
+        };
+        self.pass_on(Control::Ack { member: self.seat.member, ack, reply_to: message_id }).await;
     }
 
     /// Tells who listens to a channel, if the user might too.

@@ -11,7 +11,7 @@ use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
 use crate::harness::gate::Gate;
 use crate::harness::missed::{
-    MAILBOX, back, everywhere, forget, outcomes, pay, position, positions, query, returned, some, told, witness,
+    MAILBOX, back, everywhere, forget, offset, outcomes, pay, position, positions, query, returned, some, told, witness,
 };
 use crate::harness::postgres::Server;
 use crate::harness::world::{Running, World, ms, payment};
@@ -105,6 +105,35 @@ async fn while_the_store_keeps_a_subscription_waiting_its_client_is_heard_and_a_
     assert_eq!(alice.close_code().await, 1012);
     gate.open();
     running.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_client_acknowledged_behind_a_word_that_waits_counts_although_it_leaves() {
+    let server = Server::start();
+    let (world, running, gate, sent) = gated(&server, 3_600_000).await;
+    let mut alice =
+        Client::greeted(running.address, &format!("{}&since={}", query("d1"), positions(&everything(&sent[0])))).await.0;
+    told(&mut alice, MAILBOX).await;
+    gate.close();
+    alice.send(json!({"type": "subscribe", "channels": names()})).await;
+    alice.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[5]})).await;
+    drop(alice);
+    // The node learns that she is gone when it writes to her.
+    eventually("she has left", async || {
+        world.emit(&payment("later", "alice")).await;
+        (running.metric("tidings_gateway_open_connections").await < 1.0).then_some(())
+    })
+    .await;
+    eventually("what she acknowledged is on the log", async || {
+        let cursors = world.own_records("cursors", 1).await.into_iter().map(|record| record.json());
+        let last = offset(&sent[5]) - 1;
+        let covers = |said: &serde_json::Value| said["from"].as_i64() <= Some(last) && said["to"].as_i64() > Some(last);
+        let mut hers = cursors.filter(|cursor| cursor["deviceId"] == "d1");
+        hers.any(|cursor| cursor["acknowledged"].as_array().unwrap().iter().any(covers)).then_some(())
+    })
+    .await;
+    gate.open();
+    running.stop().await;
 }
 
 #[tokio::test]
