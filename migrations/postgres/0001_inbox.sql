@@ -45,6 +45,7 @@ CREATE TABLE notifications (
 CREATE INDEX notifications_in_order ON notifications (channel, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_in_time ON notifications (channel, appended_at, epoch, "offset") WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
+CREATE INDEX notifications_by_first_place ON notifications (channel, first_epoch, first_offset);
 CREATE INDEX notifications_by_request ON notifications (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
 CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;

@@ -4,7 +4,7 @@
 //! statements are the same for both. Neighbours: `sqlite` and `postgres` know their own, `schema` what their tables must be,
 //! `connection` runs statements.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(super) enum Site {
 
 #[derive(Debug, Clone)]
 enum Backend {
-    Sqlite(Pools<Sqlite>),
+    Sqlite(Pools<Sqlite>, Arc<sqlite::Opened>),
     Postgres(Pools<Postgres>),
 }
 
@@ -100,7 +100,7 @@ impl Store {
     /// Makes tables in another place.
     pub(super) async fn open_beside(config: &StoreConfig, site: Site) -> Result<Self, StoreError> {
         let (backend, answer_limit) = match site {
-            Site::File(path) => (Backend::Sqlite(sqlite::open(&path, config)), None),
+            Site::File(path) => (Backend::on_file(&path, config), None),
             Site::Schema { url, name } => {
                 (Backend::Postgres(postgres::open((&url, Some(&name)), config)?), Some(config.answer_timeout.0))
             }
@@ -112,7 +112,7 @@ impl Store {
 
     fn new(config: &StoreConfig, schema: Schema) -> Result<Self, StoreError> {
         let (backend, answer_limit) = match &config.url {
-            Database::Sqlite(path) => (Backend::Sqlite(sqlite::open(path, config)), None),
+            Database::Sqlite(path) => (Backend::on_file(path, config), None),
             Database::Postgres(url) => (Backend::Postgres(postgres::open((url, None), config)?), Some(config.answer_timeout.0)),
         };
         Ok(Self::on(backend, answer_limit, schema))
@@ -134,7 +134,10 @@ impl Store {
         }
         let schema = self.opening.schema;
         match &self.backend {
-            Backend::Sqlite(pools) => sqlite::ready(&pools.writer, schema).await?,
+            Backend::Sqlite(pools, opened) => {
+                sqlite::ready(&pools.writer, schema).await?;
+                opened.remember();
+            }
             Backend::Postgres(pools) => schema::ready(&pools.writer, &postgres::MIGRATIONS, schema).await?,
         }
         self.opening.is_done.store(true, Ordering::Release);
@@ -160,7 +163,7 @@ impl Store {
     #[must_use]
     pub fn schema_version(&self) -> i64 {
         match &self.backend {
-            Backend::Sqlite(_) => schema::version(&sqlite::MIGRATIONS),
+            Backend::Sqlite(..) => schema::version(&sqlite::MIGRATIONS),
             Backend::Postgres(_) => schema::version(&postgres::MIGRATIONS),
         }
     }
@@ -168,7 +171,10 @@ impl Store {
     pub(super) async fn writer(&self) -> Result<Connection, StoreError> {
         self.opened().await?;
         Ok(match &self.backend {
-            Backend::Sqlite(pools) => Connection::Sqlite(pools.writer.acquire().await?),
+            Backend::Sqlite(pools, opened) => {
+                opened.expect_there()?;
+                Connection::Sqlite(pools.writer.acquire().await?)
+            }
             Backend::Postgres(pools) => Connection::Postgres(pools.writer.acquire().await?),
         })
     }
@@ -176,7 +182,10 @@ impl Store {
     pub(super) async fn reader(&self) -> Result<Connection, StoreError> {
         self.opened().await?;
         Ok(match &self.backend {
-            Backend::Sqlite(pools) => Connection::Sqlite(pools.readers.acquire().await?),
+            Backend::Sqlite(pools, opened) => {
+                opened.expect_there()?;
+                Connection::Sqlite(pools.readers.acquire().await?)
+            }
             Backend::Postgres(pools) => Connection::Postgres(pools.readers.acquire().await?),
         })
     }
@@ -192,9 +201,15 @@ impl Store {
     /// Closes all connections once their work is done.
     pub async fn close(&self) {
         match &self.backend {
-            Backend::Sqlite(pools) => pools.close().await,
+            Backend::Sqlite(pools, _) => pools.close().await,
             Backend::Postgres(pools) => pools.close().await,
         }
+    }
+}
+
+impl Backend {
+    fn on_file(path: &Path, config: &StoreConfig) -> Self {
+        Self::Sqlite(sqlite::open(path, config), Arc::new(sqlite::Opened::new(path)))
     }
 }
 

@@ -66,6 +66,14 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// Not the file that was opened: what is written to it is lost.
+    #[error(
+        "the database's file {file} was removed or replaced while it was in use: start again, and what is missing is folded again from Kafka"
+    )]
+    Gone {
+        /// Which.
+        file: String,
+    },
     /// No answer in time.
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
@@ -115,6 +123,7 @@ impl StoreError {
             Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
             Self::Contested | Self::NoSchema { .. } => Cause::Refused,
             Self::PasswordFile { .. }
+            | Self::Gone { .. }
             | Self::OthersTables { .. }
             | Self::Outdated { .. }
             | Self::TooNew { .. }
@@ -140,6 +149,7 @@ impl StoreError {
             Self::TooNew { .. } => "store_too_new",
             Self::Silent(_) => "store_silent",
             Self::Contested => "store_contested",
+            Self::Gone { .. } => "store_gone",
             Self::OthersTables { .. } => "store_others_tables",
             Self::NoSchema { .. } => "store_no_schema",
         }

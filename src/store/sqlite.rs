@@ -1,8 +1,10 @@
 //! SQLite: the file, its connections and its schema.
 //!
-//! Owns: one connection that writes and a few that read, and which of its errors waiting may mend. Neighbours: `backend`.
+//! Owns: one connection that writes and a few that read, that the file is still there, and which of its errors waiting may mend. Neighbours: `backend`.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -23,6 +25,35 @@ const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
 /// How often a database is tried to be opened, and the pause between two tries.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The file that was opened. SQLite goes on with it when it has no name any more.
+#[derive(Debug)]
+pub(super) struct Opened {
+    path: PathBuf,
+    /// Its device and number, once it is there. Shared: all clones of a store see to one file.
+    file: OnceLock<Option<(u64, u64)>>,
+}
+
+impl Opened {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: OnceLock::new() }
+    }
+
+    /// It was opened just now.
+    pub(super) fn remember(&self) {
+        self.file.get_or_init(|| file(&self.path));
+    }
+
+    /// Whether it is still where it was.
+    pub(super) fn expect_there(&self) -> Result<(), StoreError> {
+        let is_there = self.file.get().is_none_or(|opened| file(&self.path) == *opened);
+        if is_there { Ok(()) } else { Err(StoreError::Gone { file: self.path.display().to_string() }) }
+    }
+}
+
+fn file(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
 
 /// Opens no file yet: [`ready`] does.
 pub(super) fn open(path: &Path, config: &StoreConfig) -> Pools<Sqlite> {

@@ -2,11 +2,12 @@
 //!
 //! Owns: the rows of `stretches`, among them one of a single offset for where a device began. A cursor's record says everything its device knew when it was written, but a device may have begun anew
 //! since, so both are united; only what changed is written. Neighbours: `devices` knows whose words still count, `fold` calls it in its
-//! transaction, `trim` forgets devices that don't come back.
+//! transaction, `trim` forgets devices that don't come back, and ids, with which goes what was said of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Said;
 use tidings_core::delivery::stretch::{Stretch, Stretches};
 
@@ -98,6 +99,36 @@ pub(super) async fn forget(connection: &mut Connection, devices: &BTreeSet<Devic
         .write(
             "DELETE FROM devices WHERE (user_id, device_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
             gone(),
+        )
+        .await
+}
+
+/// Forgets what devices said of mailboxes below everything that is still known there, as some of it has gone: channel, epoch, offset. The
+/// last stretch of each stays, for a device goes on from it. Other channels have no ladder; what is said of them goes with its device.
+pub(super) async fn forget_below(connection: &mut Connection, gone: Vec<(String, i64, i64)>) -> Result<(), StoreError> {
+    let mut behind = BTreeMap::<Channel, (i64, i64)>::new();
+    for (channel, epoch, offset) in gone {
+        let channel: Channel = channel.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
+        let last = behind.entry(channel).or_insert((epoch, offset + 1));
+        *last = (epoch, offset + 1).max(*last);
+    }
+    let mailboxes = behind
+        .into_iter()
+        .filter_map(|(channel, (epoch, offset))| Some(json!([channel.mailbox_user()?, channel, epoch, offset])));
+    // What is known begins at the first place that any row ever had.
+    connection
+        .write(
+            "DELETE FROM stretches WHERE (user_id, channel, epoch, device_id, kind, from_offset) IN (
+               SELECT said.user_id, said.channel, said.epoch, said.device_id, said.kind, said.from_offset
+               FROM json_each($1) AS mailbox CROSS JOIN stretches AS said
+               WHERE said.user_id = mailbox.value ->> 0 AND said.channel = mailbox.value ->> 1
+                 AND (said.epoch, said.to_offset) <= (CAST(mailbox.value ->> 2 AS bigint), CAST(mailbox.value ->> 3 AS bigint))
+                 AND NOT EXISTS (SELECT 1 FROM notifications AS known WHERE known.channel = said.channel
+                   AND (known.first_epoch, known.first_offset) < (said.epoch, said.to_offset))
+                 AND EXISTS (SELECT 1 FROM stretches AS later WHERE later.user_id = said.user_id AND later.channel = said.channel
+                   AND later.device_id = said.device_id AND later.kind = said.kind
+                   AND (later.epoch, later.from_offset) > (said.epoch, said.from_offset)))",
+            mailboxes,
         )
         .await
 }

@@ -324,6 +324,18 @@ async fn a_reader_cannot_write(fixture: Fixture) {
 }
 
 #[tokio::test]
+async fn a_file_that_is_removed_while_it_is_in_use_is_neither_read_nor_written_any_more() {
+    let fixture = Fixture::sqlite().await;
+    let Database::Sqlite(path) = &fixture.config.url else { panic!("it is a file") };
+    std::fs::rename(path, path.with_extension("moved")).unwrap();
+    let written = fixture.store.fold(EPOCH, &retention(), &notifications(0, 1, Vec::new())).await.unwrap_err();
+    let read = fixture.store.positions(EPOCH).await.unwrap_err();
+    for error in [written, read] {
+        assert!(matches!(error, StoreError::Gone { .. }) && error.to_string().contains("test.db"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("foreign.db");

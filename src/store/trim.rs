@@ -126,21 +126,23 @@ async fn take_bodies(connection: &mut Connection, epoch: Epoch, limits: String) 
 }
 
 async fn forget_ids(connection: &mut Connection, epoch: Epoch, limits: String) -> Result<usize, StoreError> {
-    let gone = run!(connection, |it| {
-        sqlx::query(
+    let gone: Vec<(String, i64, i64)> = run!(connection, |it| {
+        sqlx::query_as(
             "DELETE FROM notifications WHERE (id, channel) IN (
                SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN notifications AS kept
                WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.appended_at <= CAST(old.value ->> 1 AS bigint)
-                 AND kept.body IS NULL AND kept.epoch <= $2 LIMIT $3)",
+                 AND kept.body IS NULL AND kept.epoch <= $2 LIMIT $3)
+             RETURNING channel, epoch, \"offset\"",
         )
         .bind(&limits)
         .bind(sql_epoch(epoch))
         .bind(i64::from(LIMIT))
-        .execute(it)
+        .fetch_all(it)
         .await
-        .map(|done| done.rows_affected())
     })?;
-    Ok(usize::try_from(gone).unwrap_or(usize::MAX))
+    let count = gone.len();
+    stretches::forget_below(connection, gone).await?;
+    Ok(count)
 }
 
 async fn forget_devices(connection: &mut Connection, limits: String) -> Result<usize, StoreError> {

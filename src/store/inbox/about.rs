@@ -2,6 +2,7 @@
 //!
 //! Owns: the queries. Refuses to say what nobody can know: who else might have been shown a channel that is no mailbox.
 
+use serde_json::{Value, json};
 use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Said;
 use tidings_core::ids::{DeviceId, NotificationId, UserId};
@@ -19,6 +20,8 @@ use crate::store::{Asked, Store, StoreError};
 
 /// The most users who are told of.
 const LIMIT_USERS: i64 = 100;
+/// The most states, and as many marks, that are looked through for them.
+const LIMIT_LOOKED_THROUGH: i64 = 10_000;
 
 /// What is known of a notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +37,8 @@ pub struct About {
     /// Devices of the mailbox's owner that have acknowledged it; those that are no longer kept are told as one, the nil UUID. Of other
     /// channels none is told.
     pub acknowledged: Vec<DeviceId>,
-    /// Users who have seen it or put it away, at most 100 of them in the order of their ids. Of a mailbox only the owner.
+    /// Users who have seen it or put it away, at most 100 of them in the order of their ids, of those 10,000 whose ids come first. Of a mailbox
+    /// only the owner.
     pub users: Vec<(UserId, ItemState)>,
     /// Whether nobody is to see it any more.
     pub withdrawn: Option<Withdrawn>,
@@ -60,7 +64,7 @@ pub struct Withdrawn {
     pub at: Timestamp,
 }
 
-type Row = (String, i64, i64, i64, Option<String>, Option<String>, Option<i64>);
+type Row = (i64, String, i64, i64, i64, Option<String>, Option<String>, Option<i64>);
 
 impl Store {
     /// What is known of a notification; nothing, if it was never folded or its id is forgotten.
@@ -68,37 +72,54 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn state_of(&self, id: NotificationId) -> Result<Option<About>, StoreError> {
+        Ok(self.states_of(&[id]).await?.pop().map(|(_, about)| about))
+    }
+
+    /// What is known of notifications, each once, in the order asked. Those that were never folded or are forgotten are left out.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn states_of(&self, ids: &[NotificationId]) -> Result<Vec<(NotificationId, About)>, StoreError> {
+        let asked = Value::from_iter(ids.iter().map(|id| json!([id]))).to_string();
         let rows: Vec<Row> = self
             .answered(async {
                 Ok(run!(&mut self.reader().await?, |it| {
                     sqlx::query_as(
-                        "SELECT kept.channel, kept.epoch, kept.\"offset\", kept.appended_at, kept.body, gone.cause, gone.withdrawn_at
-                         FROM notifications AS kept LEFT JOIN withdrawals AS gone ON gone.id = kept.id AND gone.channel = kept.channel
-                         WHERE kept.id = $1 ORDER BY kept.channel LIMIT 1",
+                        "SELECT CAST(asked.key AS bigint), kept.channel, kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
+                           gone.cause, gone.withdrawn_at
+                         FROM json_each($1) AS asked CROSS JOIN notifications AS kept
+                         LEFT JOIN withdrawals AS gone ON gone.id = kept.id AND gone.channel = kept.channel
+                         WHERE kept.id = asked.value ->> 0 ORDER BY asked.key, kept.channel",
                     )
-                    .bind(id.to_string())
+                    .bind(&asked)
                     .fetch_all(it)
                     .await
                 })?)
             })
             .await?;
-        let Some((channel, epoch, offset, appended_at, body, cause, withdrawn_at)) = rows.into_iter().next() else {
-            return Ok(None);
-        };
-        let channel: Channel = channel.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
-        let asked = Asked { channel: channel.clone(), id, epoch: read_epoch(epoch), offset };
-        let unreadable = |source| StoreError::unreadable("notifications", source);
-        Ok(Some(About {
-            position: behind(epoch, offset),
-            appended_at: Timestamp::from_millis(appended_at),
-            record: body.as_deref().map(serde_json::from_str).transpose().map_err(unreadable)?,
-            acknowledged: self.acknowledged(asked).await?,
-            users: self.users_of(id, &channel).await?,
-            withdrawn: cause
-                .zip(withdrawn_at)
-                .map(|(cause, at)| Withdrawn { cause: read_cause(&cause), at: Timestamp::from_millis(at) }),
-            channel,
-        }))
+        let mut all = Vec::<(NotificationId, About)>::with_capacity(rows.len());
+        let mut places = Vec::with_capacity(rows.len());
+        for (index, channel, epoch, offset, appended_at, body, cause, withdrawn_at) in rows {
+            let id = usize::try_from(index).ok().and_then(|index| ids.get(index)).copied();
+            let Some(id) = id.filter(|id| all.last().is_none_or(|(last, _)| last != id)) else { continue };
+            let unreadable = |source| StoreError::unreadable("notifications", source);
+            let channel: Channel = channel.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
+            places.push(Asked { channel: channel.clone(), id, epoch: read_epoch(epoch), offset });
+            let withdrawn = cause.zip(withdrawn_at);
+            let about = About {
+                channel,
+                position: behind(epoch, offset),
+                appended_at: Timestamp::from_millis(appended_at),
+                record: body.as_deref().map(serde_json::from_str).transpose().map_err(unreadable)?,
+                acknowledged: Vec::new(),
+                users: Vec::new(),
+                withdrawn: withdrawn.map(|(cause, at)| Withdrawn { cause: read_cause(&cause), at: Timestamp::from_millis(at) }),
+            };
+            all.push((id, about));
+        }
+        self.tell_devices(&places, &mut all).await?;
+        self.tell_users(&mut all).await?;
+        Ok(all)
     }
 
     /// Where all the notifications lie that follow from a request, in the order of their channels.
@@ -126,43 +147,91 @@ impl Store {
         rows.into_iter().map(place).collect()
     }
 
-    async fn acknowledged(&self, asked: Asked) -> Result<Vec<DeviceId>, StoreError> {
-        let sightings = self.evidence(&[asked]).await?.into_iter().flat_map(|evidence| evidence.sightings);
-        let mut devices =
-            sightings.filter(|sighting| sighting.said == Said::Acknowledged).map(|sighting| sighting.device).collect::<Vec<_>>();
-        devices.sort_unstable();
-        devices.dedup();
-        Ok(devices)
+    async fn tell_devices(&self, places: &[Asked], all: &mut [(NotificationId, About)]) -> Result<(), StoreError> {
+        for ((_, about), evidence) in all.iter_mut().zip(self.evidence(places).await?) {
+            let sightings = evidence.sightings.into_iter().filter(|sighting| sighting.said == Said::Acknowledged);
+            about.acknowledged = sightings.map(|sighting| sighting.device).collect();
+            about.acknowledged.sort_unstable();
+            about.acknowledged.dedup();
+        }
+        Ok(())
     }
 
-    async fn users_of(&self, id: NotificationId, channel: &Channel) -> Result<Vec<(UserId, ItemState)>, StoreError> {
-        let owner = channel.mailbox_user();
-        let rows: Vec<(String, i64, Option<i64>, i64, i64)> = self
+    /// Owners are asked about all at once. Of another channel those are looked through whose ids come first, and there is seldom more than
+    /// one such notification.
+    async fn tell_users(&self, all: &mut [(NotificationId, About)]) -> Result<(), StoreError> {
+        for (index, told) in self.owners(all).await? {
+            if let Some((_, about)) = usize::try_from(index).ok().and_then(|index| all.get_mut(index)) {
+                about.users = vec![told];
+            }
+        }
+        for (id, about) in all.iter_mut().filter(|(_, about)| !about.channel.is_mailbox()) {
+            about.users = self.users_of(*id, &about.channel).await?;
+        }
+        Ok(())
+    }
+
+    async fn owners(&self, all: &[(NotificationId, About)]) -> Result<Vec<(i64, (UserId, ItemState))>, StoreError> {
+        let asked = all
+            .iter()
+            .zip(0_i64..)
+            .filter_map(|((id, about), index)| Some(json!([id, about.channel, about.channel.mailbox_user()?, index])));
+        let asked = Value::from_iter(asked).to_string();
+        let rows: Vec<(i64, String, i64, Option<i64>, i64, i64)> = self
             .answered(async {
                 Ok(run!(&mut self.reader().await?, |it| {
                     sqlx::query_as(concat!(
-                        "SELECT told.user_id, ",
+                        "SELECT CAST(asked.value ->> 3 AS bigint), asked.value ->> 2, ",
                         told!(),
-                        " FROM (SELECT user_id FROM states WHERE id = $1 UNION SELECT user_id FROM marks WHERE channel = $2) AS told
-                         CROSS JOIN notifications AS kept",
-                        with_state_of!("told.user_id"),
-                        "WHERE kept.id = $1 AND kept.channel = $2 AND (CAST($3 AS text) IS NULL OR told.user_id = $3) AND ",
+                        " FROM json_each($1) AS asked CROSS JOIN notifications AS kept",
+                        with_state_of!("asked.value ->> 2"),
+                        "WHERE kept.id = asked.value ->> 0 AND kept.channel = asked.value ->> 1 AND ",
                         super::is_seen!(),
-                        " = 1 ORDER BY told.user_id LIMIT $4",
+                        " = 1",
                     ))
-                    .bind(id.to_string())
-                    .bind(channel.as_str())
-                    .bind(owner.as_ref().map(UserId::as_str))
-                    .bind(LIMIT_USERS)
+                    .bind(&asked)
                     .fetch_all(it)
                     .await
                 })?)
             })
             .await?;
-        let told = |(user, read, read_at, seen, dismissed): (String, i64, Option<i64>, i64, i64)| {
-            let user = user.parse().map_err(|source| StoreError::unreadable("states", source))?;
-            Ok((user, (read, read_at, seen, dismissed).into()))
-        };
-        rows.into_iter().map(told).collect()
+        rows.into_iter()
+            .map(|(index, user, read, at, seen, dismissed)| Ok((index, user_told((user, read, at, seen, dismissed))?)))
+            .collect()
     }
+
+    async fn users_of(&self, id: NotificationId, channel: &Channel) -> Result<Vec<(UserId, ItemState)>, StoreError> {
+        let rows: Vec<UserRow> = self
+            .answered(async {
+                Ok(run!(&mut self.reader().await?, |it| {
+                    sqlx::query_as(concat!(
+                        "SELECT told.user_id, ",
+                        told!(),
+                        " FROM (SELECT user_id FROM (SELECT user_id FROM states WHERE id = $1 ORDER BY user_id LIMIT $4) AS said
+                                UNION SELECT user_id FROM (SELECT user_id FROM marks WHERE channel = $2 ORDER BY user_id LIMIT $4) AS marked)
+                           AS told
+                         CROSS JOIN notifications AS kept",
+                        with_state_of!("told.user_id"),
+                        "WHERE kept.id = $1 AND kept.channel = $2 AND ",
+                        super::is_seen!(),
+                        " = 1 ORDER BY told.user_id LIMIT $3",
+                    ))
+                    .bind(id.to_string())
+                    .bind(channel.as_str())
+                    .bind(LIMIT_USERS)
+                    .bind(LIMIT_LOOKED_THROUGH)
+                    .fetch_all(it)
+                    .await
+                })?)
+            })
+            .await?;
+        rows.into_iter().map(user_told).collect()
+    }
+}
+
+type UserRow = (String, i64, Option<i64>, i64, i64);
+
+fn user_told((user, read, read_at, seen, dismissed): UserRow) -> Result<(UserId, ItemState), StoreError> {
+    let user = user.parse().map_err(|source| StoreError::unreadable("states", source))?;
+    Ok((user, (read, read_at, seen, dismissed).into()))
 }

@@ -65,6 +65,7 @@ on_both! {
     a_mailbox_and_any_other_channel_keep_their_newest,
     an_id_outlives_its_row_and_a_replay_cannot_bring_it_back_before_the_log_has_forgotten_it,
     a_device_that_was_silent_for_too_long_is_forgotten_and_comes_back_as_a_new_one,
+    what_devices_said_goes_with_the_ids_it_was_said_of_but_for_the_last,
 }
 
 async fn what_is_older_than_its_retention_by_the_logs_clock_goes_and_that_is_told(fixture: Fixture) {
@@ -227,4 +228,25 @@ async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_
     }
     assert_eq!(found, [vec![(0, 2)], vec![(0, 3)]], "the same at another time is none");
     assert_eq!(left(&fixture).await, [0, 4]);
+}
+
+async fn what_devices_said_goes_with_the_ids_it_was_said_of_but_for_the_last(fixture: Fixture) {
+    let known = async |device: &str| {
+        let (user, device) = ("1".parse().unwrap(), device.parse().unwrap());
+        fixture.store.cursors((&user, &device), &[mailbox()]).await.unwrap().pop().unwrap()
+    };
+    fold_records(&fixture, &short(), vec![at(1, 0, 0), at(2, 4, 1), at(3, 8, 15)]).await;
+    let ends = cursor("ended", &[(0, 1)], &[(0, 1)]);
+    let holes = cursor("holes", &[(0, 9)], &[(0, 1), (2, 3), (4, 5), (8, 9)]);
+    fixture.fold(cursors(vec![ends.clone(), holes.clone()])).await;
+    trim(&fixture, &short()).await;
+    assert_eq!([known("ended").await, known("holes").await], [ends.clone(), holes], "all ids are remembered");
+    fold_records(&fixture, &short(), vec![at(4, 9, 20)]).await;
+    assert_eq!(trim(&fixture, &short()).await.ids, 1);
+    let left = cursor("holes", &[(0, 9)], &[(2, 3), (4, 5), (8, 9)]);
+    assert_eq!([known("ended").await, known("holes").await], [ends.clone(), left], "of the first nobody asks any more");
+    fold_records(&fixture, &short(), vec![at(5, 10, 60)]).await;
+    trim(&fixture, &short()).await;
+    let last = cursor("holes", &[(0, 9)], &[(8, 9)]);
+    assert_eq!([known("ended").await, known("holes").await], [ends, last], "a device goes on from its last");
 }

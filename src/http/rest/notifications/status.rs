@@ -213,11 +213,9 @@ impl Rest {
     async fn status(&self, id: Uuid) -> Result<Status, Problem> {
         let (store, places) = (self.store()?, self.places_of(id).await?);
         let now = self.clock.now();
-        let mut notifications = Vec::new();
-        for place in places.iter().take(TOLD) {
-            let about = store.state_of(place.id).await?;
-            notifications.extend(about.map(|about| One::of(place.id, about, now)));
-        }
+        let ids = places.iter().take(TOLD).map(|place| place.id).collect::<Vec<_>>();
+        let abouts = store.states_of(&ids).await?.into_iter();
+        let notifications = abouts.map(|(id, about)| One::of(id, about, now)).collect::<Vec<_>>();
         let state = notifications.iter().map(|one| one.state).min().unwrap_or(State::Accepted);
         Ok(Status { id, state, notifications, notifications_left_out: places.len().saturating_sub(TOLD) })
     }
