@@ -69,7 +69,7 @@ pub use self::receipts::{Located, Marked, Misplaced, Scope, Unsettled, Unwritten
 use self::ring::Ring;
 use self::shard::Shard;
 use self::tally::Tally;
-pub use self::transport::Transport;
+pub use self::transport::{Talk, Transport};
 use self::unproven::Unproven;
 pub use self::upgrade::{Caller, Page, RefusedUpgrade};
 use crate::auth::Auth;

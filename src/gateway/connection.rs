@@ -5,8 +5,10 @@
 
 mod receipts;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tidings_core::channel::{Channel, Verdict};
 use tidings_core::ids::{ConnectionId, DeviceId, UserId};
@@ -30,6 +32,9 @@ use super::metrics::Limit;
 use super::moment::{Moment, millis};
 use crate::auth::Identity;
 use crate::clock::rate::{Allowance, Rate};
+
+/// How long the upgrade's answer waits to leave with `connected`, in one write.
+const TOGETHER: Duration = Duration::from_millis(250);
 
 /// A connection whose client is known.
 pub(super) struct Connection<'a> {
@@ -90,11 +95,17 @@ impl<'a> Connection<'a> {
         let Admitted { identity, wish: Wish { device, named_by, mode, locale, since, .. }, reply_to } = *admitted;
         let inlet = line.shared.inlets[line.shared.shard(&identity.user)].clone();
         let owner = (&identity.user, &device);
+        let answering = async {
+            tokio::time::sleep(TOGETHER).await;
+            line.outbox.uncork(millis(line.shared.clock));
+            std::future::pending::<Infallible>().await
+        };
         let starting = starts(&line.shared, owner, own_channels(&identity), &since);
-        let known = Box::pin(async { tokio::join!(starting, line.shared.tally.greet(&identity.user)) });
         let (channels, counts) = tokio::select! {
-            known = known => known,
+            biased;
+            known = async { tokio::join!(starting, line.shared.tally.greet(&identity.user)) } => known,
             () = line.shared.draining.cancelled() => return Err(CloseCode::Draining),
+            never = answering => match never {},
         };
         let (joined, answer) = oneshot::channel();
         let id = ConnectionId(Uuid::new_v4());
@@ -194,7 +205,10 @@ impl<'a> Connection<'a> {
                 let channels = self.named(names, reply_to);
                 self.pass_on(Control::Unsubscribe { member, channels, reply_to: message_id }).await;
             }
-            Ok(ClientFrame::Presence { channel, limit, after }) => self.presence((channel, after, limit), reply_to, codec).await,
+            // Boxed, for most frames are acknowledgements and pay for the largest answer.
+            Ok(ClientFrame::Presence { channel, limit, after }) => {
+                Box::pin(self.presence((channel, after, limit), reply_to, codec)).await;
+            }
             Ok(ClientFrame::AckBelow { channel, position, except }) => {
                 let ack = Ack::Below { channel, position, except };
                 self.pass_on(Control::Ack { member, ack, reply_to: message_id }).await;

@@ -96,8 +96,10 @@ impl Admitted {
 }
 
 impl Line {
-    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Wire) -> Self {
+    /// A line on which `answer`, that to the upgrade, has not been written.
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, wire: Wire, answer: Vec<u8>) -> Self {
         let outbox = Arc::new(Outbox::new(wire, shared.config.outbox_bytes.get(), millis(shared.clock)));
+        outbox.hold(answer);
         Self { shared, caller, outbox }
     }
 
@@ -141,6 +143,7 @@ impl Line {
 
     /// Waits for the first frame, which proves who the client is; else gives the code that the line ends with.
     async fn prove(&self, codec: &mut Codec, wish: Wish) -> Result<Box<Admitted>, u16> {
+        self.outbox.uncork(millis(self.shared.clock));
         let first = tokio::select! {
             first = tokio::time::timeout(self.shared.config.auth_timeout.0, self.first_text(codec)) => first,
             () = self.shared.draining.cancelled() => return Err(CloseCode::Draining.code()),

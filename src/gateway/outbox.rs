@@ -181,6 +181,16 @@ impl Outbox {
         Pushed::Taken
     }
 
+    /// Takes what goes before every frame. It waits until [`Outbox::uncork`], to leave with the first of them.
+    pub(super) fn hold(&self, answer: Vec<u8>) {
+        if !answer.is_empty() {
+            let mut state = self.state.lock();
+            state.corked = true;
+            state.waiting_bytes += answer.len();
+            state.waiting.push_front(answer.into());
+        }
+    }
+
     /// Lets what is pushed from now on wait until [`Outbox::uncork`], so that a page leaves in few calls.
     pub(super) fn cork(&self) {
         self.state.lock().corked = true;
@@ -202,6 +212,7 @@ impl Outbox {
                 }
             }
         }
+        state.waiting = VecDeque::new();
         self.pulse.waiting_ms.store(0, Ordering::Relaxed);
     }
 

@@ -67,7 +67,7 @@ async fn connect(shared: &Arc<Shared>) -> TcpStream {
         since: Since::default(),
     };
     let admitted = Admitted::new(identity, wish, None).unwrap();
-    let line = Line::new(shared.clone(), caller, outbox::Wire::Plain(stream));
+    let line = Line::new(shared.clone(), caller, outbox::Wire::Plain(stream), Vec::new());
     shared.connections.spawn(line.run(Arrival::Known(admitted), Box::default()));
     client
 }

@@ -188,8 +188,8 @@ fn accept(
     let line = shared.clone();
     // What happens once is boxed, so that an idle connection's task holds only what it needs while idle.
     shared.connections.spawn(async move {
-        let Some((wire, early)) = Box::pin(take_over(upgrade)).await else { return };
-        Line::new(line, caller, wire).run(arrival, early).await;
+        let Some((wire, answer, early)) = Box::pin(take_over(upgrade)).await else { return };
+        Line::new(line, caller, wire, answer).run(arrival, early).await;
     });
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -274,15 +274,16 @@ fn unproven(shared: &Shared, address: IpAddr) -> Result<Place, RefusedUpgrade> {
     })
 }
 
-/// The bare socket with its TLS session if it has one, and what hyper had read beyond the request. Hyper's own buffers are given
-/// back at once.
-async fn take_over(upgrade: OnUpgrade) -> Option<(Wire, Box<[u8]>)> {
+/// The bare socket with its TLS session if it has one, the answer that was held back, and what hyper had read beyond the request.
+/// Hyper's own buffers are given back at once.
+async fn take_over(upgrade: OnUpgrade) -> Option<(Wire, Vec<u8>, Box<[u8]>)> {
     let upgraded = upgrade.await.inspect_err(|error| tracing::debug!(%error, "a client left during the upgrade")).ok()?;
     let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() else {
         tracing::error!("an upgraded connection was not one of the listener's; this is a bug");
         return None;
     };
-    Some((parts.io.into_inner().into_wire(), Box::from(&*parts.read_buf)))
+    let (wire, answer) = parts.io.into_inner().into_wire();
+    Some((wire, answer, Box::from(&*parts.read_buf)))
 }
 
 #[cfg(test)]

@@ -191,10 +191,17 @@ impl Store {
     }
 
     /// Waits for an answer, but not for ever: a server may hang, and the network may swallow what it says.
-    pub(super) async fn answered<T>(&self, asking: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        match self.answer_limit {
-            None => asking.await,
-            Some(limit) => tokio::time::timeout(limit, asking).await.unwrap_or(Err(StoreError::Silent(limit))),
+    pub(super) fn answered<T>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        // A statement is a future of ten kibibytes. Boxed here, it weighs nothing in those who may never ask.
+        let (limit, asking) = (self.answer_limit, Box::pin(asking));
+        async move {
+            match limit {
+                None => asking.await,
+                Some(limit) => tokio::time::timeout(limit, asking).await.unwrap_or(Err(StoreError::Silent(limit))),
+            }
         }
     }
 

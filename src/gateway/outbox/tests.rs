@@ -141,6 +141,20 @@ async fn a_page_waits_for_its_last_frame_and_leaves_at_once() {
 }
 
 #[tokio::test]
+async fn the_answer_to_an_upgrade_waits_for_the_first_frame_and_leaves_before_it() {
+    for layer in BOTH {
+        let (outbox, mut client) = pair(layer, 65_536).await;
+        outbox.hold(b"HTTP/1.1 101".to_vec());
+        assert_eq!(outbox.push(&frame(1, 100), 5), Pushed::Taken);
+        assert_eq!(outbox.state.lock().waiting.len(), 2);
+        outbox.uncork(6);
+        assert!(outbox.is_idle());
+        assert_eq!(outbox.state.lock().waiting.capacity(), 0, "the queue's memory is given back");
+        assert!(read(&mut client, 112).await == [&b"HTTP/1.1 101"[..], &frame(1, 100)].concat());
+    }
+}
+
+#[tokio::test]
 async fn of_a_page_that_the_socket_does_not_take_the_rest_waits() {
     for layer in BOTH {
         let (outbox, mut client) = pair(layer, 64 << 20).await;

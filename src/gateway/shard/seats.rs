@@ -80,6 +80,7 @@ impl Shard {
         for (channel, position) in recovering {
             self.shared.say(&join.outbox, ServerFrame::Subscribed { channel, position, recovering: true }, None, self.now);
         }
+        join.outbox.uncork(self.now.ms);
     }
 
     /// Whether the user may have one more connection. For one more device, the one that connected least recently goes.

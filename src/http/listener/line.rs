@@ -8,7 +8,6 @@ use std::error::Error as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, ORIGIN, RETRY_AFTER};
@@ -119,14 +118,16 @@ async fn announced(shared: &Shared, stream: &mut TcpStream, peer: IpAddr) -> Res
 impl Line {
     /// Speaks HTTP until the connection ends, is upgraded, or is asked to end behind the request that has begun.
     async fn speak(self: Arc<Self>, transport: Transport, stop: CancellationToken) {
-        let (shared, named) = (self.shared.clone(), self.named);
-        let has_answered = Arc::new(AtomicBool::new(false));
-        let answering = has_answered.clone();
+        let (shared, named, talk) = (self.shared.clone(), self.named, transport.talk());
+        let answering = talk.clone();
         let service = service_fn(move |request| {
-            let (line, has_answered) = (self.clone(), answering.clone());
+            let (line, talk) = (self.clone(), answering.clone());
             async move {
                 let answer = line.answer(request).await;
-                has_answered.store(true, Ordering::Relaxed);
+                match answer.status() {
+                    StatusCode::SWITCHING_PROTOCOLS => talk.upgraded(),
+                    _ => talk.answered(),
+                }
                 Ok::<_, Infallible>(answer)
             }
         });
@@ -148,7 +149,7 @@ impl Line {
         // has answered.
         let has_begun = || served.into_parts().is_some_and(|parts| !parts.read_buf.is_empty());
         match reason(&error) {
-            Some(HEADER_TIMEOUT) if has_answered.load(Ordering::Relaxed) && !has_begun() => drop(shared.meters.idle.inc()),
+            Some(HEADER_TIMEOUT) if talk.has_answered() && !has_begun() => drop(shared.meters.idle.inc()),
             Some(reason) => {
                 shared.meters.request_refused(reason);
                 shared.tell(named, reason, &error);
