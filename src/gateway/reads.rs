@@ -141,6 +141,11 @@ impl Reads {
         self.answered_ms.load(Ordering::Relaxed)
     }
 
+    /// How many places for pages are free.
+    pub(super) fn places(&self) -> usize {
+        self.pages.available_permits()
+    }
+
     /// Begins a read, if there is a place for it. The shard is told the answer.
     pub(super) fn begin(&self, shared: &Arc<Shared>, question: Question) -> bool {
         let (Some(store), Ok(place)) = (self.store.clone(), self.pages.clone().try_acquire_owned()) else { return false };
@@ -175,8 +180,7 @@ impl Reads {
 
     /// What the store says, if it does in time.
     async fn in_time<T>(&self, shared: &Shared, limit: Duration, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-        // Boxed, for a query is large, and who asks none would pay for it too.
-        let error = match timeout(limit, Box::pin(read)).await {
+        let error = match timeout(limit, read).await {
             Ok(Ok(found)) => {
                 self.answered_ms.store(millis(shared.clock), Ordering::Relaxed);
                 return Some(found);

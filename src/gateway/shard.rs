@@ -91,7 +91,8 @@ impl Shard {
         let devices = Devices::new(config.mailbox_cursor_interval.0, config.other_cursor_interval.0);
         let now = Moment::of(shared.clock);
         let once = Outstanding::new(config.once_per_user.get(), shared.metrics.clone());
-        let recoveries = Recoveries::new(config.recovery.frames_per_second.get(), shared.inlets.len());
+        let patience_ms = u64::try_from(config.recovery.wait.0.as_millis()).unwrap_or(u64::MAX);
+        let recoveries = Recoveries::new(config.recovery.frames_per_second.get(), patience_ms);
         Self {
             shared,
             inlet,
@@ -121,7 +122,7 @@ impl Shard {
             let recovered = self.take_recoveries();
             let wait_ms = self.sweep_when_due();
             if live == [0; 4] && recovered == 0 {
-                std::thread::park_timeout(Duration::from_millis(wait_ms.min(self.recoveries.wait_ms())));
+                std::thread::park_timeout(Duration::from_millis(wait_ms.min(self.recoveries.wait_ms(self.now.ms))));
             }
         }
         self.finish();

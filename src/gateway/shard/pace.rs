@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::TURN;
+use super::recover::TURN;
 use crate::clock::rate::{Allowance, Rate};
 
 /// The pace of one shard.
@@ -16,9 +16,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The part of one of `shards` in so many frames a second. A turn's frames may be written at once.
-    pub(super) fn new(frames_per_second: usize, shards: usize) -> Self {
-        let every = Duration::from_secs(shards.max(1) as u64) / u32::try_from(frames_per_second.max(1)).unwrap_or(u32::MAX);
+    /// So many frames a second. A turn's may be written at once.
+    pub(super) fn new(frames_per_second: usize) -> Self {
+        let every = Duration::from_secs(1) / u32::try_from(frames_per_second.max(1)).unwrap_or(u32::MAX);
         Self { rate: Rate::default(), allowance: Allowance::new(every, TURN), waits: false }
     }
 
@@ -43,8 +43,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turns_frames_leave_at_once_and_then_as_many_as_the_shards_part_allows() {
-        let mut pace = Pace::new(2_000, 2);
+    fn a_turns_frames_leave_at_once_and_then_as_many_as_configured() {
+        let mut pace = Pace::new(1_000);
         pace.spend(TURN + 50, 1_000);
         let mut told = 0;
         let mut may_send = |now_ms| pace.may_send(now_ms, || told += 1);

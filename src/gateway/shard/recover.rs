@@ -1,8 +1,8 @@
 //! Recovering: sending members what their devices missed, page by page, until they are level with live delivery.
 //!
 //! Owns: carrying out each step that the core's `recovery` decides. A member gets its next page when nothing waits for its socket,
-//! and asks the store one question at a time. Live delivery comes first: one turn of all recoveries together writes about as much as
-//! one of a fan-out, and no more a second than configured. Neighbours: `turns` says who is next, `missed` sends the pages, `told`
+//! and asks the store one question at a time. Live delivery comes first: one turn of all recoveries together writes about one page, then
+//! what is live has its turn, and no more leaves in a second than configured. Neighbours: `turns` says who is next, `missed` sends the pages, `told`
 //! says how it ends.
 
 use std::time::Duration;
@@ -13,8 +13,12 @@ use tidings_core::position::Position;
 use tidings_core::recovery::{Answer, CatchUp, Newest, Reach, Start, Step};
 
 use super::turns::{Recoveries, Turned};
-use super::{Shard, TURN};
+use super::Shard;
 use crate::gateway::reads::{Found, Question, Reply, Wanted};
+
+/// Missed notifications that are written before what is live has its turn; the last page is written whole. As many members are looked
+/// at.
+pub(super) const TURN: usize = 64;
 
 /// A subscription that recovers.
 pub(super) struct Recovery {
@@ -104,27 +108,25 @@ impl Shard {
     /// Hands over what the store has answered, then gives each of those who recover at most one step, until a turn's frames are
     /// written. Gives how much was done.
     pub(super) fn take_recoveries(&mut self) -> usize {
+        self.recoveries.look(self.now.ms, self.shared.reads.places());
         let (mut done, mut written) = (0, 0);
         while written < TURN && self.may_send() {
             let Some(reply) = self.recoveries.answers.pop_front() else { break };
             written += self.hand_over(reply);
             done += 1;
         }
-        for _ in 0..self.recoveries.queue.len().min(TURN) {
+        for _ in 0..TURN {
             if written >= TURN || !self.may_send() {
                 break;
             }
             let Some(member) = self.recoveries.queue.pop_front() else { break };
             let turned = self.turn(member);
-            self.recoveries.turned(member, turned);
+            self.recoveries.turned(member, turned, self.now.ms);
             if let Turned::On(frames) = turned {
                 self.recoveries.pace.spend(frames, self.now.ms);
                 written += frames;
+                done += 1;
             }
-            done += usize::from(turned != Turned::Later);
-        }
-        if !self.recoveries.queue.is_empty() {
-            self.recoveries.used_ms = self.now.ms;
         }
         done
     }
@@ -151,15 +153,31 @@ impl Shard {
             return Turned::Out;
         }
         outbox.cork();
-        let turned = channels.iter().map(|channel| self.advance(member, channel)).find(|turned| *turned != Turned::Later);
+        let turned = self.advance_in_any(member, &channels);
         outbox.uncork(self.now.ms);
-        turned.unwrap_or(Turned::Later)
+        turned
+    }
+
+    /// Takes the next step in the first channel in which one can be taken.
+    fn advance_in_any(&mut self, member: u32, channels: &[Channel]) -> Turned {
+        let mut turned = Turned::Later;
+        for channel in channels {
+            match self.advance(member, channel) {
+                Turned::Later => {}
+                Turned::Queued => turned = Turned::Queued,
+                done => return done,
+            }
+        }
+        turned
     }
 
     /// Takes the next step in one channel, if it can be taken now.
     fn advance(&mut self, member: u32, channel: &Channel) -> Turned {
         let (reach, now_ms, patience_ms) = (self.reach(channel), self.now.ms, self.patience_ms());
+        let answered_ms = self.shared.reads.answered_ms();
         let Some(catch_up) = self.catch_up(member, channel) else { return Turned::Later };
+        // Nobody may have looked since the line has moved.
+        catch_up.queued(answered_ms, patience_ms);
         match catch_up.step(reach, now_ms, patience_ms) {
             Step::Wait => Turned::Later,
             Step::Ring { from } => self.send_from_ring(member, channel, (from, reach.live)),
@@ -200,8 +218,7 @@ impl Shard {
         let left_ms = recovery.catch_up.deadline_ms().map_or(patience_ms, |deadline_ms| deadline_ms.saturating_sub(now_ms));
         let limit = Duration::from_millis(left_ms);
         if !shared.reads.begin(&shared, Question { inlet, member, channel: channel.clone(), number, wanted, limit }) {
-            recovery.catch_up.queued(shared.reads.answered_ms(), patience_ms);
-            return Turned::Later;
+            return Turned::Queued;
         }
         recovery.question = number;
         recovery.catch_up.asked(until);
@@ -220,6 +237,7 @@ impl Shard {
         let Reply { member, channel, number, found, _place } = reply;
         if self.recoveries.asking.get(&member) == Some(&number) {
             self.recoveries.asking.remove(&member);
+            self.recoveries.wake(member);
         }
         let asked = self.members.subscription(member, &channel).and_then(|asking| asking.recovery.as_ref());
         if asked.is_none_or(|recovery| recovery.question != number) {
@@ -249,7 +267,6 @@ impl Shard {
                 Turned::Later
             }
         };
-        self.recoveries.in_vain = 0;
         let frames = if let Turned::On(frames) = turned { frames } else { 0 };
         self.recoveries.pace.spend(frames, self.now.ms);
         frames
