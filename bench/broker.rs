@@ -8,11 +8,40 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::clients::SENT;
+use crate::machine::now_us;
+
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The header of every record of tidings' own.
+pub(crate) fn version() -> OwnedHeaders {
+    OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") })
+}
+
+/// A record of `notifications` as the pipeline writes it, about 500 bytes, that says when it was made.
+pub(crate) fn notification(channel: &str, number: u64) -> String {
+    serde_json::json!({
+        "channel": channel,
+        "rule": "booking-confirmed",
+        "origin": {"topic": "bookings", "partition": 0, "offset": number},
+        "notification": {
+            "id": uuid::Uuid::new_v4(),
+            "eventId": format!("event-{number}"),
+            "type": "booking_confirmation",
+            "createdAt": "2026-01-31T12:00:00.000Z",
+            "title": "Booking Confirmed",
+            "message": "Your booking for a blue one has been confirmed.",
+            "data": {"booking_id": format!("b-{number}"), "note": "x".repeat(40), SENT: now_us()},
+            "priority": "medium",
+            "source": "bookings",
+        },
+    })
+    .to_string()
+}
 
 /// Makes a topic with a drawn name.
 pub(crate) async fn topic(brokers: &str, partitions: i32) -> anyhow::Result<String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use memchr::memmem;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -54,6 +55,30 @@ impl Clients {
         let mut readers = JoinSet::new();
         let opening = users.map(|(user, query)| Line::open(server, (user, query), seen.clone()));
         let mut opening = futures_util::stream::iter(opening).buffer_unordered(AT_ONCE);
+        while let Some(line) = opening.next().await {
+            readers.spawn(line?.read());
+        }
+        drop(opening);
+        Ok(Self { seen, _readers: readers })
+    }
+
+    /// The same for users who all come within so much time, however long each takes.
+    pub(crate) async fn arrive(
+        server: &Server,
+        users: impl ExactSizeIterator<Item = (String, String)>,
+        within: Duration,
+    ) -> anyhow::Result<Self> {
+        let seen = Arc::new(Seen::default());
+        let (each, start) = (within / u32::try_from(users.len().max(1))?, tokio::time::Instant::now());
+        let opening = (0..).zip(users).map(|(number, user)| {
+            let seen = seen.clone();
+            async move {
+                tokio::time::sleep_until(start + each * number).await;
+                Line::open(server, user, seen).await
+            }
+        });
+        let mut opening = opening.collect::<FuturesUnordered<_>>();
+        let mut readers = JoinSet::new();
         while let Some(line) = opening.next().await {
             readers.spawn(line?.read());
         }

@@ -10,6 +10,8 @@ use crate::server::{Server, Setup};
 
 /// Notifications that each connection is sent at once before it is idle again.
 const BURST: u64 = 50;
+/// Connections before those that are measured.
+const FIRST: usize = 16;
 /// How long a server may take to give back what it no longer needs.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -39,8 +41,11 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// One run with `count` connections.
+/// One run with `count` connections. A few come before: what a process starts with its first connection, such as its connections to
+/// the brokers, is not what one costs.
 pub(crate) async fn once(server: Server, size: &Size, count: usize) -> anyhow::Result<Figures> {
+    let first = Clients::open(&server, (0..FIRST).map(|number| (format!("first-{number}"), String::new()))).await?;
+    tokio::time::sleep(SETTLE).await;
     let (before, cpu) = (server.resident_bytes()?, server.cpu_us()?);
     let clients = Clients::connect(&server, count).await?;
     tokio::time::sleep(SETTLE).await;
@@ -51,7 +56,7 @@ pub(crate) async fn once(server: Server, size: &Size, count: usize) -> anyhow::R
     clients.await_frames(BURST * count as u64).await?;
     tokio::time::sleep(SETTLE).await;
     let after_burst_kib = each(server.resident_bytes()?);
-    drop(clients);
+    drop((clients, first));
     server.stop()?;
     Ok(Figures { open_cpu_us, idle_kib, after_burst_kib })
 }

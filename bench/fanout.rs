@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
 
-use crate::clients::{Clients, SENT};
-use crate::machine::{now_us, part};
+use crate::clients::Clients;
+use crate::machine::part;
 use crate::report::{Budget, Pair, Report, say};
 use crate::server::{CHANNEL, Server, Setup};
 use crate::{Size, broker};
@@ -62,31 +61,9 @@ pub(crate) async fn produce(size: &Size, server: &Server, events: u64, interval:
     let mut ticks = tokio::time::interval(interval);
     for number in 0..events {
         ticks.tick().await;
-        let value = notification(number);
-        let headers = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
-        let record = BaseRecord::to(&server.notifications).key(CHANNEL).payload(&value).headers(headers);
+        let value = broker::notification(CHANNEL, number);
+        let record = BaseRecord::to(&server.notifications).key(CHANNEL).payload(&value).headers(broker::version());
         producer.send(record).map_err(|(error, _)| error)?;
     }
     Ok(producer.flush(Duration::from_secs(10))?)
-}
-
-/// A record of `notifications` as the pipeline writes it, about 500 bytes.
-fn notification(number: u64) -> String {
-    serde_json::json!({
-        "channel": CHANNEL,
-        "rule": "booking-confirmed-updates",
-        "origin": {"topic": "bookings", "partition": 0, "offset": number},
-        "notification": {
-            "id": uuid::Uuid::new_v4(),
-            "eventId": format!("event-{number}"),
-            "type": "booking_update",
-            "createdAt": "2026-01-31T12:00:00.000Z",
-            "title": "Booking Confirmed",
-            "message": "A booking has been confirmed.",
-            "data": {"booking_id": format!("b-{number}"), "note": "x".repeat(60), SENT: now_us()},
-            "priority": "medium",
-            "source": "bookings",
-        },
-    })
-    .to_string()
 }

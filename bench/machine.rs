@@ -1,13 +1,14 @@
 //! What the machine was doing meanwhile, and the arithmetic of figures.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 /// Jiffies of all cores since boot.
 pub(crate) struct Machine {
     total: u64,
+    idle: u64,
     stolen: u64,
 }
 
@@ -17,7 +18,25 @@ impl Machine {
         let stat = std::fs::read_to_string("/proc/stat")?;
         let cpu = stat.lines().next().context("/proc/stat is empty")?;
         let jiffies = cpu.split_whitespace().skip(1).map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-        Ok(Self { total: jiffies.iter().take(8).sum(), stolen: jiffies.get(7).copied().unwrap_or(0) })
+        let of = |index: usize| jiffies.get(index).copied().unwrap_or(0);
+        Ok(Self { total: jiffies.iter().take(8).sum(), idle: of(3) + of(4), stolen: of(7) })
+    }
+
+    /// Waits until nothing is left to do of what was begun before: nine tenths of a second idle.
+    pub(crate) async fn calm(limit: Duration) -> anyhow::Result<()> {
+        let start = Instant::now();
+        loop {
+            let before = Self::look()?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = Self::look()?;
+            if (now.idle - before.idle) * 10 >= (now.total - before.total) * 9 {
+                return Ok(());
+            }
+            anyhow::ensure!(
+                start.elapsed() < limit,
+                "the machine does not come to rest within {limit:?}; something else runs on it"
+            );
+        }
     }
 
     /// How much was stolen since, in words.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _};
+use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
-use crate::clients::{Clients, SENT};
-use crate::machine::{now_us, part};
+use crate::clients::Clients;
+use crate::machine::{Machine, part};
 use crate::report::{Budget, Pair, Report, say};
 use crate::server::{Server, Setup};
 use crate::{Size, broker};
@@ -21,6 +21,12 @@ const RATE: u64 = 500;
 /// How long a server may take to give back what it no longer needs.
 const SETTLE: Duration = Duration::from_secs(5);
 const FOLD_LIMIT: Duration = Duration::from_secs(600);
+/// How long the machine may take to come to rest behind it.
+const CALM_LIMIT: Duration = Duration::from_secs(60);
+/// Within which all devices come back.
+const ARRIVAL: Duration = Duration::from_secs(1);
+/// How long the bystanders' notifications go on before they are measured.
+const WARM: Duration = Duration::from_secs(2);
 
 /// What one run measured.
 #[derive(Debug, Clone, Copy)]
@@ -63,28 +69,30 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
 async fn once(size: &Size) -> anyhow::Result<Figures> {
     let folder = tempfile::tempdir()?;
     let url = format!("sqlite://{}", folder.path().join("tidings.db").display());
-    let setup = Setup { roles: vec!["gateway", "inbox"], partitions: 4, config: vec![("STORE__URL", url)] };
-    let server = Server::tidings(&size.brokers, &setup).await?;
+    // All come from one address here, which is no limit that a storm of many has.
+    let places = ("GATEWAY__HTTP_CONNECTIONS_PER_ADDRESS", (size.connections + BYSTANDERS).to_string());
+    let setup = Setup { roles: vec!["gateway", "inbox"], partitions: 4, config: vec![("STORE__URL", url), places] };
+    let server = Arc::new(Server::tidings(&size.brokers, &setup).await?);
     let missed = size.missed * size.connections as u64;
     backlog(size, &server, missed)?;
     await_folded(&server, missed).await?;
+    Machine::calm(CALM_LIMIT).await?;
 
-    let bystanders = Clients::open(&server, (0..BYSTANDERS).map(|number| (format!("bystander-{number}"), String::new()))).await?;
+    // On a thread of their own, so that what they see is not the delay of all other clients in this process.
+    let apart = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let their = server.clone();
+    let names = (0..BYSTANDERS).map(|number| (format!("bystander-{number}"), String::new()));
+    let bystanders = apart.spawn(async move { Clients::open(&their, names).await }).await??;
     let live = Live::begin(size, &server)?;
+    tokio::time::sleep(WARM).await;
+    drop(bystanders.take_latencies_ms());
     tokio::time::sleep(Duration::from_secs(size.seconds)).await;
     let before_p99_ms = part(bystanders.take_latencies_ms(), 0.99);
 
     let (resident, cpu) = (server.resident_bytes()?, server.cpu_us()?);
     server.forget_peak()?;
     let start = Instant::now();
-    let since =
-        |user: &str| form_urlencoded::byte_serialize(format!(r#"{{"user-{user}":"1:0"}}"#).as_bytes()).collect::<String>();
-    let devices = (0..size.connections).map(|number| {
-        let user = format!("user-{number}");
-        let query = format!("&since={}", since(&user));
-        (user, query)
-    });
-    let devices = Clients::open(&server, devices).await?;
+    let devices = Clients::arrive(&server, (0..size.connections).map(device), ARRIVAL).await?;
     devices.await_frames(missed).await?;
     devices.await_recovered(size.connections as u64).await?;
     let current_s = start.elapsed().as_secs_f64();
@@ -95,16 +103,24 @@ async fn once(size: &Size) -> anyhow::Result<Figures> {
     tokio::time::sleep(SETTLE).await;
     let after_kib = (server.resident_bytes()? - resident) / 1024.0 / size.connections as f64;
     drop((devices, bystanders));
-    server.stop()?;
+    apart.shutdown_background();
     Ok(Figures { current_s, cpu_s, peak_mib, before_p99_ms, meanwhile_p99_ms, after_kib })
+}
+
+/// A user, and where the user's device stopped.
+fn device(number: usize) -> (String, String) {
+    let user = format!("user-{number}");
+    let since = format!(r#"{{"user-{user}":"1:0"}}"#);
+    let since = form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>();
+    (user, format!("&since={since}"))
 }
 
 /// What all devices miss, one of each after the other.
 fn backlog(size: &Size, server: &Server, missed: u64) -> anyhow::Result<()> {
     let devices = size.connections as u64;
-    broker::fill(&size.brokers, &server.notifications, (missed, &version()), |number| {
+    broker::fill(&size.brokers, &server.notifications, (missed, &broker::version()), |number| {
         let channel = format!("user-user-{}", number % devices);
-        let value = notification(&channel, number);
+        let value = broker::notification(&channel, number);
         (channel, value)
     })
 }
@@ -138,9 +154,9 @@ impl Live {
                     break;
                 }
                 let channel = format!("user-bystander-{}", number % BYSTANDERS as u64);
-                let value = notification(&channel, number);
+                let value = broker::notification(&channel, number);
                 producer
-                    .send(BaseRecord::to(&topic).key(&channel).payload(&value).headers(version()))
+                    .send(BaseRecord::to(&topic).key(&channel).payload(&value).headers(broker::version()))
                     .map_err(|(error, _)| error)?;
             }
             Ok(producer.flush(Duration::from_secs(10))?)
@@ -152,29 +168,4 @@ impl Live {
         self.ends.store(true, Ordering::Relaxed);
         self.producing.await?
     }
-}
-
-fn version() -> OwnedHeaders {
-    OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") })
-}
-
-/// A record of `notifications` as the pipeline writes it, about 450 bytes.
-fn notification(channel: &str, number: u64) -> String {
-    serde_json::json!({
-        "channel": channel,
-        "rule": "booking-confirmed-user",
-        "origin": {"topic": "bookings", "partition": 0, "offset": number},
-        "notification": {
-            "id": uuid::Uuid::new_v4(),
-            "eventId": format!("event-{number}"),
-            "type": "booking_confirmation",
-            "createdAt": "2026-01-31T12:00:00.000Z",
-            "title": "Booking Confirmed",
-            "message": "Your booking for Tesla Model 3 has been confirmed.",
-            "data": {"booking_id": format!("b-{number}"), SENT: now_us()},
-            "priority": "medium",
-            "source": "bookings",
-        },
-    })
-    .to_string()
 }

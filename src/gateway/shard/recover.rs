@@ -12,8 +12,8 @@ use tidings_core::channel::Channel;
 use tidings_core::position::Position;
 use tidings_core::recovery::{Answer, CatchUp, Newest, Reach, Start, Step};
 
-use super::turns::{Recoveries, Turned};
 use super::Shard;
+use super::turns::{Recoveries, Turned};
 use crate::gateway::reads::{Found, Question, Reply, Wanted};
 
 /// Missed notifications that are written before what is live has its turn; the last page is written whole. As many members are looked
