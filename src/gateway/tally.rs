@@ -2,7 +2,7 @@
 //!
 //! Owns: whose counts are wanted, from when on the store can say them, and the one question to the store at a time, which is asked for all
 //! who wait together. Nothing is kept of a user who does nothing. A store that does not answer, or is behind, gives no counts rather
-//! than wrong ones. Neighbours: shards and connections want, `shard::receipts` tells.
+//! than wrong ones. Neighbours: shards and connections want, `shard::receipts` tells. Long because the pure half, with its tests, stands beside who asks.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;

@@ -1,7 +1,8 @@
 //! The devices of a shard's connections, and the cursor of each in each channel that it was sent something of.
 //!
 //! Owns: when a cursor is written to the log: at most once an interval, at the latest when the device's last connection has
-//! left; that of where the device began, soon, unless nobody comes back with its id. A cursor that the producer has no room for stays due. Tabs of one device share its cursors.
+//! left; that of where the device began, soon, unless nobody comes back with its id. A cursor that the producer has no room for stays due. Tabs of one
+//! device share its cursors. Long because what is due now, soon and at the end is one queue, and its tests stand beside it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
