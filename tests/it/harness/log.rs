@@ -173,6 +173,18 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
     config
 }
 
+/// Where a partition begins and ends. One whose leader has just gone has none until another leads it.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let start = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(5)) {
+            Ok(found) => return found,
+            Err(error) => assert!(start.elapsed() < HANG, "nobody says where {topic}[{partition}] ends: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
     let consumer: BaseConsumer = config(brokers)
         .set("group.id", "reader-of-tests")
@@ -185,7 +197,7 @@ fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     let (mut list, mut ends) = (TopicPartitionList::new(), BTreeMap::new());
     for partition in 0..i32::try_from(partitions).unwrap() {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, HANG).unwrap();
+        let (low, high) = watermarks(&consumer, topic, partition);
         if high > low {
             list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
             ends.insert(partition, high);
