@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 use tidings_core::ids::{Incarnation, NodeId, UserId};
-use tidings_core::presence::{Change, Crossed, Extent, Presence, Settings};
+use tidings_core::presence::{Change, Crossed, Extent, Presence, Settings, Totals};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::signal::nodes::{Question, UserDevice};
 use tokio::sync::mpsc;
@@ -36,6 +36,8 @@ use crate::kafka::cluster::Cluster;
 
 /// Questions of other nodes that wait for their turn. One beyond that is not answered, and who asked says so to its client.
 const QUESTIONS: usize = 256;
+/// Devices that are counted at a time.
+const COUNTED: usize = 4_096;
 /// Questions that are answered at a time.
 const ANSWERS: usize = 32;
 
@@ -190,12 +192,15 @@ impl Roster {
 
     /// What is known of the cluster.
     pub(super) fn muster(&self, own: &NodeId) -> Muster {
+        let mut totals = Totals::default();
+        // Shards and the feed have their turns in between.
+        while self.state.lock().count_on(&mut totals, COUNTED) {}
         let state = self.state.lock();
         let others = state.others().filter(|other| !other.ends);
         let own = (own.clone(), state.told());
         let mut nodes = others.map(|other| (other.node.clone(), other.devices)).chain([own]).collect::<Vec<_>>();
         nodes.sort();
-        let (devices, users) = state.totals();
+        let Totals { devices, users, .. } = totals;
         let is_whole = state.is_settled(millis(self.clock)) && state.others().all(|other| other.is_whole);
         Muster { nodes, devices, users, extent: if is_whole { Extent::Whole } else { Extent::Partial } }
     }

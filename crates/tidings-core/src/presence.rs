@@ -10,7 +10,8 @@ mod own;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::btree_set::Range;
+use std::ops::Bound;
 
 use serde::Serialize;
 
@@ -62,6 +63,17 @@ pub struct Change {
     pub device: UserDevice,
     /// What it is now.
     pub status: Status,
+}
+
+/// Devices, and users who have one, on any node, as far as they are counted.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Devices.
+    pub devices: usize,
+    /// Users who have one.
+    pub users: usize,
+    /// The last that was counted.
+    last: Option<UserDevice>,
 }
 
 /// What one node knows.
@@ -251,21 +263,23 @@ impl Presence {
         self.own.told()
     }
 
-    /// Devices, and users who have one, on any node.
-    #[must_use]
-    pub fn totals(&self) -> (usize, usize) {
-        let (mut devices, mut users) = (0, 0);
-        let mut last: Option<&UserDevice> = None;
-        let all = std::iter::once(self.own.devices()).chain(self.others.devices()).collect::<Vec<_>>();
-        for device in merged(all) {
-            if last == Some(device) {
-                continue;
+    /// Counts on, over at most `limit` devices of all nodes. Says whether there are more: with many, who shares this with others lets
+    /// them have it in between, and a device that comes or goes meanwhile may be counted or not.
+    pub fn count_on(&self, totals: &mut Totals, limit: usize) -> bool {
+        let from = totals.last.take();
+        let behind = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let sets = std::iter::once(self.own.devices()).chain(self.others.devices());
+        let (mut counted, mut last) = (0, from.as_ref());
+        for device in merged(sets.map(|set| set.range((behind, Bound::<&UserDevice>::Unbounded)))).take(limit) {
+            counted += 1;
+            if last != Some(device) {
+                totals.devices += 1;
+                totals.users += usize::from(last.is_none_or(|last| last.user_id != device.user_id));
+                last = Some(device);
             }
-            devices += 1;
-            users += usize::from(last.is_none_or(|last| last.user_id != device.user_id));
-            last = Some(device);
         }
-        (devices, users)
+        totals.last = last.cloned();
+        counted == limit
     }
 
     /// How often a limit was crossed since the last time it was asked.
@@ -275,8 +289,8 @@ impl Presence {
 }
 
 /// All of several sets in one order.
-fn merged(sets: Vec<&BTreeSet<UserDevice>>) -> impl Iterator<Item = &UserDevice> {
-    let mut iterators = sets.into_iter().map(|set| set.iter().peekable()).collect::<Vec<_>>();
+fn merged<'a>(sets: impl Iterator<Item = Range<'a, UserDevice>>) -> impl Iterator<Item = &'a UserDevice> {
+    let mut iterators = sets.map(Iterator::peekable).collect::<Vec<_>>();
     std::iter::from_fn(move || {
         let first = iterators.iter_mut().filter_map(std::iter::Peekable::peek).min().copied()?;
         iterators.iter_mut().find_map(|iterator| iterator.next_if_eq(&first))
