@@ -73,7 +73,7 @@ impl Assembly {
     /// Those of the epoch before, as long as they are there: what was not delivered when it ended is carried over from them.
     async fn earlier(&self, epoch: &EpochRecord) -> Option<Generation> {
         let earlier = epoch.earlier.as_deref()?;
-        let cluster = self.cluster.clone().of_epoch(earlier);
+        let cluster = self.cluster.clone().of_earlier(earlier);
         // Whoever cannot be asked just now may have it: those who read it wait for it.
         if !topics::is_there(&cluster, &cluster.names().notifications()).await.unwrap_or(true) {
             return None;

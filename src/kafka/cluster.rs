@@ -56,6 +56,8 @@ pub struct Cluster {
     group_prefix: String,
     /// What the names of groups that read one epoch end with.
     group_suffix: String,
+    /// What the names of clients begin with, behind `tidings-`.
+    client_prefix: &'static str,
     names: TopicNames,
     properties: BTreeMap<String, String>,
     flavour: Flavour,
@@ -96,6 +98,7 @@ impl Cluster {
             brokers: config.brokers.clone(),
             group_prefix: config.group_prefix.clone(),
             group_suffix: String::new(),
+            client_prefix: "",
             names: TopicNames::new(&config.topic_prefix),
             properties,
             flavour: Flavour::Brokers,
@@ -120,6 +123,14 @@ impl Cluster {
         self.names = self.names.of_epoch(epoch);
         self.group_suffix.clone_from(&epoch.suffix);
         self
+    }
+
+    /// The same configuration, for those who finish an epoch that is over: their clients have names of their own, in metrics and in the
+    /// brokers' logs, for others of the same service work beside them.
+    #[must_use]
+    pub fn of_earlier(mut self, epoch: &EpochRecord) -> Self {
+        self.client_prefix = "earlier-";
+        self.of_epoch(epoch)
     }
 
     /// The same configuration, pointed at an embedded cluster.
@@ -185,7 +196,7 @@ impl Cluster {
     #[must_use]
     pub fn client(&self, client_id: &str) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("client.id", format!("tidings-{client_id}"));
+        client.set("client.id", format!("tidings-{}{client_id}", self.client_prefix));
         client.set("log.connection.close", "false");
         client.set("reconnect.backoff.max.ms", "2000");
         for (name, value) in &self.properties {
