@@ -3,6 +3,8 @@
 //! Owns: the reader's thread. A full shard queue slows it down and loses nothing. Refuses to go on behind a lost position (the
 //! process restarts and its clients resume), and pauses a partition whose records a later release wrote.
 
+mod before;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use tidings_core::channel::Channel;
+use tidings_core::ids::NotificationId;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::signal::SignalRecord;
@@ -53,8 +56,9 @@ impl Feed {
     pub(super) fn run(mut self) -> Result<(), GatewayError> {
         let reader = Reader::new(&self.cluster, CLIENT_ID)?;
         let Some(starts) = self.wait_for_starts(&reader)? else { return Ok(()) };
+        let withdrawn = self.withdrawn_before(&reader, &starts)?;
         reader.start(&starts)?;
-        self.begin(&starts);
+        self.begin(&starts, withdrawn.into());
         while !self.stop.is_cancelled() {
             match reader.poll(POLL)? {
                 Read::Nothing => {
@@ -107,7 +111,7 @@ impl Feed {
         Ok(reader.ends(&partitions, ANSWER)?)
     }
 
-    fn begin(&mut self, starts: &[(Partition, i64)]) {
+    fn begin(&mut self, starts: &[(Partition, i64)], withdrawn: Arc<[NotificationId]>) {
         let topic = self.cluster.names().notifications();
         let mut offsets = vec![0; usize::try_from(self.shared.partitions).unwrap_or(0)];
         for (partition, offset) in starts.iter().filter(|(partition, _)| *partition.topic == *topic) {
@@ -117,9 +121,9 @@ impl Feed {
         }
         self.trouble = None;
         self.shared.ring.begin(&offsets);
-        self.shared.begin(offsets.into());
+        tracing::info!(partitions = starts.len(), withdrawn = withdrawn.len(), "the feed has started");
+        self.shared.begin(offsets.into(), withdrawn);
         self.role.ready();
-        tracing::info!(partitions = starts.len(), "the feed has started");
     }
 
     fn dispatch(&mut self, reader: &Reader, message: &BorrowedMessage<'_>) -> Result<(), GatewayError> {

@@ -108,8 +108,8 @@ pub(super) enum Ack {
 
 /// A word to a shard.
 pub(super) enum Control {
-    /// The next offset of each partition, before any connection joins.
-    Begin(Arc<[i64]>),
+    /// The next offset of each partition, and what was withdrawn before and is not folded yet; before any connection joins.
+    Begin(Arc<[i64]>, Arc<[NotificationId]>),
     Join(Box<Join>),
     /// The last word of a connection.
     Leave(u32),

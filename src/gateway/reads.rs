@@ -4,6 +4,7 @@
 //! each may take, and turning rows into frames away from the shards. Refuses to decide anything: answers go to the core's
 //! `recovery`. Neighbours: `connection` asks before it joins, the shards ask for pages. Long because all who read share its budgets.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -208,6 +209,15 @@ impl Reads {
         read: impl AsyncFnOnce(&Store) -> Result<T, StoreError>,
     ) -> Option<T> {
         self.in_time(shared, self.wait, read(self.store.as_ref()?)).await
+    }
+
+    /// How far the store has folded each partition of a topic, asked from a thread that may wait; nothing if there is no store, and no
+    /// partition if it does not answer.
+    pub(super) fn folded(&self, shared: &Shared, topic: &str) -> Option<BTreeMap<i32, i64>> {
+        self.store.as_ref()?;
+        let standings = self.runtime.block_on(self.ask_for_all(shared, async |store| store.positions(shared.epoch).await));
+        let of_topic = standings.into_iter().flatten().filter(|standing| &*standing.topic == topic);
+        Some(of_topic.map(|standing| (standing.partition, standing.next)).collect())
     }
 
     /// Whether a position is one of the log's, or why not.

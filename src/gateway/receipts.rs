@@ -8,6 +8,8 @@ mod find;
 mod once;
 mod writer;
 
+use std::time::Duration;
+
 use tidings_core::channel::Channel;
 use tidings_core::ids::NotificationId;
 use tidings_core::position::{Epoch, Position};
@@ -127,6 +129,11 @@ impl Desk {
     /// Whether the store has folded a channel's partition up to an offset, or does so soon.
     pub async fn has_folded(&self, channel: &Channel, offset: i64) -> bool {
         find::has_folded(&self.shared, channel, offset).await
+    }
+
+    /// Whether the store has folded all that lies on the log now, or does so within `patience`.
+    pub async fn has_folded_all(&self, patience: Duration) -> bool {
+        find::has_folded_all(&self.shared, patience).await
     }
 
     /// Judges a position that stands for all before it.

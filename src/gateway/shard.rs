@@ -37,6 +37,7 @@ use self::once::Outstanding;
 use self::receipts::Tellings;
 use self::recent::Recent;
 use self::turns::Recoveries;
+pub(super) use self::withdrawn::IDS as WITHDRAWN;
 use self::withdrawn::Withdrawn;
 use super::cursor::CursorWriter;
 use super::inlet::{Control, Inlet, Outlet};
@@ -175,7 +176,10 @@ impl Shard {
 
     fn obey(&mut self, control: Control) {
         match control {
-            Control::Begin(starts) => self.next = Next { mailboxes: starts.to_vec(), others: starts.to_vec() },
+            Control::Begin(starts, withdrawn) => {
+                self.next = Next { mailboxes: starts.to_vec(), others: starts.to_vec() };
+                withdrawn.iter().for_each(|id| self.withdrawn.note(*id));
+            }
             Control::Join(join) => self.join(*join),
             Control::Leave(member) => self.leave(member),
             Control::Refresh { member, identity, gained, reply_to } => {

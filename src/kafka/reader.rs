@@ -42,6 +42,16 @@ impl Reader {
         Ok(Self { inner: cluster.consumer(client_id).create_with_context(Measured(cluster.statistics()))? })
     }
 
+    /// A reader that can tell what the group of `service` has committed, and is no member of it.
+    ///
+    /// # Errors
+    /// If a property is wrong.
+    pub fn beside(cluster: &Cluster, service: &str, client_id: &str) -> Result<Self, KafkaError> {
+        let mut properties = cluster.consumer(service);
+        properties.set("client.id", format!("tidings-{client_id}"));
+        Ok(Self { inner: properties.create_with_context(Measured(cluster.statistics()))? })
+    }
+
     /// The partitions of a topic.
     ///
     /// # Errors
@@ -85,8 +95,38 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        // The end stands in the place of a time (`LATEST_TIMESTAMP` of Kafka's ListOffsets).
-        let found = listed(&self.inner, partitions, Offset::End, wait)?;
+        self.edges(partitions, Offset::End, wait)
+    }
+
+    /// The beginning of each partition: the offset of the first record that is kept, or its end. One question to each broker.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn beginnings(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        self.edges(partitions, Offset::Beginning, wait)
+    }
+
+    /// What a group has committed of each partition, if it has; that of the service which this reader is beside.
+    ///
+    /// # Errors
+    /// If the brokers did not answer within `wait`.
+    pub fn committed(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
+        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            wanted.add_partition(&partition.topic, partition.number);
+        }
+        let answer = self.inner.committed_offsets(wanted, wait)?;
+        let committed = |element: TopicPartitionListElem<'_>| {
+            element.error()?;
+            let partition = Partition { topic: element.topic().into(), number: element.partition() };
+            Ok((partition, if let Offset::Offset(next) = element.offset() { Some(next) } else { None }))
+        };
+        answer.elements().into_iter().map(committed).collect()
+    }
+
+    /// The edge stands in the place of a time (`LATEST_TIMESTAMP`, `EARLIEST_TIMESTAMP` of Kafka's ListOffsets).
+    fn edges(&self, partitions: &[Partition], edge: Offset, wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        let found = listed(&self.inner, partitions, edge, wait)?;
         let known = |(partition, offset): (Partition, Option<i64>)| {
             let offset = offset.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
             Ok((partition, offset))

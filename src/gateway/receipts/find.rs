@@ -83,7 +83,13 @@ pub(super) async fn locate(shared: &Shared, scope: Scope<'_>, ids: &[Notificatio
 /// Whether the store has folded a channel's partition up to an offset, or does so soon.
 pub(super) async fn has_folded(shared: &Shared, channel: &Channel, offset: i64) -> bool {
     let end = BTreeMap::from([(channel.partition(shared.partitions), offset)]);
-    timeout(shared.config.recovery.wait.0, have_folded(shared, end)).await.unwrap_or(false)
+    timeout(shared.config.recovery.wait.0, have_folded(shared, end, PATIENCE)).await.unwrap_or(false)
+}
+
+/// Whether the store has folded all that lies on the log now, or does so within `patience`.
+pub(super) async fn has_folded_all(shared: &Shared, patience: Duration) -> bool {
+    let Some(ends) = shared.reads.log_ends(shared).await else { return false };
+    have_folded(shared, (0..).zip(ends.iter().copied()).collect(), patience).await
 }
 
 /// Hands a withdrawn notification out of the ring no more: the record at `offset`, or what the channel's newest have of it.
@@ -152,15 +158,15 @@ impl Search<'_> {
         let Some(ends) = self.shared.reads.log_ends(self.shared).await else { return false };
         let end = |partition: i32| usize::try_from(partition).ok().and_then(|number| ends.get(number)).copied().unwrap_or(0);
         let partitions = self.scope.channels.iter().map(|channel| channel.partition(self.shared.partitions));
-        have_folded(self.shared, partitions.map(|partition| (partition, end(partition))).collect()).await
+        have_folded(self.shared, partitions.map(|partition| (partition, end(partition))).collect(), PATIENCE).await
     }
 }
 
-/// Whether the store has folded each of these partitions up to its offset, or does so soon.
-async fn have_folded(shared: &Shared, mut ends: BTreeMap<i32, i64>) -> bool {
+/// Whether the store has folded each of these partitions up to its offset, or does so within `patience`.
+async fn have_folded(shared: &Shared, mut ends: BTreeMap<i32, i64>, patience: Duration) -> bool {
     // A partition that never held anything was never folded either.
     ends.retain(|_, end| *end > 0);
-    let until = shared.clock.elapsed() + PATIENCE;
+    let until = shared.clock.elapsed() + patience;
     loop {
         let standings = shared.reads.look_up(shared, async |store| store.positions(shared.epoch).await).await;
         let Some(standings) = standings else { return false };

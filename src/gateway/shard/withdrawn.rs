@@ -7,7 +7,8 @@ use std::collections::{HashSet, VecDeque};
 
 use tidings_core::ids::NotificationId;
 
-const IDS: usize = 16_384;
+/// So many are remembered.
+pub(in crate::gateway) const IDS: usize = 16_384;
 
 /// The window of one shard. Empty where nothing is withdrawn.
 #[derive(Debug, Default)]
