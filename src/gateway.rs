@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 use tidings_core::channel::{Access, Grant};
 use tidings_core::fate::Cause;
-use tidings_core::ids::{NodeId, UserId};
+use tidings_core::ids::{NodeId, NotificationId, UserId};
 use tidings_core::position::Epoch;
 use tidings_core::protocol::server::ServerFrame;
 use tidings_core::record::meta::EpochRecord;
@@ -348,10 +348,10 @@ impl Shared {
         &self.inlets[self.shard(user)]
     }
 
-    /// Opens the gateway: every shard learns where each partition begins before any connection joins.
-    fn begin(&self, starts: Arc<[i64]>) {
+    /// Opens the gateway: every shard learns where each partition begins, and what was withdrawn before, before any connection joins.
+    fn begin(&self, starts: Arc<[i64]>, withdrawn: Arc<[NotificationId]>) {
         for inlet in &self.inlets {
-            inlet.say_blocking(Control::Begin(starts.clone()));
+            inlet.say_blocking(Control::Begin(starts.clone(), withdrawn.clone()));
         }
         // A stop that came in between stays.
         let _ = self.phase.compare_exchange(Phase::Starting as u8, Phase::Open as u8, Ordering::AcqRel, Ordering::Acquire);

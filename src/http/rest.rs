@@ -37,7 +37,7 @@ use warp::reply::Response;
 
 use self::dlq::Dlq;
 use self::endpoint::{Endpoint, Outcome};
-use self::notifications::Keys;
+use self::notifications::{Decided, Keys};
 use self::rates::Rates;
 use self::writer::Writer;
 use super::guard::Guard;
@@ -95,6 +95,7 @@ struct Rest {
     keys: Keys,
     rates: Rates,
     dlq: Dlq,
+    decided: Decided,
     traces: Traces,
     answers: Family<OfRoute, Counter>,
 }
@@ -140,8 +141,8 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
             rates.refused(),
         );
     });
-    let writer = Writer::new(&cluster, config.broker_timeout.0)?;
-    let names = cluster.names().clone();
+    let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
+    let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
     let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), pipeline);
     let courses = Courses { epoch: epoch.epoch, notifications: names.notifications().into(), partitions: epoch.partitions };
     let rest = Rest {
@@ -160,6 +161,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         keys,
         rates,
         dlq,
+        decided,
         traces,
         answers,
     };

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidings::cli::Role;
 use uuid::Uuid;
 
 use crate::harness::client::Client;
@@ -108,10 +109,60 @@ async fn a_service_sees_what_became_of_each_notification() {
     let (status, single) = about(&running, Method::GET, &own).await;
     assert_eq!((status, &single["state"], &single["notifications"][0]["id"]), (200, &json!("delivered"), &json!(own)));
     for nothing in [Uuid::new_v4().to_string(), "no-id".to_owned()] {
-        for method in [Method::GET, Method::DELETE] {
-            assert_eq!(about(&running, method, &nothing).await.0, 404, "{nothing}");
-        }
+        assert_eq!(about(&running, Method::GET, &nothing).await.0, 404, "{nothing}");
+        eventually("nothing may follow from it any more", async || {
+            let (status, _) = about(&running, Method::DELETE, &nothing).await;
+            (status != 503).then(|| assert_eq!(status, 404, "{nothing}"))
+        })
+        .await;
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_decided_or_folded_is_withdrawn_later_and_then_whole() {
+    let world = World::with(|config| config.http.broker_timeout = ms(3_000)).await;
+    // Nobody decides.
+    let running = world.start_roles(&[Role::Gateway, Role::Inbox]).await;
+    let id = accepted(ask(running.address, None, &json!({"to": {"users": ["alice", "bob"]}, "message": "wrong"}))).await;
+    let not_yet = (503, json!("urn:tidings:problem:not-yet"));
+    let (status, problem) = about(&running, Method::DELETE, &id).await;
+    assert_eq!((status, problem["type"].clone()), not_yet, "{problem}");
+    running.stop().await;
+    // Nobody folds.
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    world.own_records("notifications", 2).await;
+    let (status, problem) = about(&running, Method::DELETE, &id).await;
+    assert_eq!((status, problem["type"].clone()), not_yet, "{problem}");
+    assert!(world.log.records(&world.own("receipts")).await.is_empty(), "nothing of it is withdrawn");
+    running.stop().await;
+    let running = world.start().await;
+    eventually("all of it is withdrawn", async || {
+        let (status, body) = about(&running, Method::DELETE, &id).await;
+        (status == 202).then(|| assert_eq!(body["withdrawn"], 2, "{body}"))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_before_a_node_began_and_is_not_folded_is_not_sent_by_it() {
+    let world = World::new().await;
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    for message in ["wrong", "right"] {
+        accepted(ask(running.address, None, &to_alice(message))).await;
+    }
+    world.until_inbox(2).await;
+    let inbox = world.inbox("alice").await;
+    let wrong = inbox.iter().find(|one| one["message"] == "wrong").unwrap()["id"].as_str().unwrap().to_owned();
+    running.stop().await;
+    // Another node, which is gone by now, wrote this; nobody has folded it.
+    let running = world.start_roles(&[Role::Gateway]).await;
+    assert_eq!(about(&running, Method::DELETE, &wrong).await.0, 202);
+    running.stop().await;
+    let running = world.start_roles(&[Role::Gateway]).await;
+    let (mut alice, _) = Client::greeted(running.address, &format!("token={}&deviceId=new", World::token("alice"))).await;
+    assert_eq!(alice.frame("notification:new").await["notification"]["message"], "right");
     running.stop().await;
 }
 
@@ -122,8 +173,11 @@ async fn what_is_withdrawn_is_in_no_list_and_not_sent_to_who_comes_later() {
     let id = accepted(ask(running.address, None, &json!({"to": {"users": ["alice", "bob"]}, "message": "wrong"}))).await;
     known(&running, &id, 2).await;
     accepted(ask(running.address, None, &to_alice("right"))).await;
-    let (status, body) = about(&running, Method::DELETE, &id).await;
-    assert_eq!((status, &body["withdrawn"]), (202, &json!(2)), "{body}");
+    eventually("all is known that follows from it", async || {
+        let (status, body) = about(&running, Method::DELETE, &id).await;
+        (status != 503).then(|| assert_eq!((status, &body["withdrawn"]), (202, &json!(2)), "{body}"))
+    })
+    .await;
     eventually("it is withdrawn", async || (known(&running, &id, 2).await["state"] == "withdrawn").then_some(())).await;
     eventually("the other one is listed, alone", async || {
         let list = request(running.address, Method::GET, "/v1/me/notifications").bearer_auth(World::token("alice"));

@@ -6,35 +6,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
-use crate::harness::client::{Client, Heard};
+use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::missed::{MAILBOX, returned as device};
+use crate::harness::reading::{asked, id};
 use crate::harness::rest::{answered, request};
-use crate::harness::world::{World, payment};
+use crate::harness::world::{Running, World, ms, payment};
 
-const MAILBOX: &str = "user-alice";
 const LIST: &str = "/v1/me/notifications";
-
-async fn device(address: SocketAddr, name: &str) -> Client {
-    let query = format!("token={}&deviceId={name}&ack=client", World::token("alice"));
-    Client::greeted(address, &query).await.0
-}
 
 /// Lets a payment of Alice's come to a device. Gives its frame.
 async fn pay(world: &World, device: &mut Client, name: &str) -> Value {
     world.emit(&payment(name, "alice")).await;
     device.frame("notification:new").await
-}
-
-/// Sends a frame, and gives what answers it.
-async fn asked(client: &mut Client, mut frame: Value) -> Value {
-    frame["messageId"] = json!("asked");
-    client.send(frame).await;
-    loop {
-        let Heard::Frame(frame) = client.hear().await else { panic!("the connection ended") };
-        if frame["replyTo"] == "asked" {
-            return frame;
-        }
-    }
 }
 
 /// Asks over HTTP, as Alice.
@@ -83,7 +67,7 @@ async fn what_a_node_has_shown_is_found_over_http_too_before_anybody_has_folded_
     let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
     let mut phone = device(running.address, "phone").await;
     let shown = pay(&world, &mut phone, "1").await;
-    let id = &shown["notification"]["id"];
+    let id = &id(&shown);
     let path = format!("{LIST}/{}/unread", id.as_str().unwrap());
     let (status, body) = post(running.address, &path, &json!({})).await;
     assert_eq!((status, &body["notificationIds"]), (202, &json!([id])), "{body}");
@@ -94,7 +78,7 @@ async fn what_a_node_has_shown_is_found_over_http_too_before_anybody_has_folded_
 }
 
 /// A process that folds, and one that does not but reads what the other folded.
-async fn folded_up_to(world: &World, events: &[&str]) -> crate::harness::world::Running {
+async fn folded_up_to(world: &World, events: &[&str]) -> Running {
     let running = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
     for event in events {
         world.emit(&payment(event, "alice")).await;
@@ -113,7 +97,7 @@ async fn what_is_not_folded_yet_is_neither_acknowledged_nor_said_to_be_nowhere()
     phone.frame("notification:new").await;
     let unfolded = pay(&world, &mut phone, "2").await;
     let ack = |position: &Value, except: &Value| json!({"deviceId": "watch", "channel": MAILBOX, "position": position, "except": except});
-    let unknown = json!([unfolded["notification"]["id"]]);
+    let unknown = json!([id(&unfolded)]);
     for body in [
         ack(&unfolded["position"], &json!([])),
         ack(&known["position"], &unknown),
@@ -137,13 +121,13 @@ async fn what_is_not_folded_yet_is_neither_acknowledged_nor_said_to_be_nowhere()
 
 #[tokio::test]
 async fn a_device_that_has_only_acknowledged_over_http_misses_nothing_when_it_comes() {
-    let world = World::with(|config| config.courier.ack_timeout = crate::harness::world::ms(3_600_000)).await;
+    let world = World::with(|config| config.courier.ack_timeout = ms(3_600_000)).await;
     let running = world.start().await;
     let mut seen = device(running.address, "seen").await;
     let first = pay(&world, &mut seen, "1").await;
     let second = pay(&world, &mut seen, "2").await;
     world.until_inbox(2).await;
-    let id = &second["notification"]["id"];
+    let id = &id(&second);
     let (status, body) = post(running.address, "/v1/me/acks", &json!({"deviceId": "watch", "notificationIds": [id]})).await;
     assert_eq!(status, 202, "{body}");
     world.until_acknowledged(id.as_str().unwrap()).await;

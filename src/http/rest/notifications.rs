@@ -3,6 +3,7 @@
 //! Owns: the request's id, which follows from the caller and its `Idempotency-Key`. What becomes of it is the pipeline's to decide.
 //! Neighbours: core `record::request` reads the body, `keys` remembers what came under a key, `status` tells what became of it.
 
+mod decided;
 mod keys;
 mod status;
 
@@ -16,6 +17,7 @@ use tidings_core::record::request::{self, Fault, RequestError, RequestRecord, re
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 use uuid::Uuid;
 
+pub(super) use self::decided::Decided;
 pub(super) use self::keys::Keys;
 use self::keys::{Remembered, key_of};
 use self::status::Status;

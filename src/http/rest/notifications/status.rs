@@ -45,7 +45,8 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
     let show = described(Method::GET, "What became of what was asked for").gives::<Status>(StatusCode::OK, "What is known.");
     let withdraw = described(Method::DELETE, "Withdraws what was asked for")
         .telling(
-            "From then on nobody is shown it: not by lists, not by recovery, not by another attempt. Open connections are told.",
+            "From then on nobody is shown it: not by lists, not by recovery, not by another attempt. Open connections are told. A request \
+             is withdrawn with all that follows from it, or not at all: while not all of that is known, it is answered with 503.",
         )
         .gives::<Taken>(StatusCode::ACCEPTED, "It is on the log that it is withdrawn.");
     [
@@ -181,7 +182,7 @@ impl Rest {
 
     async fn withdraw(&self, asked: Asked) -> Outcome {
         let id = named(&asked)?;
-        let places = self.places_of(id).await?;
+        let places = self.all_places_of(id).await?;
         if places.is_empty() {
             return Err(unknown());
         }
@@ -196,6 +197,21 @@ impl Rest {
         }
         tracing::info!(%id, service = %asked.caller.user, withdrawn, "a service has withdrawn notifications");
         json(StatusCode::ACCEPTED, &Taken { id, withdrawn })
+    }
+
+    /// Where all lie that an id means, when nothing more can follow from what was asked for by now.
+    async fn all_places_of(&self, id: Uuid) -> Result<Vec<Place>, Problem> {
+        let store = self.store()?;
+        if let Some(About { channel, position, .. }) = store.state_of(NotificationId(id)).await? {
+            return Ok(vec![Place { id: NotificationId(id), channel, position }]);
+        }
+        let until = self.clock.elapsed() + self.decided.limit;
+        let is_all = self.decided.all(until).await && self.desk.has_folded_all(until.saturating_sub(self.clock.elapsed())).await;
+        if !is_all {
+            let detail = "not all that may follow from it is known yet, so nothing was withdrawn: send it again in a moment";
+            return Err(Problem::not_yet(detail));
+        }
+        Ok(store.asked_for(id).await?)
     }
 
     /// Where all lie that an id means.
