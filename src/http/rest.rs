@@ -144,12 +144,11 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
     let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), pipeline);
-    let courses = Courses { epoch: epoch.epoch, notifications: names.notifications().into(), partitions: epoch.partitions };
     let rest = Rest {
         guard,
         desk,
         store,
-        courses,
+        courses: Courses { epoch: epoch.epoch, notifications: names.notifications().into(), partitions: epoch.partitions },
         page_notifications: config.page_notifications,
         oversized_pages,
         wait_limit: config.wait_limit.0,
