@@ -1,7 +1,8 @@
 //! One connection: what a known client says on its line, until the line ends.
 //!
 //! Owns: the answers that need no shard, the budget of bad frames, and another proof of the same user. Everything that concerns
-//! subscriptions and acknowledgements is passed on to the user's shard. Neighbours: `line` reads and ends it.
+//! subscriptions and acknowledgements is passed on to the user's shard. Neighbours: `line` reads and ends it. Long because what is said while
+//! an answer is waited for takes every way that words of a client take.
 
 mod receipts;
 

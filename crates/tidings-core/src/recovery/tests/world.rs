@@ -2,9 +2,12 @@
 //!
 //! Long because everything that may happen to a connection is in it.
 
+mod op;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub(super) use self::op::{Answers, Kind, Of, Op, Places, Said, With};
 use crate::position::{Epoch, Position};
 use crate::record::cursor::CursorRecord;
 use crate::recovery::{Answer, Archive, CatchUp, Known, Loss, Newest, Page, Reach, Start, Step, Stopped, Truncated};
@@ -15,100 +18,6 @@ const EPOCH: Epoch = Epoch(1);
 const PAGE: usize = 3;
 /// How many of the newest are shown to who has lost its place.
 const NEWEST: usize = 2;
-
-/// One thing that happens.
-#[derive(Debug, Clone)]
-pub(super) enum Op {
-    /// A record is appended: of the channel, or of another one of its partition.
-    Append(Of),
-    /// A node goes on with live delivery.
-    Deliver {
-        node: usize,
-        records: i64,
-    },
-    /// A node's ring gives up its oldest.
-    Evict {
-        node: usize,
-        records: i64,
-    },
-    /// The projection goes on.
-    Project(i64),
-    /// Retention removes the oldest of the channel.
-    Trim(usize),
-    /// A notification is withdrawn: nobody is to see it any more.
-    Withdraw(usize),
-    Store(Answers),
-    Places(Places),
-    Pass(u64),
-    Connect {
-        node: usize,
-        with: With,
-    },
-    /// A connection breaks, and its device comes back with a position that it was given before.
-    Reconnect {
-        connection: usize,
-        node: usize,
-        back: i64,
-    },
-    Acknowledge {
-        connection: usize,
-        said: Said,
-    },
-    /// A connection breaks, and its device comes back without a position.
-    Return {
-        connection: usize,
-        node: usize,
-    },
-    /// A connection takes one step.
-    Turn(usize),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Of {
-    Channel,
-    Other,
-    Withdrawn,
-}
-
-/// What the store does when it is asked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Answers {
-    Pages,
-    Errors,
-    Never,
-}
-
-/// Whether somebody more may ask the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Places {
-    Free,
-    Taken,
-}
-
-/// What a device brings.
-#[derive(Debug, Clone)]
-pub(super) enum With {
-    /// This many offsets before the end of the log, or beyond it.
-    Position(i64),
-    OtherEpoch,
-    Nothing,
-}
-
-/// What a device acknowledges.
-#[derive(Debug, Clone)]
-pub(super) enum Said {
-    /// Everything before the position that lies this far back.
-    Below(i64),
-    /// A single one that it was sent, or sent again.
-    One(usize),
-}
-
-/// What kind of channel it is. A new device begins at what is pending of its mailbox, and elsewhere at the live end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
-    Mailbox,
-    Other,
-}
 
 #[derive(Default, Clone, Copy)]
 struct Node {
