@@ -185,10 +185,11 @@ impl World {
         }
     }
 
-    /// A device that begins at `offset` leaves nothing behind that it did not acknowledge, since it was here first.
+    /// A device that begins at `offset` leaves nothing behind that it did not acknowledge, since it was here first. One that was sent nothing
+    /// was not here, although it may acknowledge by an id what it knows from elsewhere.
     fn lacks_nothing(&self, device: &Device, offset: i64) {
         let acknowledged = &device.cursor.acknowledged;
-        let first = acknowledged.as_slice().first().map(|first| first.from);
+        let first = acknowledged.as_slice().first().map(|first| first.from).filter(|_| !device.cursor.offered.is_empty());
         let Some(from) = device.since.into_iter().chain(first).min() else { return };
         let passed = self.of_channel(from.max(self.trimmed)..offset);
         let skipped = passed.into_iter().filter(|offset| !acknowledged.contains(*offset)).collect::<Vec<_>>();
