@@ -8,15 +8,17 @@ use tidings::config::Scalar;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::world::{Running, World, ms, payment, unix_now};
+use crate::harness::world::{Running, World, ms, payment, sum, unix_now};
 
 const HOUR_MS: i64 = 3_600_000;
 const HOUR: f64 = 3_600.0;
 /// How many records are held back.
 const BEHIND: usize = 10;
 
+/// Waits for a metric's value. One with labels has none until something happens.
 async fn until(running: &Running, metric: &str, value: f64) {
-    eventually(&format!("{metric} is {value}"), async || (running.metric(metric).await == value).then_some(())).await;
+    let told = async || sum(&running.get("/metrics").await.1, metric) == Some(value);
+    eventually(&format!("{metric} is {value}"), async || told().await.then_some(())).await;
 }
 
 /// The offsets that a client has not read of a topic, as librdkafka says.

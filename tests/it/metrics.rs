@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 40] = [
+const UNITS: [&str; 41] = [
     "seconds",
     "bytes",
     "ratio",
@@ -50,6 +50,7 @@ const UNITS: [&str; 40] = [
     "requests",
     "signals",
     "spans",
+    "states",
     "subscriptions",
     "topics",
     "transactions",
