@@ -36,6 +36,8 @@ pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How often the ends of partitions that are paused are asked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// The same once the brokers did not say: one that is silent holds up what others send for as long as it is asked.
+const WATCH_PAUSE: Duration = Duration::from_secs(20);
 /// How long the projection may lag behind what is due before it shows in `/ready`.
 const BLOCKED_LIMIT: Duration = Duration::from_secs(5);
 
@@ -234,6 +236,7 @@ impl Member {
         let paused = self.lines.iter().filter(|(_, line)| line.paused).map(|(partition, _)| partition.clone());
         if let Err(error) = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT) {
             tracing::debug!(%error, "the brokers do not say where partitions end");
+            self.watched_at = self.clock.elapsed() + WATCH_PAUSE;
         }
     }
 

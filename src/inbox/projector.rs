@@ -39,7 +39,11 @@ const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
 const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
 /// How often lag is measured and the group's offsets are committed, for monitoring and for who asks whether an epoch is done with.
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
+/// The same once the brokers did not say how far the log reaches.
+const LAG_PAUSE: Duration = Duration::from_secs(10);
 const BROKER_WAIT: Duration = Duration::from_secs(2);
+/// The most partitions that are named with a reason; `held` has more.
+const REASONS: usize = 8;
 
 /// The inbox's thread and its state.
 pub(super) struct Projector {
@@ -305,6 +309,8 @@ impl Projector {
         self.lag_at = now + LAG_INTERVAL;
         // Brokers that do not answer are told of by `kafka`'s own role; commits would only pile up.
         let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) else {
+            // One broker that is silent holds up what others send for as long as it is asked.
+            self.lag_at = self.clock.elapsed() + LAG_PAUSE;
             return;
         };
         let mut lag = 0;
@@ -329,8 +335,9 @@ impl Projector {
         self.metrics.age.set(self.batch.oldest());
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
         self.role.holds(self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned())));
-        if let Some((_, reason)) = self.progress.held().next() {
-            self.role.waiting(reason);
+        if self.progress.held().next().is_some() {
+            let reasons = self.progress.held().take(REASONS).map(|(_, reason)| reason).collect::<Vec<_>>();
+            self.role.waiting(reasons.join("; "));
         } else if self.store_backoff.is_failing() {
             self.role.waiting("the database does not answer or has no room");
         } else if !self.joined {

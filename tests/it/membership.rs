@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rand::RngExt as _;
 use tidings::cli::Role;
 use tidings::config::{GroupProtocol, Scalar};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::broker::OwnBroker;
 use crate::harness::process::Process;
-use crate::harness::world::{PARTITIONS, Running, World, metric, ms, payment};
+use crate::harness::world::{PARTITIONS, Running, World, get, metric, ms, payment};
 use crate::harness::{eventually, seed};
 
 /// Between two events: a few hundred a second.
@@ -230,4 +231,38 @@ async fn one_of_three_brokers_killed_under_load_loses_nothing_and_stops_nothing(
     assert_eq!(inbox.len() as u64, count, "each once");
     running.await_ready().await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_keeps_no_member_from_polling_for_longer_than_its_group_waits() {
+    const POLLS: Duration = Duration::from_secs(9);
+    let broker = OwnBroker::start();
+    let world = World::on(&broker.brokers, |config| {
+        let properties = &mut config.kafka.properties;
+        properties.insert("session.timeout.ms".into(), Scalar::Number(6_000));
+        properties.insert("max.poll.interval.ms".into(), Scalar::Number(i64::try_from(POLLS.as_millis()).unwrap()));
+        // So soon it is noticed that nobody answers, and asked about.
+        properties.insert("socket.timeout.ms".into(), Scalar::Number(2_000));
+        let more = (0..12).map(|number| format!("{}-{number}", config.pipeline.topics[0]).parse().unwrap()).collect::<Vec<_>>();
+        config.pipeline.topics.extend(more);
+    })
+    .await;
+    for topic in &world.config.pipeline.topics[1..] {
+        world.log.create(&topic.to_string(), 1, &[]).await;
+    }
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    world.emit(&payment("before", "alice")).await;
+    world.until_inbox(1).await;
+
+    broker.signal(Signal::SIGSTOP);
+    tokio::time::sleep(3 * POLLS).await;
+    let (status, body) = get(process.address, "/ready").await;
+    assert!(status == 503 && body.contains("broker"), "its silence was heard: {body}");
+    broker.signal(Signal::SIGCONT);
+
+    world.emit(&payment("behind", "alice")).await;
+    world.until_inbox(2).await;
+    let logged = process.logged();
+    assert!(!logged.contains("poll interval") && !logged.contains("MaxPollExceeded"), "{logged}");
 }

@@ -46,27 +46,25 @@ impl Member {
     }
 
     fn find_lines(&self, consumer: &Consumer, given: &[Partition]) -> Result<Vec<(Partition, Line)>, rdkafka::error::KafkaError> {
-        let committed = consumer.committed(given, BROKER_WAIT)?;
-        committed
-            .into_iter()
-            .map(|(partition, committed)| {
-                let (low, high) = consumer.watermarks(&partition, BROKER_WAIT)?;
-                let start = committed.unwrap_or(low);
-                let mut line = Line::begin(self.rungs.of(&partition.topic), start.clamp(low, high), committed);
-                if start < low {
-                    tell_lost(&partition, start, low);
-                } else if start > high {
-                    line.stuck = Some(tell_anew(&partition, start, high));
-                    line.paused = true;
-                }
-                Ok((partition, line))
-            })
-            .collect()
+        let (given, committed): (Vec<_>, Vec<_>) = consumer.committed(given, BROKER_WAIT)?.into_iter().unzip();
+        let logs = consumer.logs(&given, BROKER_WAIT)?;
+        let line = |((partition, committed), (low, high)): ((Partition, Option<i64>), (i64, i64))| {
+            let start = committed.unwrap_or(low);
+            let mut line = Line::begin(self.rungs.of(&partition.topic), start.clamp(low, high), committed);
+            if start < low {
+                tell_lost(&partition, start, low);
+            } else if start > high {
+                line.stuck = Some(tell_anew(&partition, start, high));
+                line.paused = true;
+            }
+            (partition, line)
+        };
+        Ok(given.into_iter().zip(committed).zip(logs).map(line).collect())
     }
 
     fn try_put_back(&mut self, consumer: &Consumer) -> Result<(), rdkafka::error::KafkaError> {
-        for (partition, line) in &mut self.lines {
-            let (low, high) = consumer.watermarks(partition, BROKER_WAIT)?;
+        let logs = consumer.logs(&self.lines.keys().cloned().collect::<Vec<_>>(), BROKER_WAIT)?;
+        for ((partition, line), (low, high)) in self.lines.iter_mut().zip(logs) {
             if line.read() < low {
                 consumer.seek(&[(partition.clone(), low)], BROKER_WAIT)?;
                 tell_lost(partition, line.read(), low);

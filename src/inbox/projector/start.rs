@@ -109,10 +109,7 @@ impl Projector {
     }
 
     fn find_starts(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Vec<Start>, NotYet> {
-        let mut logs = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            logs.push(consumer.watermarks(partition, BROKER_WAIT).map_err(NotYet::Brokers)?);
-        }
+        let logs = consumer.logs(partitions, BROKER_WAIT).map_err(NotYet::Brokers)?;
         let claims = partitions.iter().zip(&logs).map(|(partition, (low, _))| Standing {
             topic: partition.topic.clone(),
             partition: partition.number,

@@ -11,6 +11,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 
 use super::{Consumer, Partition, list};
+use crate::clock::Clock;
+use crate::kafka::reader::listed;
+
+/// How long several answers may take together: the group goes on without a member that asks for minutes.
+const LIMIT: Duration = Duration::from_secs(20);
 
 impl Consumer {
     /// What the group has committed for each partition: the next offset to read, if there is one.
@@ -42,6 +47,21 @@ impl Consumer {
         self.inner.fetch_watermarks(&partition.topic, partition.number, wait)
     }
 
+    /// The same of many partitions, in the order that they are given in. Two questions to each broker, however many partitions.
+    ///
+    /// # Errors
+    /// If the brokers did not answer for all of them within `wait` each time.
+    pub fn logs(&self, wanted: &[Partition], wait: Duration) -> Result<Vec<(i64, i64)>, KafkaError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let edge = |at| listed(&self.inner, wanted, at, wait).map(BTreeMap::from_iter);
+        let (lows, highs): (BTreeMap<_, _>, BTreeMap<_, _>) = (edge(Offset::Beginning)?, edge(Offset::End)?);
+        let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+        let log = |partition| lows.get(partition).copied().flatten().zip(highs.get(partition).copied().flatten());
+        wanted.iter().map(|partition| log(partition).ok_or_else(|| unknown.clone())).collect()
+    }
+
     /// The names of all topics that the brokers show us.
     ///
     /// # Errors
@@ -69,11 +89,13 @@ impl Consumer {
     /// Those of `topics` that the brokers do not have, or do not show us.
     ///
     /// # Errors
-    /// If the brokers did not answer within `wait` for each.
+    /// If the brokers did not answer within `wait` for each, and within 20 s for all.
     pub fn missing<'a>(&self, topics: &'a [String], wait: Duration) -> Result<Vec<&'a str>, KafkaError> {
-        let mut missing = Vec::new();
+        let (mut missing, clock) = (Vec::new(), Clock::start());
         for topic in topics {
-            let metadata = self.inner.fetch_metadata(Some(topic), wait)?;
+            let left =
+                LIMIT.checked_sub(clock.elapsed()).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))?;
+            let metadata = self.inner.fetch_metadata(Some(topic), wait.min(left))?;
             if metadata.topics().first().is_none_or(|topic| topic.error().is_some()) {
                 missing.push(topic.as_str());
             }

@@ -12,6 +12,9 @@ use super::{Dispatch, DispatchError, Lost, Source, Task};
 use crate::config::LostRecords;
 use crate::kafka::consumer::{Consumer, Partition};
 
+/// When the brokers are asked again where logs begin, once they did not say: meanwhile those that answer are heard.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
+
 const TO_GO_ON: &str = "To go on behind them, set `pipeline.lost_records = \"skip\"` and restart this process; or stop every process of the \
                         group and move it with `kafka-consumer-groups --reset-offsets --to-earliest`";
 const AHEAD: &str = "(the topic was made anew, or its leader lost records). To go on, stop every process of the group, move it with \
@@ -54,21 +57,28 @@ impl<A> Dispatch<A> {
 
     /// Finds the partitions whose position lies outside their log.
     pub(super) fn check_ranges(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
+        let held = self.holdings.iter().filter(|held| held.stop.is_none());
+        let (partitions, positions): (Vec<_>, Vec<_>) =
+            held.map(|held| (held.lease.partition().clone(), held.tracker.position())).unzip();
+        let logs = match consumer.logs(&partitions, BACKOFF) {
+            Ok(logs) => logs,
+            Err(error) => {
+                self.standing.waiting(format!("the brokers do not say where logs begin ({error}); trying again"), now);
+                self.range_check_due = Some(self.clock.elapsed() + CHECK_PAUSE);
+                return Ok(());
+            }
+        };
+        self.range_check_due = None;
         let (mut outside, mut fine) = (Vec::new(), Vec::new());
-        for held in self.holdings.iter().filter(|held| held.stop.is_none()) {
-            let (partition, position) = (held.lease.partition().clone(), held.tracker.position());
-            match consumer.watermarks(&partition, BACKOFF) {
-                Ok((low, _)) if position < low => outside.push((partition, position, Standing::Behind { low })),
-                Ok((_, high)) if position > high => outside.push((partition, position, Standing::Ahead { high })),
-                Ok(_) => fine.push((partition, position)),
-                Err(error) => {
-                    self.standing.waiting(format!("the brokers do not say where logs begin ({error}); trying again"), now);
-                    self.range_check_due = Some(self.clock.elapsed() + BACKOFF);
-                    return Ok(());
-                }
+        for ((partition, position), (low, high)) in partitions.into_iter().zip(positions).zip(logs) {
+            if position < low {
+                outside.push((partition, position, Standing::Behind { low }));
+            } else if position > high {
+                outside.push((partition, position, Standing::Ahead { high }));
+            } else {
+                fine.push((partition, position));
             }
         }
-        self.range_check_due = None;
         // librdkafka stopped one of these or of those outside; which of them it does not say.
         self.set_going(consumer, &fine);
         for (partition, position, standing) in outside {

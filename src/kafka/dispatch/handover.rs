@@ -17,6 +17,8 @@ use crate::kafka::consumer::{Consumer, Partition};
 
 /// How long to wait before the brokers are asked again.
 pub(super) const BACKOFF: Duration = Duration::from_secs(1);
+/// How long partitions may take to be moved to where they begin, all together. The others have their turn later.
+const SEEKS_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is asked whether somebody has said where a topic begins.
 const UNSAID_INTERVAL: Duration = Duration::from_millis(300);
 /// After what time the brokers are asked again where partitions begin that they did not tell of, and the longest time: each question
@@ -146,7 +148,13 @@ impl<A> Dispatch<A> {
     pub(super) fn begin_late(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
         for stop in self.late.due(now) {
             let held = self.holdings.stopped(stop);
-            for (partition, found) in self.beginnings(consumer, &held) {
+            let beginnings = self.beginnings(consumer, &held);
+            let until = self.clock.elapsed() + SEEKS_LIMIT;
+            for (partition, found) in beginnings {
+                if self.clock.elapsed() > until {
+                    self.late.ask_again(stop, self.clock.elapsed());
+                    break;
+                }
                 self.begin_held(consumer, &partition, found, stop)?;
             }
             self.measure();

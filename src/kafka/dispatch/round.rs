@@ -10,13 +10,18 @@ use std::time::Duration;
 use rdkafka::consumer::CommitMode;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::clock::Clock;
 use crate::kafka::consumer::{Consumer, Partition};
 
 /// How long the brokers may take for each answer.
 const WAIT: Duration = Duration::from_secs(3);
+/// How long all answers of a round may take: the group goes on without a member that asks for minutes. What is not asked then is asked in
+/// the next round.
+const ROUND: Duration = Duration::from_secs(30);
 
 pub(super) struct Round<'a> {
     consumer: &'a Consumer,
+    clock: Clock,
     /// The broker that leads each partition of the topics that were asked about; none if there is none now.
     leaders: HashMap<Arc<str>, BTreeMap<i32, Option<i32>>>,
     /// What came instead of an answer that any broker, or the group's, could have given.
@@ -27,7 +32,7 @@ pub(super) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(super) fn new(consumer: &'a Consumer) -> Self {
-        Self { consumer, leaders: HashMap::new(), silence: None, silent: HashMap::new() }
+        Self { consumer, clock: Clock::start(), leaders: HashMap::new(), silence: None, silent: HashMap::new() }
     }
 
     /// What the group has committed of each partition of a topic.
@@ -46,6 +51,7 @@ impl<'a> Round<'a> {
         if let Some(error) = self.silent.get(&leader) {
             return Err(error.clone());
         }
+        self.in_time()?;
         self.consumer.watermarks(partition, WAIT).inspect_err(|error| {
             if is_silence(error) {
                 self.silent.insert(leader, error.clone());
@@ -67,11 +73,17 @@ impl<'a> Round<'a> {
         if let Some(error) = &self.silence {
             return Err(error.clone());
         }
+        self.in_time()?;
         question(self.consumer).inspect_err(|error| {
             if is_silence(error) {
                 self.silence = Some(error.clone());
             }
         })
+    }
+
+    fn in_time(&self) -> Result<(), KafkaError> {
+        let late = self.clock.elapsed() > ROUND;
+        if late { Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)) } else { Ok(()) }
     }
 }
 
