@@ -45,10 +45,10 @@ pub enum TopicsError {
         code: RDKafkaErrorCode,
     },
     /// The epoch's record does not read.
-    #[error("the epoch on {topic}")]
+    #[error("the epoch on {place}")]
     Epoch {
-        /// The topic that holds it.
-        topic: String,
+        /// Where it lies, or is to lie.
+        place: String,
         /// What is wrong with it.
         #[source]
         source: RecordError,
@@ -63,7 +63,8 @@ impl TopicsError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Brokers(_) => Cause::Dependency,
+            // Of a later release: waited for as for any other dependency, until it is taken back or we are upgraded.
+            Self::Brokers(_) | Self::Epoch { source: RecordError::Newer { .. }, .. } => Cause::Dependency,
             Self::Refused { .. } | Self::Wrong(_) | Self::Epoch { .. } => Cause::Refused,
         }
     }

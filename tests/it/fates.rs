@@ -28,14 +28,14 @@ async fn bytes_at_fault_are_counted_as_poison_for_dlq_by_every_stage_that_meets_
     let partition = "user-alice".parse::<Channel>().unwrap().partition(world.config.kafka.topics.partitions);
     world.log.produce(&world.topic, Some("k"), b"no event").await;
     let rung = format!("retry.{}", world.config.courier.ladder[0]);
-    for topic in ["notifications", &rung] {
+    for topic in ["notifications", "receipts", &rung] {
         world.log.produce_to((&world.own(topic), partition), "user-alice", b"{}", version("1")).await;
     }
     until_failed(&running, "pipeline", ("poison", "dead_letter", "not_json"), 1).await;
-    for stage in ["gateway", "inbox", "courier"] {
-        until_failed(&running, stage, ("poison", "dead_letter", "malformed"), 1).await;
+    for (stage, times) in [("gateway", 2), ("inbox", 2), ("courier", 1)] {
+        until_failed(&running, stage, ("poison", "dead_letter", "malformed"), times).await;
     }
-    assert_eq!(world.own_records("dlq", 3).await.len(), 3, "one of the pipeline's, the inbox's and the courier's");
+    assert_eq!(world.own_records("dlq", 4).await.len(), 4, "one of the pipeline's, two of the inbox's and one of the courier's");
     running.stop().await;
 }
 

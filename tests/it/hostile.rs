@@ -22,16 +22,16 @@ async fn header_names_that_are_not_utf8_on_our_own_topics_are_buried_and_a_good_
     world.emit(&payment("1", "absent")).await;
     world.own_records("undelivered", 1).await;
     let partition = world.own_records("retry.500ms", 1).await[0].partition;
-    for topic in ["notifications", "retry.500ms", "cursors"] {
+    for topic in ["notifications", "retry.500ms", "cursors", "receipts"] {
         produce_raw(&world.log.brokers, &world.own(topic), partition, (b"\xff\xfe", b"\xc0"));
     }
     world.emit(&payment("2", "absent")).await;
     let ended = world.own_records("undelivered", 2).await;
     assert_eq!(ended.last().unwrap().json()["delivery"]["notification"]["eventId"], "2");
-    eventually("two are buried by the inbox and one by the courier", async || {
+    eventually("three are buried by the inbox and one by the courier", async || {
         let unversioned = ("poison", "dead_letter", "unversioned");
         let buried = (running.failed("inbox", unversioned).await, running.failed("courier", unversioned).await);
-        (buried == (2, 1)).then_some(())
+        (buried == (3, 1)).then_some(())
     })
     .await;
     running.stop().await;
@@ -47,7 +47,8 @@ async fn a_flood_of_header_names_that_are_not_utf8_is_buried_with_a_line_for_eac
     .await;
     let process = Process::spawn(&world);
     process.await_ready().await;
-    let topics = [world.topic.clone(), world.own("notifications"), world.own("cursors"), world.own("retry.500ms")];
+    let own = ["notifications", "cursors", "receipts", "retry.500ms"].map(|topic| world.own(topic));
+    let topics = [std::slice::from_ref(&world.topic), &own[..]].concat();
     for topic in &topics {
         for _ in 0..FLOOD {
             produce_raw(&world.log.brokers, topic, 0, (b"\xff\xfe", b"\xc0"));
@@ -65,7 +66,7 @@ async fn a_flood_of_header_names_that_are_not_utf8_is_buried_with_a_line_for_eac
             buried("courier", "unversioned").await,
         ];
         let through = metric(process.address, "tidings_pipeline_written_notifications_total").await;
-        (counted == [20, 40, 20] && through == 1.0).then_some(())
+        (counted == [20, 60, 20] && through == 1.0).then_some(())
     })
     .await;
     let dead = world.own_records("dlq", topics.len() * FLOOD).await;

@@ -1,5 +1,7 @@
 //! A record that a later release wrote stops its partition, visibly, and nothing else: releases run side by side for a while.
 
+use std::collections::BTreeMap;
+
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::{Value, json};
 use tidings::cli::Role;
@@ -40,7 +42,7 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     let (offset, place) = write_newer(&world, (&topic, number)).await;
     until_every_reader_names(&running, &place).await;
     for reader in READERS {
-        until_held(&running, reader).await;
+        until_held(&running, reader, 1).await;
     }
 
     world.emit(&payment("behind", "alice")).await;
@@ -60,10 +62,10 @@ async fn a_record_of_a_later_release_stops_its_partition_for_every_reader_and_th
     running.stop().await;
 }
 
-/// Waits until one partition is counted as held.
-async fn until_held(running: &Running, reader: &str) {
+/// Waits until so many partitions are counted as held.
+async fn until_held(running: &Running, reader: &str, partitions: u32) {
     let metric = format!("tidings_{reader}_held_partitions");
-    eventually(&metric, async || (running.metric(&metric).await == 1.0).then_some(())).await;
+    eventually(&metric, async || (running.metric(&metric).await == f64::from(partitions)).then_some(())).await;
 }
 
 /// A record of a later release at the end of a partition, and how `/ready` names it.
@@ -77,24 +79,61 @@ async fn write_newer(world: &World, (topic, number): (&str, i32)) -> (i64, Strin
 async fn on_every_topic_with_records_of_ours_one_of_a_later_release_stops_its_reader_there_and_only_there() {
     let world = World::new().await;
     let rung = format!("retry.{}", world.config.courier.ladder[0]);
-    let topics = [("cursors", "inbox"), (rung.as_str(), "courier"), ("signals", "gateway")];
+    let topics: [(&str, &[&str]); 4] =
+        [("cursors", &["inbox"]), (&rung, &["courier"]), ("signals", &["gateway"]), ("receipts", &["inbox", "gateway"])];
     let running = world.start().await;
-    for (topic, reader) in topics {
+    let mut held = BTreeMap::<&str, u32>::new();
+    for (topic, readers) in topics {
         let (_, place) = write_newer(&world, (&world.own(topic), 1)).await;
-        eventually(&format!("the {reader} names {place}"), async || {
-            let (status, body) = running.get("/ready").await;
-            let body: Value = serde_json::from_str(&body).ok()?;
-            let why = body["roles"][reader]["reason"].as_str()?;
-            (status == 503 && why.contains(&place) && why.contains("version 99")).then_some(())
-        })
-        .await;
-        until_held(&running, reader).await;
+        for reader in readers {
+            until_named(&running, reader, &place).await;
+            let held = held.entry(reader).or_default();
+            *held += 1;
+            until_held(&running, reader, *held).await;
+        }
     }
     let mut alice = running.connect("alice").await;
     world.emit(&payment("live", "alice")).await;
     assert_eq!(alice.frame("notification:new").await["notification"]["eventId"], "live");
     assert!(world.log.records(&world.own("dlq")).await.is_empty(), "what a later release wrote is no dead letter");
     running.stop().await;
+}
+
+/// Waits until a role is not ready because of a record of a later release at this place.
+async fn until_named(running: &Running, role: &str, place: &str) {
+    eventually(&format!("the role {role} names {place}"), async || {
+        let (status, body) = running.get("/ready").await;
+        let body: Value = serde_json::from_str(&body).ok()?;
+        let why = body["roles"][role]["reason"].as_str()?;
+        (status == 503 && why.contains(place) && why.contains("version 99")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_epoch_of_a_later_release_is_named_by_who_goes_on_with_what_it_knows_and_by_who_waits_to_start() {
+    let world = World::new().await;
+    let meta = world.own("meta");
+    let [known] = world.log.records(&meta).await.try_into().unwrap();
+    let key = std::str::from_utf8(known.key.as_deref().unwrap()).unwrap();
+    let version = |version| OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some(version) });
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    let offset = world.log.produce_to((&meta, 0), key, b"{\"later\": true}", version("99")).await;
+    let place = format!("{meta}[0] at offset {offset}");
+    until_named(&running, "topics", &place).await;
+    // What it has begun with is still so, as far as it knows.
+    world.live(&mut alice, &["live"]).await;
+
+    let starting = world.start_unready(&[Role::Pipeline]).await;
+    until_named(&starting, "topics", &place).await;
+
+    // Somebody has taken it back.
+    world.log.produce_to((&meta, 0), key, known.value.as_deref().unwrap(), version("1")).await;
+    for node in [starting, running] {
+        node.await_ready().await;
+        node.stop().await;
+    }
 }
 
 async fn ask(world: &World, partition: i32, id: &str, headers: OwnedHeaders) -> i64 {

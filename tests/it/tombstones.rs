@@ -69,7 +69,7 @@ async fn tombstones_on_topics_of_our_own_are_passed_by_every_reader() {
     let mut alice = running.connect("alice").await;
     let partition = "user-alice".parse::<Channel>().unwrap().partition(world.config.kafka.topics.partitions);
     let mut ends = Vec::new();
-    for name in ["notifications", "retry.500ms", "cursors", "signals"] {
+    for name in ["notifications", "retry.500ms", "cursors", "receipts", "signals"] {
         let topic = world.own(name);
         // Also one that claims to be of a later release: it says nothing that could be misread.
         let later = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("99") });
@@ -78,10 +78,13 @@ async fn tombstones_on_topics_of_our_own_are_passed_by_every_reader() {
         let (_, last) = world.log.produce_any(place, "user-alice", None, later).await;
         ends.push((topic.clone(), last));
     }
-    let [(notifications, notified), (retry, waiting), (cursors, acknowledged), _] = ends.as_slice() else { panic!("{ends:?}") };
+    let [(notifications, notified), (retry, waiting), (cursors, acknowledged), (receipts, received), _] = ends.as_slice() else {
+        panic!("{ends:?}")
+    };
     for (group, topic, last) in [
         ("inbox", notifications, notified),
         ("inbox", cursors, acknowledged),
+        ("inbox", receipts, received),
         ("courier", retry, waiting),
         ("courier", notifications, notified),
     ] {

@@ -43,7 +43,7 @@ pub async fn write_epoch(cluster: &Cluster, epoch: EpochRecord) -> Result<(), To
     let cluster = cluster.clone();
     blocking(move || {
         let topic = cluster.names().meta();
-        let value = record::encode(&epoch).map_err(|source| TopicsError::Epoch { topic: topic.clone(), source })?;
+        let value = record::encode(&epoch).map_err(|source| TopicsError::Epoch { place: topic.clone(), source })?;
         let producer = Producer::<Answer>::new(&cluster, "topics")?;
         let (sent, answer) = mpsc::channel();
         let record = Outgoing {
@@ -91,10 +91,12 @@ pub(super) async fn read(cluster: &Cluster) -> Result<Option<EpochRecord>, Topic
             let found = found?;
             if found.key() == Some(EPOCH_KEY.as_bytes()) {
                 let epoch = record::decode(header(&found, VERSION_HEADER), found.payload().unwrap_or_default());
-                last = Some(epoch.map_err(|source| TopicsError::Epoch { topic: topic.clone(), source })?);
+                let place = || format!("{topic}[0] at offset {}", found.offset());
+                last = Some(epoch.map_err(|source| TopicsError::Epoch { place: place(), source }));
             }
         }
-        Ok(last)
+        // What was said before the last does not count, and need not be known.
+        last.transpose()
     })
     .await
 }

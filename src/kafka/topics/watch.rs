@@ -49,12 +49,21 @@ pub async fn watch(
     loop {
         let asked = Arc::clone(&watched);
         let (end, change) = blocking(move || Ok((asked.end(), asked.change()))).await?;
-        // What the brokers do not say is asked again.
-        let found = if end.is_some() && end != known_end { epoch::read(&cluster).await.ok() } else { None };
-        if let Some(found) = found {
-            known_end = end;
-            if let Some(why) = found.and_then(|found| later(&epoch, &found)) {
-                return Err(stop_for(&role, why));
+        if end.is_some() && end != known_end {
+            match epoch::read(&cluster).await {
+                Ok(found) => {
+                    known_end = end;
+                    if let Some(why) = found.and_then(|found| later(&epoch, &found)) {
+                        return Err(stop_for(&role, why));
+                    }
+                    role.ready();
+                }
+                Err(error @ TopicsError::Epoch { .. }) => {
+                    known_end = end;
+                    unread(&role, &error);
+                }
+                // What the brokers do not say is asked again.
+                Err(_) => {}
             }
         }
         if let Some(why) = change {
@@ -65,6 +74,15 @@ pub async fn watch(
             () = tokio::time::sleep(INTERVAL) => {}
         }
     }
+}
+
+/// The last record does not read, as one of a later release. What it says may concern us or not: the process goes on by what it knows,
+/// and says that it should not be counted on.
+fn unread(role: &Role, error: &TopicsError) {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let why = format!("{error}: {source}; going on as before");
+    tracing::error!("{why}");
+    role.waiting(why);
 }
 
 fn stop_for(role: &Role, why: String) -> TopicsError {
