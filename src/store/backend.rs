@@ -135,7 +135,7 @@ impl Store {
         let schema = self.opening.schema;
         match &self.backend {
             Backend::Sqlite(pools, opened) => {
-                sqlite::ready(&pools.writer, schema).await?;
+                sqlite::ready(&pools.writer, schema).await.map_err(|error| opened.refused(error))?;
                 opened.remember();
             }
             Backend::Postgres(pools) => schema::ready(&pools.writer, &postgres::MIGRATIONS, schema).await?,

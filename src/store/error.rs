@@ -66,6 +66,17 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// There is no such file and none can be made, or it is not ours to read.
+    #[error(
+        "the database's file {file} cannot be opened: its folder must be there, and tidings' user must be able to read and write both"
+    )]
+    Unopened {
+        /// Which.
+        file: String,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
     /// Not the file that was opened: what is written to it is lost.
     #[error(
         "the database's file {file} was removed or replaced while it was in use: start again, and what is missing is folded again from Kafka"
@@ -123,6 +134,7 @@ impl StoreError {
             Self::Unavailable(_) | Self::Silent(_) => Cause::Dependency,
             Self::Contested | Self::NoSchema { .. } => Cause::Refused,
             Self::PasswordFile { .. }
+            | Self::Unopened { .. }
             | Self::Gone { .. }
             | Self::OthersTables { .. }
             | Self::Outdated { .. }
@@ -149,6 +161,7 @@ impl StoreError {
             Self::TooNew { .. } => "store_too_new",
             Self::Silent(_) => "store_silent",
             Self::Contested => "store_contested",
+            Self::Unopened { .. } => "store_unopened",
             Self::Gone { .. } => "store_gone",
             Self::OthersTables { .. } => "store_others_tables",
             Self::NoSchema { .. } => "store_no_schema",

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool};
@@ -21,6 +22,9 @@ pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// SQLite's primary result codes (<https://sqlite.org/rescode.html>) that waiting does not mend: ERROR, INTERNAL, CORRUPT, SCHEMA,
 /// TOOBIG, CONSTRAINT, MISMATCH, MISUSE, FORMAT, RANGE, NOTADB.
 const FINAL_CODES: [i32; 11] = [1, 2, 11, 17, 18, 19, 20, 21, 24, 25, 26];
+
+/// SQLite's primary result code for a file that it cannot open.
+const CANTOPEN: i32 = 14;
 
 /// How often a database is tried to be opened, and the pause between two tries.
 const TRIES: usize = 10;
@@ -37,6 +41,16 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), file: OnceLock::new() }
+    }
+
+    /// Why it could not be opened, with its name if that is what is wrong.
+    pub(super) fn refused(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Unavailable(source) if code(&source) == Some(CANTOPEN) => {
+                StoreError::Unopened { file: self.path.display().to_string(), source }
+            }
+            other => other,
+        }
     }
 
     /// It was opened just now.
@@ -91,6 +105,13 @@ fn pool(connections: u32, config: &StoreConfig) -> SqlitePoolOptions {
 
 /// What an error of SQLite's weighs.
 pub(super) fn weigh(error: &SqliteError) -> Weight {
-    let code = sqlx::error::DatabaseError::code(error).and_then(|code| code.parse::<i32>().ok());
-    if code.is_some_and(|code| FINAL_CODES.contains(&(code & 0xff))) { Weight::Final } else { Weight::Passing }
+    if primary_code(error).is_some_and(|code| FINAL_CODES.contains(&code)) { Weight::Final } else { Weight::Passing }
+}
+
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error().and_then(primary_code)
+}
+
+fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
+    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }

@@ -1,16 +1,21 @@
 //! What breaks around a running process, and is there again: the database, the disk, the clock.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tidings::cli::Role;
 use tidings::clock::Clock;
+use tidings::config::Database;
+use tidings_core::time::Delay;
 
 use crate::harness::broker::OwnBroker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::process::Process;
-use crate::harness::world::{World, get, ms, payment};
+use crate::harness::world::{Running, World, get, ms, payment, unix_now};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -71,9 +76,67 @@ async fn a_full_disk_under_the_database_stops_no_delivery_and_loses_nothing() {
     assert!(process.ended().await.success(), "{}", process.logged());
 }
 
+/// A world whose database lies in a folder of its own.
+async fn world_with_folder() -> (World, PathBuf) {
+    let mut world = World::new().await;
+    let folder = world.dir.path().join("data");
+    world.config.store.url = Database::Sqlite(folder.join("tidings.db"));
+    (world, folder)
+}
+
+/// Why the services ended by themselves.
+async fn end(running: Running) -> String {
+    format!("{:#}", running.ended().await.unwrap_err())
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_opened_ends_the_start_with_its_place_and_what_to_do_until_it_can() {
+    let (world, folder) = world_with_folder().await;
+    let file = folder.join("tidings.db").display().to_string();
+    let refused = end(world.start_unready(&[Role::Inbox]).await).await;
+    assert!(refused.contains(&file) && refused.contains("folder"), "the folder is not there: {refused}");
+    // Where permissions bind nobody, this is what cannot be read.
+    std::fs::create_dir_all(&file).unwrap();
+    let refused = end(world.start_unready(&[Role::Inbox]).await).await;
+    assert!(refused.contains(&file), "a folder lies in its place: {refused}");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, "no database, and long enough to be taken for one".repeat(40)).unwrap();
+    let refused = end(world.start_unready(&[Role::Inbox]).await).await;
+    assert!(refused.contains("not the one this release made") && refused.contains("rebuild"), "other bytes: {refused}");
+    std::fs::remove_file(&file).unwrap();
+    world.start_roles(&[Role::Inbox]).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_taken_away_ends_its_process_and_the_next_one_has_all_of_it_anew() {
+    let (world, folder) = world_with_folder().await;
+    std::fs::create_dir(&folder).unwrap();
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.live(&mut alice, &["before", "too"]).await;
+    world.until_folded(2).await;
+
+    std::fs::remove_dir_all(&folder).unwrap();
+    world.emit(&payment("meanwhile", "alice")).await;
+    let why = end(running).await;
+    assert!(why.contains("tidings.db") && why.contains("was removed or replaced"), "{why}");
+
+    std::fs::create_dir(&folder).unwrap();
+    let running = world.start().await;
+    world.until_inbox(3).await;
+    eventually("what was acknowledged is so again", async || {
+        let acknowledged = world.acknowledged("alice").await;
+        let ids = world.inbox("alice").await.into_iter().map(|known| known["id"].as_str().unwrap().to_owned());
+        ids.take(2).all(|id| acknowledged.contains(&id)).then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_full_disk_under_the_broker_is_waited_out_and_nothing_is_lost() {
     let Some(broker) = OwnBroker::on_small_disk(96) else {
+        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "this user may not mount a disk, and so cannot try what CI must");
         println!("not tried: this user may not mount a disk");
         return;
     };
@@ -113,10 +176,11 @@ async fn a_full_disk_under_the_broker_is_waited_out_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
+async fn a_clock_that_steps_ends_no_connection_whose_token_counts_and_loses_nothing() {
+    const ACK_TIMEOUT: Duration = Duration::from_secs(2);
     let world = World::with(|config| {
         config.gateway.heartbeat_interval = ms(2_000);
-        config.courier.ack_timeout = ms(2_000);
+        config.courier.ack_timeout = Delay(ACK_TIMEOUT);
         config.courier.ladder = vec![ms(2_000), ms(2_500)];
     })
     .await;
@@ -131,6 +195,8 @@ async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
     // Not acknowledged: it is due an hour later by this clock, and nothing may happen to it earlier.
     world.emit(&payment("waits", "alice")).await;
     let waits = alice.frame("notification:new").await;
+    // By every other clock its time comes meanwhile.
+    alice.reads_until(tokio::time::sleep(2 * ACK_TIMEOUT)).await;
     world.emit(&payment("still there", "alice")).await;
     let there = alice.frame("notification:new").await["notification"]["id"].clone();
     alice.send(json!({"type": "ack", "notificationIds": [there]})).await;
@@ -144,7 +210,11 @@ async fn a_clock_that_steps_ends_no_connection_and_loses_nothing() {
     alice.send(json!({"type": "ack", "notificationIds": [again["notification"]["id"]]})).await;
     world.until_acknowledged(waits["notification"]["id"].as_str().unwrap()).await;
 
+    let short = format!("token={}", World::token_of(&json!({"sub": "bob", "exp": unix_now() + 600})));
+    let mut bob = Client::greeted(running.address, &short).await.0;
     step.to(HOUR_MS / 2);
+    assert_eq!(bob.close_code().await, 4002, "his token has expired by now");
+    assert_eq!(Client::open(running.address, &short).await.close_code().await, 4002);
     world.live(&mut alice, &["half an hour ahead"]).await;
     running.stop().await;
 }
