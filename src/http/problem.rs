@@ -18,7 +18,7 @@ use warp::reject::{LengthRequired, MethodNotAllowed, PayloadTooLarge, Rejection,
 use warp::reply::Response;
 
 use super::guard::RefusedCaller;
-use crate::gateway::{Absent, RefusedUpgrade, Unsettled, Unwritten};
+use crate::gateway::{Absent, Caller, RefusedUpgrade, Unsettled, Unwritten};
 use crate::store::StoreError;
 
 /// The most faults that one answer lists.
@@ -227,15 +227,19 @@ fn of_rejection(rejection: &Rejection) -> Problem {
 pub(super) fn closed(path: &str) -> BoxedFilter<(Response,)> {
     let segment = path.trim_start_matches('/').to_owned();
     let rest = warp::path("v1").and(warp::path::tail()).map(drop).untuple_one();
-    warp::path(segment)
-        .and(warp::path::end())
-        .or(rest)
-        .unify()
-        .map(|| {
-            let detail = "the gateway waits for the brokers; come back in a moment";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, HeaderValue::from_static("1")).answer()
-        })
-        .boxed()
+    let door = warp::path(segment).and(warp::path::end()).and(warp::ext::optional::<Caller>());
+    door.map(|caller: Option<Caller>| {
+        let address = caller.map(|caller| tracing::field::display(caller.address));
+        tracing::info!(address, code = StatusCode::SERVICE_UNAVAILABLE.as_u16(), reason = "not_open", "connection refused");
+    })
+    .untuple_one()
+    .or(rest)
+    .unify()
+    .map(|| {
+        let detail = "the gateway waits for the brokers; come back in a moment";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, HeaderValue::from_static("1")).answer()
+    })
+    .boxed()
 }
 
 /// A problem that its status names, answered.

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 use tidings::cli::Role;
-use tidings::config::{AuthMode, Config, GrantConfig, KeyAlgorithm, KeyConfig};
+use tidings::config::{AuthMode, Config, GrantConfig, Header, KeyAlgorithm, KeyConfig};
 
+use crate::harness::bare::{asked, open, upgrade};
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::keys::{file, key, signed_by};
@@ -146,6 +147,43 @@ async fn clients_that_have_not_proved_who_they_are_are_limited_and_known_ones_ar
 }
 
 #[tokio::test]
+async fn beyond_all_that_may_be_unproven_at_a_time_nobody_comes_in_without_proof_whatever_the_address() {
+    let (_world, running) = gateway(|config| {
+        config.gateway.auth_timeout = ms(60_000);
+        config.gateway.unauthenticated = 2.try_into().unwrap();
+        config.gateway.unauthenticated_per_address = 64.try_into().unwrap();
+    })
+    .await;
+    let mut waiting = [Raw::open(running.address, "", ("", &[])).await, Raw::open(running.address, "", ("", &[])).await];
+    let refused = Raw::asked(running.address, "").await;
+    assert!(refused.head.starts_with("HTTP/1.1 429 ") && refused.head.contains("retry-after"), "{}", refused.head);
+    let crossed =
+        async |limit: &str| running.labelled("tidings_gateway_crossed_limits_total", &format!("limit=\"{limit}\"")).await;
+    assert_eq!((crossed("unauthenticated").await, crossed("unauthenticated_per_address").await), (1, 0));
+    running.connect("bob").await;
+    waiting[0].send(&text(&json!({"type": "auth", "token": World::token("alice")}))).await;
+    waiting[0].json("connected").await;
+    Raw::open(running.address, "", ("", &[])).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn user_and_roles_are_those_of_the_claims_that_are_configured_and_no_others() {
+    let (_world, running) = gateway(|config| {
+        config.auth.user_claim = "realm_access.user".into();
+        config.auth.roles_claim = "realm_access.groups".into();
+    })
+    .await;
+    let realm = json!({"user": "alice", "groups": ["driver"]});
+    let claims = json!({"sub": "mallory", "roles": ["clerk"], "realm_access": realm, "exp": unix_now() + 60});
+    let (_, greeting) = Client::greeted(running.address, &format!("token={}", World::token_of(&claims))).await;
+    assert_eq!(greeting["userId"], "alice");
+    let channels = greeting["channels"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(channels, ["role-driver", "system-announcements", "user-alice"]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_refresh_prolongs_the_connection_and_judges_its_subscriptions_anew() {
     let (_world, running) = gateway(|config| {
         config.auth.leeway = ms(0);
@@ -240,6 +278,25 @@ async fn a_proxy_that_is_listed_says_who_its_clients_are() {
 }
 
 #[tokio::test]
+async fn a_listed_proxy_names_its_clients_by_the_headers_that_are_configured_and_by_no_others() {
+    let (_world, running) = gateway(|config| {
+        config.auth.mode = AuthMode::Proxy;
+        config.auth.proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.auth.user_header = Header("x-forwarded-user".parse().unwrap());
+        config.auth.roles_header = Header("x-forwarded-groups".parse().unwrap());
+    })
+    .await;
+    let headers = "X-Forwarded-User: alice\r\nX-Forwarded-Groups: driver\r\nX-User-Id: mallory\r\nX-User-Roles: clerk\r\n";
+    let greeting = Raw::open(running.address, "", (headers, &[])).await.json("connected").await;
+    assert_eq!(greeting["userId"], "alice");
+    let channels = greeting["channels"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(channels, ["role-driver", "system-announcements", "user-alice"]);
+    let mut by_default = Raw::open(running.address, "", ("X-User-Id: mallory\r\n", &[])).await;
+    assert_eq!(by_default.close_code().await, 4001);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn behind_the_proxy_protocol_it_is_the_tcp_peer_that_must_be_listed() {
     let ask = |running: &Running| {
         let named = format!("PROXY TCP4 203.0.113.7 127.0.0.1 4711 443\r\nGET /v1/stats HTTP/1.1\r\nHost: {}", running.address);
@@ -322,6 +379,61 @@ async fn a_connection_that_is_opened_refused_or_closed_has_one_line_that_says_wh
     }
     let signature = token.rsplit('.').next().unwrap();
     assert!(!process.logged().contains(signature), "{}", process.logged());
+}
+
+/// Code and reason of each connection that was refused from here, once the log has so many.
+async fn until_refused(process: &Process, count: usize) -> Vec<(Value, Value)> {
+    eventually(&format!("{count} lines about who was refused"), async || {
+        let logged = process.logged();
+        let lines = logged.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let refused = lines.filter(|line| line["message"] == "connection refused" && line["address"] == "127.0.0.1");
+        let refused = refused.map(|line| (line["code"].clone(), line["reason"].clone())).collect::<Vec<_>>();
+        (refused.len() >= count).then_some(refused)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_comes_before_the_brokers_answer_is_told_to_come_back_and_has_one_line_in_the_log() {
+    let mut world = World::new().await;
+    world.config.log.format = tidings::config::LogFormat::Json;
+    world.config.kafka.brokers = "127.0.0.1:1".into();
+    let process = Process::spawn(&world);
+    let head = eventually("it listens", async || {
+        let mut stream = tokio::net::TcpStream::connect(process.address).await.ok()?;
+        Some(asked(&mut stream, &upgrade(&format!("/ws?token={}", World::token("alice")), "")).await)
+    })
+    .await;
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after"), "{head}");
+    assert_eq!(until_refused(&process, 1).await, [(json!(503), json!("not_open"))]);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_refused_has_one_line_with_its_status_reason_and_address_and_no_token() {
+    let world = World::with(|config| {
+        config.log.format = tidings::config::LogFormat::Json;
+        config.gateway.unauthenticated = 1.try_into().unwrap();
+        config.gateway.auth_timeout = ms(60_000);
+    })
+    .await;
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let _waiting = Raw::open(process.address, "", ("", &[])).await;
+    let token = World::token("alice");
+    let foreign = "Origin: https://evil.example\r\n";
+    for (status, query, headers) in [
+        (429, "token=forged.token.here".to_owned(), ""),
+        (403, format!("token={token}"), foreign),
+        (400, format!("token={token}&ack=maybe"), ""),
+    ] {
+        let head = asked(&mut open(process.address).await, &upgrade(&format!("/ws?{query}"), headers)).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    }
+    let told = until_refused(&process, 3).await;
+    let expected = [(429, "unproven"), (403, "origin"), (400, "parameter")];
+    assert_eq!(told, expected.map(|(status, reason)| (json!(status), json!(reason))));
+    let signature = token.rsplit('.').next().unwrap();
+    assert!(!process.logged().contains(signature) && !process.logged().contains("forged"), "{}", process.logged());
 }
 
 #[tokio::test]

@@ -206,7 +206,11 @@ impl Line {
         match shared.places.seat(address) {
             Ok(None) => Ok(caller(self.place.clone())),
             Ok(Some(seat)) => Ok(caller(Arc::new((self.place.clone(), seat)))),
-            Err(_) => Err(Refused::crowded()),
+            Err(_) => {
+                let refused = Refused::crowded();
+                shared.tell(address, refused.reason, &refused.detail);
+                Err(refused)
+            }
         }
     }
 }

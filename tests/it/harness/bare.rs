@@ -45,6 +45,13 @@ pub(crate) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
+/// A request for an upgrade.
+pub(crate) fn upgrade(target: &str, headers: &str) -> String {
+    let handshake = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    get(target, &format!("{handshake}{headers}"))
+}
+
 /// The samples of a metric for one reason.
 pub(crate) async fn count(running: &Running, name: &str, reason: &str) -> f64 {
     let (_, text) = running.get("/metrics").await;

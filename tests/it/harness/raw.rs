@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::HANG;
+use super::bare::upgrade;
 use super::world::World;
 
 pub(crate) const TEXT: u8 = 0x81;
@@ -93,10 +94,7 @@ impl Raw {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         let mut stream = socket.connect(address).await.unwrap();
-        let request = format!(
-            "GET /ws?{query} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-        );
+        let request = upgrade(&format!("/ws?{query}"), headers);
         stream.write_all(&[request.as_bytes(), first].concat()).await.unwrap();
         Self { stream, head: String::new() }
     }
