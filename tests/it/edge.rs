@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use openssl::base64::encode_block;
+use serde_json::json;
 use tidings::cli::Role;
 use tidings::config::{Config, ProxyProtocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
-use crate::harness::bare::{REFUSED_CONNECTIONS, REFUSED_REQUESTS, asked, count, elsewhere, get, open, said};
+use crate::harness::bare::{REFUSED_CONNECTIONS, REFUSED_REQUESTS, asked, count, elsewhere, get, open, said, upgrade};
 use crate::harness::client::Client;
 use crate::harness::process::Process;
 use crate::harness::world::{Running, World, ms, unix_now};
@@ -48,6 +49,85 @@ async fn an_address_has_no_more_connections_than_allowed_and_another_one_is_serv
 }
 
 #[tokio::test]
+async fn beyond_all_connections_none_is_served_from_whatever_address_until_one_has_left() {
+    let (_world, running) = edge(|config| {
+        config.gateway.host = "0.0.0.0".into();
+        config.gateway.connections = 2;
+    })
+    .await;
+    let address = SocketAddr::from(([127, 0, 0, 1], running.address.port()));
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let mut upgraded = eventually("the gateway is open", async || Client::try_open(address, &query).await).await;
+    let health = get("/health", "Connection: close\r\n");
+    let last = eventually("one place is free", async || {
+        let mut stream = open(address).await;
+        stream.write_all(get("/health", "").as_bytes()).await.ok()?;
+        (stream.read_u8().await.ok()? == b'H').then_some(stream)
+    })
+    .await;
+    for beyond in [open(address).await, elsewhere(address).await] {
+        assert_eq!(said(beyond, health.as_bytes()).await, "");
+    }
+    assert!(Client::try_open(address, &query).await.is_none(), "nor for an upgrade");
+    upgraded.send(json!({"type": "ping"})).await;
+    upgraded.frame("pong").await;
+    let metrics = said(last, get("/metrics", "Connection: close\r\n").as_bytes()).await;
+    assert!(refused(&metrics, "connections") >= 3, "{metrics}");
+    eventually("the place that was left is taken", async || {
+        said(open(address).await, health.as_bytes()).await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
+/// How many connections were refused for a reason.
+fn refused(metrics: &str, reason: &str) -> u32 {
+    let sample = format!("{REFUSED_CONNECTIONS}{{reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn unless_configured_connections_take_three_quarters_of_the_files_that_may_be_open() {
+    const FILES: u32 = 400;
+    let world = World::with(|config| {
+        config.gateway.http_connections_per_address = 10_000;
+        config.gateway.header_timeout = ms(3_600_000);
+    })
+    .await;
+    let process = Process::spawn_with_files(&world, FILES, &["gateway"]);
+    process.await_ready().await;
+    let mut held = Vec::new();
+    eventually("all places are taken", async || {
+        while held.len() < 300 {
+            let mut stream = open(process.address).await;
+            // Whoever asked whether it is ready may not have left yet.
+            stream.write_all(get("/health", "").as_bytes()).await.ok()?;
+            (stream.read_u8().await.ok()? == b'H').then(|| held.push(stream))?;
+        }
+        Some(())
+    })
+    .await;
+    assert_eq!(said(open(process.address).await, get("/health", "").as_bytes()).await, "", "one more");
+    let metrics = said(held.pop().unwrap(), get("/metrics", "Connection: close\r\n").as_bytes()).await;
+    assert!(refused(&metrics, "connections") >= 1, "{metrics}");
+}
+
+#[tokio::test]
+async fn the_websocket_is_at_its_path_and_nowhere_else() {
+    let (_world, running) = edge(|config| config.gateway.path = "/live".into()).await;
+    running.await_ready().await;
+    let query = format!("token={}&deviceId=d1", World::token("alice"));
+    let answer = async |path: &str| asked(&mut open(running.address).await, &upgrade(&format!("{path}?{query}"), "")).await;
+    let upgraded = answer("/live").await;
+    assert!(upgraded.starts_with("HTTP/1.1 101 "), "{upgraded}");
+    for elsewhere in ["/ws", "/live/more", "/"] {
+        let refused = answer(elsewhere).await;
+        assert!(refused.starts_with("HTTP/1.1 404 "), "{elsewhere}: {refused}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_address_holds_few_connections_without_an_upgrade_and_upgraded_ones_are_none_of_them() {
     let (_world, running) = edge(|config| {
         config.gateway.host = "0.0.0.0".into();
@@ -74,9 +154,7 @@ async fn an_address_holds_few_connections_without_an_upgrade_and_upgraded_ones_a
     .await;
     assert!(Client::try_open(address, &query).await.is_none(), "nor for an upgrade");
     let metrics = said(elsewhere(address).await, get("/metrics", "Connection: close\r\n").as_bytes()).await;
-    let sample = format!("{REFUSED_CONNECTIONS}{{reason=\"http_connections_per_address\"}} ");
-    let refused = metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse::<u32>().ok());
-    assert!(refused >= Some(2), "{metrics}");
+    assert!(refused(&metrics, "http_connections_per_address") >= 2, "{metrics}");
     drop((silent, kept));
     eventually("a place that was left is taken", async || {
         said(open(address).await, health.as_bytes()).await.starts_with("HTTP/1.1 200").then_some(())
@@ -92,13 +170,8 @@ async fn clients_behind_a_trusted_proxy_are_counted_one_by_one() {
         config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     })
     .await;
-    let query = format!("token={}&deviceId=d1", World::token("alice"));
-    let upgrade = |client: &str| {
-        format!(
-            "GET /ws?{query} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 198.51.100.1, {client}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-    };
+    let target = format!("/ws?token={}&deviceId=d1", World::token("alice"));
+    let upgrade = |client: &str| upgrade(&target, &format!("X-Forwarded-For: 198.51.100.1, {client}\r\n"));
     let mut first = eventually("the gateway is open", async || {
         let mut stream = open(running.address).await;
         asked(&mut stream, &upgrade("203.0.113.7")).await.starts_with("HTTP/1.1 101").then_some(stream)

@@ -320,27 +320,6 @@ async fn ends_with_4009(stream: &mut tokio::net::TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn beyond_the_connections_allowed_none_is_served_while_the_first_stay() {
-    let world = World::with(|config| config.gateway.connections = 2).await;
-    let running = world.start_unready(&[Role::Pipeline, Role::Gateway]).await;
-    let query = |user: &str| format!("token={}&deviceId=d1&ack=client", World::token(user));
-    let mut first = Vec::new();
-    for user in ["alice", "bob"] {
-        let opened = eventually("the gateway is open", async || Client::try_open(running.address, &query(user)).await).await;
-        first.push(opened);
-    }
-    assert!(Client::try_open(running.address, &query("carol")).await.is_none());
-    for client in &mut first {
-        client.frame("connected").await;
-        client.send(json!({"type": "ping"})).await;
-        client.frame("pong").await;
-    }
-    first.pop().unwrap().close().await;
-    eventually("the place that was left is taken", async || Client::try_open(running.address, &query("carol")).await).await;
-    running.stop().await;
-}
-
-#[tokio::test]
 async fn a_client_that_sends_no_request_is_dropped() {
     let world = World::with(|config| config.gateway.header_timeout = ms(300)).await;
     let running = gateway(&world).await;

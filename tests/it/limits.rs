@@ -118,6 +118,26 @@ async fn frames_that_make_no_sense_close_with_1008_once_their_budget_is_spent() 
 }
 
 #[tokio::test]
+async fn a_frame_that_makes_no_sense_is_forgiven_after_its_interval() {
+    const INTERVAL_MS: u64 = 20;
+    let (_world, running) = gateway(|config| {
+        config.bad_frames = count(1);
+        config.bad_frame_interval = ms(INTERVAL_MS);
+    })
+    .await;
+    let mut alice = running.connect("alice").await;
+    for _ in 0..10 {
+        alice.send_text("{").await;
+        alice.frame("error").await;
+        tokio::time::sleep(Duration::from_millis(2 * INTERVAL_MS)).await;
+    }
+    alice.send(json!({"type": "ping"})).await;
+    alice.frame("pong").await;
+    assert_eq!(crossed(&running, "bad_frames").await, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_frame_that_names_too_many_channels_gets_one_answer_and_none_of_them() {
     let (_world, running) = gateway(|config| config.channels_per_connection = count(3)).await;
     let mut alice = running.connect("alice").await;

@@ -6,7 +6,7 @@ use tidings::config::Config;
 
 use crate::harness::client::{Client, Heard};
 use crate::harness::log::Seen;
-use crate::harness::missed::{MAILBOX, back, returned, told};
+use crate::harness::missed::{MAILBOX, back, returned, some, told};
 use crate::harness::process::Process;
 use crate::harness::reading::{device, heard, id};
 use crate::harness::world::{World, ms};
@@ -119,4 +119,25 @@ async fn what_is_withdrawn_stays_so_when_its_node_is_killed_before_it_has_writte
         assert_eq!(events(&told(&mut alice, MAILBOX).await.frames), ["2"]);
     }
     stays.stop().await;
+}
+
+#[tokio::test]
+async fn of_more_than_a_node_remembers_for_a_user_each_device_handles_the_oldest_for_itself_and_that_is_counted() {
+    let world = once(|config| config.gateway.once_per_user = some(2)).await;
+    let running = world.start().await;
+    let (mut phone, _) = device(running.address, "alice", "phone").await;
+    let (mut tablet, _) = device(running.address, "alice", "tablet").await;
+    let mut frames = Vec::new();
+    for number in 0..3 {
+        world.emit(&json!({"type": "a", "id": number.to_string(), "data": {}})).await;
+        frames.push(phone.frame("notification:new").await);
+        tablet.frame("notification:new").await;
+    }
+    phone.ack(&frames[2]).await;
+    let withdrawn = [tablet.frame("notification:withdrawn").await, tablet.frame("notification:withdrawn").await];
+    assert_eq!(withdrawn.map(|frame| frame["notificationId"].clone()), [id(&frames[1]), id(&frames[2])]);
+    world.until_acknowledged(id(&frames[0]).as_str().unwrap()).await;
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", "limit=\"once_per_user\"").await, 1);
+    assert_eq!(world.own_records("receipts", 2).await.len(), 2, "nobody withdrew the first");
+    running.stop().await;
 }

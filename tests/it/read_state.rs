@@ -8,6 +8,7 @@ use tidings::cli::Role;
 use crate::harness::broker::OwnBroker;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
+use crate::harness::missed::some;
 use crate::harness::process::Process;
 use crate::harness::reading::{asked, counts, device, heard, id};
 use crate::harness::rest::ask;
@@ -266,6 +267,39 @@ async fn what_is_unread_is_told_in_the_greeting_and_when_it_changes_on_every_nod
     assert_eq!((&greeting["counts"]["unread"], &greeting["counts"]["unseen"]), (&json!(1), &json!(0)), "{greeting}");
     second.stop().await;
     first.stop().await;
+}
+
+#[tokio::test]
+async fn beyond_the_users_whose_counts_are_remembered_a_change_is_not_told_and_counted_and_a_greeting_still_says_them() {
+    let world = World::with(|config| {
+        config.gateway.counts.interval = ms(100);
+        config.gateway.counts.users = some(1);
+    })
+    .await;
+    let running = world.start().await;
+    let (mut alice, _) = device(running.address, "alice", "phone").await;
+    world.emit(&payment("1", "alice")).await;
+    counts(&mut alice, 1, 1).await;
+    let (mut bob, _) = device(running.address, "bob", "phone").await;
+    world.emit(&payment("2", "bob")).await;
+    bob.frame("notification:new").await;
+    let limit = "limit=\"counts.users\"";
+    eventually("the limit is crossed", async || {
+        (running.labelled("tidings_gateway_crossed_limits_total", limit).await > 0).then_some(())
+    })
+    .await;
+    bob.send(json!({"type": "ping"})).await;
+    bob.frame("pong").await;
+    assert_eq!(bob.passed_over("counts"), None);
+    world.emit(&payment("3", "alice")).await;
+    counts(&mut alice, 2, 2).await;
+    eventually("a greeting says what is unread", async || {
+        let query = format!("token={}&deviceId=laptop&ack=client", World::token("bob"));
+        let (_, greeting) = Client::greeted(running.address, &query).await;
+        (greeting["counts"]["unread"] == 1).then_some(())
+    })
+    .await;
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -38,6 +38,13 @@ impl Process {
         Self::spawn_by(world, shell)
     }
 
+    /// Some roles only, where no more than `files` may be open.
+    pub(crate) fn spawn_with_files(world: &World, files: u32, roles: &[&str]) -> Self {
+        let mut limited = Command::new("prlimit");
+        limited.args([&format!("--nofile={files}"), env!("CARGO_BIN_EXE_tidings")]);
+        Self::spawn_with(world, limited, roles)
+    }
+
     fn spawn_by(world: &World, command: Command) -> Self {
         Self::spawn_with(world, command, &[])
     }
