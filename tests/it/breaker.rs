@@ -102,6 +102,38 @@ async fn trials_read_on_behind_what_was_buried_and_nothing_is_lost_or_buried_twi
     assert_eq!(committed.get(&partition), Some(&(first + i64::try_from(POISON + GOOD).unwrap())));
 }
 
+#[tokio::test]
+async fn a_share_that_is_too_large_opens_it_although_good_ones_come_between_and_a_smaller_one_does_not() {
+    let world = World::with(|config| {
+        limits(config, 3_600_000);
+        config.pipeline.breaker.buried_in_a_row = NonZeroU32::new(1000).unwrap();
+        config.pipeline.breaker.window_records = NonZeroU32::new(20).unwrap();
+        config.pipeline.breaker.buried_percent = 50;
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let emit = async |value: &str| world.log.produce(&world.topic, Some("one-partition"), value.as_bytes()).await;
+    for number in 0..GOOD {
+        emit(&payment(&format!("good-{number}"), "alice").to_string()).await;
+        emit("poison").await;
+    }
+    until_all_good_are_notified(&world).await;
+    eventually("half of them are buried", async || (buried(&world).await.len() == GOOD).then_some(())).await;
+    assert_eq!(running.get("/ready").await.0, 200);
+
+    let (_, last) = emit("poison").await;
+    eventually("one more is too much", async || {
+        let (status, body) = running.get("/ready").await;
+        (status == 503 && body.contains("11 of the last 20 records were buried")).then_some(())
+    })
+    .await;
+    emit(&payment("good-behind", "alice").to_string()).await;
+    assert_eq!(running.metric("tidings_pipeline_breaker_trips_total").await, 1.0);
+    running.stop().await;
+    assert_eq!(buried(&world).await.last(), Some(&last));
+    assert_eq!(world.log.records(&world.own("notifications")).await.len(), GOOD, "what lies behind is left");
+}
+
 /// Waits until the breaker has opened and nothing is on its way any more.
 async fn until_halted(running: &Running) {
     eventually("the breaker is open and all that was decided is written", async || {

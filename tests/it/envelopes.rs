@@ -1,9 +1,11 @@
 //! Envelopes on a real topic: what headers and values become.
 
+use std::collections::BTreeSet;
+
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::json;
 use tidings::cli::Role;
-use tidings_core::time::Delay;
+use tidings_core::time::{Delay, Timestamp};
 
 use crate::harness::world::{World, payment};
 
@@ -78,6 +80,52 @@ async fn an_event_said_too_long_ago_is_counted_and_tells_nobody() {
         .lines()
         .any(|line| line.starts_with("tidings_pipeline_ignored_records_total") && line.ends_with("{reason=\"too_old\"} 1"));
     assert!(counted, "{metrics}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_may_count_events_as_too_old_sooner_than_the_others_do() {
+    let mut world = World::with(|config| {
+        let strict = format!("{}-strict", config.pipeline.topics[0]);
+        config.pipeline.topics.push(strict.parse().unwrap());
+    })
+    .await;
+    let strict = world.config.pipeline.topics[1].clone();
+    world.log.create(&strict.to_string(), 1, &[]).await;
+    world.config.pipeline.per_topic.insert(strict.clone(), toml::from_str("max_age = \"1h\"").unwrap());
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    let now = tidings::clock::Clock::start().now().as_millis();
+    for (topic, name, age_ms) in [
+        (strict.to_string(), "old there", 2 * 3_600_000),
+        (strict.to_string(), "young there", 60_000),
+        (world.topic.clone(), "old elsewhere", 2 * 3_600_000),
+    ] {
+        let mut event = payment(name, "alice");
+        event["time"] = Timestamp::from_millis(now - age_ms).to_string().into();
+        world.log.produce(&topic, Some("k"), event.to_string().as_bytes()).await;
+    }
+    let told = world.own_records("notifications", 2).await;
+    let told = told.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned());
+    assert_eq!(told.collect::<BTreeSet<_>>(), BTreeSet::from(["young there", "old elsewhere"].map(str::to_owned)));
+    assert_eq!(running.labelled("tidings_pipeline_ignored_records_total", "reason=\"too_old\"").await, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_whose_condition_is_false_tells_nobody_and_one_whose_condition_is_true_is_told() {
+    let mut world = World::new().await;
+    let rules = "rule = [{ name = 'r', event = 'paid', user = '{{ userId }}', when = 'amount > 100', type = 't' }]";
+    std::fs::write(world.dir.path().join("rules.toml"), rules).unwrap();
+    world.config.pipeline.rules = world.dir.path().display().to_string();
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    for amount in [100, 101] {
+        let event = json!({"type": "paid", "id": amount.to_string(), "data": {"userId": "alice", "amount": amount}});
+        world.emit(&event).await;
+    }
+    let [told] = world.own_records("notifications", 1).await.try_into().unwrap();
+    assert_eq!(told.json()["notification"]["eventId"], "101");
+    assert_eq!(running.labelled("tidings_pipeline_ignored_records_total", "reason=\"condition_false\"").await, 1);
+    assert!(world.log.records(&world.own("dlq")).await.is_empty());
     running.stop().await;
 }
 

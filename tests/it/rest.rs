@@ -89,6 +89,23 @@ async fn every_refusal_is_a_problem_that_says_what_and_where() {
 }
 
 #[tokio::test]
+async fn services_and_operators_are_told_by_the_roles_that_are_configured_and_by_no_others() {
+    let world = World::with(|config| {
+        config.http.service_role = "sender".into();
+        config.http.admin_role = "operator".into();
+    })
+    .await;
+    let running = gateway(&world).await;
+    for (role, sent, shown) in [("sender", 202, 403), ("operator", 403, 200), ("service", 403, 403), ("admin", 403, 403)] {
+        let post = request(running.address, Method::POST, NOTIFICATIONS).header("content-type", "application/json");
+        let post = post.bearer_auth(token("caller", role)).body(to_alice("m").to_string());
+        let get = request(running.address, Method::GET, "/v1/stats").bearer_auth(token("caller", role));
+        assert_eq!((answered(post).await.0, answered(get).await.0), (sent, shown), "{role}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn stats_count_connections_devices_users_and_subscriptions() {
     let world = World::new().await;
     let running = gateway(&world).await;
@@ -146,8 +163,11 @@ async fn an_operator_lists_a_users_connections_and_closes_them_on_every_node() {
     assert_eq!(there.close_code().await, 4500);
     bob.send(json!({"type": "ping"})).await;
     bob.frame("pong").await;
-    let (_, listed) = operate(&second, Method::GET, path).await;
-    assert_eq!(listed["connections"], json!([]));
+    eventually("none is listed any more", async || {
+        let (_, listed) = operate(&second, Method::GET, path).await;
+        (listed["connections"] == json!([])).then_some(())
+    })
+    .await;
     first.stop().await;
     second.stop().await;
 }
