@@ -55,6 +55,7 @@ mod rest;
 mod resuming;
 mod scale;
 mod secure;
+mod sizes;
 mod strength;
 mod tls;
 mod tombstones;

@@ -1,0 +1,95 @@
+//! What brokers refuse for its size: whoever asked is told, or it lies where somebody finds it; and what was to be written together with it
+//! is written.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use crate::harness::eventually;
+use crate::harness::rest::{accepted, answered, ask, gateway, to_alice};
+use crate::harness::world::{Running, World, ms};
+
+/// What a topic of these tests takes in one batch.
+const LIMIT: u32 = 4_000;
+const LARGE_BYTES: usize = 6_000;
+/// Two fit, three together do not.
+const SMALL_BYTES: usize = 1_000;
+const SMALL: usize = 20;
+
+/// Drawn, so that compression does not make it fit.
+fn drawn(bytes: usize) -> String {
+    (0..bytes).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect()
+}
+
+/// Keeps anything from being folded, until all that lies on `topic` is due: so it is decided together.
+async fn hold_until_all_are_due(world: &World, running: &Running, topic: &str, ask: impl AsyncFnOnce()) {
+    let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
+    let mut other = SqliteConnection::connect_with(&file).await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    ask().await;
+    world.own_records(topic, SMALL + 1).await;
+    let due = (SMALL + 1) as f64;
+    eventually("all of them are due", async || (running.metric("tidings_courier_due_records").await == due).then_some(())).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+fn request(kind: &str, user: &str, bytes: usize) -> Value {
+    json!({"to": {"user": user}, "type": kind, "message": drawn(bytes)})
+}
+
+#[tokio::test]
+async fn a_delivery_that_a_topic_of_the_couriers_does_not_take_ends_in_dlq_and_those_decided_with_it_go_on() {
+    for refusing in ["signals", "retry.3s", "undelivered"] {
+        let world = World::with(|config| {
+            config.courier.ack_timeout = ms(3_000);
+            config.courier.ladder = vec![ms(3_000)];
+            config.store.busy_timeout = ms(200);
+        })
+        .await;
+        let running = world.start().await;
+        world.log.take_less(&world.own(refusing), LIMIT).await;
+        hold_until_all_are_due(&world, &running, "notifications", async || {
+            world.ask(&request("large", "absent", LARGE_BYTES)).await;
+            for number in 0..SMALL {
+                world.ask(&request(&format!("small-{number}"), &format!("absent-{number}"), SMALL_BYTES)).await;
+            }
+        })
+        .await;
+        if refusing == "undelivered" {
+            world.own_records("retry.3s", SMALL + 1).await;
+            hold_until_all_are_due(&world, &running, "retry.3s", async || {}).await;
+        }
+        let ended = world.own_records("undelivered", SMALL).await;
+        let kind = |record: &Value| record["notification"]["type"].as_str().unwrap().to_owned();
+        let kinds = ended.iter().map(|ended| kind(&ended.json()["delivery"]));
+        let expected = (0..SMALL).map(|number| format!("small-{number}"));
+        assert_eq!(kinds.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>(), "{refusing}");
+        assert_eq!(ended.len(), SMALL, "{refusing}: each once");
+
+        let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+        assert_eq!((dead.header("tidings-error-class"), dead.header("tidings-truncated")), ("too_large", "true"), "{refusing}");
+        let read = if refusing == "undelivered" { "retry.3s" } else { "notifications" };
+        assert_eq!(dead.header("tidings-original-topic"), world.own(read));
+        assert_eq!(kind(&dead.json()), "large", "{refusing}");
+        assert_eq!(running.failed("courier", ("refused", "dead_letter", "too_large")).await, 1, "{refusing}");
+        let aborted = running.metric("tidings_courier_aborted_transactions_total").await;
+        assert!(aborted >= 2.0, "{refusing}: all of them were to be written together at first, {aborted}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_its_topic_does_not_take_is_refused_with_413_and_its_key_is_free() {
+    let world = World::new().await;
+    let running = gateway(&world).await;
+    world.log.take_less(&world.own("requests"), LIMIT).await;
+    let (status, problem) = answered(ask(running.address, Some("key"), &to_alice(&drawn(LARGE_BYTES)))).await;
+    assert_eq!(status, 413, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("max.message.bytes"), "{problem}");
+    let id = accepted(ask(running.address, Some("key"), &to_alice("short"))).await;
+    let [told] = world.own_records("notifications", 1).await.try_into().unwrap();
+    assert_eq!(told.json()["notification"]["eventId"], id.as_str());
+    running.stop().await;
+}
