@@ -14,6 +14,7 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod missed;
 pub(crate) mod postgres;
+pub(crate) mod present;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod reading;

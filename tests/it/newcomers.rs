@@ -34,6 +34,17 @@ async fn until_begun(world: &World, places: &[(&str, &str)]) {
     }
 }
 
+/// A device is told of these in a channel, and that they are all.
+async fn expect_told(device: &mut Client, channel: &str, sent: &[String]) {
+    let told = told(device, channel).await;
+    assert_eq!((told.sent.as_slice(), &told.recovered["recovered"]), (sent, &json!(true)));
+}
+
+/// A device has handled all of the mailbox before a position.
+async fn acknowledge(device: &mut Client, position: &str) {
+    device.send(json!({"type": "ack", "channel": MAILBOX, "position": position})).await;
+}
+
 #[tokio::test]
 async fn a_device_that_was_sent_nothing_yet_comes_back_to_the_first_announcement_that_it_missed() {
     let world = World::new().await;
@@ -47,8 +58,7 @@ async fn a_device_that_was_sent_nothing_yet_comes_back_to_the_first_announcement
     // Again and again, until it acknowledges.
     for _ in 0..2 {
         let mut phone = returned(running.address, "phone").await;
-        let told = told(&mut phone, EVERYONE).await;
-        assert_eq!((told.sent, &told.recovered["recovered"]), (vec![position(&missed)], &json!(true)));
+        expect_told(&mut phone, EVERYONE, &[position(&missed)]).await;
     }
     let mut phone = returned(running.address, "phone").await;
     assert_eq!(told(&mut phone, EVERYONE).await.sent, [position(&missed)]);
@@ -75,11 +85,10 @@ async fn a_laptop_that_was_opened_once_is_sent_what_came_since_although_the_phon
     visits(&world, &running, "laptop").await;
     let mut phone = returned(running.address, "phone").await;
     let sent = pay(&world, &mut phone, 0..2).await;
-    phone.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[1]})).await;
+    acknowledge(&mut phone, &sent[1]).await;
     world.until_folded(2).await;
     let mut laptop = returned(running.address, "laptop").await;
-    let told = told(&mut laptop, MAILBOX).await;
-    assert_eq!((told.sent, &told.recovered["recovered"]), (sent, &json!(true)));
+    expect_told(&mut laptop, MAILBOX, &sent).await;
     running.stop().await;
 }
 
@@ -144,7 +153,7 @@ async fn connections_that_name_no_device_push_none_out_and_what_they_acknowledge
     let running = world.start().await;
     let mut phone = returned(running.address, "phone").await;
     let seen = pay(&world, &mut phone, 0..1).await;
-    phone.send(json!({"type": "ack", "channel": MAILBOX, "position": seen[0]})).await;
+    acknowledge(&mut phone, &seen[0]).await;
     phone.close().await;
     world.until_folded(1).await;
     let mut missed = Vec::new();
@@ -152,7 +161,7 @@ async fn connections_that_name_no_device_push_none_out_and_what_they_acknowledge
     for number in 1..5 {
         let mut nobody = Client::greeted(running.address, &anonymous).await.0;
         let sent = pay(&world, &mut nobody, number..number + 1).await;
-        nobody.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[0]})).await;
+        acknowledge(&mut nobody, &sent[0]).await;
         nobody.close().await;
         missed.extend(sent);
         // Else it is pending for the next one, too.
@@ -160,9 +169,8 @@ async fn connections_that_name_no_device_push_none_out_and_what_they_acknowledge
     }
     let _nobody = Client::greeted(running.address, &anonymous).await.0;
     assert_eq!(devices(&running).await, [("phone".to_owned(), 0)]);
-    let mut phone = returned(running.address, "phone").await;
-    let told = told(&mut phone, MAILBOX).await;
-    assert_eq!((told.sent, &told.recovered["recovered"]), (missed, &json!(true)), "it goes on where it stopped");
+    // It goes on where it stopped.
+    expect_told(&mut returned(running.address, "phone").await, MAILBOX, &missed).await;
     running.stop().await;
 }
 
@@ -184,7 +192,7 @@ async fn a_device_that_had_to_go_for_others_comes_back_as_a_new_one() {
     for (number, device) in ["phone", "watch", "tablet"].iter().enumerate() {
         let mut client = returned(running.address, device).await;
         sent.extend(pay(&world, &mut client, number..number + 1).await);
-        client.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[number]})).await;
+        acknowledge(&mut client, &sent[number]).await;
         world.until_folded(number + 1).await;
         client.close().await;
     }
@@ -206,8 +214,7 @@ async fn a_new_device_is_sent_what_is_not_folded_yet_as_if_it_were_pending() {
     let mut witness = witness(&running).await;
     let sent = pay(&world, &mut witness, 0..3).await;
     let mut fresh = returned(running.address, "fresh").await;
-    let told = told(&mut fresh, MAILBOX).await;
-    assert_eq!((told.sent, &told.recovered["recovered"]), (sent, &json!(true)));
+    expect_told(&mut fresh, MAILBOX, &sent).await;
     running.stop().await;
 }
 
@@ -222,8 +229,8 @@ async fn of_two_tabs_on_two_nodes_the_furthest_says_where_their_device_stopped()
     for position in &sent {
         assert_eq!(behind.frame("notification:new").await["position"], **position);
     }
-    ahead.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[2]})).await;
-    behind.send(json!({"type": "ack", "channel": MAILBOX, "position": sent[0]})).await;
+    acknowledge(&mut ahead, &sent[2]).await;
+    acknowledge(&mut behind, &sent[0]).await;
     ahead.close().await;
     behind.close().await;
     eventually("three are acknowledged in SQL", async || (world.acknowledged("alice").await.len() == 3).then_some(())).await;

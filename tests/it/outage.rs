@@ -14,20 +14,10 @@ use crate::harness::eventually;
 use crate::harness::gate::Gate;
 use crate::harness::missed::query;
 use crate::harness::postgres::Server;
+use crate::harness::present::{is, status, until_cluster};
 use crate::harness::process::Process;
 use crate::harness::reading::{counts, device};
-use crate::harness::rest::{answered, request, token};
 use crate::harness::world::{World, failed, ms, payment};
-
-/// Waits until a node knows all devices of all nodes.
-async fn until_devices(address: SocketAddr, count: usize) {
-    eventually(&format!("{address} knows {count} devices"), async || {
-        let stats = request(address, reqwest::Method::GET, "/v1/stats").bearer_auth(token("ops", "admin"));
-        let cluster = &answered(stats).await.1["cluster"];
-        (cluster["devices"] == count && cluster.get("partial").is_none()).then_some(())
-    })
-    .await;
-}
 
 /// Waits until a word of a node to the others was given up.
 async fn until_unheard(address: SocketAddr) {
@@ -36,16 +26,6 @@ async fn until_unheard(address: SocketAddr) {
         (failed(address, "gateway", lost).await > 0).then_some(())
     })
     .await;
-}
-
-/// The next word about another device of the same user.
-async fn status(client: &mut Client) -> (String, String) {
-    let frame = client.frame("device:status").await;
-    (frame["deviceId"].as_str().unwrap().to_owned(), frame["status"].as_str().unwrap().to_owned())
-}
-
-fn is(device: &str, status: &str) -> (String, String) {
-    (device.to_owned(), status.to_owned())
 }
 
 #[tokio::test]
@@ -81,7 +61,7 @@ async fn in_an_outage_longer_than_a_lease_nobody_is_given_up_and_what_changed_is
     let expected = [is("phone", "offline"), is("watch", "online"), is("desk", "online")];
     assert_eq!(BTreeSet::from(changed), BTreeSet::from(expected));
     for node in [first.address, second.address] {
-        until_devices(node, 5).await;
+        until_cluster(node, 2, 5).await;
     }
     laptop.send(json!({"type": "ping"})).await;
     laptop.frame("pong").await;

@@ -13,8 +13,9 @@ use tidings::cli::Role;
 use tidings::config::Config;
 
 use crate::harness::client::Client;
+use crate::harness::present::{is, operate, status, until_cluster};
 use crate::harness::process::Process;
-use crate::harness::rest::{answered, request, token};
+use crate::harness::rest::{answered, request};
 use crate::harness::world::{Running, World, metric, ms};
 use crate::harness::{HANG, eventually};
 
@@ -71,30 +72,6 @@ async fn until_present(client: &mut Client, users: &[&str]) {
         (answer["count"] == users.len() && answer["users"] == json!(users)).then_some(())
     })
     .await;
-}
-
-async fn operate(address: SocketAddr, path: &str) -> (u16, Value) {
-    answered(request(address, Method::GET, path).bearer_auth(token("ops", "admin"))).await
-}
-
-/// Waits until a node knows all others and all their devices.
-async fn until_cluster(address: SocketAddr, nodes: usize, devices: usize) {
-    eventually(&format!("{address} knows {nodes} nodes with {devices} devices"), async || {
-        let (_, stats) = operate(address, "/v1/stats").await;
-        let cluster = &stats["cluster"];
-        let known = cluster["nodes"].as_array()?.len() == nodes && cluster["devices"] == devices;
-        (known && cluster.get("partial").is_none()).then_some(())
-    })
-    .await;
-}
-
-async fn status(client: &mut Client) -> (String, String) {
-    let frame = client.frame("device:status").await;
-    (frame["deviceId"].as_str().unwrap().to_owned(), frame["status"].as_str().unwrap().to_owned())
-}
-
-fn is(device: &str, status: &str) -> (String, String) {
-    (device.to_owned(), status.to_owned())
 }
 
 /// What was written to `signals` under a word.
