@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
@@ -24,7 +25,8 @@ pub(crate) fn serve(args: &[String]) -> anyhow::Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["fanout", port, brokers, topic] => fanout(port.parse()?, brokers, topic),
         ["copy", brokers, from, to, count] => copy(brokers, from, to, count.parse()?),
-        _ => anyhow::bail!("bare fanout PORT BROKERS TOPIC | bare copy BROKERS FROM TO COUNT"),
+        ["forward", brokers, from, to] => forward(brokers, from, to),
+        _ => anyhow::bail!("bare fanout PORT BROKERS TOPIC | bare copy BROKERS FROM TO COUNT | bare forward BROKERS FROM TO"),
     }
 }
 
@@ -68,28 +70,44 @@ fn copy(brokers: &str, from: &str, to: &str, count: u64) -> anyhow::Result<()> {
         list.add_partition_offset(from, partition.id(), Offset::Beginning)?;
     }
     consumer.assign(&list)?;
-    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "5")
-        .set("compression.type", "lz4")
-        .create()?;
+    let producer = producer(brokers, "5")?;
     for _ in 0..count {
         let record = loop {
             if let Some(record) = consumer.poll(POLL) {
                 break record?;
             }
         };
-        let mut copied = BaseRecord::to(to).key(record.key().unwrap_or_default()).payload(record.payload().unwrap_or_default());
-        while let Err((error, refused)) = producer.send(copied) {
-            anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
-            std::thread::sleep(Duration::from_millis(1));
-            copied = refused;
-        }
+        pass_on(&producer, &record, to)?;
     }
     producer.flush(Duration::from_secs(60))?;
     // Lives on, so that its CPU time can be read.
     std::thread::sleep(Duration::from_secs(600));
+    Ok(())
+}
+
+/// Writes what comes to `from` on to `to` at once, until it is killed: an idempotent producer that gathers nothing.
+fn forward(brokers: &str, from: &str, to: &str) -> anyhow::Result<()> {
+    let (consumer, producer) = (broker::reader(brokers, from)?, producer(brokers, "0")?);
+    loop {
+        if let Some(record) = consumer.poll(POLL) {
+            pass_on(&producer, &record?, to)?;
+        }
+    }
+}
+
+fn producer(brokers: &str, linger_ms: &str) -> anyhow::Result<ThreadedProducer<DefaultProducerContext>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("enable.idempotence", "true");
+    Ok(config.set("linger.ms", linger_ms).set("compression.type", "lz4").create()?)
+}
+
+fn pass_on(producer: &ThreadedProducer<DefaultProducerContext>, record: &BorrowedMessage<'_>, to: &str) -> anyhow::Result<()> {
+    let mut copied = BaseRecord::to(to).key(record.key().unwrap_or_default()).payload(record.payload().unwrap_or_default());
+    while let Err((error, refused)) = producer.send(copied) {
+        anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
+        std::thread::sleep(Duration::from_millis(1));
+        copied = refused;
+    }
     Ok(())
 }
 

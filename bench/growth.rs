@@ -1,4 +1,4 @@
-//! How costs grow with the work: connections, partitions, rules. One run each.
+//! How costs grow with the work: connections, partitions, rules. One run each, beside its bare counterpart.
 
 use crate::Size;
 use crate::fanout;
@@ -9,7 +9,8 @@ use crate::server::{Server, Setup};
 /// Connections, and notifications a second to all of them.
 const CONNECTIONS: [(usize, u64); 3] = [(1000, 20), (5000, 20), (15_000, 6)];
 const PARTITIONS: [i32; 3] = [1, 4, 16];
-const RULES: [usize; 3] = [2, 10, 100];
+/// Of which one is for the events of the load.
+const RULES: [usize; 3] = [1, 10, 100];
 
 pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> {
     for (connections, rate) in CONNECTIONS {
@@ -21,15 +22,22 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
     }
     for partitions in PARTITIONS {
         let source = pipeline::backlog(size, partitions).await?;
-        let ours = pipeline::once(size, &source, Work { partitions, rules: 7 }).await?;
-        let pair = Pair::of(&[ours], &[], |figures| figures.event_cpu_us);
-        report.add(&format!("pipeline, CPU per event with {partitions} partitions"), "µs", pair, Budget::None);
+        let pair = beside_copy(size, &source, Work { partitions, rules: 7, told: 2 }).await?;
+        let what = format!("pipeline, CPU per event with {partitions} partitions, two notifications (bare: one copy)");
+        report.add(&what, "µs", pair, Budget::None);
     }
     let source = pipeline::backlog(size, 4).await?;
     for rules in RULES {
-        let ours = pipeline::once(size, &source, Work { partitions: 4, rules }).await?;
-        let pair = Pair::of(&[ours], &[], |figures| figures.event_cpu_us);
-        report.add(&format!("pipeline, CPU per event with {rules} rules"), "µs", pair, Budget::None);
+        let pair = beside_copy(size, &source, Work { partitions: 4, rules, told: 1 }).await?;
+        let what = format!("pipeline, CPU per event with {rules} rules, one notification (bare: one copy)");
+        report.add(&what, "µs", pair, Budget::None);
     }
     Ok(())
+}
+
+/// What an event costs, and a copy of it on as many partitions.
+async fn beside_copy(size: &Size, source: &str, work: Work) -> anyhow::Result<Pair> {
+    let ours = pipeline::once(size, source, work).await?;
+    let bare = pipeline::copy(size, source, work.partitions).await?;
+    Ok(Pair::of(&[ours], &[bare], |figures| figures.event_cpu_us))
 }

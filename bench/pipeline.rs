@@ -30,28 +30,30 @@ pub(crate) struct Figures {
 pub(crate) struct Work {
     pub(crate) partitions: i32,
     pub(crate) rules: usize,
+    /// The notifications that follow from each event: one or two.
+    pub(crate) told: usize,
 }
 
 /// Rules in a folder that is removed with it.
 pub(crate) struct Rules(tempfile::TempDir);
 
 impl Rules {
-    /// `count` rules: the first for the user of an event of the load, the second for everybody, the others for other types.
-    pub(crate) fn write(count: usize) -> anyhow::Result<Self> {
+    /// `count` rules, of which `told` are for events of the load: the first tells the user, the second everybody.
+    pub(crate) fn write(told: usize, count: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut text = format!(
             "[[rule]]\nname = \"user\"\nevent = \"{KIND}\"\nuser = \"{{{{ userId }}}}\"\ntype = \"t\"\ntitle = \"Booking Confirmed\"\n\
              message = \"Your booking for {{{{ vehicleName }}}} has been confirmed.\"\n\
              data = {{ booking_id = \"bookingId\", {SENT} = \"{SENT}\" }}\n"
         );
-        if count > 1 {
+        if told > 1 {
             write!(
                 text,
                 "[[rule]]\nname = \"all\"\nevent = \"{KIND}\"\nchannel = \"{CHANNEL}\"\ntype = \"t\"\ntitle = \"Booking Confirmed\"\n\
                  message = \"A booking has been confirmed.\"\ndata = {{ booking_id = \"bookingId\" }}\n"
             )?;
         }
-        for number in 2..count {
+        for number in told..count {
             write!(
                 text,
                 "[[rule]]\nname = \"other-{number}\"\nevent = \"other-{number}:*\"\nuser = \"{{{{ userId }}}}\"\ntype = \"t\"\n\
@@ -77,8 +79,8 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
     let source = backlog(size, 4).await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for run in 1..=size.runs {
-        ours.push(once(size, &source, Work { partitions: 4, rules: 7 }).await?);
-        bare.push(copy(size, &source).await?);
+        ours.push(once(size, &source, Work { partitions: 4, rules: 7, told: 2 }).await?);
+        bare.push(copy(size, &source, 4).await?);
         say(&format!("pipeline {run}: tidings {:?}, bare {:?}", ours.last(), bare.last()));
     }
     let cpu = Pair::of(&ours, &bare, |figures| figures.event_cpu_us);
@@ -107,16 +109,17 @@ pub(crate) async fn backlog(size: &Size, partitions: i32) -> anyhow::Result<Stri
 
 /// Starts a pipeline on the backlog and waits until it has written everything.
 pub(crate) async fn once(size: &Size, source: &str, work: Work) -> anyhow::Result<Figures> {
-    let rules = Rules::write(work.rules)?;
+    let rules = Rules::write(work.told, work.rules)?;
     let setup = Setup { roles: vec!["pipeline"], partitions: work.partitions, config: rules.config(source) };
     let started = Instant::now();
     let server = Server::tidings(&size.brokers, &setup).await?;
-    finish(size, server, EVENTS * 2, started).await
+    finish(size, server, EVENTS * u64::try_from(work.told)?, started).await
 }
 
-async fn copy(size: &Size, source: &str) -> anyhow::Result<Figures> {
+/// The same for a bare copy of the backlog to a topic with so many partitions.
+pub(crate) async fn copy(size: &Size, source: &str, partitions: i32) -> anyhow::Result<Figures> {
     let started = Instant::now();
-    let server = Server::bare_copy(&size.brokers, source, EVENTS).await?;
+    let server = Server::bare_copy(&size.brokers, source, (partitions, EVENTS)).await?;
     finish(size, server, EVENTS, started).await
 }
 

@@ -79,10 +79,16 @@ impl Server {
         Ok(server)
     }
 
-    /// The bare copy of `from`, which ends when it has copied all.
-    pub(crate) async fn bare_copy(brokers: &str, from: &str, count: u64) -> anyhow::Result<Self> {
-        let topic = broker::topic(brokers, 1).await?;
+    /// The bare copy of `from` to a topic with so many partitions.
+    pub(crate) async fn bare_copy(brokers: &str, from: &str, (partitions, count): (i32, u64)) -> anyhow::Result<Self> {
+        let topic = broker::topic(brokers, partitions).await?;
         Self::bare(&["copy", brokers, from, &topic, &count.to_string()], 0, topic.clone())
+    }
+
+    /// What passes new records of `from` on to a topic with so many partitions, one by one. It needs a moment to begin.
+    pub(crate) async fn bare_forward(brokers: &str, from: &str, partitions: i32) -> anyhow::Result<Self> {
+        let topic = broker::topic(brokers, partitions).await?;
+        Self::bare(&["forward", brokers, from, &topic], 0, topic.clone())
     }
 
     fn bare(args: &[&str], port: u16, notifications: String) -> anyhow::Result<Self> {
