@@ -6,7 +6,7 @@ use tidings::cli::Role;
 use tidings::config::ProxyProtocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::bare::{REFUSED_REQUESTS, asked, count, get, open, said};
+use crate::harness::bare::{REFUSED_REQUESTS, asked, count, get, open, said, upgrade};
 use crate::harness::certificates::Authority;
 use crate::harness::process::Process;
 use crate::harness::world::{World, ms};
@@ -73,6 +73,22 @@ async fn a_wrong_proxy_header_and_a_handshake_that_is_none_are_said_with_whom_th
     turned_away(process.address, b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 443\r\nGET / HTTP/1.1\r\n\r\n").await;
     until_said(&process, "tls_handshake").await;
     assert!(lines(&process, "tls_handshake")[0].contains("address=203.0.113.7 "), "{}", process.logged());
+}
+
+#[tokio::test]
+async fn a_client_behind_a_trusted_proxy_that_has_too_many_connections_is_a_line_with_its_own_address() {
+    let mut world = World::new().await;
+    world.config.gateway.connections_per_address = 1;
+    world.config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    let process = Process::spawn(&world);
+    process.await_ready().await;
+    let query = format!("/ws?token={}&deviceId=d1", World::token("alice"));
+    let request = upgrade(&query, "X-Forwarded-For: 203.0.113.7\r\n");
+    let mut first = open(process.address).await;
+    assert!(asked(&mut first, &request).await.starts_with("HTTP/1.1 101 "));
+    assert!(asked(&mut open(process.address).await, &request).await.starts_with("HTTP/1.1 429 "));
+    until_said(&process, "connections_per_address").await;
+    assert!(lines(&process, "connections_per_address")[0].contains("address=203.0.113.7 "), "{}", process.logged());
 }
 
 #[tokio::test]
