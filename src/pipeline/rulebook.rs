@@ -56,8 +56,8 @@ impl Rulebook {
         tell.in_force(&self.current.load());
         let mut changes = Changes::of(self.folder.as_deref()).await;
         // They may have changed since they were read, which nobody heard: the process may have waited for its brokers for hours.
-        if self.have_changed().await {
-            self.reload(&tell).await;
+        if let Some(outcome) = self.read().await.filter(|outcome| !self.is_in_force(outcome)) {
+            self.take(outcome, &tell);
         }
         loop {
             tokio::select! {
@@ -65,24 +65,29 @@ impl Rulebook {
                 asked = requests.changed() => if asked.is_err() { std::future::pending().await },
                 () = changes.settled() => {}
             }
-            self.reload(&tell).await;
+            if let Some(outcome) = self.read().await {
+                self.take(outcome, &tell);
+            }
         }
     }
 
-    /// Whether reading the rules now gives others than those in force, or none.
-    async fn have_changed(&self) -> bool {
+    /// The rules as they are now; none, if reading them panicked.
+    async fn read(&self) -> Option<Result<Edition, RulesError>> {
         let (folder, limits) = (self.folder.clone(), self.limits);
-        let reading = move || Edition::read(folder.as_deref(), limits).map(|edition| edition.version);
-        let version = tokio::task::spawn_blocking(reading).await;
-        !version.is_ok_and(|version| version.is_ok_and(|version| version == self.current.load().version))
+        let outcome = tokio::task::spawn_blocking(move || Edition::read(folder.as_deref(), limits)).await.ok();
+        if outcome.is_none() {
+            // Its message is in the log.
+            tracing::error!("reading the rules panicked, which is a bug; those in force stay");
+        }
+        outcome
     }
 
-    async fn reload(&self, tell: &Tell) {
-        let (folder, limits) = (self.folder.clone(), self.limits);
-        let Ok(outcome) = tokio::task::spawn_blocking(move || Edition::read(folder.as_deref(), limits)).await else {
-            // The task has panicked, and its message is in the log.
-            return tracing::error!("reading the rules panicked, which is a bug; those in force stay");
-        };
+    fn is_in_force(&self, outcome: &Result<Edition, RulesError>) -> bool {
+        outcome.as_ref().is_ok_and(|edition| edition.version == self.current.load().version)
+    }
+
+    /// Puts what was read into force, unless something is wrong with it.
+    fn take(&self, outcome: Result<Edition, RulesError>, tell: &Tell) {
         let before = self.current.load();
         match outcome {
             Ok(edition) if edition.version == before.version => tell.outcome(Reloaded::Unchanged, None),
