@@ -8,6 +8,7 @@ pub mod consumer;
 pub mod dispatch;
 pub mod doom;
 pub mod embedded;
+mod lists;
 pub mod probe;
 pub mod producer;
 pub mod reader;

@@ -16,13 +16,13 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, Statistics, TopicPartitionList};
 
 use super::cluster::Cluster;
+use super::lists::{list, offsets, partitions};
 use super::said;
 use super::statistics::Gauges;
 
 mod place;
 mod questions;
 
-pub(super) use place::known;
 pub use place::{content, header, legible, legible_end, size_of, trace_of};
 
 /// A partition of a topic.
@@ -308,34 +308,6 @@ impl Drop for Consumer {
             self.inner.unsubscribe();
         }
     }
-}
-
-/// Partitions and offsets as librdkafka takes them.
-///
-/// # Errors
-/// If an offset is negative.
-pub fn offsets(pairs: &[(Partition, i64)]) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(pairs.len());
-    for (partition, offset) in pairs {
-        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))?;
-    }
-    Ok(list)
-}
-
-fn list(partitions: &[Partition]) -> TopicPartitionList {
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        list.add_partition(&partition.topic, partition.number);
-    }
-    list
-}
-
-fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
-    let part = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| Partition {
-        topic: element.topic().into(),
-        number: element.partition(),
-    };
-    list.elements().iter().map(part).collect()
 }
 
 fn release(consumer: &BaseConsumer<Context>, gone: &TopicPartitionList) -> Result<(), KafkaError> {

@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::Cluster;
-use super::consumer::{Partition, known, offsets};
+use super::consumer::Partition;
+use super::lists;
 use super::said::Measured;
 
 /// What one poll brought.
@@ -57,7 +57,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`, or do not have the topic.
     pub fn partitions(&self, topic: &str, wait: Duration) -> Result<Vec<Partition>, KafkaError> {
-        partitions(&self.inner, topic, wait)
+        lists::partitions_of(&self.inner, topic, wait)
     }
 
     /// The partitions of a topic; none, if the brokers do not have it.
@@ -73,21 +73,13 @@ impl Reader {
         }
     }
 
-    /// The first offset that a partition's log still has, and its end.
-    ///
-    /// # Errors
-    /// If the brokers did not answer within `wait`.
-    pub fn watermarks(&self, partition: &Partition, wait: Duration) -> Result<(i64, i64), KafkaError> {
-        self.inner.fetch_watermarks(&partition.topic, partition.number, wait)
-    }
-
     /// The next offset of each partition that is read, behind everything polled so far and behind markers of transactions that
     /// follow. Partitions of which nothing was polled yet are left out.
     ///
     /// # Errors
     /// If librdkafka does not know.
     pub fn positions(&self) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        Ok(known(&self.inner.position()?))
+        Ok(lists::known(&self.inner.position()?))
     }
 
     /// The end of each partition: the offset that its next record will have. One question to each broker, however many partitions.
@@ -95,7 +87,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        self.edges(partitions, Offset::End, wait)
+        lists::edges(&self.inner, partitions, Offset::End, wait)
     }
 
     /// The beginning of each partition: the offset of the first record that is kept, or its end. One question to each broker.
@@ -103,7 +95,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn beginnings(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        self.edges(partitions, Offset::Beginning, wait)
+        lists::edges(&self.inner, partitions, Offset::Beginning, wait)
     }
 
     /// What a group has committed of each partition, if it has; that of the service which this reader is beside.
@@ -111,27 +103,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn committed(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
-        let mut wanted = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            wanted.add_partition(&partition.topic, partition.number);
-        }
-        let answer = self.inner.committed_offsets(wanted, wait)?;
-        let committed = |element: TopicPartitionListElem<'_>| {
-            element.error()?;
-            let partition = Partition { topic: element.topic().into(), number: element.partition() };
-            Ok((partition, if let Offset::Offset(next) = element.offset() { Some(next) } else { None }))
-        };
-        answer.elements().into_iter().map(committed).collect()
-    }
-
-    /// The edge stands in the place of a time (`LATEST_TIMESTAMP`, `EARLIEST_TIMESTAMP` of Kafka's ListOffsets).
-    fn edges(&self, partitions: &[Partition], edge: Offset, wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        let found = listed(&self.inner, partitions, edge, wait)?;
-        let known = |(partition, offset): (Partition, Option<i64>)| {
-            let offset = offset.ok_or(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition))?;
-            Ok((partition, offset))
-        };
-        found.into_iter().map(known).collect()
+        lists::committed(&self.inner, partitions, wait)
     }
 
     /// Begins to read each partition at its offset, and nothing else.
@@ -139,7 +111,7 @@ impl Reader {
     /// # Errors
     /// If librdkafka refuses the list.
     pub fn start(&self, starts: &[(Partition, i64)]) -> Result<(), KafkaError> {
-        self.inner.assign(&offsets(starts)?)
+        self.inner.assign(&lists::offsets(starts)?)
     }
 
     /// Waits up to `wait` for the next record.
@@ -164,48 +136,6 @@ impl Reader {
     /// # Errors
     /// If librdkafka does not read it.
     pub fn pause(&self, partition: &Partition) -> Result<(), KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(&partition.topic, partition.number);
-        self.inner.pause(&list)
+        self.inner.pause(&lists::list(std::slice::from_ref(partition)))
     }
-}
-
-/// The partitions of a topic.
-pub(super) fn partitions<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    wait: Duration,
-) -> Result<Vec<Partition>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), wait)?;
-    let unknown = || KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
-    let found = metadata.topics().iter().find(|found| found.name() == topic).ok_or_else(unknown)?;
-    if found.partitions().is_empty() {
-        return Err(unknown());
-    }
-    let name: std::sync::Arc<str> = topic.into();
-    Ok(found.partitions().iter().map(|partition| Partition { topic: name.clone(), number: partition.id() }).collect())
-}
-
-/// The offset of each partition that the brokers have for `at`: a time, or where a log begins or ends. One question to each broker,
-/// however many partitions.
-pub(super) fn listed<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    partitions: &[Partition],
-    at: Offset,
-    wait: Duration,
-) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
-    let mut wanted = TopicPartitionList::with_capacity(partitions.len());
-    for partition in partitions {
-        wanted.add_partition_offset(&partition.topic, partition.number, at)?;
-    }
-    let answer = consumer.offsets_for_times(wanted, wait)?;
-    let found = |element: TopicPartitionListElem<'_>| {
-        element.error()?;
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        Ok((Partition { topic: element.topic().into(), number: element.partition() }, offset))
-    };
-    answer.elements().into_iter().map(found).collect()
 }

@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::fate::Cause;
 
 use super::cluster::Cluster;
-use super::consumer::{Partition, offsets};
-use super::reader::{listed, partitions};
+use super::consumer::Partition;
+use super::lists;
 use super::said::Quiet;
 use crate::clock::Clock;
 
@@ -138,13 +138,13 @@ impl Scan {
         // What retention takes meanwhile is gone, and the rest is read.
         config.set("auto.offset.reset", "earliest");
         let inner: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(brokers())?;
-        let all = partitions(&inner, topic, PATIENCE).map_err(|error| match error.rdkafka_error_code() {
+        let all = lists::partitions_of(&inner, topic, PATIENCE).map_err(|error| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 ScanError::NoTopic { topic: topic.to_owned(), brokers: cluster.brokers().to_owned() }
             }
             _ => brokers()(error),
         })?;
-        let look = |at| listed(&inner, &all, at, PATIENCE).map_err(brokers());
+        let look = |at| lists::listed(&inner, &all, at, PATIENCE).map_err(brokers());
         let (begins, ends) = (look(Offset::Beginning)?, look(Offset::End)?);
         let ends = ends.into_iter().filter_map(|(partition, end)| Some((partition.number, end?))).collect::<BTreeMap<_, _>>();
         let span = |(partition, begin): (Partition, Option<i64>)| {
@@ -175,7 +175,7 @@ impl Scan {
         self.left = spans.iter().filter_map(within).collect();
         let starts = self.left.iter().map(|(number, span)| (self.partition(*number), span.from)).collect::<Vec<_>>();
         self.heard = self.clock.elapsed();
-        let begun = offsets(&starts).and_then(|list| {
+        let begun = lists::offsets(&starts).and_then(|list| {
             self.inner.assign(&list)?;
             // One that was through before is paused.
             self.inner.resume(&list)
@@ -206,7 +206,8 @@ impl Scan {
                     span.from = offset.saturating_add(1);
                     if span.is_empty() {
                         self.left.remove(&number);
-                        pause(&self.inner, &self.topic, number);
+                        let done = Partition { topic: self.topic.as_str().into(), number };
+                        pause(&self.inner, &done);
                     }
                     if offset < to {
                         return Ok(Scanned::Record(record));
@@ -247,10 +248,8 @@ impl ScanError {
 }
 
 /// A partition that is through is fetched no more.
-fn pause(consumer: &BaseConsumer<Quiet>, topic: &str, number: i32) {
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition(topic, number);
-    if let Err(error) = consumer.pause(&list) {
-        tracing::debug!(%error, topic, number, "a partition that is through is still fetched");
+fn pause(consumer: &BaseConsumer<Quiet>, done: &Partition) {
+    if let Err(error) = consumer.pause(&lists::list(std::slice::from_ref(done))) {
+        tracing::debug!(%error, partition = %done, "a partition that is through is still fetched");
     }
 }

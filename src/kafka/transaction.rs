@@ -16,7 +16,8 @@ use rdkafka::{ClientContext, Statistics};
 use tidings_core::fate::Cause;
 
 use super::cluster::Cluster;
-use super::consumer::{Partition, offsets};
+use super::consumer::Partition;
+use super::lists;
 use super::producer::{Outgoing, headers};
 use super::said;
 use super::statistics::Gauges;
@@ -196,7 +197,7 @@ impl Transactions {
                 error
             })?;
         }
-        self.inner.send_offsets_to_transaction(&offsets(done)?, group, wait)
+        self.inner.send_offsets_to_transaction(&lists::offsets(done)?, group, wait)
     }
 
     /// Asks once more for the end of the last transaction, for up to about `wait`.

@@ -26,8 +26,6 @@ use crate::store::{Beginning, Extent, Extents, Folded, Retention, Standing, Stor
 
 const BROKER_WAIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
-/// Nobody waits for what is folded: larger transactions cost less.
-const BATCHES: usize = 4;
 
 /// One epoch of the log.
 struct Generation {
@@ -75,7 +73,7 @@ impl<T: FnMut(&Progressed)> Passes<T> {
         }
         // Receipts may be read before what they speak of.
         let retention = Retention { states_per_user: NonZeroUsize::MAX, ..retention(config) };
-        let (retention, batch_records) = (retention, config.batch_records.get().saturating_mul(BATCHES));
+        let (retention, batch_records) = (retention, config.batch_records.get());
         Ok(Self {
             reader,
             generations,
@@ -210,10 +208,9 @@ impl Generation {
         }
         let mut progress = Progress::default();
         let mut beginnings = BTreeMap::new();
-        for partition in &partitions {
-            let (offset, _) = reader.watermarks(partition, BROKER_WAIT)?;
+        for (partition, offset) in reader.beginnings(&partitions, BROKER_WAIT)? {
             progress.begin(partition.clone(), offset);
-            beginnings.insert(partition.clone(), Beginning { offset, appended: None });
+            beginnings.insert(partition, Beginning { offset, appended: None });
         }
         let ends = reader.ends(&partitions, BROKER_WAIT)?.into_iter().collect();
         Ok(Self { epoch: epoch.clone(), topics, progress, ends, beginnings })

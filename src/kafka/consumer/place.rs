@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::{Offset, TopicPartitionList};
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
 
 use super::{Consumer, Partition};
+use crate::kafka::lists;
 use crate::telemetry::expected;
 
 /// What a header takes beside its name and value.
@@ -27,7 +28,7 @@ impl Consumer {
     /// # Errors
     /// If librdkafka does not know.
     pub fn positions(&self) -> Result<Vec<(Partition, i64)>, KafkaError> {
-        Ok(known(&self.inner.position()?))
+        Ok(lists::known(&self.inner.position()?))
     }
 
     /// The offset behind the last committed record of each partition, as the brokers have it now. One question a broker. Lag is
@@ -39,25 +40,10 @@ impl Consumer {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut list = TopicPartitionList::with_capacity(wanted.len());
-        for partition in wanted {
-            list.add_partition_offset(&partition.topic, partition.number, Offset::End)?;
-        }
-        let answer = self.inner.offsets_for_times(list, wait)?;
-        answer.elements().iter().try_for_each(rdkafka::topic_partition_list::TopicPartitionListElem::error)?;
-        let ends = known(&answer);
+        let ends = lists::edges(&self.inner, wanted, Offset::End, wait)?;
         self.inner.context().gauges.learn(&ends);
         Ok(ends)
     }
-}
-
-pub(in crate::kafka) fn known(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
-    let elements = list.elements();
-    let placed = elements.iter().filter_map(|element| match element.offset() {
-        Offset::Offset(offset) => Some((Partition { topic: element.topic().into(), number: element.partition() }, offset)),
-        _ => None,
-    });
-    placed.collect()
 }
 
 /// What headers hold, in bytes, with what keeping them takes.

@@ -10,9 +10,9 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataPartition;
 
-use super::{Consumer, Partition, list};
+use super::{Consumer, Partition};
 use crate::clock::Clock;
-use crate::kafka::reader::listed;
+use crate::kafka::lists;
 
 /// How long several answers may take together: the group goes on without a member that asks for minutes.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -23,20 +23,7 @@ impl Consumer {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn committed(&self, wanted: &[Partition], wait: Duration) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
-        let answer = self.inner.committed_offsets(list(wanted), wait)?;
-        answer
-            .elements()
-            .iter()
-            .map(|element| {
-                element.error()?;
-                let partition = Partition { topic: element.topic().into(), number: element.partition() };
-                let offset = match element.offset() {
-                    Offset::Offset(offset) => Some(offset),
-                    _ => None,
-                };
-                Ok((partition, offset))
-            })
-            .collect()
+        lists::committed(&self.inner, wanted, wait)
     }
 
     /// The first offset of a partition and the one behind its last, as the brokers have them now.
@@ -55,10 +42,10 @@ impl Consumer {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let edge = |at| listed(&self.inner, wanted, at, wait).map(BTreeMap::from_iter);
+        let edge = |edge| lists::edges(&self.inner, wanted, edge, wait).map(BTreeMap::from_iter);
         let (lows, highs): (BTreeMap<_, _>, BTreeMap<_, _>) = (edge(Offset::Beginning)?, edge(Offset::End)?);
         let unknown = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
-        let log = |partition| lows.get(partition).copied().flatten().zip(highs.get(partition).copied().flatten());
+        let log = |partition| lows.get(partition).copied().zip(highs.get(partition).copied());
         wanted.iter().map(|partition| log(partition).ok_or_else(|| unknown.clone())).collect()
     }
 
