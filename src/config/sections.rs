@@ -401,6 +401,7 @@ pub struct StoreConfig {
     pub password_file: String,
     pub migrate: bool,
     pub readers: NonZeroU32,
+    pub cache_bytes: NonZeroUsize,
     pub busy_timeout: Delay,
     pub answer_timeout: Delay,
 }

@@ -30,6 +30,10 @@ const CANTOPEN: i32 = 14;
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How many pages of 4 KiB are written to the WAL before they go into the file: ids are random, so a page that is written often meanwhile
+/// goes there once.
+const CHECKPOINT_PAGES: usize = 8_192;
+
 /// The file that was opened. SQLite goes on with it when it has no name any more.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -78,8 +82,10 @@ pub(super) fn open(path: &Path, config: &StoreConfig) -> Pools<Sqlite> {
         // A power cut may take the last transactions, but rows and positions of each together: what was lost is folded again.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(config.busy_timeout.0)
-        .foreign_keys(true);
-    let writer = pool(1, config).connect_lazy_with(options.clone());
+        .foreign_keys(true)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string());
+    let writer = pool(1, config).connect_lazy_with(options.clone().pragma("cache_size", cache_size(config, 1)));
+    let options = options.pragma("cache_size", cache_size(config, config.readers.get()));
     // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
     let readers = pool(config.readers.get(), config).connect_lazy_with(options.pragma("query_only", "ON"));
     Pools { writer, readers }
@@ -97,6 +103,11 @@ pub(super) async fn ready(writer: &SqlitePool, schema: Schema) -> Result<(), Sto
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What each of so many connections keeps, as the pragma wants it: negative, in KiB (<https://sqlite.org/pragma.html#pragma_cache_size>).
+fn cache_size(config: &StoreConfig, connections: u32) -> String {
+    format!("-{}", (config.cache_bytes.get() / 1024 / connections as usize).max(1))
 }
 
 fn pool(connections: u32, config: &StoreConfig) -> SqlitePoolOptions {
