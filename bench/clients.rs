@@ -24,6 +24,8 @@ pub(crate) const SENT: &str = "sentUs";
 const ACK_EVERY_US: u64 = 1_000_000;
 /// Connections that are being opened at the same time, as when many come back.
 const AT_ONCE: usize = 64;
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(300);
 /// Longer than any frame of this load.
 const BUFFER_BYTES: usize = 4096;
 
@@ -93,7 +95,7 @@ impl Clients {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let arrived = tokio::time::timeout(Duration::from_secs(60), all).await;
+        let arrived = tokio::time::timeout(LIMIT, all).await;
         arrived.with_context(|| format!("only {} of {expected} frames arrived", self.seen.frames.load(Ordering::Relaxed)))
     }
 
@@ -104,7 +106,7 @@ impl Clients {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), all).await.context("recoveries do not end")?;
+        tokio::time::timeout(LIMIT, all).await.context("recoveries do not end")?;
         let lost = self.seen.lost.load(Ordering::Relaxed);
         anyhow::ensure!(lost == 0, "{lost} devices were not recovered");
         Ok(())

@@ -22,7 +22,7 @@ const USERS: u64 = 5_000;
 /// Notifications for each receipt.
 const PER_RECEIPT: u64 = 5;
 /// Rows of a bare statement: as many as the inbox folds into one transaction.
-const ROWS: u64 = 500;
+const ROWS: u64 = 5_000;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A database that is new each time.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseRecord, Producer as _};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::clients::Clients;
@@ -79,10 +79,10 @@ async fn once(size: &Size) -> anyhow::Result<Figures> {
     Machine::calm(CALM_LIMIT).await?;
 
     // On a thread of their own, so that what they see is not the delay of all other clients in this process.
-    let apart = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let apart = Apart::new()?;
     let their = server.clone();
     let names = (0..BYSTANDERS).map(|number| (format!("bystander-{number}"), String::new()));
-    let bystanders = apart.spawn(async move { Clients::open(&their, names).await }).await??;
+    let bystanders = apart.handle.spawn(async move { Clients::open(&their, names).await }).await??;
     let live = Live::begin(size, &server)?;
     tokio::time::sleep(WARM).await;
     drop(bystanders.take_latencies_ms());
@@ -102,8 +102,6 @@ async fn once(size: &Size) -> anyhow::Result<Figures> {
     live.end().await?;
     tokio::time::sleep(SETTLE).await;
     let after_kib = (server.resident_bytes()? - resident) / 1024.0 / size.connections as f64;
-    drop((devices, bystanders));
-    apart.shutdown_background();
     Ok(Figures { current_s, cpu_s, peak_mib, before_p99_ms, meanwhile_p99_ms, after_kib })
 }
 
@@ -132,6 +130,27 @@ async fn await_folded(server: &Server, count: u64) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Ok(())
+}
+
+/// A runtime with a thread of its own. It is not waited for, which a future may not do.
+struct Apart {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Apart {
+    fn new() -> anyhow::Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The bystanders' notifications, until it is ended.

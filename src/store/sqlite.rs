@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How many pages of 4 KiB are written to the WAL before they go into the file: ids are random, so a page that is written often meanwhile
 /// goes there once.
-const CHECKPOINT_PAGES: usize = 8_192;
+const CHECKPOINT_PAGES: usize = 4_096;
 
 /// The file that was opened. SQLite goes on with it when it has no name any more.
 #[derive(Debug)]
@@ -83,9 +83,10 @@ pub(super) fn open(path: &Path, config: &StoreConfig) -> Pools<Sqlite> {
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(config.busy_timeout.0)
         .foreign_keys(true)
+        // What undoes a statement that fails halfway: of some thousand rows at most.
+        .pragma("temp_store", "MEMORY")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string());
-    let writer = pool(1, config).connect_lazy_with(options.clone().pragma("cache_size", cache_size(config, 1)));
-    let options = options.pragma("cache_size", cache_size(config, config.readers.get()));
+    let writer = pool(1, config).connect_lazy_with(options.clone().pragma("cache_size", cache_size(config)));
     // Readers are kept from writing by SQLite itself; a connection opened read-only could not make the WAL's index.
     let readers = pool(config.readers.get(), config).connect_lazy_with(options.pragma("query_only", "ON"));
     Pools { writer, readers }
@@ -105,9 +106,10 @@ pub(super) async fn ready(writer: &SqlitePool, schema: Schema) -> Result<(), Sto
     }
 }
 
-/// What each of so many connections keeps, as the pragma wants it: negative, in KiB (<https://sqlite.org/pragma.html#pragma_cache_size>).
-fn cache_size(config: &StoreConfig, connections: u32) -> String {
-    format!("-{}", (config.cache_bytes.get() / 1024 / connections as usize).max(1))
+/// What the writer keeps, as the pragma wants it: negative, in KiB (<https://sqlite.org/pragma.html#pragma_cache_size>). What a reader keeps
+/// is void with each transaction of the writer, so more than SQLite's own default costs more than it brings.
+fn cache_size(config: &StoreConfig) -> String {
+    format!("-{}", (config.cache_bytes.get() / 1024).max(1))
 }
 
 fn pool(connections: u32, config: &StoreConfig) -> SqlitePoolOptions {
