@@ -43,6 +43,13 @@ impl Rate {
         is_allowed
     }
 
+    /// Takes `count`, and says how long to wait until that is within what is allowed.
+    pub fn take_and_wait(&mut self, count: u64, allowance: Allowance, now: Duration) -> Duration {
+        self.take(count, allowance, now);
+        let allowed_us = micros(now).saturating_add(allowance.burst.saturating_mul(allowance.every_us));
+        Duration::from_micros(self.free_at_us.saturating_sub(allowed_us))
+    }
+
     /// Takes `count`, and says whether that was within what is allowed.
     pub fn take(&mut self, count: u64, allowance: Allowance, now: Duration) -> bool {
         let now_us = micros(now);
@@ -84,6 +91,15 @@ mod tests {
         assert!(rate.take_if_allowed(allowance, at(1000)));
         assert!((1001..1100).all(|now| !rate.take_if_allowed(allowance, at(now))));
         assert!(rate.take_if_allowed(allowance, at(1100)));
+    }
+
+    #[test]
+    fn who_waits_as_long_as_is_said_is_within_what_is_allowed() {
+        let allowance = Allowance::new(at(100), 3);
+        let mut rate = Rate::default();
+        assert_eq!(rate.take_and_wait(3, allowance, at(1000)), at(0));
+        assert_eq!(rate.take_and_wait(2, allowance, at(1000)), at(200));
+        assert_eq!(rate.take_and_wait(1, allowance, at(1200)), at(100));
     }
 
     #[test]

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::event::{Reading, SourceRecord};
+use tidings_core::event::{Event, Reading, SourceRecord};
 use tidings_core::record::RecordError;
-use tidings_core::rules::{RuleSet, Terms, Verdict, decide, decide_request};
+use tidings_core::rules::{RuleSet, Terms, Verdict, decide, decide_if, decide_request};
 use tidings_core::time::Timestamp;
 
 use super::{PipelineConfig, TopicConfig, TopicPattern};
@@ -45,6 +45,25 @@ impl Settings {
             Kind::Events => Ok(decide(rules, record, &self.terms(now))),
             Kind::Requests => decide_request(rules, record, &self.terms(now)),
         }
+    }
+
+    /// Whether what lies there are events. Of a request nobody can say which event it is before it is decided on.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        self.kind == Kind::Events
+    }
+
+    /// What becomes of a record of events if its event is meant; none if it is not.
+    ///
+    /// # Errors
+    /// What `is_meant` says.
+    pub fn decide_if<E>(
+        &self,
+        rules: &RuleSet,
+        (record, now): (&SourceRecord<'_>, Timestamp),
+        is_meant: impl FnOnce(&Event) -> Result<bool, E>,
+    ) -> Result<Option<Verdict>, E> {
+        decide_if(rules, record, &self.terms(now), is_meant)
     }
 }
 

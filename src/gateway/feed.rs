@@ -214,6 +214,8 @@ impl Feed {
                     self.shared.inlet(&user_id).say_blocking(Control::Disconnect { user: user_id, closed: None });
                 }
             }
+            // The pipeline's to hear.
+            SignalRecord::ResetBreaker(_) => {}
             SignalRecord::Unknown => {
                 self.shared.metrics.unknown_signals.inc();
             }

@@ -183,7 +183,10 @@ impl Roster {
                 self.gather.answered(*answer);
                 Vec::new()
             }
-            SignalRecord::Redeliver { .. } | SignalRecord::Disconnect { .. } | SignalRecord::Unknown => Vec::new(),
+            SignalRecord::Redeliver { .. }
+            | SignalRecord::Disconnect { .. }
+            | SignalRecord::ResetBreaker(_)
+            | SignalRecord::Unknown => Vec::new(),
         };
         for (inlet, changes) in shared.inlets.iter().zip(by_shard(shared, changes)).filter(|(_, changes)| !changes.is_empty()) {
             inlet.say_blocking(Control::Statuses(changes));

@@ -1,4 +1,4 @@
-//! Any record: strategies that cover every field, also where it is absent.
+//! Any record: strategies that cover every field, also where it is absent. Long because every type of record is here.
 
 use std::str::FromStr;
 
@@ -11,7 +11,10 @@ use tidings_core::ids::{ConnectionId, Incarnation, NotificationId, UserId};
 use tidings_core::locale::Locale;
 use tidings_core::notification::{Notification, Priority, Texts};
 use tidings_core::position::{Epoch, Position};
-use tidings_core::record::audit::{self, AuditRecord, Redrive, RedriveCounts, RedriveStep, Redriven};
+use tidings_core::record::audit::{
+    self, AuditRecord, BreakerReset, EventSelection, Reached, Redrive, RedriveCounts, RedriveStep, Redriven, Replay,
+    ReplayCounts, ReplayPlan, ReplaySpan, ReplayStep,
+};
 use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::{NotificationRecord, Origin};
@@ -189,6 +192,7 @@ pub(crate) fn signal() -> impl Strategy<Value = SignalRecord> {
         (delivery(), 1..u32::MAX)
             .prop_map(|(delivery, redelivery)| SignalRecord::Redeliver { delivery: Box::new(delivery), redelivery }),
         (parsed(".{1,10}"), parsed(".{1,10}")).prop_map(|(user_id, by)| SignalRecord::Disconnect { user_id, by }),
+        reset().prop_map(SignalRecord::ResetBreaker),
         (lease(), user_devices(), user_devices(), any::<bool>())
             .prop_map(|(lease, came, left, ends)| { SignalRecord::Announcement(Announcement { lease, came, left, ends }) }),
         (lease(), option::of(user_device()), option::of(user_device()), user_devices())
@@ -291,7 +295,7 @@ fn redrive_step() -> impl Strategy<Value = RedriveStep> {
     let begun = (".{0,20}", ".{0,12}").prop_map(|(selection, rules)| RedriveStep::Begun { selection, rules });
     let redriven = (0..i32::MAX, stretches()).prop_map(|(partition, offsets)| Redriven { partition, offsets });
     let progress = vec(redriven, 0..3).prop_map(|redriven| RedriveStep::Progress { redriven });
-    let outcome = prop_oneof![Just(audit::Outcome::Done), Just(audit::Outcome::Interrupted), Just(audit::Outcome::Failed)];
+    let outcome = ended();
     let counts = any::<[u32; 6]>().prop_map(|counts| {
         let [letters, notified, notifications, ignored, buried, skipped] = counts.map(u64::from);
         RedriveCounts { letters, notified, notifications, ignored, buried, skipped }
@@ -301,7 +305,74 @@ fn redrive_step() -> impl Strategy<Value = RedriveStep> {
     prop_oneof![begun, progress, ended]
 }
 
+fn ended() -> impl Strategy<Value = audit::Outcome> {
+    use audit::Outcome::{Done, Failed, Interrupted, Paused};
+    prop_oneof![Just(Done), Just(Paused), Just(Interrupted), Just(Failed)]
+}
+
+fn words_of() -> impl Strategy<Value = Vec<String>> {
+    vec(".{0,10}", 0..3)
+}
+
+fn plan() -> impl Strategy<Value = ReplayPlan> {
+    let span = (0..i32::MAX, 0..i64::MAX, 0..i64::MAX).prop_map(|(partition, from, to)| ReplaySpan { partition, from, to });
+    let words = (words_of(), words_of(), words_of(), option::of(".{0,10}"), option::of(timestamp()), option::of(timestamp()));
+    let events = words.prop_map(|(keys, headers, types, expression, since, until)| EventSelection {
+        keys,
+        headers,
+        types,
+        expression,
+        since,
+        until,
+    });
+    let parts = (".{1,10}", vec(span, 0..3), events, option::of(".{1,10}"), option::of(parsed(".{1,10}")), any::<bool>());
+    parts.prop_map(|(topic, spans, events, to_topic, to_user, new_ids)| ReplayPlan {
+        topic,
+        spans,
+        events,
+        to_topic,
+        to_user,
+        new_ids,
+    })
+}
+
+fn replay_step() -> impl Strategy<Value = ReplayStep> {
+    let reached = (0..i32::MAX, 0..i64::MAX).prop_map(|(partition, next)| Reached { partition, next });
+    let counts = any::<[u32; 7]>().prop_map(|counts| {
+        let [read, selected, notified, notifications, ignored, buried, skipped] = counts.map(u64::from);
+        ReplayCounts { read, selected, notified, notifications, ignored, buried, skipped }
+    });
+    prop_oneof![
+        (plan(), ".{0,12}").prop_map(|(plan, rules)| ReplayStep::Begun { plan: Box::new(plan), rules }),
+        vec(reached, 0..3).prop_map(|reached| ReplayStep::Progress { reached }),
+        (ended(), option::of(".{0,20}"), counts).prop_map(|(outcome, why, counts)| ReplayStep::Ended { outcome, why, counts }),
+    ]
+}
+
+fn reset() -> impl Strategy<Value = BreakerReset> {
+    (any::<u128>(), parsed(".{1,10}"), parsed(".{1,10}"), option::of(".{1,10}")).prop_map(|(id, who, node, topic)| BreakerReset {
+        id: Uuid::from_u128(id),
+        who,
+        node,
+        topic,
+    })
+}
+
 pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
-    (any::<u128>(), parsed(".{1,10}"), parsed(".{1,10}"), redrive_step())
-        .prop_map(|(id, who, node, step)| AuditRecord::Redrive(Redrive { id: Uuid::from_u128(id), who, node, step }))
+    let signed = || (any::<u128>(), parsed(".{1,10}"), parsed(".{1,10}"));
+    prop_oneof![
+        (signed(), redrive_step()).prop_map(|((id, who, node), step)| AuditRecord::Redrive(Redrive {
+            id: Uuid::from_u128(id),
+            who,
+            node,
+            step
+        })),
+        (signed(), replay_step()).prop_map(|((id, who, node), step)| AuditRecord::Replay(Replay {
+            id: Uuid::from_u128(id),
+            who,
+            node,
+            step
+        })),
+        reset().prop_map(AuditRecord::BreakerReset),
+    ]
 }

@@ -170,6 +170,18 @@ impl NotificationId {
         }
         Self(uuid_v5(NOTIFICATION_NAMESPACE, &name))
     }
+
+    /// The id of the same notification where `user` gets it in place of whom it is for: each of those that would be sent has another one.
+    #[must_use]
+    pub fn redirected(self, user: &UserId) -> Self {
+        Self::derive([&b"redirected"[..], self.0.as_bytes(), user.as_str().as_bytes()])
+    }
+
+    /// The id of the same notification as `replay` sends it to who knows it already: the same whenever that replay sends it.
+    #[must_use]
+    pub fn renewed(self, replay: Uuid) -> Self {
+        Self::derive([&b"renewed"[..], self.0.as_bytes(), replay.as_bytes()])
+    }
 }
 
 impl fmt::Display for NotificationId {
@@ -245,6 +257,16 @@ mod tests {
         assert_eq!(id(&["bookings", "1", "rule", "user-1"]), id(&["bookings", "1", "rule", "user-1"]));
         assert_ne!(id(&["ab", "c"]), id(&["a", "bc"]));
         assert_ne!(id(&["a", ""]), id(&["a"]));
+    }
+
+    #[test]
+    fn who_is_told_in_anothers_place_or_once_more_gets_another_id_and_always_the_same() {
+        let id = NotificationId::derive([&b"a"[..]]);
+        let (ada, bob): (UserId, UserId) = ("ada".parse().unwrap(), "bob".parse().unwrap());
+        let all = [id, id.redirected(&ada), id.redirected(&bob), id.renewed(Uuid::nil()), id.renewed(Uuid::max())];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 5);
+        assert_eq!(id.redirected(&ada), all[1]);
+        insta::assert_snapshot!(id.renewed(Uuid::nil()), @"27aa1136-a66f-5a42-82cd-f8cd39cebed1");
     }
 
     #[test]

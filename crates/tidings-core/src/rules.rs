@@ -6,6 +6,7 @@
 
 mod audience;
 pub mod check;
+mod condition;
 mod context;
 mod parse;
 mod path;
@@ -26,12 +27,13 @@ use crate::event::Event;
 use crate::record::context::Blamed;
 use crate::record::notified::NotificationRecord;
 
+pub use condition::{Condition, ConditionError, Unjudged};
 pub use problem::{File, Problem};
 pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
 pub use shipped::{shipped, shipped_schemas};
 pub use template::{Limits, TemplateError};
-pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide};
+pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide, decide_if};
 
 /// All rules, ready to be matched and rendered.
 ///

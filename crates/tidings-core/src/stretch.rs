@@ -14,6 +14,20 @@ pub struct Stretch {
     pub to: i64,
 }
 
+impl Stretch {
+    /// How many offsets lie inside.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        u64::try_from(self.to.saturating_sub(self.from)).unwrap_or(0)
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Disjoint stretches in ascending order, none touching the next; as JSON a list of `{"from", "to"}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

@@ -89,6 +89,12 @@ impl Plan {
         self.partitions
     }
 
+    /// For how long what was notified is known by its id, at least.
+    #[must_use]
+    pub fn ids_kept(&self) -> Duration {
+        self.kept
+    }
+
     /// The domain topics, which are somebody else's to make.
     #[must_use]
     pub fn sources(&self) -> &[TopicPattern] {

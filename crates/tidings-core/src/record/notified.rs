@@ -1,6 +1,7 @@
 //! The value of `notifications`: one notification for one channel.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Record;
 use crate::channel::Channel;
@@ -26,6 +27,24 @@ pub struct NotificationRecord {
     /// Who is not shown it, although listening to the channel; at most [`LIMIT_EXCLUDED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<UserId>,
+}
+
+impl NotificationRecord {
+    /// The same for `user` alone, in place of whom it is for.
+    #[must_use]
+    pub fn redirected(mut self, user: &UserId) -> Self {
+        self.channel = Channel::mailbox(user);
+        self.notification.id = self.notification.id.redirected(user);
+        self.exclude.clear();
+        self
+    }
+
+    /// The same with an id of `replay`'s own, for those who know it already.
+    #[must_use]
+    pub fn renewed(mut self, replay: Uuid) -> Self {
+        self.notification.id = self.notification.id.renewed(replay);
+        self
+    }
 }
 
 /// The coordinates of a record on a domain topic.

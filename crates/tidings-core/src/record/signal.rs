@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use self::nodes::{Announcement, Answer, Question, Recount, SnapshotPage};
 use super::Record;
+use super::audit::BreakerReset;
 use super::retry::Delivery;
 use crate::ids::{NodeId, UserId};
 
@@ -41,6 +42,8 @@ pub enum SignalRecord {
     Question(Question),
     /// What a node knows.
     Answer(Box<Answer>),
+    /// Read again what a breaker stopped: an operator wants it.
+    ResetBreaker(BreakerReset),
     /// A kind of a later release.
     #[serde(other, skip_serializing)]
     Unknown,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Rendered, RuleSet};
-use crate::event::{self, Event, Reading, SourceRecord};
+use crate::event::{self, Event, EventError, Reading, SourceRecord};
 use crate::fate::Cause;
 use crate::record::context::{Blamed, Failure, LIMIT_MESSAGE_BYTES};
 use crate::record::notified::NotificationRecord;
@@ -91,6 +91,13 @@ impl Burial {
         Self::new("decode", Cause::Poison, "header_name_not_utf8", message)
     }
 
+    /// The burial of a record of which a notification does not fit.
+    #[must_use]
+    pub fn too_large() -> Self {
+        let message = "a notification of it is larger than `max.message.bytes` of its topic allows".to_owned();
+        Self::new("publish", Cause::Refused, "notification_too_large", message)
+    }
+
     /// The same for headers.
     #[must_use]
     pub fn failure(&self) -> Failure<'_> {
@@ -118,8 +125,33 @@ pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> 
     match event::decode(record, terms.reading) {
         Ok(event) => by_rules(rules, &event, terms),
         Err(error) if error.is_empty() => Verdict::Ignore(IgnoreReason::EmptyPayload),
-        Err(error) => Verdict::Bury(Burial::new("decode", error.cause(), error.class(), error.to_string())),
+        Err(error) => Verdict::Bury(unread(&error)),
     }
+}
+
+/// The same of a record of which only some events are meant; none if its event is not, or it has none. What cannot be read as an event
+/// is taken to be meant.
+///
+/// # Errors
+/// What `is_meant` says.
+pub fn decide_if<E>(
+    rules: &RuleSet,
+    record: &SourceRecord<'_>,
+    terms: &Terms<'_>,
+    is_meant: impl FnOnce(&Event) -> Result<bool, E>,
+) -> Result<Option<Verdict>, E> {
+    if nothing_said(record).is_some() {
+        return Ok(None);
+    }
+    match event::decode(record, terms.reading) {
+        Ok(event) => Ok(is_meant(&event)?.then(|| by_rules(rules, &event, terms))),
+        Err(error) if error.is_empty() => Ok(None),
+        Err(error) => Ok(Some(Verdict::Bury(unread(&error)))),
+    }
+}
+
+fn unread(error: &EventError) -> Burial {
+    Burial::new("decode", error.cause(), error.class(), error.to_string())
 }
 
 /// Why a record without a payload is ignored.
