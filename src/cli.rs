@@ -10,6 +10,8 @@ pub mod inbox;
 pub mod produce;
 mod progress;
 pub mod render;
+pub mod replay;
+mod shown;
 pub mod store;
 pub mod tail;
 pub mod token;
@@ -52,6 +54,8 @@ pub enum Command {
     Topics(topics::Args),
     /// Look at what was buried, and try it again.
     Dlq(dlq::Args),
+    /// Decide once more on records of a domain topic, and send what follows.
+    Replay(Box<replay::Args>),
     /// Bring the database's schema up to date.
     Store(store::Args),
     /// Make the inbox's tables anew from the log.
@@ -106,6 +110,13 @@ pub struct DemoArgs {
     /// How often a sample event is produced.
     #[arg(long, default_value = "3s")]
     pub every: tidings_core::time::Delay,
+}
+
+/// Prints a value as one line of JSON.
+fn json(out: &mut impl std::io::Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 #[cfg(test)]

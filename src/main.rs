@@ -42,6 +42,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Config(_) => cli::config::print_effective(&config),
             Command::Topics(args) => cli::topics::run(args, &config).await,
             Command::Dlq(args) => cli::dlq::run(args, &config).await,
+            Command::Replay(args) => cli::replay::run(*args, &config).await,
             Command::Produce(args) => cli::produce::run(args, &config).await,
             Command::Token(args) => cli::token::run(args, &config).await,
             Command::Tail(args) => cli::tail::run(args, &config).await,

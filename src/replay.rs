@@ -1,21 +1,26 @@
-//! Replay: what was buried is looked at, and tried again by who asks for it.
+//! Replay: what was buried, or lies on a domain topic, is looked at and decided on once more, by who asks for it.
 //!
-//! Owns: reading `dlq` and `audit` beside those who live by them, in no group; deciding on letters by rules of the caller's choice; and
-//! writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and in
-//! which order, `cli` and `http` ask.
+//! Owns: reading `dlq`, domain topics and `audit` beside those who live by them, in no group; deciding by rules of the caller's choice;
+//! and writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and
+//! in which order, `cli` and `http` ask.
 
 mod audit;
 mod groups;
 mod letters;
+mod planned;
 mod redrive;
 mod report;
+mod run;
 mod scribe;
 mod shown;
+mod tally;
+
+use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
-use tidings_core::ids::NodeId;
+use tidings_core::ids::{NodeId, UserId};
 use tidings_core::record::RecordError;
 use tidings_core::record::letter::{Letter, LetterId};
 use tidings_core::rules::{Burial, RuleSet, Verdict};
@@ -30,12 +35,39 @@ use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::ScanError;
 
 pub use groups::{Group, GroupBy, Listing, Wanted};
-pub use redrive::{Again, Mode, Redrive};
-pub use report::{Report, Skipped, StillBuried};
+pub use planned::{PlanError, Planned, Selected};
+pub use redrive::{Again, Redrive};
+pub use report::{ReplayReport, Report};
+pub use run::{Replay, Replayed};
 pub use shown::{Shown, Trial};
+pub use tally::{Skipped, StillBuried, Tally};
 
 /// Where dead letters are looked at. All its calls block, and end early when their caller's token is cancelled.
 pub struct DeadLetters {
+    site: Site,
+}
+
+/// Where domain topics are replayed. All its calls block, and end early when their caller's token is cancelled.
+pub struct Events {
+    site: Site,
+    /// For how long what was notified is known by its id.
+    ids_kept: Duration,
+}
+
+/// Whether anything is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing: what would follow is counted.
+    Try,
+    /// The notifications, on behalf of somebody.
+    Execute {
+        /// Whose name stands on `audit`.
+        who: UserId,
+    },
+}
+
+/// Where it is read, how it is decided on, and who does it.
+struct Site {
     cluster: Cluster,
     sources: Vec<TopicPattern>,
     topics: Topics,
@@ -68,6 +100,9 @@ pub enum ReplayError {
     /// A filter that no letter passes.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// What is to be replayed is not there, or not meant so.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// A topic could not be read.
     #[error(transparent)]
     Scan(#[from] ScanError),
@@ -106,7 +141,9 @@ impl ReplayError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Filter(_) | Self::Gone { .. } | Self::Broken { .. } | Self::Client(_) | Self::Stopped => Cause::Refused,
+            Self::Filter(_) | Self::Plan(_) | Self::Gone { .. } | Self::Broken { .. } | Self::Client(_) | Self::Stopped => {
+                Cause::Refused
+            }
             Self::Scan(error) => error.cause(),
             Self::Unwritten(error) => error.cause(),
             Self::Encode(_) => Cause::Bug,
@@ -118,14 +155,7 @@ impl DeadLetters {
     /// Dead letters of `cluster`, decided on as the pipeline's section says. To be executed, a redrive needs a cluster of the epoch.
     #[must_use]
     pub fn new(cluster: Cluster, config: &PipelineConfig, node: NodeId, clock: Clock) -> Self {
-        let requests = cluster.names().requests();
-        let topics = Topics::new(config, &requests);
-        let sources = config.topics.iter().cloned().chain([TopicPattern::named(requests)]).collect();
-        Self { cluster, sources, topics, node, clock }
-    }
-
-    fn is_source(&self, topic: &str) -> bool {
-        self.sources.iter().any(|source| source.matches(topic))
+        Self { site: Site::new(cluster, config, (node, clock)) }
     }
 
     /// What becomes of the record of a letter, as if it were decided on when it was buried: an event is not too old for having lain here.
@@ -146,6 +176,29 @@ impl DeadLetters {
             value: letter.value.as_deref(),
             headers: &headers,
         };
-        self.topics.of(&original.topic).decide(rules, &record, letter.buried_at)
+        self.site.topics.of(&original.topic).decide(rules, &record, letter.buried_at)
+    }
+}
+
+impl Events {
+    /// Domain topics of `cluster`, decided on as the pipeline's section says. To be executed, a replay needs a cluster of the epoch.
+    #[must_use]
+    pub fn new(cluster: Cluster, config: &PipelineConfig, ids_kept: Duration, (node, clock): (NodeId, Clock)) -> Self {
+        Self { site: Site::new(cluster, config, (node, clock)), ids_kept }
+    }
+}
+
+impl Site {
+    fn new(cluster: Cluster, config: &PipelineConfig, (node, clock): (NodeId, Clock)) -> Self {
+        let requests = cluster.names().requests();
+        let topics = Topics::new(config, &requests);
+        let sources = config.topics.iter().cloned().chain([TopicPattern::named(requests)]).collect();
+        Self { cluster, sources, topics, node, clock }
+    }
+
+    /// Whether the pipeline reads a topic. No expression means those of tidings' own.
+    fn is_source(&self, topic: &str) -> bool {
+        let is_own = topic.starts_with(self.cluster.names().prefix());
+        self.sources.iter().any(|source| source.name() == Some(topic) || (!is_own && source.matches(topic)))
     }
 }

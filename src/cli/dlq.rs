@@ -17,7 +17,8 @@ use tidings_core::record::letter::LetterId;
 use tidings_core::selection::LetterFilter;
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{Bar, Moment, stoppable};
+use super::json;
+use super::progress::{Bar, Elsewhere, Moment, stoppable};
 use crate::clock::Clock;
 use crate::config::{Config, Edition};
 use crate::kafka::cluster::Cluster;
@@ -182,7 +183,7 @@ type Called<'a> = (Clock, &'a CancellationToken);
 
 fn list(letters: &DeadLetters, args: ListArgs, (clock, stop): Called<'_>) -> anyhow::Result<ExitCode> {
     let wanted = Wanted { filter: args.filter.read(clock), by: args.group_by, letters: args.newest };
-    let bar = Bar::new();
+    let bar = Bar::new(Elsewhere::Silent);
     let listing = letters.list(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
     bar.gone();
     let mut out = io::stdout().lock();
@@ -215,7 +216,7 @@ fn redrive(letters: &DeadLetters, edition: Edition, args: RedriveArgs, (clock, s
     }
     let mode = if args.execute { Mode::Execute { who: args.who } } else { Mode::Try };
     let again = if args.again { Again::Include } else { Again::Skip };
-    let bar = Bar::new();
+    let bar = Bar::new(Elsewhere::Silent);
     let wanted = Redrive { filter, edition, mode, again };
     let report = letters.redrive(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
     bar.gone();
@@ -225,7 +226,7 @@ fn redrive(letters: &DeadLetters, edition: Edition, args: RedriveArgs, (clock, s
     } else {
         show::report(&mut out, &report)?
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(LEFT) })
+    Ok(if report.tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(LEFT) })
 }
 
 fn export(letters: &DeadLetters, args: ExportArgs, (clock, stop): Called<'_>) -> anyhow::Result<ExitCode> {
@@ -235,7 +236,7 @@ fn export(letters: &DeadLetters, args: ExportArgs, (clock, stop): Called<'_>) ->
         let file = std::fs::File::create(&args.output);
         Box::new(io::BufWriter::new(file.with_context(|| format!("{} could not be written", args.output.display()))?))
     };
-    let bar = Bar::new();
+    let bar = Bar::new(Elsewhere::Silent);
     let mut written = Ok(());
     let reader_gone = stop.child_token();
     let read = letters.export(
@@ -253,10 +254,4 @@ fn export(letters: &DeadLetters, args: ExportArgs, (clock, stop): Called<'_>) ->
     bar.gone();
     written.and_then(|()| out.flush()).context("not all letters could be written")?;
     read.map(|()| ExitCode::SUCCESS).map_err(ReplayError::into)
-}
-
-fn json(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *out, value)?;
-    writeln!(out)?;
-    Ok(())
 }

@@ -1,16 +1,18 @@
 //! `tidings inbox`: the tables, made anew from the log.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use super::progress::{Bar, Elsewhere};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::inbox::{Heirlooms, Progressed, RebuildParts, Rebuilt, rebuild};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
+use crate::replay::Progress;
 use crate::store::{Shadow, Swapped};
 
 /// Arguments of `inbox`.
@@ -48,8 +50,15 @@ pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let shadow = Shadow::begin(&config.store).await.with_context(|| format!("{} (`store.url`)", config.store.url))?;
     let heirlooms = if args.log_only { Heirlooms::Dropped } else { Heirlooms::Kept };
     let parts = RebuildParts { cluster, plan, config: config.inbox.clone(), clock, shadow, heirlooms };
-    let mut shown = Shown::default();
-    let rebuilt = rebuild(parts, move |progressed| shown.show(progressed)).await;
+    let bar = Bar::new(Elsewhere::Tenths);
+    let count = |offsets: i64| u64::try_from(offsets).unwrap_or(0);
+    let show = move |Progressed { offsets, of }: &Progressed| {
+        bar.show(Progress { what: "folding", done: count(*offsets), all: count(*of) });
+        if offsets >= of {
+            bar.gone();
+        }
+    };
+    let rebuilt = rebuild(parts, show).await;
     let rebuilt = rebuilt.with_context(|| format!("the tables of {} are as they were", config.store.url))?;
     writeln!(std::io::stdout().lock(), "{} {}", config.store.url, summary(&rebuilt, clock.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
@@ -71,30 +80,4 @@ fn summary(rebuilt: &Rebuilt, seconds: f64) -> String {
         text += &format!("; {unreadable} records do not read and were passed over: they were buried in dlq when they came");
     }
     text
-}
-
-/// What was shown last.
-#[derive(Default)]
-struct Shown {
-    percent: Option<i64>,
-}
-
-impl Shown {
-    /// On a terminal one line that changes, else a line for every tenth part. Nobody may listen; that stops nothing.
-    fn show(&mut self, Progressed { offsets, of }: &Progressed) {
-        let percent = if *of == 0 { 100 } else { offsets * 100 / of };
-        let mut out = std::io::stderr().lock();
-        let is_terminal = out.is_terminal();
-        if self.percent == Some(percent) || !(is_terminal || percent % 10 == 0) {
-            return;
-        }
-        self.percent = Some(percent);
-        let (begin, end) = match (is_terminal, percent) {
-            (true, 100) => ("\r", "\n"),
-            (true, _) => ("\r", ""),
-            (false, _) => ("", "\n"),
-        };
-        let _ = write!(out, "{begin}folding: {percent:>3} %, {offsets} of {of} offsets{end}");
-        let _ = out.flush();
-    }
 }

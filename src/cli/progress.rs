@@ -1,5 +1,7 @@
 //! What commands that take long have in common: a bar on the terminal, times as people give them, and Ctrl-C.
 
+use std::cell::Cell;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,31 +14,57 @@ use crate::replay::Progress;
 
 const STYLE: &str = "{msg} [{bar:30}] {human_pos}/{human_len} ({per_sec}, {eta} left)";
 
-/// A bar on standard error, with rate and estimated end; nothing where that is no terminal.
-pub(super) struct Bar(ProgressBar);
+/// How far something is, on standard error: a bar with rate and estimated end where that is a terminal.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    elsewhere: Elsewhere,
+    /// What was told last where no bar is shown.
+    told: Cell<Option<(&'static str, u64)>>,
+}
+
+/// What is told where standard error is no terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    /// Nothing.
+    Silent,
+    /// A line for each tenth.
+    Tenths,
+}
 
 impl Bar {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(elsewhere: Elsewhere) -> Self {
         let bar = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template(STYLE) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self(bar)
+        Self { bar, elsewhere, told: Cell::new(None) }
     }
 
-    pub(super) fn show(&self, progress: Progress) {
-        if self.0.message() != progress.what {
-            self.0.reset();
-            self.0.set_message(progress.what);
+    pub(super) fn show(&self, Progress { what, done, all }: Progress) {
+        if self.bar.is_hidden() {
+            return self.tell((what, done, all));
         }
-        self.0.set_length(progress.all);
-        self.0.set_position(progress.done);
+        if self.bar.message() != what {
+            self.bar.reset();
+            self.bar.set_message(what);
+        }
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+    }
+
+    fn tell(&self, (what, done, all): (&'static str, u64, u64)) {
+        let tenth = (done.saturating_mul(10)).checked_div(all).unwrap_or(10);
+        if self.elsewhere == Elsewhere::Silent || self.told.replace(Some((what, tenth))) == Some((what, tenth)) {
+            return;
+        }
+        // Nobody may listen; that stops nothing.
+        let _ = writeln!(std::io::stderr().lock(), "{what}: {} %, {done} of {all} offsets", tenth * 10);
     }
 
     /// Takes it away, so that what is printed stands alone.
     pub(super) fn gone(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -12,6 +12,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::fate::Cause;
+use tidings_core::stretch::Stretch;
+use tidings_core::time::Timestamp;
 
 use super::cluster::Cluster;
 use super::consumer::Partition;
@@ -23,29 +25,6 @@ use crate::clock::Clock;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Without a record for so long, nobody answers any more.
 const SILENCE: Duration = Duration::from_secs(30);
-
-/// Offsets of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// The first that is meant.
-    pub from: i64,
-    /// The first that is not meant any more.
-    pub to: i64,
-}
-
-impl Span {
-    /// How many offsets that is.
-    #[must_use]
-    pub fn len(self) -> u64 {
-        u64::try_from(self.to.saturating_sub(self.from)).unwrap_or(0)
-    }
-
-    /// Whether that is none.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
 
 /// Why a topic is not read to the end.
 #[derive(Debug, thiserror::Error)]
@@ -118,12 +97,13 @@ pub enum Scanned<'a> {
 pub struct Scan {
     inner: BaseConsumer<Quiet>,
     topic: String,
-    bounds: BTreeMap<i32, Span>,
+    brokers: String,
+    bounds: BTreeMap<i32, Stretch>,
     /// What is not read yet of each partition that is not through.
-    left: BTreeMap<i32, Span>,
+    left: BTreeMap<i32, Stretch>,
     clock: Clock,
-    /// When something came last.
-    heard: Duration,
+    /// For how long it was waited in vain since something came. What the caller does between two steps is not in it.
+    waited: Duration,
 }
 
 impl Scan {
@@ -149,16 +129,16 @@ impl Scan {
         let ends = ends.into_iter().filter_map(|(partition, end)| Some((partition.number, end?))).collect::<BTreeMap<_, _>>();
         let span = |(partition, begin): (Partition, Option<i64>)| {
             let (from, to) = (begin?, *ends.get(&partition.number)?);
-            Some((partition.number, Span { from, to }))
+            Some((partition.number, Stretch { from, to }))
         };
         let bounds = begins.into_iter().filter_map(span).collect();
-        let (topic, left) = (topic.to_owned(), BTreeMap::new());
-        Ok(Self { inner, topic, bounds, left, clock, heard: clock.elapsed() })
+        let (topic, brokers, left) = (topic.to_owned(), cluster.brokers().to_owned(), BTreeMap::new());
+        Ok(Self { inner, topic, brokers, bounds, left, clock, waited: Duration::ZERO })
     }
 
     /// Where each partition began and ended when it was asked.
     #[must_use]
-    pub fn bounds(&self) -> &BTreeMap<i32, Span> {
+    pub fn bounds(&self) -> &BTreeMap<i32, Stretch> {
         &self.bounds
     }
 
@@ -166,15 +146,15 @@ impl Scan {
     ///
     /// # Errors
     /// If librdkafka refuses them.
-    pub fn begin(&mut self, spans: &BTreeMap<i32, Span>) -> Result<(), ScanError> {
-        let within = |(number, span): (&i32, &Span)| {
+    pub fn begin(&mut self, spans: &BTreeMap<i32, Stretch>) -> Result<(), ScanError> {
+        let within = |(number, span): (&i32, &Stretch)| {
             let bounds = self.bounds.get(number)?;
-            let span = Span { from: span.from.max(bounds.from), to: span.to.min(bounds.to) };
+            let span = Stretch { from: span.from.max(bounds.from), to: span.to.min(bounds.to) };
             (!span.is_empty()).then_some((*number, span))
         };
         self.left = spans.iter().filter_map(within).collect();
         let starts = self.left.iter().map(|(number, span)| (self.partition(*number), span.from)).collect::<Vec<_>>();
-        self.heard = self.clock.elapsed();
+        self.waited = Duration::ZERO;
         let begun = lists::offsets(&starts).and_then(|list| {
             self.inner.assign(&list)?;
             // One that was through before is paused.
@@ -189,16 +169,60 @@ impl Scan {
         self.left.values().map(|span| span.len()).sum()
     }
 
+    /// The first offset of a partition that was not read yet; none once the partition is through.
+    #[must_use]
+    pub fn next_of(&self, number: i32) -> Option<i64> {
+        self.left.get(&number).map(|span| span.from)
+    }
+
+    /// The first offset of each partition whose record is of `at` or later; the end where none is. None at all if these brokers do not
+    /// keep the times of records, as the embedded ones.
+    ///
+    /// # Errors
+    /// If the brokers do not answer.
+    pub fn since(&self, at: Timestamp) -> Result<Option<BTreeMap<i32, i64>>, ScanError> {
+        let filled = self.bounds.iter().filter(|(_, span)| !span.is_empty());
+        let filled = filled.map(|(number, _)| self.partition(*number)).collect::<Vec<_>>();
+        let ask = |millis: i64| {
+            let told = lists::listed(&self.inner, &filled, Offset::Offset(millis.max(0)), PATIENCE);
+            told.map_err(|source| ScanError::Brokers {
+                topic: self.topic.clone(),
+                brokers: self.brokers.clone(),
+                source: source.into(),
+            })
+        };
+        let found = ask(at.as_millis())?;
+        // Nothing so late, or no idea: who keeps times knows the first of all.
+        if found.iter().any(|(_, offset)| offset.is_none()) && ask(0)?.iter().any(|(_, offset)| offset.is_none()) {
+            return Ok(None);
+        }
+        let found =
+            found.into_iter().filter_map(|(partition, offset)| Some((partition.number, offset?))).collect::<BTreeMap<_, _>>();
+        let first = |(number, span): (&i32, &Stretch)| (*number, found.get(number).copied().unwrap_or(span.to));
+        Ok(Some(self.bounds.iter().map(first).collect()))
+    }
+
+    /// Nothing more of a partition is wanted.
+    pub fn pass(&mut self, number: i32) {
+        if self.left.remove(&number).is_some() {
+            pause(&self.inner, &self.partition(number));
+        }
+    }
+
     /// Waits up to `wait` for the next record.
     ///
     /// # Errors
     /// If the client cannot go on, or nothing came for long.
     pub fn step(&mut self, wait: Duration) -> Result<Scanned<'_>, ScanError> {
         while !self.left.is_empty() {
+            let begun = self.clock.elapsed();
             match self.inner.poll(wait) {
-                None => return self.silent().map_or(Ok(Scanned::Nothing), Err),
+                None => {
+                    self.waited += self.clock.elapsed().saturating_sub(begun);
+                    return self.silent().map_or(Ok(Scanned::Nothing), Err);
+                }
                 Some(Ok(record)) => {
-                    self.heard = self.clock.elapsed();
+                    self.waited = Duration::ZERO;
                     let (number, offset) = (record.partition(), record.offset());
                     // What was fetched before the scan began anew is no part of it.
                     let Some(span) = self.left.get_mut(&number).filter(|span| span.from <= offset) else { continue };
@@ -215,21 +239,23 @@ impl Scan {
                 }
                 // Behind its last record there may be more offsets, of markers and of what was aborted.
                 Some(Err(KafkaError::PartitionEOF(number))) => {
-                    self.heard = self.clock.elapsed();
+                    self.waited = Duration::ZERO;
                     self.left.remove(&number);
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(ScanError::client(&self.topic, error)),
                 // librdkafka goes on trying by itself.
-                Some(Err(_)) => return self.silent().map_or(Ok(Scanned::Nothing), Err),
+                Some(Err(_)) => {
+                    self.waited += self.clock.elapsed().saturating_sub(begun);
+                    return self.silent().map_or(Ok(Scanned::Nothing), Err);
+                }
             }
         }
         Ok(Scanned::End)
     }
 
     fn silent(&self) -> Option<ScanError> {
-        let quiet = self.clock.elapsed().saturating_sub(self.heard);
-        let told = || ScanError::Silent { topic: self.topic.clone(), seconds: quiet.as_secs(), left: self.left() };
-        (quiet > SILENCE).then(told)
+        let told = || ScanError::Silent { topic: self.topic.clone(), seconds: self.waited.as_secs(), left: self.left() };
+        (self.waited > SILENCE).then(told)
     }
 
     fn partition(&self, number: i32) -> Partition {

@@ -13,8 +13,8 @@ use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::letters::{Found, read, spans};
-use super::report::Skipped;
 use super::shown::Shown;
+use super::tally::Skipped;
 use super::{DeadLetters, ReplayError, Watch};
 
 /// Who may write to `dlq` can make a group of each record.
@@ -163,7 +163,7 @@ impl DeadLetters {
         wanted.filter.check()?;
         let mut done = Done::new(self.marks(watch)?);
         let mut scan = self.scan()?;
-        let spans = spans(&scan, &wanted.filter.ids);
+        let spans = spans(&scan, &wanted.filter)?;
         let (mut listing, mut groups) = (Listing::default(), HashMap::<Vec<String>, Group>::new());
         let mut newest = BTreeMap::new();
         read(&mut scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
@@ -171,13 +171,13 @@ impl DeadLetters {
             let letter = match letter {
                 Ok(letter) if wanted.filter.holds(&letter) => letter,
                 Err(error) if wanted.filter.may_hold(id, buried_at) => {
-                    return listing.broken.entry(error.class().to_owned()).or_default().add(id, &error);
+                    return listing.broken.entry(error.class().to_owned()).or_default().add(&id, &error);
                 }
                 _ => return,
             };
             listing.letters += 1;
             listing.redriven += u64::from(redriven);
-            let redrivable = unfit(&letter, |topic| self.is_source(topic)).is_none();
+            let redrivable = unfit(&letter, |topic| self.site.is_source(topic)).is_none();
             add(&mut groups, &wanted.by, &letter, Standing { redriven, redrivable });
             newest.insert((buried_at, id), Shown { redriven, ..Shown::brief(&letter) });
             if newest.len() > wanted.letters {

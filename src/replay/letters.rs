@@ -3,16 +3,18 @@
 //! Owns: the scan, and what of it is no letter: that is handed on as such, and never ends the reading. Neighbours: core `record::letter`
 //! reads them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::letter::{Letter, LetterError, LetterId, RawLetter};
+use tidings_core::selection::LetterFilter;
+use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
 
 use super::{DeadLetters, Progress, ReplayError, Watch};
 use crate::kafka::consumer::legible_end;
-use crate::kafka::scan::{Scan, Scanned, Span};
+use crate::kafka::scan::{Scan, ScanError, Scanned};
 
 const WAIT: Duration = Duration::from_millis(200);
 /// Progress is told once in so many records.
@@ -28,20 +30,31 @@ pub(super) struct Found {
 impl DeadLetters {
     /// A reading of `dlq`, of which nothing is read yet.
     pub(super) fn scan(&self) -> Result<Scan, ReplayError> {
-        Ok(Scan::open(&self.cluster, &self.cluster.names().dlq(), self.clock)?)
+        Ok(Scan::open(&self.site.cluster, &self.site.cluster.names().dlq(), self.site.clock)?)
     }
 }
 
-/// Where the letters of `ids` lie; everything if none is named.
-pub(super) fn spans(scan: &Scan, ids: &BTreeSet<LetterId>) -> BTreeMap<i32, Span> {
-    if ids.is_empty() {
-        return scan.bounds().clone();
+/// Where the letters that are meant lie, and others between. Letters that are named are looked up by that, others by their time where
+/// the brokers know it; where they do not, all are read.
+pub(super) fn spans(scan: &Scan, filter: &LetterFilter) -> Result<BTreeMap<i32, Stretch>, ScanError> {
+    if !filter.ids.is_empty() {
+        return Ok(places(&filter.ids));
     }
-    let mut spans = BTreeMap::<i32, Span>::new();
+    let mut spans = scan.bounds().clone();
+    let since = filter.since.map(|since| scan.since(since)).transpose()?.flatten();
+    for (number, from) in since.into_iter().flatten() {
+        spans.entry(number).and_modify(|span| span.from = span.from.max(from));
+    }
+    Ok(spans)
+}
+
+/// Where the letters of `ids` lie, and others between.
+pub(super) fn places<'a>(ids: impl IntoIterator<Item = &'a LetterId>) -> BTreeMap<i32, Stretch> {
+    let mut spans = BTreeMap::<i32, Stretch>::new();
     for id in ids {
         let (from, to) = (id.offset, id.offset.saturating_add(1));
-        let span = spans.entry(id.partition).or_insert(Span { from, to });
-        *span = Span { from: span.from.min(from), to: span.to.max(to) };
+        let span = spans.entry(id.partition).or_insert(Stretch { from, to });
+        *span = Stretch { from: span.from.min(from), to: span.to.max(to) };
     }
     spans
 }
@@ -49,7 +62,7 @@ pub(super) fn spans(scan: &Scan, ids: &BTreeSet<LetterId>) -> BTreeMap<i32, Span
 /// Hands each record of `spans` to `each`, in the order of its partition.
 pub(super) fn read(
     scan: &mut Scan,
-    spans: &BTreeMap<i32, Span>,
+    spans: &BTreeMap<i32, Stretch>,
     (watch, what): (&mut Watch<'_>, &'static str),
     mut each: impl FnMut(Found),
 ) -> Result<(), ReplayError> {

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Outcome, RedriveStep, Redriven};
 use tidings_core::record::letter::{Letter, LetterId};
@@ -17,12 +16,12 @@ use tidings_core::stretch::Stretches;
 use uuid::Uuid;
 
 use super::groups::Done;
-use super::letters::{Found, read, spans};
+use super::letters::{Found, places, read, spans};
 use super::report::Report;
 use super::scribe::Scribe;
-use super::{DeadLetters, Progress, ReplayError, Watch};
+use super::{DeadLetters, Mode, Progress, ReplayError, Watch};
 use crate::config::Edition;
-use crate::kafka::scan::{Scan, Span};
+use crate::kafka::scan::Scan;
 
 /// The values that are held at a time.
 const SLICE_BYTES: usize = 64 * 1024 * 1024;
@@ -40,18 +39,6 @@ pub struct Redrive {
     pub mode: Mode,
     /// What of those that were redriven before.
     pub again: Again,
-}
-
-/// Whether anything is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mode {
-    /// Nothing: what would become of them is counted.
-    Try,
-    /// The notifications, on behalf of somebody.
-    Execute {
-        /// Whose name stands on `audit`.
-        who: UserId,
-    },
 }
 
 /// What becomes of letters that were redriven before.
@@ -72,14 +59,14 @@ struct Run<'a> {
     redrive: &'a Redrive,
     report: Report,
     /// There if something is written.
-    desk: Option<Desk>,
+    clerk: Option<Clerk>,
     /// How many letters are to be decided on, and are.
     all: u64,
     decided: u64,
 }
 
 /// What writes, and in whose name.
-struct Desk {
+struct Clerk {
     scribe: Scribe,
     id: Uuid,
     who: UserId,
@@ -96,16 +83,16 @@ impl DeadLetters {
         let mut scan = self.scan()?;
         let picks = self.pick((redrive, &mut report), &mut scan, watch)?;
         let all = report.letters;
-        let desk = match &redrive.mode {
+        let clerk = match &redrive.mode {
             Mode::Try => None,
             Mode::Execute { .. } if picks.is_empty() => None,
             Mode::Execute { who } => {
-                let scribe = Scribe::new(&self.cluster, watch.stop)?;
-                Some(Desk { scribe, id: Uuid::new_v4(), who: who.clone() })
+                let scribe = Scribe::new(&self.site.cluster, watch.stop)?;
+                Some(Clerk { scribe, id: Uuid::new_v4(), who: who.clone() })
             }
         };
         report.executed = redrive.mode != Mode::Try;
-        let mut run = Run { letters: self, redrive, report, desk, all, decided: 0 };
+        let mut run = Run { letters: self, redrive, report, clerk, all, decided: 0 };
         run.begin()?;
         let ordered = picks.in_order(SLICE_BYTES);
         let outcome = run.slices(ordered, &mut scan, watch);
@@ -122,13 +109,13 @@ impl DeadLetters {
         let filter = &redrive.filter;
         let mut done = Done::new(self.marks(watch)?);
         let (mut picks, mut missing) = (Picks::default(), filter.ids.clone());
-        let spans = spans(scan, &filter.ids);
+        let spans = spans(scan, filter)?;
         read(scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
             let redriven = done.holds(id, buried_at);
             missing.remove(&id);
             let letter = match letter {
                 Ok(letter) if filter.holds(&letter) => letter,
-                Err(error) if filter.may_hold(id, buried_at) => return report.skip(error.class(), id, &error),
+                Err(error) if filter.may_hold(id, buried_at) => return report.tally.skip(error.class(), &id, &error),
                 _ => return,
             };
             if redriven && redrive.again == Again::Skip {
@@ -136,13 +123,13 @@ impl DeadLetters {
                 return;
             }
             report.letters += 1;
-            match unfit(&letter, |topic| self.is_source(topic)) {
-                Some(unfit) => report.skip(unfit.class(), id, &unfit),
+            match unfit(&letter, |topic| self.site.is_source(topic)) {
+                Some(unfit) => report.tally.skip(unfit.class(), &id, &unfit),
                 None => picks.add(&letter),
             }
         })?;
         for id in missing {
-            report.skip("gone", id, &"no record lies there any more, or yet");
+            report.tally.skip("gone", &id, &"no record lies there any more, or yet");
         }
         Ok(picks)
     }
@@ -156,8 +143,8 @@ impl Run<'_> {
     }
 
     fn tell(&mut self, step: RedriveStep) -> Result<(), ReplayError> {
-        let node = self.letters.node.clone();
-        let Some(Desk { scribe, id, who }) = &mut self.desk else { return Ok(()) };
+        let node = self.letters.site.node.clone();
+        let Some(Clerk { scribe, id, who }) = &mut self.clerk else { return Ok(()) };
         scribe.tell(&AuditRecord::Redrive(audit::Redrive { id: *id, who: who.clone(), node, step }))
     }
 
@@ -175,7 +162,11 @@ impl Run<'_> {
 
     fn slices(&mut self, ordered: Ordered, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<(), ReplayError> {
         for id in ordered.contradicting {
-            self.report.skip("contradicting", id, &"another letter says it is of the same record, and differs: one is forged");
+            self.report.tally.skip(
+                "contradicting",
+                &id,
+                &"another letter says it is of the same record, and differs: one is forged",
+            );
         }
         for slice in ordered.slices {
             let mut values = fetch(scan, &slice, watch)?;
@@ -184,7 +175,7 @@ impl Run<'_> {
                     return Err(ReplayError::Stopped);
                 }
                 self.batch(batch, &mut values)?;
-                let what = if self.desk.is_some() { "redriving" } else { "deciding" };
+                let what = if self.clerk.is_some() { "redriving" } else { "deciding" };
                 (watch.progress)(Progress { what, done: self.decided.min(self.all), all: self.all });
             }
         }
@@ -198,13 +189,13 @@ impl Run<'_> {
             self.decided += 1 + pick.twins.len() as u64;
             self.report.duplicates += pick.twins.len() as u64;
             let Some(letter) = values.remove(&pick.id) else {
-                self.report.skip("gone", pick.id, &"retention removed it just now");
+                self.report.tally.skip("gone", &pick.id, &"retention removed it just now");
                 continue;
             };
             match self.letters.decide(&self.redrive.edition.rules, &letter) {
                 Ok(Verdict::Notify(notifications)) => {
-                    if let Some(desk) = &mut self.desk {
-                        desk.scribe.notify(number, &notifications)?;
+                    if let Some(clerk) = &mut self.clerk {
+                        clerk.scribe.notify(number, &notifications)?;
                     }
                     held += notifications.len();
                     notified.insert(number, notifications);
@@ -213,24 +204,22 @@ impl Run<'_> {
                         held = 0;
                     }
                 }
-                Ok(Verdict::Ignore(reason)) => self.report.ignore(reason),
-                Ok(Verdict::Bury(burial)) => self.report.bury(pick.id, burial),
-                Err(error) => self.report.skip(error.class(), pick.id, &error.in_full()),
+                Ok(Verdict::Ignore(reason)) => self.report.tally.ignore(reason.name()),
+                Ok(Verdict::Bury(burial)) => self.report.tally.bury(&pick.id, burial),
+                Err(error) => self.report.tally.skip(error.class(), &pick.id, &error.in_full()),
             }
         }
         self.settle(picks, notified)
     }
 
     fn settle(&mut self, picks: &[Pick], mut notified: BTreeMap<usize, Vec<NotificationRecord>>) -> Result<(), ReplayError> {
-        let too_large = match &mut self.desk {
-            Some(desk) => desk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>(),
+        let too_large = match &mut self.clerk {
+            Some(clerk) => clerk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>(),
             None => BTreeSet::new(),
         };
         for number in too_large {
             notified.remove(&number);
-            let message = "a notification of it is larger than `max.message.bytes` of its topic allows".to_owned();
-            let burial = Burial::new("publish", Cause::Refused, "notification_too_large", message);
-            picks.get(number).into_iter().for_each(|pick| self.report.bury(pick.id, burial.clone()));
+            picks.get(number).into_iter().for_each(|pick| self.report.tally.bury(&pick.id, Burial::too_large()));
         }
         let done = notified
             .keys()
@@ -244,7 +233,7 @@ impl Run<'_> {
             let redriven = by_partition.into_iter().map(|(partition, offsets)| Redriven { partition, offsets }).collect();
             self.tell(RedriveStep::Progress { redriven })?;
         }
-        notified.into_values().for_each(|notifications| self.report.notify(notifications));
+        notified.into_values().for_each(|notifications| self.report.tally.notify(notifications));
         Ok(())
     }
 }
@@ -252,9 +241,8 @@ impl Run<'_> {
 /// The letters of a slice.
 fn fetch(scan: &mut Scan, slice: &[Pick], watch: &mut Watch<'_>) -> Result<HashMap<LetterId, Letter>, ReplayError> {
     let wanted = slice.iter().map(|pick| pick.id).collect::<BTreeSet<_>>();
-    let spans: BTreeMap<i32, Span> = spans(scan, &wanted);
     let mut letters = HashMap::with_capacity(wanted.len());
-    read(scan, &spans, (watch, "fetching"), |Found { id, letter, .. }| {
+    read(scan, &places(&wanted), (watch, "fetching"), |Found { id, letter, .. }| {
         if let (true, Ok(letter)) = (wanted.contains(&id), letter) {
             letters.insert(id, letter);
         }

@@ -1,4 +1,4 @@
-//! Writing what follows from letters, and what is said of it on `audit`.
+//! Writing what follows from records, and what is said of it on `audit`.
 //!
 //! Owns: one producer that keeps order, and the wait for the brokers' answers. Refuses to go on behind a record that was not written.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use tidings_core::record::audit::AuditRecord;
 use tidings_core::record::notified::NotificationRecord;
-use tidings_core::record::{Header, encode};
+use tidings_core::record::{Header, Record, encode};
 use tokio_util::sync::CancellationToken;
 
 use super::ReplayError;
@@ -20,27 +20,27 @@ const NO_ROOM: Duration = Duration::from_millis(5);
 /// Who stops a call waits so long for answers that are on their way.
 const LAST_WAITS: u32 = 25;
 
-/// What was said of the records of one letter, by its number in its batch.
+/// What was said of a notification of one record, by the record's number in its batch.
 type Answer = (usize, Result<Written, ProduceError>);
 
 struct Slip {
-    letter: usize,
+    number: usize,
     tell: Sender<Answer>,
 }
 
 impl Ticket for Slip {
     fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
         // Who was stopped listens no more.
-        let _ = self.tell.send((self.letter, outcome));
+        let _ = self.tell.send((self.number, outcome));
     }
 }
 
-/// Writes for one redrive.
+/// Writes for one redrive, or one replay.
 pub(super) struct Scribe {
     producer: Producer<Slip>,
     notifications: String,
     audit: String,
-    versions: ([Header; 1], [Header; 1]),
+    version: [Header; 1],
     answers: (Sender<Answer>, Receiver<Answer>),
     open: usize,
     stop: CancellationToken,
@@ -52,7 +52,7 @@ impl Scribe {
             producer: Producer::new(cluster, "replay").map_err(ReplayError::Client)?,
             notifications: cluster.names().notifications(),
             audit: cluster.names().audit(),
-            versions: ([version_header::<NotificationRecord>()], [version_header::<AuditRecord>()]),
+            version: [version_header::<NotificationRecord>()],
             // As many answers as records are open.
             answers: unbounded(),
             open: 0,
@@ -60,29 +60,34 @@ impl Scribe {
         })
     }
 
-    /// Hands over the notifications of a letter.
-    pub(super) fn notify(&mut self, letter: usize, notifications: &[NotificationRecord]) -> Result<(), ReplayError> {
+    /// The same, whose notifications go to another topic.
+    pub(super) fn to(self, topic: Option<String>) -> Self {
+        Self { notifications: topic.unwrap_or(self.notifications), ..self }
+    }
+
+    /// Hands over the notifications of a record, which has a number in its batch.
+    pub(super) fn notify(&mut self, number: usize, notifications: &[NotificationRecord]) -> Result<(), ReplayError> {
         for notification in notifications {
             let value = encode(notification).map_err(ReplayError::Encode)?;
             let key = Some(notification.channel.as_str().as_bytes());
             let topic = &self.notifications;
-            let record = Outgoing { topic, partition: None, key, value: Some(&value), headers: &self.versions.0 };
-            send(&self.producer, record, Slip { letter, tell: self.answers.0.clone() }, &self.stop)?;
+            let record = Outgoing { topic, partition: None, key, value: Some(&value), headers: &self.version };
+            send(&self.producer, record, Slip { number, tell: self.answers.0.clone() }, &self.stop)?;
             self.open += 1;
         }
         Ok(())
     }
 
-    /// Waits until the brokers have answered for everything. Gives the letters of which something was too large, by their numbers.
+    /// Waits until the brokers have answered for everything. Gives the records of which something was too large, by their numbers.
     pub(super) fn settle(&mut self) -> Result<Vec<usize>, ReplayError> {
         let (mut too_large, mut waits) = (Vec::new(), 0);
         while self.open > 0 {
             match self.answers.1.recv_timeout(WAIT) {
-                Ok((letter, outcome)) => {
+                Ok((number, outcome)) => {
                     self.open -= 1;
                     match outcome {
                         Ok(_) => {}
-                        Err(ProduceError::TooLarge { .. }) => too_large.push(letter),
+                        Err(ProduceError::TooLarge { .. }) => too_large.push(number),
                         Err(error) => return Err(ReplayError::Unwritten(error)),
                     }
                 }
@@ -100,15 +105,19 @@ impl Scribe {
 
     /// Writes a record of `audit`, and waits for it.
     pub(super) fn tell(&mut self, act: &AuditRecord) -> Result<(), ReplayError> {
-        let value = encode(act).map_err(ReplayError::Encode)?;
-        let key = act.who().map(|who| who.as_str().as_bytes());
         let topic = self.audit.clone();
-        let record = Outgoing { topic: &topic, partition: None, key, value: Some(&value), headers: &self.versions.1 };
-        send(&self.producer, record, Slip { letter: 0, tell: self.answers.0.clone() }, &self.stop)?;
+        self.write(&topic, act.who().map(|who| who.as_str().as_bytes()), act)
+    }
+
+    fn write<R: Record>(&mut self, topic: &str, key: Option<&[u8]>, fact: &R) -> Result<(), ReplayError> {
+        let value = encode(fact).map_err(ReplayError::Encode)?;
+        let headers = [version_header::<R>()];
+        let record = Outgoing { topic, partition: None, key, value: Some(&value), headers: &headers };
+        send(&self.producer, record, Slip { number: 0, tell: self.answers.0.clone() }, &self.stop)?;
         self.open += 1;
         match self.settle()?.as_slice() {
             [] => Ok(()),
-            _ => Err(ReplayError::Unwritten(ProduceError::TooLarge { topic })),
+            _ => Err(ReplayError::Unwritten(ProduceError::TooLarge { topic: topic.to_owned() })),
         }
     }
 }

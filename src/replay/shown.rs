@@ -12,7 +12,7 @@ use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::groups::Done;
-use super::letters::{read, spans};
+use super::letters::{places, read, spans};
 use super::{DeadLetters, ReplayError, Watch};
 use crate::config::Edition;
 use crate::kafka::scan::Scan;
@@ -191,8 +191,7 @@ impl DeadLetters {
             return Err(ReplayError::Gone { id, why });
         }
         let mut found = None;
-        let spans = spans(&scan, &[id].into());
-        read(&mut scan, &spans, (watch, "reading dlq"), |record| found = Some(record))?;
+        read(&mut scan, &places(&[id]), (watch, "reading dlq"), |record| found = Some(record))?;
         let gone = || ReplayError::Gone { id, why: "no record lies at that offset".to_owned() };
         let found = found.ok_or_else(gone)?;
         let letter = found.letter.map_err(|error| ReplayError::Broken { id, why: error.to_string() })?;
@@ -205,7 +204,7 @@ impl DeadLetters {
     #[must_use]
     pub fn trial(&self, letter: &Letter, edition: &Edition) -> Trial {
         let trial = |verdict| Trial::new(&edition.version, verdict);
-        if let Some(unfit) = unfit(letter, |topic| self.is_source(topic)) {
+        if let Some(unfit) = unfit(letter, |topic| self.site.is_source(topic)) {
             return trial("skip").because(unfit.class(), Some(unfit.to_string()));
         }
         match self.decide(&edition.rules, letter) {
@@ -227,7 +226,7 @@ impl DeadLetters {
         filter.check()?;
         let mut done = Done::new(self.marks(watch)?);
         let mut scan = self.scan()?;
-        let spans = spans(&scan, &filter.ids);
+        let spans = spans(&scan, filter)?;
         read(&mut scan, &spans, (watch, "reading dlq"), |found| {
             let redriven = done.holds(found.id, found.buried_at);
             match found.letter {

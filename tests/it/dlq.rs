@@ -148,11 +148,11 @@ async fn a_changed_rule_is_tried_without_a_word_written_anywhere() {
         (&json!(false), &json!(1), &json!(1))
     );
     assert_eq!(report["byAudience"], json!({"user": 1}));
-    assert_eq!(report["buried"]["not_json"]["letters"], 1);
+    assert_eq!(report["buried"]["not_json"]["count"], 1);
     assert_eq!(report["first"]["notification"]["message"], "You owe 120.50.");
     // By the rules that buried it, it would be buried again.
     let report = json_of(&world, 3, &["dlq", "redrive", "--dry-run"]).await;
-    assert_eq!((&report["notified"], &report["buried"]["template_undefined"]["letters"]), (&json!(0), &json!(1)));
+    assert_eq!((&report["notified"], &report["buried"]["template_undefined"]["count"]), (&json!(0), &json!(1)));
     assert!(notified(&world).await.is_empty() && acts(&world).await.is_empty());
     assert_eq!(world.log.records(&world.own("dlq")).await.len(), 2);
 }
@@ -289,7 +289,7 @@ async fn a_letter_that_was_forged_beside_a_true_one_is_not_sent_in_its_place() {
         .produce_with(&world.own("dlq"), Some(KEY), undated("forged").to_string().as_bytes(), relabelled(&dead, &place))
         .await;
     let report = json_of(&world, 3, &["dlq", "redrive", "--all", "--rules", &mended(&world), "--execute"]).await;
-    assert_eq!((&report["notified"], &report["skipped"]["contradicting"]["letters"]), (&json!(0), &json!(2)));
+    assert_eq!((&report["notified"], &report["skipped"]["contradicting"]["count"]), (&json!(0), &json!(2)));
     assert!(notified(&world).await.is_empty());
 }
 

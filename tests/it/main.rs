@@ -50,6 +50,7 @@ mod rebuild;
 mod recovery;
 mod refusals;
 mod reload;
+mod replay;
 mod requests;
 mod rest;
 mod resuming;

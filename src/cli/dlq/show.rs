@@ -2,19 +2,14 @@
 
 use std::io::{self, Write};
 
-use tidings_core::record::letter::{Letter, LetterId};
+use tidings_core::record::letter::Letter;
 
-use crate::replay::{Group, Listing, Report, Shown, Trial, Wanted};
+use crate::cli::shown::{self, named, safe, wrong};
+use crate::replay::{Group, Listing, Report, Shown, Tally, Trial, Wanted};
 
 /// Of a value more than that is not printed; `export` has all of it.
 const SHOWN_BYTES: usize = 4096;
 const HEX_BYTES: usize = 16;
-
-/// Text of a stranger's, in one line: control characters are shown as escapes.
-fn safe(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
-}
 
 pub(super) fn listing(out: &mut impl Write, wanted: &Wanted, listing: &Listing) -> io::Result<()> {
     if !listing.groups.is_empty() {
@@ -31,8 +26,8 @@ pub(super) fn listing(out: &mut impl Write, wanted: &Wanted, listing: &Listing) 
         writeln!(out, "{id}  {buried_at}  {place}  {}{redriven}: {}", safe(reason), safe(message))?;
     }
     for (class, skipped) in &listing.broken {
-        let ids = named(&skipped.ids, skipped.letters);
-        writeln!(out, "no letters ({class}): {} ({ids}): {}", skipped.letters, safe(&skipped.why))?;
+        let ids = named(&skipped.ids, skipped.count);
+        writeln!(out, "no letters ({class}): {} ({ids}): {}", skipped.count, safe(&skipped.why))?;
     }
     let open = listing.letters - listing.redriven;
     writeln!(out, "{} letters, {} redriven, {open} open", listing.letters, listing.redriven)
@@ -60,17 +55,6 @@ fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
-}
-
-/// What is wrong, with the line to go to in front, as editors and terminals follow it.
-fn wrong(line: Option<&str>, message: Option<&str>) -> String {
-    let line = line.map(|line| format!("{}: ", safe(line))).unwrap_or_default();
-    format!("{line}{}", message.map(safe).unwrap_or_default())
-}
-
-fn named(ids: &[LetterId], letters: u64) -> String {
-    let more = if letters > ids.len() as u64 { ", …" } else { "" };
-    format!("{}{more}", ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 pub(super) fn letter(out: &mut impl Write, letter: &Letter, shown: &Shown, trial: &Trial) -> io::Result<()> {
@@ -130,37 +114,15 @@ fn now(out: &mut impl Write, trial: &Trial) -> io::Result<()> {
 }
 
 pub(super) fn report(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let Report { rules, letters, notified, notifications, .. } = report;
+    let Report { rules, letters, tally, .. } = report;
+    let Tally { notified, notifications, .. } = tally;
     let done = if report.executed { "sent" } else { "would send (nothing was written: this is a dry run)" };
     writeln!(out, "{letters} letters by rules {rules}; {} redriven before are left alone", report.redriven_before)?;
     writeln!(out, "{done}: {notifications} notifications of {notified} letters")?;
-    for (what, counts) in [("rule", &report.by_rule), ("type", &report.by_type), ("audience", &report.by_audience)] {
-        counts.iter().try_for_each(|(name, count)| writeln!(out, "  {what} {}: {count}", safe(name)))?;
-    }
-    for (name, record) in [("first", &report.first), ("last", &report.last)] {
-        if let Some(record) = record {
-            let text = record.notification.message.as_deref().or(record.notification.title.as_deref()).unwrap_or_default();
-            writeln!(out, "  {name}: {} in {}: {}", record.notification.id, safe(record.channel.as_str()), safe(text))?;
-        }
-    }
     if report.duplicates > 0 {
         writeln!(out, "of the same record as another one: {}", report.duplicates)?;
     }
-    report.ignored.iter().try_for_each(|(reason, count)| writeln!(out, "ignored ({reason}): {count}"))?;
-    for (class, still) in &report.buried {
-        let wrong = wrong(still.line.as_deref(), Some(&still.message));
-        writeln!(out, "stays ({class}): {} ({}): {wrong}", still.letters, named(&still.ids, still.letters))?;
-    }
-    for (class, skipped) in &report.skipped {
-        writeln!(
-            out,
-            "skipped ({class}): {} ({}): {}",
-            skipped.letters,
-            named(&skipped.ids, skipped.letters),
-            safe(&skipped.why)
-        )?;
-    }
-    Ok(())
+    shown::tally(out, tally, "stays")
 }
 
 #[cfg(test)]

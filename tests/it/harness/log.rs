@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewT
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, Producer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::{HANG, eventually};
@@ -31,6 +31,13 @@ impl Seen {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| std::str::from_utf8(value).unwrap())
     }
+}
+
+/// How a transaction ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transaction {
+    Committed,
+    Aborted,
 }
 
 /// The brokers' side of a test.
@@ -121,6 +128,37 @@ impl Log {
         let record = FutureRecord { partition, payload, ..FutureRecord::to(topic).key(key).headers(headers) };
         let written = self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
         (written.partition, written.offset)
+    }
+
+    /// Writes to a partition what its producer says is of another time.
+    pub(crate) async fn produce_at(&self, topic: &str, partition: i32, timestamp_ms: i64, value: &[u8]) {
+        let record = FutureRecord::<str, [u8]>::to(topic).partition(partition).timestamp(timestamp_ms).payload(value);
+        self.producer.send(record, HANG).await.map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Writes to a partition in one transaction, which is committed or aborted; its marker takes an offset too.
+    pub(crate) async fn in_transaction(&self, (topic, partition): (&str, i32), values: &[String], end: Transaction) {
+        let (brokers, topic, values) = (self.brokers.clone(), topic.to_owned(), values.to_vec());
+        tokio::task::spawn_blocking(move || {
+            let id = uuid::Uuid::new_v4().to_string();
+            let producer: BaseProducer = config(&brokers).set("transactional.id", id).create().unwrap();
+            producer.init_transactions(HANG).unwrap();
+            producer.begin_transaction().unwrap();
+            for value in &values {
+                let record = BaseRecord::<str, str>::to(&topic).partition(partition).payload(value);
+                producer.send(record).map_err(|(error, _)| error).unwrap();
+            }
+            match end {
+                Transaction::Committed => producer.commit_transaction(HANG).unwrap(),
+                Transaction::Aborted => {
+                    // Else nothing of it would ever reach the log.
+                    producer.flush(HANG).unwrap();
+                    producer.abort_transaction(HANG).unwrap();
+                }
+            }
+        })
+        .await
+        .unwrap();
     }
 
     /// Has the broker refuse larger batches for a topic.

@@ -1,0 +1,374 @@
+//! Replaying: records of a domain topic are decided on once more, and what follows is counted or sent.
+//!
+//! Owns: the order of what is written: notifications, and only when the brokers have those how far that is, on `audit`; the pace; and
+//! when it ends. A kill between the two sends the same notifications with the same ids once more, and everything behind drops what it
+//! knows. Refuses to send what somebody may have been told whose id is forgotten. Long because a record's way from its topic to the mark behind
+//! it is to be read at once. Neighbours: `planned` says what, `scribe` writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::message::{BorrowedMessage, Message as _};
+use tidings_core::event::{SourceHeader, SourceRecord};
+use tidings_core::ids::UserId;
+use tidings_core::record::audit::{self, AuditRecord, Outcome, Reached, ReplayPlan, ReplaySpan, ReplayStep};
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::rules::{Burial, Verdict};
+use tidings_core::selection::EventFilter;
+use tidings_core::stretch::Stretch;
+use tidings_core::time::{Delay, Timestamp};
+use uuid::Uuid;
+
+use super::planned::{PlanError, Planned};
+use super::report::ReplayReport;
+use super::scribe::Scribe;
+use super::{Events, Mode, Progress, ReplayError, Watch};
+use crate::clock::rate::{Allowance, Rate};
+use crate::config::{Edition, Settings};
+use crate::kafka::consumer::{content, legible_end};
+use crate::kafka::scan::{Scan, Scanned};
+
+const WAIT: Duration = Duration::from_millis(200);
+/// Between two sends of a slow replay it is looked so often whether it is to stop.
+const NAP: Duration = Duration::from_millis(50);
+/// After so many records it is looked whether it is to stop, and told how far it is.
+const LOOKED_EVERY: u64 = 1024;
+/// How far it is, is on `audit` so often.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// The same after so many records with notifications, and so many notifications: an event may be for thousands.
+const BATCH: usize = 5_000;
+const BATCH_NOTIFICATIONS: usize = 10_000;
+
+/// How a replay is done.
+#[derive(Debug)]
+pub struct Replay {
+    /// By which rules.
+    pub edition: Edition,
+    /// Whether anything is written.
+    pub mode: Mode,
+    /// The most notifications a second.
+    pub rate: NonZeroU32,
+    /// After so many events that notify somebody it stops, for somebody to look.
+    pub canary: Option<NonZeroU64>,
+}
+
+/// How a replay ended, and what it came to.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Whether it came to its end.
+    pub outcome: Outcome,
+    /// What it came to since it was begun, or gone on with.
+    pub report: ReplayReport,
+}
+
+/// What was made of a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// A record of which nothing was sent.
+    Nothing,
+    /// So many notifications were sent.
+    Sent(usize),
+    /// The record is behind all that is meant of this partition.
+    Past(i32),
+    /// Nothing came.
+    Idle,
+}
+
+/// What writes, and in whose name.
+struct Clerk {
+    scribe: Scribe,
+    who: UserId,
+    /// What was sent since the last mark: where the event lies, and what follows from it.
+    open: Vec<(String, Vec<NotificationRecord>)>,
+    notifications: usize,
+    marked: Vec<Reached>,
+    marked_at: Duration,
+    allowance: Allowance,
+    rate: Rate,
+}
+
+/// One replay under way.
+struct Run<'a> {
+    events: &'a Events,
+    how: &'a Replay,
+    id: Uuid,
+    plan: ReplayPlan,
+    filter: EventFilter,
+    settings: Arc<Settings>,
+    /// What is older may have been told to somebody whose id is forgotten; none if it does not matter.
+    known_from: Option<Timestamp>,
+    now: Timestamp,
+    clerk: Option<Clerk>,
+    report: ReplayReport,
+    /// Events that notified somebody.
+    sent: u64,
+}
+
+impl Events {
+    /// Decides once more on the records that are meant, in the order of each partition; and sends what follows, if that is wanted.
+    ///
+    /// # Errors
+    /// If the brokers do not answer, or what is met must not be sent. How far it came by then stands on `audit`.
+    pub fn replay(&self, planned: Planned, how: &Replay, watch: &mut Watch<'_>) -> Result<Replayed, ReplayError> {
+        let Planned { id, plan, filter, mut scan, spans, gone, .. } = planned;
+        let clerk = match &how.mode {
+            Mode::Try => None,
+            Mode::Execute { who } => {
+                let scribe = Scribe::new(&self.site.cluster, watch.stop)?.to(plan.to_topic.clone());
+                Some(Clerk::new((scribe, who.clone()), how.rate, self.site.clock.elapsed()))
+            }
+        };
+        let mut run = Run::new((self, how), (id, plan, filter), clerk);
+        run.report.gone = gone;
+        run.expect_known(&scan, &spans)?;
+        run.tell(ReplayStep::Begun { plan: Box::new(run.plan.clone()), rules: how.edition.version.clone() })?;
+        scan.begin(&spans)?;
+        let ended = match run.go(&mut scan, watch) {
+            // An event was being handed over: it is not marked.
+            Err(ReplayError::Stopped) => Ok(Outcome::Interrupted),
+            ended => ended,
+        };
+        let outcome = *ended.as_ref().unwrap_or(&Outcome::Failed);
+        let why = ended.as_ref().err().map(ToString::to_string);
+        let told = run.tell(ReplayStep::Ended { outcome, why, counts: run.report.counts() });
+        ended.and(told).map(|()| Replayed { outcome, report: run.report })
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        (events, how): (&'a Events, &'a Replay),
+        (id, plan, filter): (Uuid, ReplayPlan, EventFilter),
+        clerk: Option<Clerk>,
+    ) -> Self {
+        let now = events.site.clock.now();
+        let are_ids_known = !plan.new_ids && plan.to_topic.is_none() && plan.to_user.is_none();
+        let kept_ms = i64::try_from(events.ids_kept.as_millis()).unwrap_or(i64::MAX);
+        let known_from = are_ids_known.then(|| Timestamp::from_millis(now.as_millis().saturating_sub(kept_ms)));
+        let report = ReplayReport::new(id, &how.mode, (&plan.topic, &how.edition.version));
+        let settings = events.site.topics.of(&plan.topic);
+        Self { events, how, id, plan, filter, settings, known_from, now, clerk, report, sent: 0 }
+    }
+
+    /// Refuses, before anything is sent, what begins with records that are too old. Where the brokers do not know times, each is looked at
+    /// when its turn comes.
+    fn expect_known(&self, scan: &Scan, spans: &BTreeMap<i32, Stretch>) -> Result<(), ReplayError> {
+        let (Some(known_from), Some(_)) = (self.known_from, &self.clerk) else { return Ok(()) };
+        let firsts = scan.since(known_from)?.unwrap_or_default();
+        let is_old = |(number, span): &(&i32, &Stretch)| firsts.get(*number).is_some_and(|first| span.from < *first);
+        let old = spans.iter().find(is_old);
+        old.map_or(Ok(()), |(number, span)| Err(self.too_old((*number, span.from), &format!("before {known_from}"))))
+    }
+
+    fn too_old(&self, (partition, offset): (i32, i64), at: &str) -> ReplayError {
+        let place = format!("{}[{partition}]@{offset}", self.plan.topic);
+        PlanError::TooOld { place, at: at.to_owned(), kept: Delay(self.events.ids_kept) }.into()
+    }
+
+    fn go(&mut self, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<Outcome, ReplayError> {
+        let (all, mut steps) = (scan.left(), 0_u64);
+        let what = if self.clerk.is_some() { "replaying" } else { "deciding" };
+        let outcome = loop {
+            let made = match scan.step(WAIT)? {
+                Scanned::End => break Outcome::Done,
+                Scanned::Nothing => Made::Idle,
+                Scanned::Record(record) => self.record(&record)?,
+            };
+            steps += 1;
+            match made {
+                Made::Sent(notifications) => self.pace(notifications, (scan, watch))?,
+                Made::Past(partition) => scan.pass(partition),
+                Made::Nothing | Made::Idle => {}
+            }
+            if self.how.canary.is_some_and(|canary| self.sent >= canary.get()) {
+                break if scan.left() == 0 { Outcome::Done } else { Outcome::Paused };
+            }
+            if steps.is_multiple_of(LOOKED_EVERY) || made != Made::Nothing {
+                self.now = self.events.site.clock.now();
+                self.mark_if_due(scan)?;
+                (watch.progress)(Progress { what, done: all.saturating_sub(scan.left()), all });
+                if watch.stop.is_cancelled() {
+                    break Outcome::Interrupted;
+                }
+            }
+        };
+        self.mark(scan)?;
+        (watch.progress)(Progress { what, done: all.saturating_sub(scan.left()), all });
+        Ok(outcome)
+    }
+
+    /// Looks whether a record is meant, decides on it, and sends what follows.
+    fn record(&mut self, record: &BorrowedMessage<'_>) -> Result<Made, ReplayError> {
+        self.report.read += 1;
+        let timestamp = record.timestamp();
+        // As the pipeline takes one that has none.
+        let at = Timestamp::from_millis(timestamp.to_millis().unwrap_or(0));
+        // What a broker appended later is not of an earlier time; producers may say what they like.
+        if matches!(timestamp, rdkafka::Timestamp::LogAppendTime(_)) && self.filter.is_past(at) {
+            return Ok(Made::Past(record.partition()));
+        }
+        let headers = record.headers();
+        if !self.filter.may_hold(at, record.key(), |name| content(headers?, name)) {
+            return Ok(Made::Nothing);
+        }
+        let (legible, unread) = headers.map(legible_end).unwrap_or_default();
+        let place = (record.partition(), record.offset());
+        if unread > 0 {
+            self.report.selected += 1;
+            self.report.tally.bury(&Shown(place), Burial::illegible());
+            return Ok(Made::Nothing);
+        }
+        let headers = legible.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
+        let source = SourceRecord {
+            topic: &self.plan.topic,
+            partition: place.0,
+            offset: place.1,
+            timestamp: at,
+            key: record.key(),
+            value: record.payload(),
+            headers: &headers,
+        };
+        let verdict = self.decide(&source);
+        let Self { report, .. } = self;
+        match verdict {
+            Ok(None) => return Ok(Made::Nothing),
+            Ok(Some(Verdict::Notify(notifications))) => {
+                report.selected += 1;
+                return self.notify((place, at), notifications);
+            }
+            Ok(Some(Verdict::Ignore(reason))) => report.tally.ignore(reason.name()),
+            Ok(Some(Verdict::Bury(burial))) => report.tally.bury(&Shown(place), burial),
+            Err((class, why)) => report.tally.skip(class, &Shown(place), &why),
+        }
+        report.selected += 1;
+        Ok(Made::Nothing)
+    }
+
+    /// What becomes of a record as if it were decided on when it was written; none if it is not meant.
+    fn decide(&self, record: &SourceRecord<'_>) -> Result<Option<Verdict>, (&'static str, String)> {
+        let (rules, filter) = (&self.how.edition.rules, &self.filter);
+        if filter.asks_for_events() {
+            let verdict = self.settings.decide_if(rules, (record, record.timestamp), |event| filter.holds(event));
+            return verdict.map_err(|unjudged| (unjudged.class(), unjudged.to_string()));
+        }
+        let verdict = self.settings.decide(rules, record, record.timestamp);
+        verdict.map(Some).map_err(|newer| (newer.class(), newer.in_full()))
+    }
+
+    /// Counts notifications, or sends them.
+    fn notify(
+        &mut self,
+        (place, at): ((i32, i64), Timestamp),
+        mut notifications: Vec<NotificationRecord>,
+    ) -> Result<Made, ReplayError> {
+        if self.known_from.is_some_and(|known_from| at < known_from) {
+            if self.clerk.is_some() {
+                return Err(self.too_old(place, &at.to_string()));
+            }
+            self.report.too_old += 1;
+        }
+        let all = notifications.len();
+        notifications.retain(|record| record.notification.expires_at.is_none_or(|at| at > self.now));
+        self.report.expired += (all - notifications.len()) as u64;
+        if notifications.is_empty() {
+            self.report.tally.ignore("expired");
+            return Ok(Made::Nothing);
+        }
+        let readdressed = notifications.into_iter().map(|record| self.readdressed(record)).collect::<Vec<_>>();
+        let Some(clerk) = &mut self.clerk else {
+            self.report.tally.notify(readdressed);
+            return Ok(Made::Nothing);
+        };
+        let count = readdressed.len();
+        clerk.scribe.notify(clerk.open.len(), &readdressed)?;
+        clerk.notifications += count;
+        clerk.open.push((Shown(place).to_string(), readdressed));
+        self.sent += 1;
+        Ok(Made::Sent(count))
+    }
+
+    fn readdressed(&self, record: NotificationRecord) -> NotificationRecord {
+        let record = match &self.plan.to_user {
+            Some(user) => record.redirected(user),
+            None => record,
+        };
+        if self.plan.new_ids { record.renewed(self.id) } else { record }
+    }
+
+    /// Waits until so many more are within the rate, or it is to stop. What was handed over is marked meanwhile.
+    fn pace(&mut self, notifications: usize, (scan, watch): (&Scan, &Watch<'_>)) -> Result<(), ReplayError> {
+        let now = self.events.site.clock.elapsed();
+        let Some(Clerk { rate, allowance, .. }) = &mut self.clerk else { return Ok(()) };
+        let until = now + rate.take_and_wait(notifications as u64, *allowance, now);
+        loop {
+            let left = until.saturating_sub(self.events.site.clock.elapsed());
+            if left.is_zero() || watch.stop.is_cancelled() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(NAP));
+            self.mark_if_due(scan)?;
+        }
+    }
+
+    fn mark_if_due(&mut self, scan: &Scan) -> Result<(), ReplayError> {
+        let now = self.events.site.clock.elapsed();
+        let is_due = |clerk: &Clerk| {
+            clerk.open.len() >= BATCH
+                || clerk.notifications >= BATCH_NOTIFICATIONS
+                || now.saturating_sub(clerk.marked_at) >= MARK_EVERY
+        };
+        if self.clerk.as_ref().is_some_and(is_due) { self.mark(scan) } else { Ok(()) }
+    }
+
+    /// Waits until the brokers have what was sent, and says on `audit` how far that is.
+    fn mark(&mut self, scan: &Scan) -> Result<(), ReplayError> {
+        let Some(clerk) = &mut self.clerk else { return Ok(()) };
+        let too_large = clerk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>();
+        clerk.notifications = 0;
+        for (number, (place, notifications)) in std::mem::take(&mut clerk.open).into_iter().enumerate() {
+            if too_large.contains(&number) {
+                self.report.tally.bury(&place, Burial::too_large());
+            } else {
+                self.report.tally.notify(notifications);
+            }
+        }
+        clerk.marked_at = self.events.site.clock.elapsed();
+        let next = |span: &ReplaySpan| scan.next_of(span.partition).unwrap_or(span.to);
+        let spans = self.plan.spans.iter();
+        let reached = spans.map(|span| Reached { partition: span.partition, next: next(span) }).collect::<Vec<_>>();
+        if clerk.marked == reached {
+            return Ok(());
+        }
+        clerk.marked.clone_from(&reached);
+        self.tell(ReplayStep::Progress { reached })
+    }
+
+    fn tell(&mut self, step: ReplayStep) -> Result<(), ReplayError> {
+        let (id, node) = (self.id, self.events.site.node.clone());
+        let Some(Clerk { scribe, who, .. }) = &mut self.clerk else { return Ok(()) };
+        scribe.tell(&AuditRecord::Replay(audit::Replay { id, who: who.clone(), node, step }))
+    }
+}
+
+impl Clerk {
+    fn new((scribe, who): (Scribe, UserId), rate: NonZeroU32, now: Duration) -> Self {
+        let every = Duration::from_secs(1) / rate.get();
+        // A tenth of a second's, so that a nap costs nothing.
+        let allowance = Allowance::new(every, (rate.get() / 10).max(1) as usize);
+        let rate = Rate::default();
+        Self { scribe, who, open: Vec::new(), notifications: 0, marked: Vec::new(), marked_at: now, allowance, rate }
+    }
+}
+
+/// A place in words of the command line: `2@17`.
+struct Shown((i32, i64));
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self((partition, offset)) = self;
+        write!(f, "{partition}@{offset}")
+    }
+}
