@@ -3,6 +3,7 @@
 //! Owns: arguments, help, and one file for each command that is not a server. `main` maps `serve` and `demo` onto the
 //! assembly. Refuses to hold logic that a room owns.
 
+pub mod breaker;
 pub mod check;
 pub mod config;
 pub mod dlq;
@@ -56,6 +57,8 @@ pub enum Command {
     Dlq(dlq::Args),
     /// Decide once more on records of a domain topic, and send what follows.
     Replay(Box<replay::Args>),
+    /// Have topics read again that a breaker stopped.
+    Breaker(breaker::Args),
     /// Bring the database's schema up to date.
     Store(store::Args),
     /// Make the inbox's tables anew from the log.

@@ -43,6 +43,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Topics(args) => cli::topics::run(args, &config).await,
             Command::Dlq(args) => cli::dlq::run(args, &config).await,
             Command::Replay(args) => cli::replay::run(*args, &config).await,
+            Command::Breaker(args) => cli::breaker::run(args, &config).await,
             Command::Produce(args) => cli::produce::run(args, &config).await,
             Command::Token(args) => cli::token::run(args, &config).await,
             Command::Tail(args) => cli::tail::run(args, &config).await,

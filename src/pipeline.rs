@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod documented;
+mod ear;
 mod flight;
 mod meters;
 mod publish;
@@ -14,6 +15,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use rdkafka::error::KafkaError;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
@@ -102,15 +104,29 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     parts.metrics.register(SERVICE, |shelf| meters.register(shelf));
     let tell = rulebook::Tell { clock: parts.clock, meters: meters.clone(), role: parts.role.clone() };
     let following = parts.rules.clone().follow(parts.reloads.clone(), tell);
-    let mut thread = thread::Worker::start(SERVICE.to_owned(), move || serve(parts, &meters, &stop))?;
+    let (reset, resets) = crossbeam_channel::bounded(ear::WORDS);
+    let (cluster, listening, has_breaker) = (parts.cluster.clone(), stop.clone(), parts.config.breaker.enabled);
+    let hear = move || {
+        if has_breaker {
+            ear::listen(&cluster, &reset, &listening);
+        }
+        Ok(())
+    };
+    let mut ear = thread::Worker::<PipelineError>::start(format!("{SERVICE}-ear"), hear)?;
+    let mut thread = thread::Worker::start(SERVICE.to_owned(), move || serve(parts, (&meters, resets), &stop))?;
     tokio::select! {
         outcome = thread.ended() => outcome,
+        Err(broken) = ear.ended() => Err(broken),
         never = following => match never {},
     }
 }
 
 /// The polling thread, from its first line to its last. Workers end when their queues do.
-fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), PipelineError> {
+fn serve(
+    parts: Parts,
+    (meters, resets): (&Meters, Receiver<Option<String>>),
+    stop: &CancellationToken,
+) -> Result<(), PipelineError> {
     let numbers = dispatch::Meters::default();
     parts.metrics.register(SERVICE, |shelf| numbers.register(shelf));
     let producer = Arc::new(Producer::new(&parts.cluster, SERVICE).map_err(PipelineError::Client)?);
@@ -157,7 +173,7 @@ fn serve(parts: Parts, meters: &Meters, stop: &CancellationToken) -> Result<(), 
         commit_interval: parts.config.commit_interval.0,
         drain_timeout: parts.drain_timeout,
     };
-    let tell = Tell { clock: parts.clock, meters: numbers, role: parts.role };
+    let tell = Tell { clock: parts.clock, meters: numbers, role: parts.role, resets };
     let outcome = Dispatch::new(plan, queues, receiver, tell).run(consumer, stop);
 
     // A worker that panicked is the reason for whatever else went wrong.

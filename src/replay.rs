@@ -5,6 +5,7 @@
 //! in which order, `cli` and `http` ask.
 
 mod audit;
+mod breaker;
 mod groups;
 mod letters;
 mod planned;
@@ -34,6 +35,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::ScanError;
 
+pub use breaker::reset_breaker;
 pub use groups::{Group, GroupBy, Listing, Wanted};
 pub use planned::{PlanError, Planned, Selected};
 pub use redrive::{Again, Redrive};

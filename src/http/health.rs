@@ -13,7 +13,7 @@ use warp::reply::Response;
 use super::openapi::Description;
 use super::problem::Problem;
 use super::rest;
-use crate::telemetry::health::{Entry, Health, State};
+use crate::telemetry::health::{Entry, Halted, Health, State};
 
 /// `GET` of `/health` and `/ready`.
 pub(super) fn routes(health: Health) -> BoxedFilter<(Response,)> {
@@ -67,6 +67,10 @@ struct RoleTold {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     held: Vec<Held>,
+    /// Topics that it does not read because their breaker is open.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    halted: Vec<HaltedTold>,
     /// What an operator should know though it does its work, by subject.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, required = false)]
@@ -81,6 +85,18 @@ struct Held {
     reason: String,
 }
 
+#[derive(Serialize, ToSchema)]
+#[schema(as = Halted)]
+struct HaltedTold {
+    /// Its name.
+    topic: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// Why, and what to do.
+    reason: String,
+}
+
 fn answer(code: StatusCode, status: &'static str, health: &Health) -> Response {
     let roles = health.entries().into_iter().map(|(role, entry)| (role, RoleTold::of(entry))).collect();
     rest::json(code, &Told { status, roles }).unwrap_or_else(Problem::answer)
@@ -88,12 +104,14 @@ fn answer(code: StatusCode, status: &'static str, health: &Health) -> Response {
 
 impl RoleTold {
     fn of(entry: Entry) -> Self {
-        let Entry { state, since, held, notes } = entry;
+        let Entry { state, since, held, halts, notes } = entry;
         let (state, reason) = match state {
             State::Ready => ("ready", None),
             State::Waiting(reason) => ("waiting", Some(reason)),
         };
         let held = held.into_iter().map(|(partition, reason)| Held { partition, reason }).collect();
-        Self { state, since, reason, held, notes }
+        let told = |(topic, Halted { reason, since })| HaltedTold { topic, since, reason };
+        let halted = halts.into_iter().map(told).collect();
+        Self { state, since, reason, held, halted, notes }
     }
 }

@@ -249,6 +249,7 @@ pub struct Dispatch<A> {
     clock: Clock,
     meters: Meters,
     topics: Topics,
+    resets: Receiver<Option<String>>,
     holdings: Holdings,
     lanes: Lanes<A>,
     answers: Receiver<Answer<A>>,
@@ -272,6 +273,7 @@ impl<A> Dispatch<A> {
         Self {
             clock: tell.clock,
             meters: tell.meters,
+            resets: tell.resets,
             topics: Topics::new(plan.breaker),
             holdings: Holdings::default(),
             lanes: Lanes::new(queues),
@@ -309,7 +311,7 @@ impl<A> Dispatch<A> {
     }
 }
 
-/// How a dispatch tells what it does.
+/// How a dispatch tells what it does, and is told.
 pub struct Tell {
     /// Monotonic time.
     pub clock: Clock,
@@ -317,6 +319,8 @@ pub struct Tell {
     pub meters: Meters,
     /// Words.
     pub role: Role,
+    /// Topics whose breaker is to be reset; none for all.
+    pub resets: Receiver<Option<String>>,
 }
 
 #[cfg(test)]

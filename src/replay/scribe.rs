@@ -5,8 +5,10 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use tidings_core::ids::NodeId;
 use tidings_core::record::audit::AuditRecord;
 use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{Header, Record, encode};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,7 @@ pub(super) struct Scribe {
     producer: Producer<Slip>,
     notifications: String,
     audit: String,
+    signals: String,
     version: [Header; 1],
     answers: (Sender<Answer>, Receiver<Answer>),
     open: usize,
@@ -52,6 +55,7 @@ impl Scribe {
             producer: Producer::new(cluster, "replay").map_err(ReplayError::Client)?,
             notifications: cluster.names().notifications(),
             audit: cluster.names().audit(),
+            signals: cluster.names().signals(),
             version: [version_header::<NotificationRecord>()],
             // As many answers as records are open.
             answers: unbounded(),
@@ -107,6 +111,12 @@ impl Scribe {
     pub(super) fn tell(&mut self, act: &AuditRecord) -> Result<(), ReplayError> {
         let topic = self.audit.clone();
         self.write(&topic, act.who().map(|who| who.as_str().as_bytes()), act)
+    }
+
+    /// Says a word to every node, in the name of `node`, and waits until the brokers have it.
+    pub(super) fn signal(&mut self, node: &NodeId, word: &SignalRecord) -> Result<(), ReplayError> {
+        let topic = self.signals.clone();
+        self.write(&topic, Some(node.as_str().as_bytes()), word)
     }
 
     fn write<R: Record>(&mut self, topic: &str, key: Option<&[u8]>, fact: &R) -> Result<(), ReplayError> {

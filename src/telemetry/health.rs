@@ -22,6 +22,15 @@ pub enum State {
 /// The most partitions that are shown of those a role holds.
 const HELD: usize = 100;
 
+/// A topic that is not read because too much of it was buried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halted {
+    /// Why, and what to do.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// A role's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -31,6 +40,8 @@ pub struct Entry {
     pub since: Timestamp,
     /// Partitions that it does not read on, the first 100, with the place and the reason of each.
     pub held: BTreeMap<String, String>,
+    /// Topics that it does not read because their breaker is open, the first 100, by name.
+    pub halts: BTreeMap<String, Halted>,
     /// What an operator should know though it does its work, by subject.
     pub notes: BTreeMap<&'static str, String>,
 }
@@ -96,6 +107,12 @@ impl Role {
         self.change(|entry| entry.held = held);
     }
 
+    /// Topics that are not read because their breaker is open. The first 100 are shown.
+    pub fn halts(&self, halts: impl IntoIterator<Item = (String, Halted)>) {
+        let halts = halts.into_iter().take(HELD).collect();
+        self.change(|entry| entry.halts = halts);
+    }
+
     /// What an operator should know about a subject though the role does its work; nothing, once there is nothing to know.
     pub fn note(&self, subject: &'static str, note: Option<String>) {
         self.change(|entry| match note {
@@ -124,6 +141,7 @@ impl Role {
             state: State::Waiting(String::new()),
             since: self.health.clock.now(),
             held: BTreeMap::new(),
+            halts: BTreeMap::new(),
             notes: BTreeMap::new(),
         }));
     }

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use rdkafka::message::OwnedHeaders;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings::cli::Role;
-use tidings::config::Config;
+use tidings::config::{Config, Scalar};
+use tidings_core::time::Timestamp;
 
+use crate::harness::command::{printed, run};
 use crate::harness::eventually;
-use crate::harness::world::{PARTITIONS, Running, World, ms, payment};
+use crate::harness::log::Seen;
+use crate::harness::world::{PARTITIONS, Running, World, ms, payment, sum};
 
 const POISON: usize = 20;
 const GOOD: usize = 20;
@@ -186,4 +189,101 @@ async fn events_whose_notifications_brokers_refuse_open_it_too_and_those_on_thei
     running.stop().await;
     let committed = world.log.committed(&world.group("pipeline"), &world.topic, PARTITIONS).await;
     assert_eq!(committed.get(&partition), Some(&(first + 5)), "those that were left are read again");
+}
+
+/// Waits until a process has halted this topic, and gives what `/ready` says of it.
+async fn halted(running: &Running, topic: &str) -> Value {
+    eventually("the topic is halted", async || {
+        let (_, body) = running.get("/ready").await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        body["roles"]["pipeline"]["halted"].as_array()?.iter().find(|halted| halted["topic"] == topic).cloned()
+    })
+    .await
+}
+
+/// So much poison in each partition that its process halts the topic, and good events behind it.
+async fn emit_in_both(world: &World, topic: &str) {
+    for partition in 0..2 {
+        for _ in 0..5 {
+            world.log.produce_to((topic, partition), "k", b"poison", OwnedHeaders::new()).await;
+        }
+        for number in 0..GOOD / 2 {
+            let event = payment(&format!("good-{partition}-{number}"), "alice").to_string();
+            world.log.produce_to((topic, partition), "k", event.as_bytes(), OwnedHeaders::new()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_operator_has_every_node_read_a_topic_again_at_once_and_audit_says_who() {
+    let mut world = World::with(|config| {
+        limits(config, 3_600_000);
+        config.pipeline.topics = vec![format!("{}-two", config.pipeline.topics[0]).parse().unwrap()];
+        // So that each node has one of the topic's two.
+        let strategy = ("partition.assignment.strategy".to_owned(), Scalar::Text("range".to_owned()));
+        config.kafka.properties.extend([strategy]);
+    })
+    .await;
+    let topic = world.config.pipeline.topics[0].to_string();
+    world.log.create(&topic, 2, &[]).await;
+    let mut nodes = Vec::new();
+    for name in ["a", "b"] {
+        world.config.node.id = name.into();
+        nodes.push(world.start_roles(&[Role::Pipeline]).await);
+    }
+    eventually("each has a partition", async || {
+        let taken = futures_util::future::join_all(nodes.iter().map(async |node| {
+            let (_, text) = node.get("/metrics").await;
+            let count = |name: &str| sum(&text, name).unwrap_or(0.0);
+            count("tidings_pipeline_taken_up_partitions_total") - count("tidings_pipeline_given_back_partitions_total")
+        }));
+        // One of the topic and two of `requests`.
+        taken.await.iter().all(|taken| *taken == 3.0).then_some(())
+    })
+    .await;
+    emit_in_both(&world, &topic).await;
+    for node in &nodes {
+        let halted = halted(node, &topic).await;
+        let reason = halted["reason"].as_str().unwrap();
+        assert!(reason.contains("5 records in a row") && reason.contains("tidings breaker reset"), "{halted}");
+        let since: Timestamp = halted["since"].as_str().unwrap().parse().unwrap();
+        let told = node.metric("tidings_pipeline_halted_since_timestamp_seconds").await;
+        assert_eq!(told, since.as_millis() as f64 / 1000.0);
+        let labels = format!(r#"topic="{topic}",why="in_a_row""#);
+        assert_eq!(node.labelled("tidings_pipeline_breaker_trips_total", &labels).await, 1);
+    }
+
+    let other = run(&world, &["breaker", "reset", "typo"]).await;
+    assert!(String::from_utf8(other.stderr).unwrap().contains("none of `pipeline.topics`"));
+    printed(&world, 0, &["breaker", "reset", &topic, "--as", "ops"]).await;
+    until_all_good_are_notified(&world).await;
+    for node in nodes {
+        node.await_ready().await;
+        assert_eq!(node.metric("tidings_pipeline_halted_topics").await, 0.0);
+        assert_eq!(node.metric("tidings_pipeline_breaker_trips_total").await, 1.0);
+        node.stop().await;
+    }
+    let acts = world.log.records(&world.own("audit")).await.iter().map(Seen::json).collect::<Vec<_>>();
+    assert_eq!(acts.len(), 1, "of the one that was refused nothing is said");
+    assert_eq!((&acts[0]["act"], &acts[0]["who"], &acts[0]["topic"]), (&json!("breakerReset"), &json!("ops"), &json!(topic)));
+}
+
+#[tokio::test]
+async fn a_reset_of_all_topics_does_not_make_good_what_is_not_mended() {
+    let world = World::with(|config| limits(config, 3_600_000)).await;
+    let (_, first) = emit(&world).await;
+    let running = world.start_unready(&[Role::Pipeline]).await;
+    until_halted(&running).await;
+    printed(&world, 0, &["breaker", "reset"]).await;
+    eventually("it has opened once more", async || {
+        (running.metric("tidings_pipeline_breaker_trips_total").await == 2.0).then_some(())
+    })
+    .await;
+    until_halted(&running).await;
+    assert_eq!(
+        buried(&world).await,
+        (first..first + 10).collect::<Vec<_>>(),
+        "the whole limit once more, and not a record of a trial"
+    );
+    running.stop().await;
 }

@@ -53,6 +53,18 @@ pub enum Trip {
     },
 }
 
+impl Trip {
+    /// The name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InARow { .. } => "in_a_row",
+            Self::Share { .. } => "share",
+            Self::Trial { .. } => "trial",
+        }
+    }
+}
+
 impl fmt::Display for Trip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -162,6 +174,11 @@ impl Breaker {
         if self.phase == Phase::Open {
             *self = Self { phase: Phase::Trial, ..Self::new(self.limits) };
         }
+    }
+
+    /// Closes it, whatever it was, and forgets what it has seen.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.limits);
     }
 
     fn note_closed(&mut self, outcome: Outcome) -> Option<Trip> {

@@ -89,6 +89,15 @@ impl Gate {
         }
     }
 
+    /// Opens it as if nothing had been buried.
+    pub(super) fn reset(&self) {
+        if let Some(breaker) = &self.breaker {
+            let mut breaker = breaker.lock();
+            breaker.reset();
+            self.calm.store(breaker.is_calm(), Ordering::Release);
+        }
+    }
+
     fn tell(&self, breaker: &mut Breaker, note: impl FnOnce(&mut Breaker) -> Option<Trip>) -> Ruling {
         self.calm.store(false, Ordering::Release);
         breaker.note_calm(self.fine.swap(0, Ordering::Relaxed));
@@ -146,6 +155,16 @@ mod tests {
         assert!(!gate.calm.load(Ordering::Acquire), "one of two is known");
         assert_eq!(gate.hear(News::Fine), Ruling::GoOn);
         assert!(gate.calm.load(Ordering::Acquire));
+    }
+
+    #[test]
+    fn one_that_is_reset_has_forgotten_what_was_buried() {
+        let gate = gate(2);
+        let bury = || gate.hear(News::Buried);
+        assert_eq!([bury(), bury(), bury()], [Ruling::GoOn, Ruling::Trip(Trip::InARow { buried: 2 }), Ruling::Leave]);
+        gate.reset();
+        assert!(gate.admits());
+        assert_eq!([bury(), bury()], [Ruling::GoOn, Ruling::Trip(Trip::InARow { buried: 2 })], "no trial, and the whole limit");
     }
 
     #[test]

@@ -11,13 +11,14 @@ use std::time::Duration;
 use tidings_core::breaker::{Limits, Trip};
 use tidings_core::offsets::Shown;
 use tidings_core::record::RecordError;
-use tidings_core::time::Timestamp;
 
 use super::gate::Gate;
 use super::handover::BACKOFF;
 use super::holdings::{Holdings, Spot, Stay, Stop};
+use super::meters::{OfTopic, Tripped};
 use super::{Dispatch, DispatchError};
 use crate::kafka::consumer::{Consumer, Partition};
+use crate::telemetry::health::Halted;
 
 /// How often the ends of partitions that are not read are asked for.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -35,6 +36,16 @@ struct Halt {
     /// When it is begun with again.
     ends: Duration,
     paused: bool,
+    then: Then,
+}
+
+/// How a halted topic is begun with again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Its next records are a trial.
+    Trial,
+    /// As if nothing had been buried: an operator says so.
+    Reset,
 }
 
 /// All topics of which we have had a partition, by their number.
@@ -86,7 +97,7 @@ impl<A> Dispatch<A> {
     pub(super) fn halt(&mut self, number: usize, trip: Trip) {
         let Some(topic) = self.topics.topics.get_mut(number) else { return };
         let pause = self.plan.breaker_pause;
-        topic.halt = Some(Halt { ends: self.clock.elapsed() + pause, paused: false });
+        topic.halt = Some(Halt { ends: self.clock.elapsed() + pause, paused: false, then: Then::Trial });
         self.topics.halted += 1;
         let name = Arc::clone(&topic.name);
         for held in self.holdings.of_topic(&name) {
@@ -94,9 +105,12 @@ impl<A> Dispatch<A> {
         }
         let since = self.clock.now();
         tracing::error!(topic = %name, reason = %trip, "the breaker opened: the topic is not read until the pause is over");
-        self.meters.trips.get_or_create(&super::meters::OfTopic { topic: name.to_string() }).inc();
-        self.standing.halted(name.to_string(), halt_text(&name, trip, since, pause));
-        self.show_halt(&name, 1);
+        self.meters.trips.get_or_create(&Tripped { topic: name.to_string(), why: trip.name() }).inc();
+        let reason = halt_text(&name, trip, pause);
+        self.standing.halted(name.to_string(), Halted { reason, since });
+        let of = OfTopic { topic: name.to_string() };
+        self.meters.open.get_or_create(&of).set(1);
+        self.meters.since.get_or_create(&of).set(since.as_millis() as f64 / 1000.0);
     }
 
     /// A worker met a record that a later release wrote: its partition is not read on until this process is upgraded.
@@ -154,15 +168,19 @@ impl<A> Dispatch<A> {
         };
         let targets = partitions.iter().filter_map(place).collect::<Vec<_>>();
         let Some(topic) = self.topics.topics.get_mut(number) else { return Ok(()) };
+        let then = topic.halt.as_ref().map_or(Then::Trial, |halt| halt.then);
         if !targets.is_empty()
             && let Err(error) = consumer.seek(&targets, BACKOFF)
         {
             tracing::warn!(topic = %name, %error, "the topic is not back at the records that were left; trying again");
-            topic.halt = Some(Halt { ends: self.clock.elapsed() + BACKOFF, paused: true });
+            topic.halt = Some(Halt { ends: self.clock.elapsed() + BACKOFF, paused: true, then });
             return Ok(());
         }
         topic.halt = None;
-        topic.gate.try_again();
+        match then {
+            Then::Trial => topic.gate.try_again(),
+            Then::Reset => topic.gate.reset(),
+        }
         self.topics.halted -= 1;
         for (partition, offset) in targets {
             let lane = self.lanes.of(&partition);
@@ -171,18 +189,33 @@ impl<A> Dispatch<A> {
                 consumer.resume(&[partition])?;
             }
         }
-        tracing::info!(topic = %name, "the topic is read again: its next records are a trial");
+        match then {
+            Then::Trial => tracing::info!(topic = %name, "the topic is read again: its next records are a trial"),
+            Then::Reset => tracing::info!(topic = %name, "the topic is read again: an operator reset its breaker"),
+        }
         self.standing.no_longer_halted(name);
-        self.show_halt(name, 0);
+        self.meters.open.get_or_create(&OfTopic { topic: name.to_string() }).set(0);
+        self.meters.since.remove(&OfTopic { topic: name.to_string() });
         Ok(())
     }
 
-    fn show_halt(&self, topic: &str, open: i64) {
-        self.meters.open.get_or_create(&super::meters::OfTopic { topic: topic.to_owned() }).set(open);
+    /// Has halted topics end their halts now where an operator wants it: the one that is named, or all.
+    pub(super) fn hear_resets(&mut self) {
+        let Ok(wanted) = self.resets.try_recv() else { return };
+        let now = self.clock.elapsed();
+        for Topic { name, halt, .. } in &mut self.topics.topics {
+            if let Some(halt) = halt.as_mut().filter(|_| wanted.as_deref().is_none_or(|wanted| *wanted == **name)) {
+                tracing::info!(topic = %name, "an operator resets the breaker");
+                (halt.ends, halt.then) = (now, Then::Reset);
+            }
+        }
     }
 }
 
-fn halt_text(topic: &str, trip: Trip, since: Timestamp, pause: Duration) -> String {
+fn halt_text(topic: &str, trip: Trip, pause: Duration) -> String {
     let pause = tidings_core::time::Delay(pause);
-    format!("the breaker of topic {topic} opened at {since}: {trip}; they are in dlq. The topic is tried again every {pause}")
+    format!(
+        "the breaker of topic {topic} is open: {trip}; they are in dlq. The topic is tried again every {pause}, or at once by `tidings \
+         breaker reset {topic}`"
+    )
 }

@@ -1,5 +1,7 @@
 //! The numbers that a dispatch tells.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +16,16 @@ pub(super) struct OfTopic {
 
 impl Labels for OfTopic {
     const NAMES: &'static [&'static str] = &["topic"];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Tripped {
+    pub(super) topic: String,
+    pub(super) why: &'static str,
+}
+
+impl Labels for Tripped {
+    const NAMES: &'static [&'static str] = &["topic", "why"];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,7 +49,8 @@ pub struct Meters {
     pub(super) given_back: Counter,
     pub(super) lost: Counter,
     pub(super) open: Family<OfTopic, Gauge>,
-    pub(super) trips: Family<OfTopic, Counter>,
+    pub(super) since: Family<OfTopic, Gauge<f64, AtomicU64>>,
+    pub(super) trips: Family<Tripped, Counter>,
 }
 
 impl Meters {
@@ -58,7 +71,16 @@ impl Meters {
             "Topics not read because too much of them was buried; 1 while it is so",
             self.open.clone(),
         );
-        shelf.register("breaker_trips", "Times a topic's breaker opened", self.trips.clone());
+        shelf.register(
+            "halted_since_timestamp_seconds",
+            "Since when a topic is not read because too much of it was buried, in seconds since 1970",
+            self.since.clone(),
+        );
+        shelf.register(
+            "breaker_trips",
+            "Times a topic's breaker opened, by why: so many in a row, too large a share, or a bad trial",
+            self.trips.clone(),
+        );
         shelf.register("taken_up_partitions", "Partitions that the group gave to this process", self.taken_up.clone());
         shelf.register("given_back_partitions", "Partitions that the group took from this process", self.given_back.clone());
         shelf.register("sent_commits", "Commits sent with news", self.commits.clone());

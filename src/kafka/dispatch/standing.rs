@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config::TopicPattern;
 use crate::kafka::consumer::{Consumer, Partition};
-use crate::telemetry::health::Role;
+use crate::telemetry::health::{Halted, Role};
 
 /// How often a trouble is looked at again, and how long the brokers may take to answer.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
@@ -65,7 +65,7 @@ pub(super) struct Standing {
     /// Why some partitions are not read.
     stopped: BTreeMap<Partition, String>,
     /// Why some topics are not read.
-    halts: BTreeMap<String, String>,
+    halts: BTreeMap<String, Halted>,
 }
 
 impl Standing {
@@ -214,8 +214,8 @@ impl Standing {
     }
 
     /// A topic is not read, and why.
-    pub(super) fn halted(&mut self, topic: String, why: String) {
-        self.halts.insert(topic, why);
+    pub(super) fn halted(&mut self, topic: String, halted: Halted) {
+        self.halts.insert(topic, halted);
         self.tell();
     }
 
@@ -237,12 +237,13 @@ impl Standing {
 
     fn tell(&self) {
         self.role.holds(self.stopped.iter().map(|(partition, why)| (partition.to_string(), why.clone())));
+        self.role.halts(self.halts.clone());
         if let Some(trouble) = &self.trouble {
             self.role.waiting(trouble.to_string());
         } else if !self.joined {
             self.role.waiting("joining the consumer group");
         } else if !self.stopped.is_empty() || !self.halts.is_empty() {
-            let all = self.halts.values().chain(self.stopped.values());
+            let all = self.halts.values().map(|halted| &halted.reason).chain(self.stopped.values());
             let reasons = all.take(REASONS).map(String::as_str).collect::<Vec<_>>();
             let more = self.halts.len() + self.stopped.len() - reasons.len();
             let more = if more == 0 { String::new() } else { format!("; and {more} more") };

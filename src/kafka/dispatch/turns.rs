@@ -51,6 +51,7 @@ impl<A> Dispatch<A> {
         if !self.unpaused.is_empty() {
             consumer.pause(&std::mem::take(&mut self.unpaused))?;
         }
+        self.hear_resets();
         if self.topics.any_halted() {
             self.tend_halts(consumer, now)?;
         }
