@@ -61,6 +61,9 @@ pub(crate) fn prompt(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultPr
     Ok(config.create()?)
 }
 
+/// A record to be written: its key, its value and its headers.
+pub(crate) type Loaded = (String, String, OwnedHeaders);
+
 /// Writes `count` records, each with its key and value and all with the same headers, and waits until the broker has them.
 pub(crate) fn fill(
     brokers: &str,
@@ -68,6 +71,14 @@ pub(crate) fn fill(
     (count, headers): (u64, &OwnedHeaders),
     record: impl Fn(u64) -> (String, String),
 ) -> anyhow::Result<()> {
+    fill_each(brokers, topic, count, |number| {
+        let (key, value) = record(number);
+        (key, value, headers.clone())
+    })
+}
+
+/// The same with headers of each record's own.
+pub(crate) fn fill_each(brokers: &str, topic: &str, count: u64, record: impl Fn(u64) -> Loaded) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("linger.ms", "20")
@@ -76,8 +87,8 @@ pub(crate) fn fill(
         .set("partitioner", "murmur2_random")
         .create()?;
     for number in 0..count {
-        let (key, value) = record(number);
-        let mut record = BaseRecord::to(topic).key(&key).payload(&value).headers(headers.clone());
+        let (key, value, headers) = record(number);
+        let mut record = BaseRecord::to(topic).key(&key).payload(&value).headers(headers);
         while let Err((error, refused)) = producer.send(record) {
             anyhow::ensure!(matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)), error);
             std::thread::sleep(Duration::from_millis(5));
@@ -89,6 +100,15 @@ pub(crate) fn fill(
 
 /// A reader of whole topics, from their end.
 pub(crate) fn reader(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
+    assigned(brokers, topic, |(_, end)| end)
+}
+
+/// The same, from their beginning.
+pub(crate) fn from_the_beginning(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer> {
+    assigned(brokers, topic, |(begin, _)| begin)
+}
+
+fn assigned(brokers: &str, topic: &str, from: impl Fn((i64, i64)) -> i64) -> anyhow::Result<BaseConsumer> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "bench")
@@ -99,8 +119,8 @@ pub(crate) fn reader(brokers: &str, topic: &str) -> anyhow::Result<BaseConsumer>
     let partitions = metadata.topics().first().context("no such topic")?.partitions();
     let mut list = rdkafka::TopicPartitionList::new();
     for partition in partitions {
-        let (_, end) = consumer.fetch_watermarks(topic, partition.id(), LIMIT)?;
-        list.add_partition_offset(topic, partition.id(), rdkafka::Offset::Offset(end))?;
+        let from = from(consumer.fetch_watermarks(topic, partition.id(), LIMIT)?);
+        list.add_partition_offset(topic, partition.id(), rdkafka::Offset::Offset(from))?;
     }
     consumer.assign(&list)?;
     Ok(consumer)

@@ -15,6 +15,7 @@ mod machine;
 mod person;
 mod pipeline;
 mod projector;
+mod replay;
 mod report;
 mod server;
 mod storm;
@@ -73,6 +74,12 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("list") {
         list::run(&size, &mut report).await?;
+    }
+    if wanted("replay") {
+        replay::run(&size, &mut report).await?;
+    }
+    if wanted("redrive") {
+        replay::redrive(&size, &mut report).await?;
     }
     if wanted("storm") {
         storm::run(&size, &mut report).await?;

@@ -1,6 +1,7 @@
 //! The pipeline alone on a backlog: decode, match, render and produce two notifications an event, beside a bare copy loop.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -62,6 +63,11 @@ impl Rules {
         }
         std::fs::write(folder.path().join("bench.toml"), text)?;
         Ok(Self(folder))
+    }
+
+    /// The folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
     }
 
     /// The configuration of a pipeline that reads `source` by these rules.
