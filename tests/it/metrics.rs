@@ -99,6 +99,7 @@ async fn a_process_with_all_roles_registers_these_metrics() {
         assert!(!help.ends_with('.') && help.starts_with(char::is_uppercase), "{name}: {help}");
     }
     hold_the_dashboard(&catalog);
+    hold_the_alarms(&catalog);
     let names = names_of(&catalog);
     for (file, used) in uses(&names) {
         assert!(names.contains(&used), "{file} uses {used}, which nothing registers");
@@ -106,8 +107,9 @@ async fn a_process_with_all_roles_registers_these_metrics() {
 }
 
 /// What the dashboard need not show.
-const NOT_SHOWN: [&str; 5] = [
+const NOT_SHOWN: [&str; 6] = [
     "tidings_http_certificate_expiry_timestamp_seconds",
+    "tidings_pipeline_halted_since_timestamp_seconds",
     "tidings_pipeline_rules_info",
     "tidings_pipeline_rules_loaded_timestamp_seconds",
     "tidings_process_build_info",
@@ -137,6 +139,34 @@ fn hold_the_dashboard(catalog: &[Described]) {
     for metric in catalog.iter().filter(|metric| !NOT_SHOWN.contains(&metric.name.as_str())) {
         let bucket = format!("{}_bucket", metric.name);
         assert!(shown.contains(&metric.name) || shown.contains(&bucket), "the dashboard does not show {}", metric.name);
+    }
+}
+
+/// Every name and label in the alarms exists, and the page for operators says of each alarm what to do.
+fn hold_the_alarms(catalog: &[Described]) {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (rules, page) = (read("deploy/prometheus/alerts.yml"), read("docs/operations.md"));
+    let of = |key: &str| {
+        let values = rules.lines().filter_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix(key));
+        values.map(|value| value.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let (alarms, queries) = (of("alert:"), of("expr:"));
+    assert!(alarms.len() > 10 && alarms.len() == queries.len(), "{alarms:?}");
+    let told = page.lines().filter_map(|line| line.strip_prefix("| `Tidings")?.split('`').next());
+    assert_eq!(told.map(|name| format!("Tidings{name}")).collect::<Vec<_>>(), alarms, "the page has the same, in this order");
+    let names = names_of(catalog);
+    for query in &queries {
+        let used = names_in(query);
+        assert!(!used.is_empty() || query.starts_with("up{"), "{query} asks for nothing of ours");
+        for name in used {
+            assert!(names.contains(&name), "an alarm asks for {name}, which nothing registers");
+            let labels = &catalog.iter().find(|metric| metric.name == name).unwrap().labels;
+            let mark = format!("{name}{{");
+            let selectors = query.split(&mark).skip(1).filter_map(|rest| rest.split('}').next());
+            for label in selectors.flat_map(|all| all.split(',')).filter_map(|one| one.split(['=', '!']).next()) {
+                assert!(labels.iter().any(|known| *known == label.trim()), "{name} has no label {label}");
+            }
+        }
     }
 }
 
