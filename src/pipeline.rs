@@ -105,10 +105,11 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<(), PipelineEr
     let tell = rulebook::Tell { clock: parts.clock, meters: meters.clone(), role: parts.role.clone() };
     let following = parts.rules.clone().follow(parts.reloads.clone(), tell);
     let (reset, resets) = crossbeam_channel::bounded(ear::WORDS);
-    let (cluster, listening, has_breaker) = (parts.cluster.clone(), stop.clone(), parts.config.breaker.enabled);
+    let (cluster, clock, listening) = (parts.cluster.clone(), parts.clock, stop.clone());
+    let has_breaker = parts.config.breaker.enabled;
     let hear = move || {
         if has_breaker {
-            ear::listen(&cluster, &reset, &listening);
+            ear::listen(&cluster, &reset, (clock, &listening));
         }
         Ok(())
     };

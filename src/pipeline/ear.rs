@@ -12,6 +12,8 @@ use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::{self, VERSION_HEADER};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
+use crate::clock::backoff::Backoff;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::header;
 use crate::kafka::reader::{Read, Reader};
@@ -24,19 +26,30 @@ const POLL: Duration = Duration::from_millis(200);
 pub(super) const WORDS: usize = 64;
 
 /// Listens until `stop`. Blocks.
-pub(super) fn listen(cluster: &Cluster, resets: &Sender<Option<String>>, stop: &CancellationToken) {
+pub(super) fn listen(cluster: &Cluster, resets: &Sender<Option<String>>, (clock, stop): (Clock, &CancellationToken)) {
+    let mut backoff = Backoff::new(clock);
     while !stop.is_cancelled() {
-        if let Err(error) = hear(cluster, resets, stop) {
-            tracing::debug!(%error, "signals are not heard; trying again");
+        if !backoff.is_over() {
             std::thread::sleep(POLL);
+        } else if let Err(error) = hear(cluster, resets, (&mut backoff, stop))
+            && backoff.failed()
+        {
+            tracing::warn!(%error, "signals are not heard: a breaker is not reset by `tidings breaker reset` until they are; trying again");
         }
     }
 }
 
-fn hear(cluster: &Cluster, resets: &Sender<Option<String>>, stop: &CancellationToken) -> Result<(), KafkaError> {
+fn hear(
+    cluster: &Cluster,
+    resets: &Sender<Option<String>>,
+    (backoff, stop): (&mut Backoff, &CancellationToken),
+) -> Result<(), KafkaError> {
     let reader = Reader::new(cluster, "pipeline-signals")?;
     let partitions = reader.partitions(&cluster.names().signals(), WAIT)?;
     reader.start(&reader.ends(&partitions, WAIT)?)?;
+    if backoff.succeeded() {
+        tracing::info!("signals are heard again");
+    }
     while !stop.is_cancelled() {
         match reader.poll(POLL)? {
             Read::Record(message) => {
