@@ -36,7 +36,7 @@ struct Place {
 
 impl Place {
     async fn new(size: &Size) -> anyhow::Result<Self> {
-        let (topic, rules) = (broker::topic(&size.brokers, PARTITIONS).await?, Rules::write(7)?);
+        let (topic, rules) = (broker::topic(&size.brokers, PARTITIONS).await?, Rules::write(2, 7)?);
         let mut config = tidings::config::load(None, &[])?;
         let prefix = format!("bench-{}.", uuid::Uuid::new_v4().simple());
         config.kafka.brokers.clone_from(&size.brokers);

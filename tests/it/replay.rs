@@ -461,7 +461,7 @@ async fn a_replay_is_no_faster_than_it_is_told() {
     };
     let records = world.log.records(&world.own("audit")).await;
     let begun = records.iter().find(|record| step(&record.json()) == "begun").unwrap().timestamp_ms;
-    // One at once, the others a tenth of a second apart: the last of thirty is never there earlier, however slow the machine is.
+    // Two at once, the others a tenth of a second apart: the last of thirty is never there earlier, however slow the machine is.
     let took_ms = newest("notifications").await - begun;
-    assert!(took_ms >= 2_900, "thirty within {took_ms} ms");
+    assert!(took_ms >= 2_800, "thirty within {took_ms} ms");
 }
