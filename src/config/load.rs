@@ -294,6 +294,13 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_is_used_is_told_of_at_least_twice_before_it_is_forgotten() {
+        let refused = refusal("[gateway]\ndevice_interval = \"16days\"\n").to_string();
+        assert!(refused.contains("gateway.device_interval") && refused.contains("`inbox.device_retention`"), "{refused}");
+        assert!(crate::config::load(Some(("tidings.toml", "[gateway]\ndevice_interval = \"15days\"\n")), &[]).is_ok());
+    }
+
+    #[test]
     fn a_wrong_key_is_refused_with_file_line_and_what_is_allowed() {
         insta::assert_snapshot!("unknown_key", refusal("[gateway]\nport = 1\nprot = 2\n"));
         insta::assert_snapshot!("unknown_section", refusal("# mine\n[gatway]\nport = 1\n"));

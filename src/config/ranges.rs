@@ -119,6 +119,10 @@ impl super::Config {
     }
 
     fn refuse_recovery(&self, refused: &mut Vec<Refused>) {
+        if self.gateway.device_interval.0 > self.inbox.device_retention.0 / 2 {
+            let message = "must be half of `inbox.device_retention` at most, or devices in daily use are forgotten";
+            refused.push(("gateway.device_interval", message.into()));
+        }
         let reads = [
             ("gateway.recovery.start_reads", self.gateway.recovery.start_reads),
             ("gateway.recovery.page_reads", self.gateway.recovery.page_reads),
@@ -240,6 +244,7 @@ impl super::Config {
             ("gateway.linger", self.gateway.linger),
             ("gateway.mailbox_cursor_interval", self.gateway.mailbox_cursor_interval),
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
+            ("gateway.device_interval", self.gateway.device_interval),
             ("gateway.recovery.wait", self.gateway.recovery.wait),
             ("gateway.presence.pause", self.gateway.presence.pause),
             ("gateway.presence.grace", self.gateway.presence.grace),

@@ -242,6 +242,7 @@ pub struct GatewayConfig {
     pub header_timeout: Delay,
     pub mailbox_cursor_interval: Delay,
     pub other_cursor_interval: Delay,
+    pub device_interval: Delay,
     pub receipt_timeout: Delay,
     pub lookup_reads: NonZeroUsize,
     pub once_per_user: NonZeroUsize,

@@ -21,6 +21,7 @@ mod seats;
 mod sweep;
 mod told;
 mod turns;
+mod uses;
 mod withdrawn;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use tidings_core::channel::Channel;
 use tidings_core::protocol::close::CloseCode;
 use tidings_core::protocol::server::ServerFrame;
 
-use self::devices::Devices;
+use self::devices::{Devices, Intervals};
 use self::members::Members;
 use self::once::Outstanding;
 use self::receipts::Tellings;
@@ -89,7 +90,11 @@ impl Next {
 impl Shard {
     pub(super) fn new(shared: Arc<Shared>, inlet: Arc<Inlet>, outlet: Outlet, cursors: CursorWriter) -> Self {
         let config = &shared.config;
-        let devices = Devices::new(config.mailbox_cursor_interval.0, config.other_cursor_interval.0);
+        let devices = Devices::new(Intervals {
+            mailbox: config.mailbox_cursor_interval.0,
+            other: config.other_cursor_interval.0,
+            device: config.device_interval.0,
+        });
         let now = Moment::of(shared.clock);
         let once = Outstanding::new(config.once_per_user.get(), shared.metrics.clone());
         let patience_ms = u64::try_from(config.recovery.wait.0.as_millis()).unwrap_or(u64::MAX);

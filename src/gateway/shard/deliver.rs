@@ -220,7 +220,7 @@ impl Shard {
         }
         let Some(record) = self.devices.record(device, &channel, self.shared.epoch) else { return };
         match self.cursors.write(record) {
-            Ok(()) => self.devices.taken(device, &channel),
+            Ok(()) => self.devices.taken(device, &channel, self.now.ms),
             Err(error) => {
                 tracing::debug!(%error, "a cursor waits");
                 self.devices.refused(device, channel, self.now.ms);

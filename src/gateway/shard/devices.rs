@@ -2,7 +2,8 @@
 //!
 //! Owns: when a cursor is written to the log: at most once an interval, at the latest when the device's last connection has
 //! left; that of where the device began, soon, unless nobody comes back with its id. A cursor that the producer has no room for stays due. Tabs of one
-//! device share its cursors. Long because what is due now, soon and at the end is one queue, and its tests stand beside it.
+//! device share its cursors. Long because what is due now, soon and at the end is one queue, and its tests stand beside it. Neighbour: `uses`
+//! knows of which devices the log has heard nothing for long.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tidings_core::record::cursor::CursorRecord;
 use tidings_core::record::signal::nodes::UserDevice;
 
 use super::members::number;
+use super::uses::Uses;
 use crate::gateway::inlet::NamedBy;
 
 /// The most stretches that a cursor says; the lowest are left out of later records, earlier records hold them.
@@ -25,6 +27,8 @@ struct Device {
     user: UserId,
     device: DeviceId,
     named_by: NamedBy,
+    /// When the log is to hear of it again, whatever it does.
+    use_due_ms: u64,
     members: Vec<u32>,
     cursors: Vec<Cursor>,
 }
@@ -55,18 +59,28 @@ pub(super) struct Devices {
     others_due: VecDeque<Due>,
     mailbox_interval_ms: u64,
     other_interval_ms: u64,
+    uses: Uses,
+}
+
+/// How long cursors may wait at most, and how often a device is told to be in use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Intervals {
+    pub(super) mailbox: Duration,
+    pub(super) other: Duration,
+    pub(super) device: Duration,
 }
 
 impl Devices {
-    pub(super) fn new(mailbox_interval: Duration, other_interval: Duration) -> Self {
+    pub(super) fn new(intervals: Intervals) -> Self {
         let millis = |interval: Duration| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         Self {
             devices: Slab::new(),
             users: HashMap::new(),
             mailboxes_due: VecDeque::new(),
             others_due: VecDeque::new(),
-            mailbox_interval_ms: millis(mailbox_interval),
-            other_interval_ms: millis(other_interval),
+            mailbox_interval_ms: millis(intervals.mailbox),
+            other_interval_ms: millis(intervals.other),
+            uses: Uses::new(millis(intervals.device)),
         }
     }
 
@@ -80,7 +94,9 @@ impl Devices {
             }
             return known;
         }
-        let new = Device { user: user.clone(), device: device.clone(), named_by, members: Vec::new(), cursors: Vec::new() };
+        let use_due_ms = self.uses.back(user, device);
+        let (members, cursors) = (Vec::new(), Vec::new());
+        let new = Device { user: user.clone(), device: device.clone(), named_by, use_due_ms, members, cursors };
         let number = number(devices.insert(new));
         users.entry(user.clone()).or_default().push(number);
         number
@@ -103,15 +119,35 @@ impl Devices {
     }
 
     /// Takes a member off its device. Gives the channels whose cursors must be written now, as nobody is left.
-    pub(super) fn leave(&mut self, device: u32, member: u32) -> Vec<Channel> {
+    pub(super) fn leave(&mut self, device: u32, member: u32, now_ms: u64) -> Vec<Channel> {
         let Some(left) = self.devices.get_mut(device as usize) else { return Vec::new() };
         left.members.retain(|seated| *seated != member);
         if !left.members.is_empty() {
             return Vec::new();
         }
+        self.renew(device, now_ms);
+        let Some(left) = self.devices.get(device as usize) else { return Vec::new() };
         let due = left.cursors.iter().filter(|cursor| cursor.due).map(|cursor| cursor.channel.clone()).collect();
-        self.forget_idle(device);
+        self.forget_idle(device, now_ms);
         due
+    }
+
+    /// Looks at some of the devices, and has those told to be in use that the log has heard nothing of for long: not many at a time,
+    /// however many come at once.
+    pub(super) fn renew_some(&mut self, now_ms: u64) {
+        for device in self.uses.round(self.devices.capacity()) {
+            self.renew(number(device), now_ms);
+        }
+    }
+
+    /// Has the log told that a device is in use, unless it hears of it anyway.
+    fn renew(&mut self, device: u32, now_ms: u64) {
+        let Some(used) = self.devices.get(device as usize) else { return };
+        let is_heard_of = now_ms < used.use_due_ms || used.cursors.iter().any(|cursor| cursor.due);
+        if used.named_by == NamedBy::Client && !is_heard_of {
+            let mailbox = Channel::mailbox(&used.user);
+            self.touch(device, &mailbox, now_ms);
+        }
     }
 
     /// Whose device it is.
@@ -238,17 +274,18 @@ impl Devices {
     }
 
     /// The producer has the cursor.
-    pub(super) fn taken(&mut self, device: u32, channel: &Channel) {
+    pub(super) fn taken(&mut self, device: u32, channel: &Channel, now_ms: u64) {
         if let Some(cursor) = self.cursor(device, channel) {
             (cursor.began, cursor.due) = (None, false);
         }
         if let Some(written) = self.devices.get_mut(device as usize) {
+            written.use_due_ms = self.uses.next_ms(now_ms);
             written.cursors.retain(|cursor| cursor.due || !cursor.offered.is_empty() || !cursor.acknowledged.is_empty());
             if written.cursors.is_empty() {
                 written.cursors = Vec::new();
             }
         }
-        self.forget_idle(device);
+        self.forget_idle(device, now_ms);
     }
 
     /// The producer had no room for the cursor.
@@ -256,12 +293,15 @@ impl Devices {
         self.postpone(device, channel, now_ms);
     }
 
-    fn forget_idle(&mut self, device: u32) {
+    fn forget_idle(&mut self, device: u32, now_ms: u64) {
         let idle = |device: &Device| device.members.is_empty() && device.cursors.iter().all(|cursor| !cursor.due);
         if self.devices.get(device as usize).is_some_and(idle)
             && let Some(gone) = self.devices.try_remove(device as usize)
-            && let Some(own) = self.users.get_mut(&gone.user)
         {
+            if gone.named_by == NamedBy::Client {
+                self.uses.left((&gone.user, &gone.device), gone.use_due_ms, now_ms);
+            }
+            let Some(own) = self.users.get_mut(&gone.user) else { return };
             own.retain(|number| *number != device);
             if own.is_empty() {
                 self.users.remove(&gone.user);
@@ -289,8 +329,14 @@ impl Devices {
 mod tests {
     use super::*;
 
+    const DEVICE_MS: u64 = 3_600_000;
+
     fn devices() -> Devices {
-        Devices::new(Duration::from_secs(1), Duration::from_secs(30))
+        Devices::new(Intervals {
+            mailbox: Duration::from_secs(1),
+            other: Duration::from_secs(30),
+            device: Duration::from_millis(DEVICE_MS),
+        })
     }
 
     fn channel(name: &str) -> Channel {
@@ -320,9 +366,9 @@ mod tests {
         let device = phone(&mut devices);
         devices.join(device, 3);
         devices.touch(device, &channel("user-42"), 0);
-        assert_eq!(devices.leave(device, 3), [channel("user-42")]);
+        assert_eq!(devices.leave(device, 3, 0), [channel("user-42")]);
         assert!(devices.record(device, &channel("user-42"), Epoch(1)).is_some());
-        devices.taken(device, &channel("user-42"));
+        devices.taken(device, &channel("user-42"), 0);
         assert!(devices.users.is_empty() && devices.devices.is_empty());
     }
 
@@ -337,11 +383,72 @@ mod tests {
         assert_eq!(devices.pop_due(1_000), Some((phone, everyone.clone())));
         let record = devices.record(phone, &everyone, Epoch(1)).unwrap();
         assert_eq!((record.began, record.offered.is_empty(), record.acknowledged.is_empty()), (Some(7), true, true));
-        devices.taken(phone, &everyone);
+        devices.taken(phone, &everyone, 1_000);
         assert!(devices.record(phone, &everyone, Epoch(1)).is_none());
         assert_eq!(devices.devices[phone as usize].cursors.capacity(), 0, "an idle device costs nothing more");
         devices.restore(&record, 1_000);
         assert_eq!(devices.record(phone, &everyone, Epoch(1)), Some(record), "the brokers did not take it");
+    }
+
+    /// Has the log told of a device whatever is due of it.
+    fn tell(devices: &mut Devices, device: u32, now_ms: u64) -> Vec<CursorRecord> {
+        let due = devices.all_due().into_iter().filter(|(number, _)| *number == device);
+        let mut told = Vec::new();
+        for (device, channel) in due.collect::<Vec<_>>() {
+            told.extend(devices.record(device, &channel, Epoch(1)));
+            devices.taken(device, &channel, now_ms);
+        }
+        told
+    }
+
+    #[test]
+    fn a_device_that_says_nothing_is_told_to_be_in_use_once_an_interval_however_often_it_comes() {
+        let mut devices = devices();
+        for now_ms in [0, 1_000, 2_000] {
+            let phone = phone(&mut devices);
+            devices.join(phone, 3);
+            devices.renew_some(now_ms);
+            let told = tell(&mut devices, phone, now_ms);
+            assert_eq!(told.iter().map(CursorRecord::says_nothing).collect::<Vec<_>>(), vec![true; usize::from(now_ms == 0)]);
+            assert_eq!(devices.leave(phone, 3, now_ms), [], "it was told");
+        }
+        assert!(devices.devices.is_empty());
+        let phone = phone(&mut devices);
+        devices.join(phone, 3);
+        devices.renew_some(DEVICE_MS - 1);
+        assert!(devices.all_due().is_empty());
+        devices.renew_some(DEVICE_MS);
+        assert_eq!(tell(&mut devices, phone, DEVICE_MS).len(), 1, "it stays for longer than that");
+    }
+
+    #[test]
+    fn a_device_that_leaves_before_its_turn_is_told_to_have_been_in_use() {
+        let mut devices = devices();
+        let phone = phone(&mut devices);
+        devices.join(phone, 3);
+        assert_eq!(devices.leave(phone, 3, 5), [channel("user-42")]);
+        assert!(tell(&mut devices, phone, 5)[0].says_nothing());
+        assert!(devices.devices.is_empty());
+    }
+
+    #[test]
+    fn of_a_device_that_acknowledges_and_of_one_that_nobody_named_nothing_more_is_told() {
+        let mut devices = devices();
+        let phone = phone(&mut devices);
+        devices.join(phone, 3);
+        devices.offer(phone, &channel("role-driver"), Stretch { from: 1, to: 5 });
+        devices.touch(phone, &channel("role-driver"), 0);
+        devices.renew_some(0);
+        assert_eq!(devices.all_due().len(), 1);
+        tell(&mut devices, phone, 10);
+        devices.renew_some(DEVICE_MS);
+        assert!(devices.all_due().is_empty(), "the log has heard of it");
+
+        let drawn = devices.of(&"42".parse().unwrap(), &"drawn".parse().unwrap(), NamedBy::Server);
+        devices.join(drawn, 4);
+        devices.renew_some(10);
+        assert!(devices.all_due().is_empty());
+        assert_eq!(devices.leave(drawn, 4, 10), []);
     }
 
     #[test]
@@ -378,7 +485,7 @@ mod tests {
         devices.offer(device, &channel("user-42"), Stretch { from: 1, to: 5 });
         devices.touch(device, &channel("user-42"), 0);
         let record = devices.record(device, &channel("user-42"), Epoch(1)).unwrap();
-        devices.taken(device, &channel("user-42"));
+        devices.taken(device, &channel("user-42"), 0);
         devices.restore(&record, 7);
         assert_eq!(devices.all_due().len(), 1);
     }

@@ -182,7 +182,7 @@ impl Shard {
         }
         let left = self.devices.name(gone.device).filter(|_| self.devices.members(gone.device) == [member]);
         let user = self.devices.user(gone.device).cloned();
-        for channel in self.devices.leave(gone.device, member) {
+        for channel in self.devices.leave(gone.device, member, self.now.ms) {
             self.write_cursor(gone.device, channel);
         }
         if let Some(user) = user.filter(|user| self.devices.of_user(user).next().is_none()) {

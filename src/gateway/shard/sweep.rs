@@ -1,6 +1,7 @@
 //! The sweep: one look at every connection of the shard, instead of a timer each.
 //!
-//! Owns: heartbeats, silence, unfinished frames, stalled writes, expired tokens, answered pings, and cursors whose time has come.
+//! Owns: heartbeats, silence, unfinished frames, stalled writes, expired tokens, answered pings, cursors whose time has come, and devices that are to be
+//! told to be in use.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -77,6 +78,7 @@ impl Shard {
             }
         }
         self.acknowledge_answered(&answered);
+        self.devices.renew_some(self.now.ms);
         if self.recoveries.is_over(self.now.ms) {
             self.recent.forget_missed();
         }

@@ -9,7 +9,8 @@ use crate::position::Epoch;
 use crate::stretch::Stretches;
 
 /// What one process knows of one device in one channel. A later record of the same key may say less: a process that was killed
-/// has lost what it knew. So what holds within an epoch is the union of all records of a key.
+/// has lost what it knew. So what holds within an epoch is the union of all records of a key. One that says nothing says that its device
+/// is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CursorRecord {
@@ -35,12 +36,20 @@ pub struct CursorRecord {
 
 impl CursorRecord {
     /// The record's key: user, device and channel, joined by `|`, with `|` and `%` inside them percent-encoded. All whose ids were drawn
-    /// share one without a device, so that the topic keeps no word for ever of devices that nobody knows.
+    /// share one without a device, so that the topic keeps no word for ever of devices that nobody knows. One that [says nothing](Self::says_nothing)
+    /// has a key without a channel, so that compaction does not take what was said for it.
     #[must_use]
     pub fn key(&self) -> String {
         let escape = |part: &str| part.replace('%', "%25").replace('|', "%7C");
         let device = if self.drawn { "" } else { self.device_id.as_str() };
-        format!("{}|{}|{}", escape(self.user_id.as_str()), escape(device), escape(self.channel.as_str()))
+        let channel = if self.says_nothing() { "" } else { self.channel.as_str() };
+        format!("{}|{}|{}", escape(self.user_id.as_str()), escape(device), escape(channel))
+    }
+
+    /// Whether it says no more than that the device is in use.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        self.began.is_none() && self.offered.is_empty() && self.acknowledged.is_empty()
     }
 
     /// The first offset that the device was to be sent, by all that is said of it here.
@@ -89,10 +98,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn that_a_device_is_in_use_takes_the_place_of_nothing_that_it_said() {
+        let said = CursorRecord { began: Some(1), ..cursor("alice", "phone") };
+        assert_eq!((said.key(), said.says_nothing()), ("alice|phone|booking-updates".into(), false));
+        let used = cursor("alice", "phone");
+        assert_eq!((used.key(), used.says_nothing()), ("alice|phone|".into(), true));
+    }
+
     proptest! {
         #[test]
         fn two_devices_never_share_a_key(a in "[a|%]{1,4}", b in "[a|%]{1,4}", c in "[a|%]{1,4}", d in "[a|%]{1,4}") {
             prop_assume!((&a, &b) != (&c, &d));
+            let said = |user: &str, device: &str| CursorRecord { began: Some(1), ..cursor(user, device) };
+            prop_assert_ne!(said(&a, &b).key(), said(&c, &d).key());
             prop_assert_ne!(cursor(&a, &b).key(), cursor(&c, &d).key());
         }
     }
