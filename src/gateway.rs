@@ -12,6 +12,7 @@ mod ends;
 mod fed;
 mod feed;
 mod frames;
+mod hearing;
 mod inlet;
 mod intake;
 mod line;
@@ -57,6 +58,7 @@ pub use self::desk::{Absent, Census, Desk, Everywhere};
 use self::ends::Ends;
 use self::fed::FedError;
 use self::feed::Feed;
+use self::hearing::Hearing;
 use self::inlet::{Control, Inlet, Outlet};
 use self::metrics::{GatewayMetrics, Limit};
 use self::moment::Moment;
@@ -219,7 +221,9 @@ impl Gateway {
         let notifications: Arc<str> = cluster.names().notifications().into();
         let metrics = GatewayMetrics::register(&metrics);
         let ends = Ends::new(cluster.clone(), &notifications, epoch.partitions, metrics.end_reads.clone());
-        let reads = Reads::new(store, ends, &config);
+        let cursors = cluster.names().cursors();
+        let said = Ends::new(cluster.clone(), &cursors, epoch.partitions, metrics.end_reads.clone());
+        let reads = Reads::new(store, (ends, Hearing::new(said, &cursors)), &config);
         let tally = Tally::new(&config.counts, reads.archive(), metrics.clone());
         let shared = Shared {
             access: access(&config),

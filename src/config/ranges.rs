@@ -246,6 +246,7 @@ impl super::Config {
             ("gateway.other_cursor_interval", self.gateway.other_cursor_interval),
             ("gateway.device_interval", self.gateway.device_interval),
             ("gateway.recovery.wait", self.gateway.recovery.wait),
+            ("gateway.recovery.device_wait", self.gateway.recovery.device_wait),
             ("gateway.presence.pause", self.gateway.presence.pause),
             ("gateway.presence.grace", self.gateway.presence.grace),
             ("gateway.presence.wait", self.gateway.presence.wait),

@@ -27,10 +27,11 @@ use super::Shared;
 use super::desk::Desk;
 use super::ending::NO_CLOSE;
 use super::frames;
-use super::inlet::{Ack, Control, Inlet, Join};
+use super::inlet::{Ack, Control, Inlet, Join, NamedBy};
 use super::line::{Admitted, Codec, Event, Line, Wish};
 use super::metrics::Limit;
 use super::moment::{Moment, millis};
+use super::reads::Owner;
 use crate::auth::Identity;
 use crate::clock::rate::{Allowance, Rate};
 
@@ -42,6 +43,7 @@ pub(super) struct Connection<'a> {
     line: &'a Line,
     identity: Identity,
     device: DeviceId,
+    named_by: NamedBy,
     id: ConnectionId,
     seat: Seat,
     bad_frames: Rate,
@@ -85,7 +87,7 @@ fn own_channels(identity: &Identity) -> Vec<Channel> {
 }
 
 /// Where subscriptions begin. What `since` says of other channels is counted, and of no use.
-async fn starts(shared: &Shared, owner: (&UserId, &DeviceId), channels: Vec<Channel>, since: &Since) -> Vec<(Channel, Start)> {
+async fn starts(shared: &Shared, owner: Owner<'_>, channels: Vec<Channel>, since: &Since) -> Vec<(Channel, Start)> {
     shared.metrics.ignored_positions.inc_by(since.beside(&channels) as u64);
     shared.reads.starts(shared, owner, channels, since).await
 }
@@ -95,7 +97,7 @@ impl<'a> Connection<'a> {
     pub(super) async fn join(line: &'a Line, admitted: Box<Admitted>) -> Result<Self, CloseCode> {
         let Admitted { identity, wish: Wish { device, named_by, mode, locale, since, .. }, reply_to } = *admitted;
         let inlet = line.shared.inlets[line.shared.shard(&identity.user)].clone();
-        let owner = (&identity.user, &device);
+        let owner = Owner { user: &identity.user, device: &device, named_by };
         let answering = async {
             tokio::time::sleep(TOGETHER).await;
             line.outbox.uncork(millis(line.shared.clock));
@@ -129,7 +131,7 @@ impl<'a> Connection<'a> {
         inlet.say(Control::Join(Box::new(join))).await.map_err(|_| CloseCode::Internal)?;
         let member = answer.await.map_err(|_| CloseCode::Internal)??;
         let seat = Seat { inlet, member, left: false };
-        Ok(Self { line, identity, device, id, seat, bad_frames: Rate::default(), kept: None })
+        Ok(Self { line, identity, device, named_by, id, seat, bad_frames: Rate::default(), kept: None })
     }
 
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
@@ -246,8 +248,9 @@ impl<'a> Connection<'a> {
 
     /// Where subscriptions to these channels begin; nothing, if the line ends before that is known.
     async fn starts(&mut self, channels: Vec<Channel>, since: &Since, codec: &mut Codec) -> Option<Vec<(Channel, Start)>> {
-        let (line, user, device) = (self.line, self.identity.user.clone(), self.device.clone());
-        self.meanwhile(starts(&line.shared, (&user, &device), channels, since), codec).await
+        let (line, user, device, named_by) = (self.line, self.identity.user.clone(), self.device.clone(), self.named_by);
+        let owner = Owner { user: &user, device: &device, named_by };
+        self.meanwhile(starts(&line.shared, owner, channels, since), codec).await
     }
 
     /// Waits for something; gives nothing, if the line ends before. Meanwhile the client is listened to until it says its next word,

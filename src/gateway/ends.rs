@@ -1,8 +1,8 @@
 //! Where the log ends, as the brokers say.
 //!
 //! Owns: one client for it, and the question: one at a time, for all partitions, asked once for all who wait for its answer. Asked
-//! seldom: only for positions that lie ahead of what this node has read. However many clients name such positions, the brokers are
-//! asked at most ten times a second.
+//! seldom: only for positions that lie ahead of what this node has read, and for devices that nothing is known of. However many clients
+//! there are of either kind, the brokers are asked at most ten times a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -270,7 +270,7 @@ impl GatewayMetrics {
             );
             shelf.register(
                 "end_reads",
-                "Questions to the brokers where the log ends, for positions ahead of what this node has read",
+                "Questions to the brokers where the log ends, for positions ahead of what this node has read and for devices that nothing is known of",
                 self.end_reads.clone(),
             );
             shelf.register("ring_records", "Records in the ring", self.ring_records.clone());

@@ -23,7 +23,8 @@ use tokio::time::timeout;
 use super::Shared;
 use super::ends::Ends;
 use super::fed::{Encoded, FedError};
-use super::inlet::{Control, Inlet};
+use super::hearing::Hearing;
+use super::inlet::{Control, Inlet, NamedBy};
 use super::moment::millis;
 use crate::config::GatewayConfig;
 use crate::store::{Course, Gap, Notified, PageSize, Store, StoreError};
@@ -36,6 +37,7 @@ const AHEAD_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Reads {
     store: Option<Store>,
     ends: Ends,
+    hearing: Hearing,
     /// Each permit is one connection that comes in or subscribes.
     starting: Semaphore,
     /// Each permit is one look for what somebody names.
@@ -48,6 +50,14 @@ pub(super) struct Reads {
     page: PageSize,
     newest: usize,
     runtime: Handle,
+}
+
+/// Whose subscriptions begin.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) device: &'a DeviceId,
+    pub(super) named_by: NamedBy,
 }
 
 /// The part of an outbox that a page may fill.
@@ -107,10 +117,11 @@ pub(super) struct GapPage {
 }
 
 impl Reads {
-    pub(super) fn new(store: Option<Store>, ends: Ends, config: &GatewayConfig) -> Self {
+    pub(super) fn new(store: Option<Store>, (ends, hearing): (Ends, Hearing), config: &GatewayConfig) -> Self {
         Self {
             store,
             ends,
+            hearing,
             starting: Semaphore::new(config.recovery.start_reads.get()),
             lookups: Semaphore::new(config.lookup_reads.get()),
             pages: Arc::new(Semaphore::new(config.recovery.page_reads.get())),
@@ -180,7 +191,12 @@ impl Reads {
     }
 
     /// What the store says, if it does in time.
-    async fn in_time<T>(&self, shared: &Shared, limit: Duration, read: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    pub(super) async fn in_time<T>(
+        &self,
+        shared: &Shared,
+        limit: Duration,
+        read: impl Future<Output = Result<T, StoreError>>,
+    ) -> Option<T> {
         let error = match timeout(limit, read).await {
             Ok(Ok(found)) => {
                 self.answered_ms.store(millis(shared.clock), Ordering::Relaxed);
@@ -234,7 +250,7 @@ impl Reads {
     pub(super) async fn starts(
         &self,
         shared: &Shared,
-        owner: (&UserId, &DeviceId),
+        owner: Owner<'_>,
         channels: Vec<Channel>,
         since: &Since,
     ) -> Vec<(Channel, Start)> {
@@ -279,21 +295,18 @@ impl Reads {
     async fn resumed(
         &self,
         shared: &Shared,
-        owner: (&UserId, &DeviceId),
+        owner: Owner<'_>,
         channels: Vec<Channel>,
         deadline: Duration,
     ) -> Vec<(Channel, Start)> {
         let Some(store) = self.store.as_ref().filter(|_| !channels.is_empty()) else {
             return channels.into_iter().map(|channel| (channel, Start::Live)).collect();
         };
-        let known = async {
-            // It is never closed; who waits for it is bounded by the deadline.
-            let _place = self.starting.acquire().await.ok();
-            let read = known(shared, store, owner, &channels);
-            self.in_time(shared, left(shared, deadline), read).await
-        };
-        let known = timeout(left(shared, deadline), known).await.ok().flatten();
-        let mut known = known.unwrap_or_default().into_iter();
+        let mut known = self.known(shared, (store, owner), &channels, deadline).await;
+        if owner.named_by == NamedBy::Client {
+            self.make_sure(shared, (store, owner), (&channels, &mut known), deadline).await;
+        }
+        let mut known = known.into_iter();
         let start = |channel: Channel| {
             let start = known.next().map_or(Start::Lost(Loss::Unanswered, None), |known| {
                 if channel.is_mailbox() { Start::in_mailbox(known) } else { Start::elsewhere(known) }
@@ -301,6 +314,49 @@ impl Reads {
             (channel, start)
         };
         channels.into_iter().map(start).collect()
+    }
+
+    /// What is known of a device in each of `channels`; nothing, if the store does not say it in time.
+    async fn known(
+        &self,
+        shared: &Shared,
+        (store, owner): (&Store, Owner<'_>),
+        channels: &[Channel],
+        deadline: Duration,
+    ) -> Vec<Known> {
+        let reading = async {
+            // It is never closed; who waits for it is bounded by the deadline.
+            let _place = self.starting.acquire().await.ok();
+            let read = known(shared, store, (owner.user, owner.device), channels);
+            self.in_time(shared, left(shared, deadline), read).await
+        };
+        timeout(left(shared, deadline), reading).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Looks again where nothing is known of a device, once all is folded that it may have said there. In its mailbox it begins at what
+    /// is pending, and misses nothing either way.
+    async fn make_sure(
+        &self,
+        shared: &Shared,
+        (store, owner): (&Store, Owner<'_>),
+        (channels, known): (&[Channel], &mut [Known]),
+        deadline: Duration,
+    ) {
+        let is_unknown = |(channel, known): &(&Channel, &mut Known)| !channel.is_mailbox() && known.stopped.is_none();
+        let unknown = channels.iter().zip(known.iter_mut()).filter(is_unknown);
+        let (unknown, places): (Vec<Channel>, Vec<&mut Known>) = unknown.map(|(channel, known)| (channel.clone(), known)).unzip();
+        if unknown.is_empty() {
+            return;
+        }
+        let wait = left(shared, deadline).min(shared.config.recovery.device_wait.0);
+        let again = match self.hearing.is_over(shared, (store, owner.user), wait).await {
+            true => self.known(shared, (store, owner), &unknown, deadline).await,
+            false => Vec::new(),
+        };
+        let mut again = again.into_iter();
+        for place in places {
+            *place = again.next().unwrap_or(Known { stopped: Some(Stopped::Untold), ..Known::default() });
+        }
     }
 }
 

@@ -23,7 +23,8 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
     let (inlet, outlet) = Inlet::new(8);
     let metrics = GatewayMetrics::register(&Metrics::new());
     let cluster = Cluster::new(&config.kafka).unwrap();
-    let ends = Ends::new(cluster.clone(), "notifications", 1, metrics.end_reads.clone());
+    let ends = |topic| Ends::new(cluster.clone(), topic, 1, metrics.end_reads.clone());
+    let asked = (ends("notifications"), Hearing::new(ends("cursors"), "cursors"));
     let shared = Shared {
         traces: crate::telemetry::Traces::default(),
         complaints: Complaints::new("gateway", Clock::start()),
@@ -35,7 +36,7 @@ fn shared_with(store: Option<Store>) -> (Arc<Shared>, Outlet) {
         node: "node".parse().unwrap(),
         notifications: "notifications".into(),
         ring: Ring::new(&config.gateway.recovery, metrics.clone()),
-        reads: Reads::new(store, ends, &config.gateway),
+        reads: Reads::new(store, asked, &config.gateway),
         roster: Roster::new(&cluster, &config.gateway.presence, (&"node".parse().unwrap(), Clock::start()), &metrics).unwrap(),
         receipts: ReceiptWriter::new(&cluster, Duration::from_secs(1)).unwrap(),
         tally: Tally::new(&config.gateway.counts, Archive::None, metrics.clone()),
@@ -130,6 +131,8 @@ async fn who_comes_in_takes_no_places_of_who_catches_up_and_a_page_keeps_its_own
     drop(coming);
     let (user, device, since) = ("alice".parse().unwrap(), "phone".parse().unwrap(), Since::default());
     let channel = "booking-updates".parse::<tidings_core::channel::Channel>().unwrap();
-    let starts = shared.reads.starts(&shared, (&user, &device), vec![channel.clone()], &since).await;
+    // Nobody comes back with a drawn id, so no broker is asked whether somebody did.
+    let owner = reads::Owner { user: &user, device: &device, named_by: inlet::NamedBy::Server };
+    let starts = shared.reads.starts(&shared, owner, vec![channel.clone()], &since).await;
     assert_eq!(starts, [(channel, tidings_core::recovery::Start::First(None))]);
 }

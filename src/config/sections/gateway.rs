@@ -17,6 +17,7 @@ pub struct RecoveryConfig {
     pub page_records: NonZeroUsize,
     pub frames_per_second: NonZeroUsize,
     pub wait: Delay,
+    pub device_wait: Delay,
     pub newest: NonZeroUsize,
 }
 

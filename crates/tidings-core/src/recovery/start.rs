@@ -42,6 +42,8 @@ pub enum Stopped {
     At(i64),
     /// In an epoch before.
     Before,
+    /// Perhaps somewhere: what it may have said of it is not folded yet.
+    Untold,
 }
 
 impl Stopped {
@@ -99,6 +101,7 @@ impl Start {
         match stopped {
             Stopped::At(offset) => Self::Known(offset),
             Stopped::Before => Self::Lost(Loss::Epoch, None),
+            Stopped::Untold => Self::Lost(Loss::Behind, None),
         }
     }
 
@@ -151,6 +154,12 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_may_have_been_here_is_not_taken_for_a_new_one() {
+        let known = Known { stopped: Some(Stopped::Untold), projected: Some(9), ..Known::default() };
+        assert_eq!(Start::elsewhere(known), Start::Lost(Loss::Behind, None));
+    }
+
+    #[test]
     fn a_new_device_begins_at_the_oldest_pending_notification_of_its_mailbox_and_at_the_live_end_elsewhere() {
         let pending = Known { pending: Some(3), projected: Some(9), ..Known::default() };
         assert_eq!(Start::in_mailbox(pending), Start::First(Some(3)));
@@ -184,7 +193,7 @@ mod tests {
             let stopped = Stopped::of_cursor(&cursor(&[(2, 60)], acknowledged), missed, projected);
             match stopped.unwrap() {
                 Stopped::At(offset) => offset,
-                Stopped::Before => panic!("{stopped:?}"),
+                Stopped::Before | Stopped::Untold => panic!("{stopped:?}"),
             }
         };
         assert_eq!(at(&[(2, 10)], None, Some(40)), 10);

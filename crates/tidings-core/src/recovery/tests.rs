@@ -6,7 +6,7 @@ mod world;
 
 use proptest::prelude::*;
 
-use self::world::{Answers, Kind, Of, Op, Places, Said, With, World};
+use self::world::{Answers, Heard, Kind, Of, Op, Places, Said, With, World};
 use super::Archive;
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -18,6 +18,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => Just(With::Nothing),
     ];
     let said = prop_oneof![(0..6_i64).prop_map(Said::Below), (0..20_usize).prop_map(Said::One)];
+    let heard = prop_oneof![3 => Just(Heard::All), 1 => Just(Heard::Nothing)];
     let answers = prop_oneof![2 => Just(Answers::Pages), 1 => Just(Answers::Errors), 1 => Just(Answers::Never)];
     let op = prop_oneof![
         6 => Just(Op::Append(Of::Channel)),
@@ -34,7 +35,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (connection.clone(), node.clone(), 0..9_i64)
             .prop_map(|(connection, node, back)| Op::Reconnect { connection, node, back }),
         3 => (connection.clone(), said).prop_map(|(connection, said)| Op::Acknowledge { connection, said }),
-        2 => (connection.clone(), node).prop_map(|(connection, node)| Op::Return { connection, node }),
+        2 => (connection.clone(), node, heard).prop_map(|(connection, node, heard)| Op::Return { connection, node, heard }),
         12 => connection.prop_map(Op::Turn),
     ];
     prop::collection::vec(op, 0..200)

@@ -7,7 +7,7 @@ mod op;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-pub(super) use self::op::{Answers, Kind, Of, Op, Places, Said, With};
+pub(super) use self::op::{Answers, Heard, Kind, Of, Op, Places, Said, With};
 use crate::position::{Epoch, Position};
 use crate::record::cursor::CursorRecord;
 use crate::recovery::{Answer, Archive, CatchUp, Known, Loss, Newest, Page, Reach, Start, Step, Stopped, Truncated};
@@ -76,6 +76,8 @@ struct Seen {
     complete_to: i64,
     holes: Vec<Truncated>,
     end_of_log: i64,
+    /// Nobody could say whether it was here before, and it is to be told so.
+    is_untold: bool,
 }
 
 /// A device, and what the log says of it.
@@ -156,11 +158,13 @@ impl World {
         if let Start::First(_) = start {
             device.begins(next);
         }
-        if brought.is_none() && self.archive == Archive::Store {
+        // Who is told that it may lack something is promised nothing of before.
+        if brought.is_none() && self.archive == Archive::Store && !matches!(start, Start::Lost(..)) {
             self.lacks_nothing(&device, next);
             device.relies(next);
         }
-        let seen = Seen { brought, from: next, complete_to: next, holes: Vec::new(), end_of_log: self.end() };
+        let is_untold = start == Start::Lost(Loss::Behind, None);
+        let seen = Seen { brought, from: next, complete_to: next, holes: Vec::new(), end_of_log: self.end(), is_untold };
         self.connections.push(Connection { node, catch_up, read: None, needed_ms: None, next, seen, device });
     }
 
@@ -175,13 +179,17 @@ impl World {
         self.connect(node, start, (brought, device));
     }
 
-    /// A device that brings nothing begins where its cursor says.
-    fn come_back(&mut self, node: usize, device: Device) {
+    /// A device that brings nothing begins where its cursor says. In a mailbox what is pending is not passed over whatever is known of it.
+    fn come_back(&mut self, node: usize, device: Device, heard: Heard) {
+        if (self.archive, self.kind, heard) == (Archive::Store, Kind::Other, Heard::Nothing) {
+            let known = Known { stopped: Some(Stopped::Untold), ..Known::default() };
+            return self.connect(node, Start::elsewhere(known), (None, device));
+        }
         let missed = Stopped::holes(&device.cursor).iter().find_map(|hole| self.kept(hole.from..hole.to).first().copied());
         let stopped = Stopped::of_cursor(&device.cursor, missed, Some(self.projected));
         match stopped.filter(|_| self.archive == Archive::Store) {
             Some(Stopped::At(offset)) => self.connect(node, Start::Known(offset), (None, device)),
-            Some(Stopped::Before) | None => self.connect_with(node, None, device),
+            Some(Stopped::Before | Stopped::Untold) | None => self.connect_with(node, None, device),
         }
     }
 
@@ -320,7 +328,9 @@ impl World {
         let (brought, ring) = (connection.seen.brought, reach.ring);
         // It was given its whole time.
         let waited_ms = connection.needed_ms.take().map_or(0, |since_ms| self.now_ms - since_ms);
+        let is_untold = std::mem::take(&mut connection.seen.is_untold);
         let is_justified = match loss {
+            Loss::Behind if is_untold => true,
             Loss::Epoch => brought.is_some_and(|brought| brought.epoch != EPOCH),
             Loss::Beyond => brought.is_some_and(|brought| brought.offset > connection.seen.end_of_log),
             Loss::Forgotten => self.archive == Archive::None && connection.seen.complete_to < ring,
@@ -329,7 +339,7 @@ impl World {
             }
         };
         assert!(is_justified, "{loss:?} without reason");
-        let is_first_place = matches!(loss, Loss::Epoch | Loss::Beyond);
+        let is_first_place = is_untold || matches!(loss, Loss::Epoch | Loss::Beyond);
         let at = connection.catch_up.as_mut().unwrap().restart(newest, reach, loss);
         assert!(is_first_place || at >= connection.seen.complete_to, "goes back to {at}, behind what it was sent");
         connection.next = at;
@@ -406,9 +416,9 @@ impl World {
                 self.connect_with(node, Some(Position { epoch: EPOCH, offset }), device);
             }
             Op::Acknowledge { connection, ref said } if connection < self.connections.len() => self.acknowledge(connection, said),
-            Op::Return { connection, node } if connection < self.connections.len() => {
+            Op::Return { connection, node, heard } if connection < self.connections.len() => {
                 let Connection { device, .. } = self.connections.swap_remove(connection);
-                self.come_back(node, device);
+                self.come_back(node, device, heard);
             }
             Op::Turn(connection) if connection < self.connections.len() => self.turn(connection),
             Op::Reconnect { .. } | Op::Acknowledge { .. } | Op::Return { .. } | Op::Turn(_) => {}

@@ -42,6 +42,7 @@ pub(in crate::recovery::tests) enum Op {
     Return {
         connection: usize,
         node: usize,
+        heard: Heard,
     },
     /// A connection takes one step.
     Turn(usize),
@@ -85,6 +86,14 @@ pub(in crate::recovery::tests) enum Said {
     Below(i64),
     /// A single one that it was sent, or sent again.
     One(usize),
+}
+
+/// What the store has folded of what a device said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::recovery::tests) enum Heard {
+    All,
+    /// Nothing, and not within the time that it is given.
+    Nothing,
 }
 
 /// What kind of channel it is. A new device begins at what is pending of its mailbox, and elsewhere at the live end.
