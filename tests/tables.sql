@@ -3,7 +3,7 @@
 SELECT 'projection ' || epoch || ' ' || topic || ' ' || partition || ' ' || next_offset || ' ' || first_offset || ' ' || clock AS line
 FROM projection ORDER BY epoch, topic, partition;
 SELECT 'notification ' || channel || ' ' || id || ' ' || epoch || ' ' || partition || ' ' || "offset" || ' ' || first_epoch || ' '
-  || first_offset || ' ' || appended_at || ' ' || COALESCE(expires_at, 0) || ' ' || kind || ' ' || COALESCE(request_id, '-') || ' '
+  || first_offset || ' ' || appended_at || ' ' || placed_at || ' ' || COALESCE(expires_at, 0) || ' ' || kind || ' ' || COALESCE(request_id, '-') || ' '
   || COALESCE(body, '-') FROM notifications ORDER BY channel, id;
 SELECT 'copy ' || channel || ' ' || id || ' ' || epoch || ' ' || "offset" FROM copies ORDER BY channel, id, epoch, "offset";
 SELECT 'trim ' || channel || ' ' || epoch || ' ' || "offset" FROM trims ORDER BY channel;

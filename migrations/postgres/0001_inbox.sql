@@ -36,6 +36,7 @@ CREATE TABLE notifications (
     first_offset bigint NOT NULL,
     seq          bigint NOT NULL, -- counts the channel's rows as they come; only differences mean something
     appended_at  bigint NOT NULL,
+    placed_at    bigint NOT NULL, -- when it was appended where it lies now: it ages by that, for positions lead there
     expires_at   bigint,
     kind         text COLLATE "C" NOT NULL, -- the notification's type
     request_id   text,             -- the id of the request that it follows from, if it does from one
@@ -47,8 +48,8 @@ CREATE INDEX notifications_in_time ON notifications (channel, appended_at, epoch
 CREATE INDEX notifications_by_count ON notifications (channel, seq) WHERE body IS NOT NULL;
 CREATE INDEX notifications_by_first_place ON notifications (channel, first_epoch, first_offset);
 CREATE INDEX notifications_by_request ON notifications (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX notifications_by_age ON notifications (partition, appended_at) WHERE body IS NOT NULL;
-CREATE INDEX notifications_trimmed ON notifications (partition, appended_at) WHERE body IS NULL;
+CREATE INDEX notifications_by_age ON notifications (partition, placed_at) WHERE body IS NOT NULL;
+CREATE INDEX notifications_trimmed ON notifications (partition, placed_at) WHERE body IS NULL;
 
 -- Further places of a notification that was written more than once. Rare.
 CREATE TABLE copies (

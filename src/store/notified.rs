@@ -3,7 +3,7 @@
 //! Owns: one row for each id of a channel, with its first place on the log in the latest epoch in which it lies; every other place is kept
 //! as a copy, since a device may have met it only there, and the first of all in the row, since marks go by it. A channel holds so many rows at most; the id of a row that went is remembered.
 //! Refuses to look at a clock: what counts is when a record was appended. Neighbours: `fold` calls it in its transaction, `trim` lets
-//! rows age.
+//! rows age. Long because a record is judged by all that may be there of its id.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -29,9 +29,10 @@ struct Row {
     offset: i64,
     /// The first place that it ever had.
     first: (i64, i64),
-    appended_at: i64,
+    placed_at: i64,
     /// The record's value; none once it was trimmed.
     body: Option<String>,
+    request: Option<String>,
 }
 
 impl Row {
@@ -58,6 +59,8 @@ struct Plan {
     copies: Vec<Value>,
     /// Rows that have had a place before the first that was known.
     older: Vec<Value>,
+    /// Rows of which it was not known that they follow from a request.
+    asked_for: Vec<Value>,
     conflicts: Vec<Conflict>,
     trims: Trims,
     /// The number of the newest row of each channel that gets one.
@@ -75,14 +78,22 @@ pub(super) async fn add(
     // Of two records with one id the second is judged by what the first has become.
     while !rest.is_empty() {
         let (distinct, later) = rest.split_at(distinct(rest));
-        let known = known(connection, distinct).await?;
-        let mut plan = plan((epoch, &batch.requests), retention, distinct.iter().zip(known))?;
-        conflicts.append(&mut plan.conflicts);
-        carry_out(connection, retention, plan).await?;
+        let mut left = distinct.iter().collect::<Vec<_>>();
+        // Of a process of a neighbouring epoch, which reads other topics, some may be there since they were looked for: then they are known.
+        while !left.is_empty() {
+            let known = known(connection, &left).await?;
+            let mut plan = plan((epoch, &batch.requests), retention, left.iter().copied().zip(known))?;
+            conflicts.append(&mut plan.conflicts);
+            let slower = carry_out(connection, retention, plan).await?;
+            left.retain(|one| slower.contains(&(one.record.channel.to_string(), one.record.notification.id.to_string())));
+        }
         rest = later;
     }
     Ok(conflicts)
 }
+
+/// A channel and an id.
+type Name = (String, String);
 
 /// How many records there are before an id of a channel comes again.
 fn distinct(notified: &[Notified]) -> usize {
@@ -91,13 +102,13 @@ fn distinct(notified: &[Notified]) -> usize {
     ids.position(|id| !seen.insert(id)).unwrap_or(notified.len())
 }
 
-async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec<Known>, StoreError> {
+async fn known(connection: &mut Connection, notified: &[&Notified]) -> Result<Vec<Known>, StoreError> {
     let asked = notified.iter().map(|one| json!([one.record.channel, one.record.notification.id]));
     let asked = Value::from_iter(asked).to_string();
-    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<i64>);
+    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<i64>);
     let found: Vec<Found> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.epoch, kept.\"offset\", kept.first_epoch, kept.first_offset, kept.appended_at, kept.body,
+            "SELECT kept.epoch, kept.\"offset\", kept.first_epoch, kept.first_offset, kept.placed_at, kept.body, kept.request_id,
                (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
                 ORDER BY last.seq DESC LIMIT 1)
              FROM json_each($1) AS asked
@@ -108,9 +119,9 @@ async fn known(connection: &mut Connection, notified: &[Notified]) -> Result<Vec
         .fetch_all(it)
         .await
     })?;
-    let known = |(epoch, offset, first_epoch, first_offset, appended_at, body, seq): Found| {
-        let row = epoch.zip(offset).zip(first_epoch.zip(first_offset)).zip(appended_at);
-        let row = row.map(|(((epoch, offset), first), appended_at)| Row { epoch, offset, first, appended_at, body });
+    let known = |(epoch, offset, first_epoch, first_offset, placed_at, body, request, seq): Found| {
+        let row = epoch.zip(offset).zip(first_epoch.zip(first_offset)).zip(placed_at);
+        let row = row.map(|(((epoch, offset), first), placed_at)| Row { epoch, offset, first, placed_at, body, request });
         Known { row, newest_seq: seq.unwrap_or(0) }
     };
     Ok(found.into_iter().map(known).collect())
@@ -126,7 +137,8 @@ fn plan<'a>(
     for (one, known) in records {
         let (channel, id) = (&one.record.channel, one.record.notification.id);
         if let Some(row) = known.row {
-            if row.appended_at > retention.ids_before(one.appended) {
+            if row.placed_at > retention.ids_before(one.appended) {
+                plan.names_request(one, &row, requests);
                 if (row.epoch, row.offset) != (epoch, one.offset) {
                     plan.again(epoch, one, &row, known.newest_seq);
                 }
@@ -159,6 +171,14 @@ impl Plan {
         *seq
     }
 
+    /// A notification that was carried over no longer says which request it follows from; its record of before does.
+    fn names_request(&mut self, one: &Notified, row: &Row, requests: &str) {
+        let NotificationRecord { channel, origin, notification, .. } = &one.record;
+        if row.request.is_none() && origin.topic == requests {
+            self.asked_for.push(json!([channel, notification.id, notification.event_id]));
+        }
+    }
+
     /// `one` is what `row` holds already.
     fn again(&mut self, epoch: i64, one: &Notified, row: &Row, newest_seq: i64) {
         let (channel, id) = (&one.record.channel, one.record.notification.id);
@@ -169,7 +189,7 @@ impl Plan {
         } else if row.body.is_some() {
             // Positions of this epoch lead to it only if it has one.
             let seq = self.next_seq(channel, newest_seq);
-            self.moved.push(json!([channel, id, epoch, one.partition, one.offset, seq]));
+            self.moved.push(json!([channel, id, epoch, one.partition, one.offset, seq, one.appended.as_millis()]));
             self.copies.push(json!([channel, id, row.epoch, row.offset]));
         } else {
             self.copies.push(json!([channel, id, epoch, one.offset]));
@@ -178,12 +198,14 @@ impl Plan {
     }
 }
 
-async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<(), StoreError> {
+/// Gives those whose rows were not made, because there is one.
+async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<HashSet<Name>, StoreError> {
     delete(connection, plan.expired).await?;
-    insert(connection, plan.rows).await?;
+    let slower = insert(connection, plan.rows).await?;
     relocate(connection, plan.moved).await?;
     insert_copies(connection, plan.copies).await?;
     predate(connection, plan.older).await?;
+    name_requests(connection, plan.asked_for).await?;
     let mut trims = plan.trims;
     let over = plan.newest.into_iter().filter_map(|(channel, newest)| {
         let last_gone = newest - i64::try_from(retention.rows(&channel).get()).unwrap_or(i64::MAX);
@@ -193,7 +215,8 @@ async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Pla
     if !over.is_empty() {
         cut(connection, over, &mut trims).await?;
     }
-    trims.store(connection).await
+    trims.store(connection).await?;
+    Ok(slower)
 }
 
 async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), StoreError> {
@@ -205,26 +228,39 @@ async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), Stor
         .await
 }
 
-async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
-    // A conflict: a process of an earlier epoch, which reads other topics, was quicker with the same id.
-    connection
-        .write(
-            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, expires_at, kind,
-               body, request_id)
+/// Gives those that are there already.
+async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<HashSet<Name>, StoreError> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut slower = rows.iter().map(|row| (text(row.get(0)), text(row.get(1)))).collect::<HashSet<_>>();
+    let rows = Value::Array(rows).to_string();
+    let made: Vec<Name> = run!(connection, |it| {
+        sqlx::query_as(
+            "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, placed_at,
+               expires_at, kind, body, request_id)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
                CAST(value ->> 4 AS bigint), CAST(value ->> 2 AS bigint), CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
-               CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
-             FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
-            rows,
+               CAST(value ->> 6 AS bigint), CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
+             FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING RETURNING channel, id",
         )
+        .bind(&rows)
+        .fetch_all(it)
         .await
+    })?;
+    for name in &made {
+        slower.remove(name);
+    }
+    Ok(slower)
 }
 
 async fn relocate(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
     connection
         .write(
             "UPDATE notifications SET epoch = CAST(new.value ->> 2 AS bigint), partition = CAST(new.value ->> 3 AS integer),
-               \"offset\" = CAST(new.value ->> 4 AS bigint), seq = CAST(new.value ->> 5 AS bigint)
+               \"offset\" = CAST(new.value ->> 4 AS bigint), seq = CAST(new.value ->> 5 AS bigint),
+               placed_at = CAST(new.value ->> 6 AS bigint)
              FROM json_each($1) AS new
              WHERE notifications.channel = new.value ->> 0 AND notifications.id = new.value ->> 1",
             rows,
@@ -239,6 +275,16 @@ async fn insert_copies(connection: &mut Connection, copies: Vec<Value>) -> Resul
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS bigint)
              FROM json_each($1) AS new WHERE true ON CONFLICT DO NOTHING",
             copies,
+        )
+        .await
+}
+
+async fn name_requests(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
+    connection
+        .write(
+            "UPDATE notifications SET request_id = new.value ->> 2 FROM json_each($1) AS new
+             WHERE notifications.channel = new.value ->> 0 AND notifications.id = new.value ->> 1",
+            rows,
         )
         .await
 }

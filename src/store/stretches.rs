@@ -28,7 +28,7 @@ pub(super) async fn merge(connection: &mut Connection, retention: &Retention, he
     forget(connection, &news.forgotten).await?;
     devices::store(connection, &news).await?;
     let stored = stored(connection, &news.stretches).await?;
-    let (gone, grown) = changes(&stored, &news.stretches);
+    let (gone, grown) = changes(&stored, &news.stretches, retention.channel_rows.get());
     delete(connection, gone).await?;
     upsert(connection, grown).await
 }
@@ -56,8 +56,9 @@ async fn inherit(connection: &mut Connection, news: &mut News) -> Result<(), Sto
     Ok(())
 }
 
-/// The rows that go, and those that come or change.
-fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -> (Vec<Value>, Vec<Value>) {
+/// The rows that go, and those that come or change. Of a channel that is no mailbox the newest `most` stretches are kept of each kind: as
+/// many as the channel has notifications, so what lies before them is trimmed; were it not, it would be sent again.
+fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>, most: usize) -> (Vec<Value>, Vec<Value>) {
     let (mut gone, mut grown) = (Vec::new(), Vec::new());
     for (key, more) in news {
         let before = stored.get(key).cloned().unwrap_or_default();
@@ -65,6 +66,9 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>) -
         after.merge(more);
         if key.3 == BEGAN {
             after = lowest(&after);
+        }
+        if after.as_slice().len() > most && key.1.parse::<Channel>().is_ok_and(|channel| !channel.is_mailbox()) {
+            after.keep_newest(most);
         }
         if after != before {
             let kept = |set: &Stretches, from: i64| set.as_slice().binary_search_by_key(&from, |stretch| stretch.from);
@@ -104,7 +108,7 @@ pub(super) async fn forget(connection: &mut Connection, devices: &BTreeSet<Devic
 }
 
 /// Forgets what devices said of mailboxes below everything that is still known there, as some of it has gone: channel, epoch, offset. The
-/// last stretch of each stays, for a device goes on from it. Other channels have no ladder; what is said of them goes with its device.
+/// last stretch of each stays, for a device goes on from it. Other channels have no ladder; what is said of them is bounded where it is merged.
 pub(super) async fn forget_below(connection: &mut Connection, gone: Vec<(String, i64, i64)>) -> Result<(), StoreError> {
     let mut behind = BTreeMap::<Channel, (i64, i64)>::new();
     for (channel, epoch, offset) in gone {

@@ -102,13 +102,14 @@ fn limits(clocks: &[(i32, i64)], age: Duration) -> String {
     Value::from_iter(clocks.iter().map(|(partition, clock)| json!([partition, clock.saturating_sub(age)]))).to_string()
 }
 
-/// Rows of earlier epochs are found by the number of their partition, which later epochs have too.
+/// Rows of earlier epochs are found by the number of their partition, which later epochs have too. A row that has moved is as young as its
+/// place: else a younger one before it would count as trimmed.
 async fn take_bodies(connection: &mut Connection, epoch: Epoch, limits: String) -> Result<usize, StoreError> {
     let gone: Vec<(String, i64, i64)> = run!(connection, |it| {
         sqlx::query_as(
             "UPDATE notifications SET body = NULL WHERE (id, channel) IN (
                SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN notifications AS kept
-               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.appended_at <= CAST(old.value ->> 1 AS bigint)
+               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.placed_at <= CAST(old.value ->> 1 AS bigint)
                  AND kept.body IS NOT NULL AND kept.epoch <= $2 LIMIT $3)
              RETURNING channel, epoch, \"offset\"",
         )
@@ -130,7 +131,7 @@ async fn forget_ids(connection: &mut Connection, epoch: Epoch, limits: String) -
         sqlx::query_as(
             "DELETE FROM notifications WHERE (id, channel) IN (
                SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN notifications AS kept
-               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.appended_at <= CAST(old.value ->> 1 AS bigint)
+               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.placed_at <= CAST(old.value ->> 1 AS bigint)
                  AND kept.body IS NULL AND kept.epoch <= $2 LIMIT $3)
              RETURNING channel, epoch, \"offset\"",
         )

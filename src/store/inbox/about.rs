@@ -38,7 +38,7 @@ pub struct About {
     /// channels none is told.
     pub acknowledged: Vec<DeviceId>,
     /// Users who have seen it or put it away, at most 100 of them in the order of their ids, of those 10,000 whose ids come first. Of a mailbox
-    /// only the owner.
+    /// only the owner; of another channel those of whom it was known, when they said so, that it is theirs to see.
     pub users: Vec<(UserId, ItemState)>,
     /// Whether nobody is to see it any more.
     pub withdrawn: Option<Withdrawn>,
@@ -207,7 +207,7 @@ impl Store {
                     sqlx::query_as(concat!(
                         "SELECT told.user_id, ",
                         told!(),
-                        " FROM (SELECT user_id FROM (SELECT user_id FROM states WHERE id = $1 ORDER BY user_id LIMIT $4) AS said
+                        " FROM (SELECT user_id FROM (SELECT user_id FROM states WHERE id = $1 AND channel = $2 ORDER BY user_id LIMIT $4) AS said
                                 UNION SELECT user_id FROM (SELECT user_id FROM marks WHERE channel = $2 ORDER BY user_id LIMIT $4) AS marked)
                            AS told
                          CROSS JOIN notifications AS kept",

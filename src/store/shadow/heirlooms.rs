@@ -44,10 +44,10 @@ pub(super) async fn notifications(session: &mut Connection, new: &str, extents: 
 async fn places(session: &mut Connection, new: &str, extents: &[Extent]) -> Result<u64, StoreError> {
     let lost = lost_copies(session, extents).await?;
     let origins = format!(
-        "INSERT INTO {new}.notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, expires_at,
-           kind, request_id, body)
+        "INSERT INTO {new}.notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, placed_at,
+           expires_at, kind, request_id, body)
          SELECT kept.channel, kept.id, CAST(lost.value ->> 2 AS bigint), kept.partition, CAST(lost.value ->> 3 AS bigint),
-           kept.first_epoch, kept.first_offset, kept.seq, kept.appended_at, kept.expires_at, kept.kind, kept.request_id, kept.body
+           kept.first_epoch, kept.first_offset, kept.seq, kept.appended_at, kept.appended_at, kept.expires_at, kept.kind, kept.request_id, kept.body
          FROM json_each($1) AS lost CROSS JOIN notifications AS kept
          WHERE kept.channel = lost.value ->> 0 AND kept.id = lost.value ->> 1 AND kept.body IS NOT NULL
          ORDER BY lost.key ON CONFLICT DO NOTHING"

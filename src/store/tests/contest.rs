@@ -48,6 +48,42 @@ async fn on_postgres_who_stalls_in_a_transaction_loses_it_and_holds_nobody_up() 
 }
 
 #[tokio::test]
+async fn on_postgres_of_two_epochs_that_fold_one_id_at_once_both_places_are_known() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    let later = Epoch(EPOCH.0 + 1);
+    fixture.store.claim(later, &[standing("notifications.e4", 0)]).await.unwrap();
+    for (id, (first, second)) in (1..).zip([(EPOCH, later), (later, EPOCH)]) {
+        let of = |epoch: Epoch| {
+            let offset = if epoch == later { 20 + id as i64 } else { id as i64 };
+            Fold { notifications: vec![notified(id, offset)], ..Fold::default() }
+        };
+        let mut quick = fixture.store.writer().await.unwrap().begin_writing().await.unwrap();
+        notified::add(quick.connection(), first, &retention(), &of(first)).await.unwrap();
+        let me: i32 = run!(quick.connection(), |it| sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(it).await.unwrap());
+        let slow = Store::open(&fixture.config).await.unwrap();
+        let (retention, fold) = (retention(), of(second));
+        let folding = slow.fold(second, &retention, &fold);
+        let finishing = async {
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+            loop {
+                let waiting: i64 = run!(&mut fixture.store.reader().await.unwrap(), |it| {
+                    sqlx::query_scalar(waits).bind(me).fetch_one(it).await.unwrap()
+                });
+                if waiting > 0 {
+                    return quick.commit().await.unwrap();
+                }
+            }
+        };
+        let (folded, ()) = tokio::join!(folding, finishing);
+        assert!(matches!(folded.unwrap(), Folded::Committed { .. }));
+        let course = Course { epoch: later, topic: "notifications.e4".into(), ..super::recover::course() };
+        let newest = fixture.store.newest(&course, 1).await.unwrap();
+        assert_eq!(super::recover::offsets(&newest), [20 + id as i64], "positions of the later epoch lead to it");
+        assert_eq!(fixture.evidence(id, id as i64).await.first_offset, Some(id as i64), "and its place in the earlier is known");
+    }
+}
+
+#[tokio::test]
 async fn on_postgres_a_server_that_does_not_answer_is_unavailable() {
     let Some(mut fixture) = Fixture::postgres().await else { return };
     fixture.config.answer_timeout = Delay(Duration::from_millis(300));

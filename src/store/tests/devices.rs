@@ -28,6 +28,41 @@ on_both! {
     of_too_many_devices_the_one_that_was_silent_for_longest_goes_and_what_it_acknowledged_stays,
     where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device,
     devices_that_nobody_named_take_the_place_of_none_and_what_they_acknowledged_is_delivered,
+    a_device_that_is_in_use_is_not_forgotten_although_it_says_nothing,
+    of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications,
+}
+
+async fn a_device_that_is_in_use_is_not_forgotten_although_it_says_nothing(fixture: Fixture) {
+    let used = |hour: i64| Heard { record: cursor("a", &[], &[]), ..heard("a", hour, 0) };
+    fold(&fixture, vec![heard("a", 0, 1), heard("b", 1, 2)]).await;
+    for hour in [20, 40] {
+        let clock = Some(Timestamp::from_millis(hour * HOUR_MS));
+        let moves = vec![Move { clock, ..step("cursors", hour / 20 - 1, hour / 20) }];
+        let cursors = vec![used(hour)];
+        let fold = Fold { moves, cursors, ..Fold::default() };
+        assert!(matches!(fixture.store.fold(EPOCH, &few(), &fold).await.unwrap(), Folded::Committed { .. }));
+        super::retention::trim(&fixture, &few()).await;
+    }
+    assert_eq!(kept(&fixture).await, ["a"]);
+    let known = fixture.store.cursors((&user(), &"a".parse().unwrap()), &[mailbox()]).await.unwrap();
+    assert_eq!(known, [cursor("a", &[(1, 2)], &[(1, 2)])], "and its stretches are what they were");
+}
+
+async fn of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications(fixture: Fixture) {
+    let rows = Retention { channel_rows: NonZeroUsize::new(3).unwrap(), ..retention() };
+    let single = (0..5).map(|number| (2 * number, 2 * number + 1)).collect::<Vec<_>>();
+    let channel: Channel = "booking-updates".parse().unwrap();
+    let said = |channel: &Channel| CursorRecord { channel: channel.clone(), began: Some(0), ..cursor("a", &[(0, 9)], &single) };
+    for channel in [&channel, &mailbox()] {
+        assert!(matches!(
+            fixture.store.fold(EPOCH, &rows, &cursors(vec![said(channel)])).await.unwrap(),
+            Folded::Committed { .. }
+        ));
+    }
+    let known = fixture.store.cursors((&user(), &"a".parse().unwrap()), &[channel.clone(), mailbox()]).await.unwrap();
+    let mut newest = said(&channel);
+    newest.acknowledged.keep_newest(3);
+    assert_eq!(known, [newest, said(&mailbox())], "a mailbox is trimmed with its notifications");
 }
 
 async fn where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device(fixture: Fixture) {

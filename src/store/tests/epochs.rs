@@ -5,6 +5,7 @@ use tidings_core::record::receipt::{MarkState, ReadState, ReceiptRecord};
 
 use super::inbox::{state, up_to, user};
 use super::recover::{course, offsets, page};
+use super::retention::short;
 use super::*;
 
 const LATER: Epoch = Epoch(4);
@@ -16,6 +17,8 @@ on_both! {
     what_was_read_before_an_epoch_began_stays_read_where_it_is_carried_to,
     a_mark_of_a_later_epoch_reads_what_was_kept_unread_before_it_wherever_that_was_carried_to,
     the_first_place_is_known_whichever_epoch_is_folded_first,
+    what_was_carried_over_ages_with_those_around_it_and_hides_none_that_is_kept,
+    what_was_carried_over_is_found_by_its_request_whichever_epoch_is_folded_first,
 }
 
 fn later() -> Course {
@@ -118,4 +121,49 @@ async fn the_first_place_is_known_whichever_epoch_is_folded_first(fixture: Fixtu
     assert!(!told(&fixture, 1).await.read);
     fixture.fold(notifications(0, 10, vec![notified(1, 5)])).await;
     assert!(told(&fixture, 1).await.read);
+}
+
+async fn what_was_carried_over_ages_with_those_around_it_and_hides_none_that_is_kept(fixture: Fixture) {
+    let hour = |id: u128, offset: i64, hour: i64| super::retention::at(id, offset, hour);
+    fixture.fold(notifications(0, 6, vec![hour(1, 5, 0)])).await;
+    let (first, moved, last) = (hour(2, 3, 8), hour(1, 7, 9), hour(3, 8, 12));
+    fixture.store.claim(LATER, &[standing("notifications.e4", 0)]).await.unwrap();
+    let fold = async |from: i64, record: Notified| {
+        let to = record.offset + 1;
+        let moves = vec![Move { clock: Some(record.appended), ..step("notifications.e4", from, to) }];
+        let fold = Fold { moves, notifications: vec![record], ..Fold::default() };
+        assert!(matches!(fixture.store.fold(LATER, &short(), &fold).await.unwrap(), Folded::Committed { .. }));
+    };
+    let ours = Ours { notifications: vec![("notifications.e4".into(), 0)], ..Ours::default() };
+    let left = async || {
+        fixture.store.trim(LATER, &short(), &ours).await.unwrap();
+        let gap = fixture.store.gap(&later(), 0..99, page(9)).await.unwrap();
+        (offsets(&gap.records), gap.trimmed)
+    };
+    fold(0, first).await;
+    fold(4, moved).await;
+    fold(8, last).await;
+    assert_eq!(left().await, (vec![3, 7, 8], 0), "it was written twelve hours ago, and carried over three hours ago");
+    fold(9, hour(4, 9, 18)).await;
+    assert_eq!(left().await, (vec![7, 8, 9], 4), "the oldest goes first");
+    fold(10, hour(5, 10, 20)).await;
+    assert_eq!(left().await, (vec![8, 9, 10], 8));
+}
+
+async fn what_was_carried_over_is_found_by_its_request_whichever_epoch_is_folded_first(fixture: Fixture) {
+    let request = uuid::Uuid::from_u128(7);
+    let mut asked = notified(1, 5);
+    asked.record.origin.topic = "tidings.requests".into();
+    asked.record.notification.event_id = request.to_string().parse().unwrap();
+    // A rung does not say where its notification came from.
+    let mut onward = Notified { offset: 2, ..asked.clone() };
+    onward.record.origin.topic = "tidings.retry.30s".into();
+    fold_later(&fixture, 3, vec![onward]).await;
+    let ids = async || {
+        let places = fixture.store.asked_for(request).await.unwrap();
+        places.into_iter().map(|place| (place.id, place.position)).collect::<Vec<_>>()
+    };
+    assert_eq!(ids().await, []);
+    fixture.fold(notifications(0, 10, vec![asked])).await;
+    assert_eq!(ids().await, [(id_of(1), Position { epoch: LATER, offset: 3 })]);
 }

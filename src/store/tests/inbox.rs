@@ -295,12 +295,19 @@ async fn a_service_is_told_all_that_is_known_of_a_notification(fixture: Fixture)
     let stranger = ReceiptRecord::State {
         user_id: "2".parse().unwrap(),
         state: ReadState::Read,
-        items: vec![item(0), item(1)],
+        items: vec![item(0), ReceiptItem { channel: Some(role()), ..item(1) }],
+        source: None,
+    };
+    // Believed while the projection was behind, for nobody could say whether it was his to see.
+    let guessed = ReceiptRecord::State {
+        user_id: "3".parse().unwrap(),
+        state: ReadState::Read,
+        items: vec![ReceiptItem { channel: None, position: None, ..item(1) }],
         source: None,
     };
     let of_role =
         ReceiptRecord::UpTo { user_id: user(), state: MarkState::Seen, channel: role(), position: position(2), source: None };
-    receive(&fixture, &[state(ReadState::Read, &[0]), stranger, of_role, withdrawn(mailbox(), 2)]).await;
+    receive(&fixture, &[state(ReadState::Read, &[0]), stranger, of_role, withdrawn(mailbox(), 2), guessed]).await;
     let about = async |id: u128| fixture.store.state_of(id_of(id)).await.unwrap();
     let seen = ItemState { seen: true, ..ItemState::default() };
     let read = |second: i64| ItemState { read: true, read_at: Some(Timestamp::from_millis(1_000 * second)), ..seen };
