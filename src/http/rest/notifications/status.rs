@@ -202,8 +202,12 @@ impl Rest {
     /// Where all lie that an id means, when nothing more can follow from what was asked for by now.
     async fn all_places_of(&self, id: Uuid) -> Result<Vec<Place>, Problem> {
         let store = self.store()?;
-        if let Some(About { channel, position, .. }) = store.state_of(NotificationId(id)).await? {
-            return Ok(vec![Place { id: NotificationId(id), channel, position }]);
+        let itself = async || {
+            let known = store.state_of(NotificationId(id)).await?;
+            Ok::<_, Problem>(known.map(|About { channel, position, .. }| Place { id: NotificationId(id), channel, position }))
+        };
+        if let Some(place) = itself().await? {
+            return Ok(vec![place]);
         }
         let until = self.clock.elapsed() + self.decided.limit;
         let is_all = self.decided.all(until).await && self.desk.has_folded_all(until.saturating_sub(self.clock.elapsed())).await;
@@ -211,7 +215,10 @@ impl Rest {
             let detail = "not all that may follow from it is known yet, so nothing was withdrawn: send it again in a moment";
             return Err(Problem::not_yet(detail));
         }
-        Ok(store.asked_for(id).await?)
+        // Whichever it is, it may have been folded meanwhile.
+        let mut places = store.asked_for(id).await?;
+        places.extend(itself().await?);
+        Ok(places)
     }
 
     /// Where all lie that an id means.
