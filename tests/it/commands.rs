@@ -7,6 +7,7 @@ use reqwest::Method;
 use tidings::cli::Role;
 
 use crate::harness::eventually;
+use crate::harness::postgres::Server;
 use crate::harness::rest;
 use crate::harness::world::{SECRET, World, booking};
 
@@ -93,6 +94,32 @@ async fn topics_are_made_once_and_checked() {
     let other = command(&world, &["topics", "check"]).env("TIDINGS_KAFKA__TOPICS__PARTITIONS", "7").output().unwrap();
     let said = printed(&other);
     assert!(said.contains("epoch 1 with 4 partitions"), "what counts is the epoch, once there is one: {said}");
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_by_hand_once_and_one_of_a_later_release_is_left_alone() {
+    let mut world = World::new().await;
+    world.config.store.migrate = false;
+    let server = Server::start();
+    let file = format!("sqlite://{}", world.dir.path().join("by-hand.db").display());
+    for url in [file, server.url().to_owned()] {
+        world.config.store.url = url.parse().unwrap();
+        let refused = world.start_unready(&[Role::Inbox]).await.ended().await.unwrap_err();
+        assert!(format!("{refused:#}").contains("`tidings store migrate`"), "{refused:#}");
+        for _ in 0..2 {
+            let output = command(&world, &["store", "migrate"]).env("TIDINGS_STORE__URL", &url).output().unwrap();
+            let said = printed(&output);
+            assert!(said.contains(&url), "{said}");
+        }
+        world.start_roles(&[Role::Inbox]).await.stop().await;
+
+        // What a later release may leave behind: nothing of this one works on it.
+        let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9000, 'later', true, 'x', 0)";
+        world.alter(&["UPDATE compatibility SET oldest = 9000", later]).await;
+        let output = command(&world, &["store", "migrate"]).env("TIDINGS_STORE__URL", &url).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("version 9000") && said.contains(&url), "{said}");
+    }
 }
 
 #[tokio::test]

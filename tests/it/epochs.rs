@@ -1,16 +1,21 @@
-//! A cluster that grows: topics with more partitions and the next epoch, and nothing that was pending is lost on the way.
+//! A cluster that grows: topics with more partitions and the next epoch, and nothing that was pending is lost on the way. Long
+//! because what may happen at the same time is let happen.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tidings::cli::Role;
+use tidings::config::Scalar;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::client::Client;
 use crate::harness::missed::{self, MAILBOX};
 use crate::harness::process::Process;
-use crate::harness::world::{World, ms, payment};
+use crate::harness::world::{World, ms, payment, sum};
 use crate::harness::{eventually, seed};
 
 /// How often the command is killed, at least.
@@ -261,6 +266,91 @@ fn kill(command: &mut Child) -> bool {
     command.kill().unwrap();
     command.wait().unwrap();
     runs
+}
+
+/// Emits events for some users until it is told to stop. Gives how many.
+async fn produce(world: Arc<World>, stop: CancellationToken) -> usize {
+    for number in 0.. {
+        if stop.is_cancelled() {
+            return number;
+        }
+        world.emit(&payment(&number.to_string(), USERS[number % USERS.len()])).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    unreachable!("there are more numbers than time")
+}
+
+const USERS: [&str; 3] = ["alice", "bob", "carol"];
+
+/// How much a process has carried over from the epoch before, if it says.
+async fn carried(process: &Process) -> Option<f64> {
+    let metrics = reqwest::get(format!("http://{}/metrics", process.address)).await.ok()?.text().await.ok()?;
+    sum(&metrics, "tidings_earlier_courier_carried_deliveries_total")
+}
+
+/// A new device of a user's is sent each of these events, and the inbox has each, once.
+async fn is_sent_and_kept_once(world: &World, address: std::net::SocketAddr, (user, expected): (&str, &BTreeSet<String>)) {
+    // Nobody was there: all of it is pending, wherever it lies.
+    let query = format!("token={}&deviceId=d1&ack=client", World::token(user));
+    let mut client = Client::greeted(address, &query).await.0;
+    let (mut shown, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    while shown.len() < expected.len() {
+        let frame = client.frame("notification:new").await;
+        assert!(ids.insert(frame["notification"]["id"].to_string()) || frame.get("redelivery").is_some(), "twice: {frame}");
+        shown.insert(event(&frame));
+        if frame.get("redelivery").is_none() {
+            client.ack(&frame).await;
+        }
+    }
+    assert_eq!(shown, *expected);
+    let kept = eventually("all of it is folded", async || {
+        let kept = world.inbox(user).await;
+        (kept.len() >= expected.len()).then_some(kept)
+    })
+    .await;
+    let kept = kept.iter().map(|one| one["eventId"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!((kept.len(), kept.into_iter().collect::<BTreeSet<_>>()), (expected.len(), expected.clone()));
+}
+
+#[tokio::test]
+async fn a_cluster_that_grows_while_events_flow_and_a_process_is_killed_delivers_each_and_keeps_each_once() {
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(500);
+        config.courier.ladder = vec![ms(60_000)];
+        config.courier.transaction_timeout = ms(3_000);
+        config.kafka.properties.insert("session.timeout.ms".into(), Scalar::Number(6_000));
+    })
+    .await;
+    let (world, stop) = (Arc::new(world), CancellationToken::new());
+    let serve = async || {
+        let process = Process::spawn(&world);
+        process.await_ready().await;
+        process
+    };
+    let old = [serve().await, serve().await];
+    let producing = tokio::spawn(produce(world.clone(), stop.clone()));
+    world.own_records("retry.1m", 50).await;
+    let mut grow = create(&world, MORE);
+    assert!(tokio::task::spawn_blocking(move || grow.status()).await.unwrap().unwrap().success());
+    for mut process in old {
+        assert!(!process.ended().await.success(), "it served the first epoch");
+    }
+    let (killed, stays) = (Process::spawn(&world), Process::spawn(&world));
+    eventually("something is carried over", async || {
+        let carried = (carried(&killed).await.unwrap_or(0.0), carried(&stays).await.unwrap_or(0.0));
+        (carried.0 + carried.1 > 0.0).then_some(())
+    })
+    .await;
+    killed.kill();
+    let again = serve().await;
+    stays.await_ready().await;
+    stop.cancel();
+    let produced = producing.await.unwrap();
+    let due = |user: usize| (0..produced).filter(move |number| number % USERS.len() == user).map(|number| number.to_string());
+    for (number, user) in USERS.iter().enumerate() {
+        let expected = due(number).collect::<BTreeSet<_>>();
+        is_sent_and_kept_once(&world, again.address, (user, &expected)).await;
+    }
 }
 
 #[tokio::test]

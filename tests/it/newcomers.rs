@@ -1,4 +1,5 @@
-//! Where devices begin: new ones, those that were never sent anything, those that nobody named or that had to go for others, and tabs.
+//! Where devices begin: new ones, those that were never sent anything, those that nobody named or that had to go for others, and tabs. Long
+//! because each kind of newcomer is met on sockets, and most of them twice.
 
 use std::num::NonZeroUsize;
 
@@ -8,7 +9,7 @@ use tidings::cli::Role;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::missed::{MAILBOX, id, pay, position, returned, told, witness};
+use crate::harness::missed::{MAILBOX, back_as, id, pay, position, query, returned, told, witness};
 use crate::harness::rest::{answered, request};
 use crate::harness::world::{Running, World, ms, unix_now};
 
@@ -240,4 +241,134 @@ async fn of_two_tabs_on_two_nodes_the_furthest_says_where_their_device_stopped()
     }
     second.stop().await;
     first.stop().await;
+}
+
+/// Cursors of Alice's phone that say no more than that it is used.
+async fn uses(world: &World) -> usize {
+    let cursors =
+        world.log.records(&world.own("cursors")).await.into_iter().filter(|record| record.json()["deviceId"] == "phone");
+    let says_nothing = |cursor: &Value| {
+        cursor.get("began").is_none() && ["offered", "acknowledged"].iter().all(|said| cursor[*said] == json!([]))
+    };
+    let uses = cursors.filter(|record| says_nothing(&record.json())).collect::<Vec<_>>();
+    assert!(uses.iter().all(|record| record.key.as_deref() == Some(b"alice|phone|")), "they take the place of nothing it said");
+    uses.len()
+}
+
+#[tokio::test]
+async fn a_device_that_is_used_and_sent_nothing_is_not_forgotten_and_one_that_is_not_used_is() {
+    let world = World::with(|config| {
+        config.gateway.device_interval = ms(300);
+        config.inbox.device_retention = ms(2_500);
+        config.kafka.topics.partitions = 1;
+    })
+    .await;
+    let running = world.start().await;
+    visits(&world, &running, "laptop").await;
+    let _phone = returned(running.address, "phone").await;
+    until_begun(&world, &[(EVERYONE, "phone")]).await;
+    // Retention goes by the log, which the phone alone moves on.
+    eventually("the laptop is forgotten", async || (!world.begun(EVERYONE).await.contains(&"laptop".to_owned())).then_some(()))
+        .await;
+    assert_eq!(devices(&running).await, [("phone".to_owned(), 1)]);
+    assert!(uses(&world).await >= 2);
+    // It began before the laptop was forgotten, and comes back to that; the laptop is a new one.
+    let mut witness = witness(&running).await;
+    announce(&world, json!({"everyone": true}), "missed").await;
+    let missed = witness.frame("notification:new").await;
+    let mut phone = returned(running.address, "phone").await;
+    assert_eq!(told(&mut phone, EVERYONE).await.sent, [position(&missed)]);
+    let mut laptop = returned(running.address, "laptop").await;
+    announce(&world, json!({"everyone": true}), "next").await;
+    assert_eq!(laptop.frame("notification:new").await["notification"]["type"], "next");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_comes_and_goes_is_told_to_be_in_use_once_an_interval_however_it_comes() {
+    let world = World::new().await;
+    let running = world.start().await;
+    visits(&world, &running, "phone").await;
+    running.stop().await;
+    assert_eq!(uses(&world).await, 0, "its beginning says it");
+    // Another process does not know of it.
+    let running = world.start().await;
+    let (phone, greeting) = Client::greeted(running.address, &query("phone")).await;
+    phone.close().await;
+    eventually("it is told to be in use", async || (uses(&world).await == 1).then_some(())).await;
+    for _ in 0..3 {
+        returned(running.address, "phone").await.close().await;
+        back_as("phone", running.address, &greeting["channels"]).await.close().await;
+    }
+    // What another one writes comes behind what it would have.
+    visits(&world, &running, "tablet").await;
+    running.stop().await;
+    assert_eq!(uses(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_device_whose_beginning_is_not_folded_yet_is_not_taken_for_a_new_one() {
+    let mut world = World::new().await;
+    world.start().await.stop().await;
+    world.config.gateway.recovery.device_wait = ms(500);
+    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    // The very first: nothing waits to be folded.
+    let mut phone = returned(running.address, "phone").await;
+    phone.subscribe("booking-updates").await;
+    phone.close().await;
+    world.own_records("cursors", 3).await;
+    announce(&world, json!({"everyone": true}), "missed").await;
+    announce(&world, json!({"channel": "booking-updates"}), "missed").await;
+    world.own_records("notifications", 2).await;
+    // Nobody folds: nobody can say whether it was here.
+    let mut phone = returned(running.address, "phone").await;
+    let lost = told(&mut phone, EVERYONE).await;
+    assert_eq!((lost.sent.len(), &lost.recovered["recovered"]), (0, &json!(false)));
+    assert_eq!(phone.subscribe("booking-updates").await["recovering"], true);
+    assert_eq!(told(&mut phone, "booking-updates").await.recovered["recovered"], false);
+    phone.close().await;
+    // Who was drawn an id was never here.
+    let anonymous = format!("token={}&ack=client", World::token("alice"));
+    let mut nobody = Client::greeted(running.address, &anonymous).await.0;
+    let begun = nobody.subscribe("booking-updates").await;
+    assert_eq!((&begun["channel"], &begun["recovering"]), (&json!("booking-updates"), &json!(false)));
+    running.stop().await;
+    // Folded in time it comes back to where it began.
+    (world.config.gateway.recovery.device_wait, world.config.gateway.recovery.wait) = (ms(60_000), ms(60_000));
+    let running = world.start_roles(&[Role::Gateway]).await;
+    let coming = returned(running.address, "phone");
+    let folding = world.start_roles(&[Role::Inbox]);
+    let (mut phone, inbox) = tokio::join!(coming, folding);
+    let told = told(&mut phone, EVERYONE).await;
+    let types = told.frames.iter().map(|frame| frame["notification"]["type"].clone()).collect::<Vec<_>>();
+    assert_eq!((types, &told.recovered["recovered"]), (vec![json!("missed")], &json!(true)));
+    inbox.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_tabs_that_acknowledge_by_answering_pings_the_furthest_says_where_their_device_stopped() {
+    let world = World::with(|config| config.gateway.heartbeat_interval = ms(300)).await;
+    let running = world.start().await;
+    let written = format!("token={}&deviceId=phone", World::token("alice"));
+    let mut answers = Client::greeted(running.address, &written).await.0;
+    // It answers nothing, and is closed for it.
+    let silent = Client::greeted(running.address, &format!("{written}&ack=client")).await.0;
+    let mut witness = witness(&running).await;
+    let sent = pay(&world, &mut witness, 0..3).await;
+    for position in &sent {
+        assert_eq!(answers.frame("notification:new").await["position"], **position);
+    }
+    let folded = async {
+        eventually("what it was sent is acknowledged", async || (world.acknowledged("alice").await.len() == 3).then_some(()))
+            .await;
+    };
+    answers.reads_until(folded).await;
+    drop((silent, witness));
+    answers.close().await;
+    let mut other = returned(running.address, "other").await;
+    let missed = pay(&world, &mut other, 3..4).await;
+    let mut phone = returned(running.address, "phone").await;
+    assert_eq!(told(&mut phone, MAILBOX).await.sent, missed);
+    running.stop().await;
 }

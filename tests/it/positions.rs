@@ -7,6 +7,7 @@ use crate::harness::eventually;
 use crate::harness::missed::{
     MAILBOX, back, everywhere, id, outcomes, paid, position, positions, query, returned, told, witness,
 };
+use crate::harness::rest::answered;
 use crate::harness::world::{Running, World, booking, payment};
 
 /// The code of the answer to a frame.
@@ -97,22 +98,44 @@ async fn names_of_devices_are_bounded_and_positions_are_read_as_nothing_else() {
         Client::try_open(running.address, &url).await.is_some()
     };
     assert!(opens(&format!("deviceId={}", "d".repeat(64))).await);
+    let closed = async || (running.metric("tidings_gateway_open_connections").await == 0.0).then_some(());
+    let mut refused = 0;
+    let mut refuses = async |name: &str, query: &str| {
+        let said = query.chars().take(60).collect::<String>();
+        let (status, problem) = upgrade(running.address, &format!("{}&{query}", query_of_alice())).await;
+        assert_eq!((status, &problem["status"]), (400, &json!(400)), "{said}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{said}: {problem}");
+        refused += 1;
+        assert_eq!(running.labelled("tidings_gateway_refused_upgrades_total", "reason=\"parameter\"").await, refused, "{said}");
+    };
     for wrong in [format!("deviceId={}", "d".repeat(65)), format!("deviceId={}", "d".repeat(10_000)), "deviceId=a%00b".to_owned()]
     {
-        assert!(!opens(&wrong).await, "{}", &wrong[..20]);
+        refuses("deviceId", &wrong).await;
     }
     let epochs = ["0:0", "18446744073709551615:9223372036854775807"];
     for strange in epochs {
         assert!(opens(&format!("since={}", positions(&json!({MAILBOX: strange})))).await, "{strange}");
     }
+    eventually("those that opened have left", closed).await;
     for wrong in
         ["18446744073709551616:0", "1:9223372036854775808", "1:-1", "1:1e3", "1:0x10", " 1:1", "1:1 ", "one:two", "", "1"]
     {
-        assert!(!opens(&format!("since={}", positions(&json!({MAILBOX: wrong})))).await, "{wrong}");
+        refuses("since", &format!("since={}", positions(&json!({MAILBOX: wrong})))).await;
+    }
+    for wrong in ["soon", "1:2", "%7B", "[]"] {
+        refuses("since", &format!("since={wrong}")).await;
     }
     let many = (0..129).map(|number| format!("c-{number}")).collect::<Vec<_>>();
-    assert!(!opens(&format!("since={}", positions(&everywhere(&many, "1:1")))).await);
+    refuses("since", &format!("since={}", positions(&everywhere(&many, "1:1")))).await;
+    assert_eq!(running.metric("tidings_gateway_open_connections").await, 0.0, "none of them is a connection");
     running.stop().await;
+}
+
+/// The answer to an upgrade that is refused: status and body.
+async fn upgrade(address: std::net::SocketAddr, query: &str) -> (u16, Value) {
+    let asked = reqwest::Client::new().get(format!("http://{address}/ws?{query}"));
+    let asked = asked.header("connection", "upgrade").header("upgrade", "websocket").header("sec-websocket-version", "13");
+    answered(asked.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")).await
 }
 
 fn query_of_alice() -> String {

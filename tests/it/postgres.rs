@@ -1,4 +1,5 @@
-//! PostgreSQL as the store: what is the same as with a file, what happens while the server is away, and several nodes on one.
+//! PostgreSQL as the store: what is the same as with a file, what happens while the server is away, and several nodes on one. Long
+//! because each way in which a server or a projector goes and comes is a test of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use tidings::store::Store;
 use crate::harness::certificates::Authority;
 use crate::harness::client::{Client, Heard};
 use crate::harness::eventually;
-use crate::harness::missed::{MAILBOX, positions, query};
+use crate::harness::inbox::Held;
+use crate::harness::missed::{MAILBOX, positions, query, told};
 use crate::harness::postgres::Server;
 use crate::harness::process::Process;
 use crate::harness::world::{World, metric, ms, payment};
@@ -50,6 +52,34 @@ async fn a_server_that_is_away_stops_no_delivery_and_loses_nothing() {
     world.until_folded(4).await;
     running.await_ready().await;
     assert!(world.log.records(&world.own("retry.30s")).await.is_empty(), "no attempt was burnt for it");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_returns_while_the_server_is_away_is_sent_all_it_missed_once_that_is_back_in_time() {
+    let server = Server::start();
+    let world = world_on(&server, |config| {
+        config.gateway.recovery.wait = ms(60_000);
+        config.gateway.recovery.ring_records = std::num::NonZeroUsize::new(1).unwrap();
+    })
+    .await;
+    let running = world.start().await;
+    let mut alice = running.connect("alice").await;
+    world.live(&mut alice, &["1", "2", "3", "4"]).await;
+    world.until_folded(4).await;
+
+    server.stop();
+    // It names its positions, and nothing is asked before it is let in.
+    let since = positions(&json!({MAILBOX: "1:0", "system-announcements": "1:0"}));
+    let mut tablet = Client::greeted(running.address, &format!("{}&since={since}", query("tablet"))).await.0;
+    assert_eq!(tablet.frame("subscribed").await["recovering"], true);
+    world.live(&mut alice, &["5"]).await;
+    assert!(tablet.passed_over("recovered").is_none());
+    server.start_again();
+    let told = told(&mut tablet, MAILBOX).await;
+    let events = told.frames.iter().map(|frame| frame["notification"]["eventId"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!((events, &told.recovered["recovered"]), (vec!["1", "2", "3", "4", "5"], &json!(true)));
+    assert!(told.truncated.is_empty());
     running.stop().await;
 }
 
@@ -285,9 +315,18 @@ async fn a_projector_that_stalls_loses_its_partitions_and_changes_nothing_when_i
         std::mem::swap(&mut inbox, &mut stalls);
     }
 
-    stalls.signal(Signal::SIGSTOP);
+    // Both are in the middle of folding when one of them stalls.
+    let held = Held::of(&world.config.store.url).await;
     emit_to_all(&world, 1).await;
-    world.own_records("notifications", users().len() * 2).await;
+    let mut database = sqlx::PgConnection::connect(server.url()).await.unwrap();
+    eventually("both wait with a batch in hand", async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE projection%'";
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&mut database).await.unwrap();
+        (waiting == 2).then_some(())
+    })
+    .await;
+    stalls.signal(Signal::SIGSTOP);
+    held.release().await;
     let now = all_inboxes(&world).await.len();
     assert!(now < users().len() * 2, "nothing waited for the one that stalls");
     until_all_have(&world, 2).await;

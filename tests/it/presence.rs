@@ -19,10 +19,10 @@ use crate::harness::rest::{answered, request};
 use crate::harness::world::{Running, World, metric, ms};
 use crate::harness::{HANG, eventually};
 
-const CHANNEL: &str = "booking-updates";
+pub(crate) const CHANNEL: &str = "booking-updates";
 
 /// Leases and grace periods that a test can wait for.
-fn short(config: &mut Config) {
+pub(crate) fn short(config: &mut Config) {
     let presence = &mut config.gateway.presence;
     (presence.lease, presence.grace, presence.pause) = (ms(6_000), ms(300), ms(50));
     (presence.wait, presence.keep) = (ms(5_000), ms(1));
@@ -32,22 +32,22 @@ async fn world() -> World {
     World::with(short).await
 }
 
-async fn node(world: &World) -> Running {
+pub(crate) async fn node(world: &World) -> Running {
     world.start_roles(&[Role::Gateway]).await
 }
 
-async fn process(world: &World) -> Process {
+pub(crate) async fn process(world: &World) -> Process {
     let process = Process::spawn_roles(world, &["gateway"]);
     process.await_ready().await;
     process
 }
 
-async fn open(address: SocketAddr, user: &str, device: &str) -> Client {
+pub(crate) async fn open(address: SocketAddr, user: &str, device: &str) -> Client {
     Client::greeted(address, &format!("token={}&deviceId={device}&ack=client", World::token(user))).await.0
 }
 
 /// The answer to a question for presence, once it is of all nodes: one that is slow is left out.
-async fn ask_all(client: &mut Client, question: &Value) -> Value {
+pub(crate) async fn ask_all(client: &mut Client, question: &Value) -> Value {
     eventually("every node has answered", async || {
         let answer = ask(client, question).await;
         answer.get("partial").is_none().then_some(answer)
@@ -75,7 +75,7 @@ async fn until_present(client: &mut Client, users: &[&str]) {
 }
 
 /// What was written to `signals` under a word.
-async fn signals(world: &World, kind: &str) -> Vec<Value> {
+pub(crate) async fn signals(world: &World, kind: &str) -> Vec<Value> {
     let records = world.log.records(&world.own("signals")).await;
     records.iter().map(|record| record.json()).filter(|signal| signal["signal"] == kind).collect()
 }

@@ -1,12 +1,11 @@
 //! Devices that come back as themselves: with what they acknowledged, in their own mode, locale and rights, after long silences.
 //! Long because the core's property is asked for over sockets too.
 
+use std::ops::Range;
+
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
 use tidings::cli::Role;
-use tidings::config::Database;
 use tidings_core::time::Timestamp;
 
 use crate::harness::client::{Client, Heard};
@@ -16,7 +15,7 @@ use crate::harness::missed::{
     witness,
 };
 use crate::harness::seed;
-use crate::harness::world::{World, ms, payment, unix_now};
+use crate::harness::world::{Running, World, ms, payment, unix_now};
 
 async fn until_count_acknowledged(world: &World, count: usize) {
     eventually(&format!("{count} are acknowledged in SQL"), async || {
@@ -206,11 +205,7 @@ async fn a_device_that_is_known_from_an_epoch_before_is_told_so_and_sent_the_new
     let mut witness = witness(&running).await;
     let sent = pay(&world, &mut witness, 0..4).await;
     world.until_inbox(4).await;
-    let Database::Sqlite(path) = &world.config.store.url else { panic!("another database") };
-    let mut database = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap();
-    let before = "INSERT INTO stretches VALUES ('alice', 'user-alice', 0, 'd1', 'acknowledged', 3, 9)";
-    sqlx::query(before).execute(&mut database).await.unwrap();
-    database.close().await.unwrap();
+    world.alter(&["INSERT INTO stretches VALUES ('alice', 'user-alice', 0, 'd1', 'acknowledged', 3, 9)"]).await;
     let mut alice = returned(running.address, "d1").await;
     let lost = told(&mut alice, MAILBOX).await;
     assert_eq!((lost.sent.len(), &lost.recovered["recovered"]), (0, &json!(false)));
@@ -296,10 +291,17 @@ struct Promise {
     /// The next offset that it may be sent.
     next: i64,
     sent: Vec<i64>,
-    told: Vec<std::ops::Range<i64>>,
+    holes: Vec<Range<i64>>,
+    /// What it is not told, for nobody could say.
+    lost: Option<Range<i64>>,
+    is_level: bool,
 }
 
 impl Promise {
+    fn from(next: i64) -> Self {
+        Self { next, sent: Vec::new(), holes: Vec::new(), lost: None, is_level: false }
+    }
+
     fn take(&mut self, frame: &Value) {
         let at = |field: &str| offset(frame[field].as_str().unwrap());
         match frame["type"].as_str().unwrap() {
@@ -309,16 +311,109 @@ impl Promise {
                 self.next = sent + 1;
                 self.sent.push(sent);
             }
-            "truncated" => self.skip(at("from"), at("to")),
-            "recovered" if frame["recovered"] == false => self.skip(self.next, at("position")),
+            "truncated" => {
+                let hole = self.skip(at("from"), at("to"));
+                self.holes.push(hole);
+            }
+            "recovered" => {
+                self.is_level = true;
+                if frame["recovered"] == false {
+                    self.lost = Some(self.skip(self.next, at("position")));
+                }
+            }
             _ => {}
         }
     }
 
-    fn skip(&mut self, from: i64, to: i64) {
+    fn skip(&mut self, from: i64, to: i64) -> Range<i64> {
         assert!(from >= self.next && to >= from, "a hole from {from} to {to}, told behind {}", self.next);
-        self.told.push(from..to);
         self.next = to;
+        from..to
+    }
+
+    /// Whatever was published behind `stopped`, as positions, was sent or told to be missing.
+    fn leaves_nothing_out(&self, all: &[String], stopped: i64) {
+        let behind = all.iter().map(|position| offset(position) - 1).filter(|offset| *offset >= stopped);
+        let is_told = |offset: &i64| self.holes.iter().chain(&self.lost).any(|hole| hole.contains(offset));
+        let missing = behind.filter(|offset| !self.sent.contains(offset) && !is_told(offset));
+        assert_eq!(missing.collect::<Vec<_>>(), [0_i64; 0], "back from {stopped}");
+        if let Some(lost) = &self.lost {
+            assert!(lost.end < offset(&all[all.len() - NEWEST]), "the newest are sent whatever is lost: {lost:?}");
+        }
+    }
+}
+
+/// As many of the newest are shown to who has lost its place.
+const NEWEST: usize = 2;
+
+/// Alice's mailbox, two nodes that she comes back to, and a projection that may stand still.
+struct Site {
+    world: World,
+    inbox: Option<Running>,
+    nodes: [Running; 2],
+    witness: Client,
+    /// The positions of all that was published.
+    all: Vec<String>,
+}
+
+impl Site {
+    async fn begin() -> Self {
+        let world = World::with(|config| {
+            forget(config);
+            config.inbox.mailbox_rows = some(6);
+            // Answers come in time on a machine that pauses now and then.
+            config.gateway.recovery.wait = ms(2_500);
+        })
+        .await;
+        // Makes the store, for nodes that only read it.
+        let inbox = Some(world.start_roles(&[Role::Inbox]).await);
+        let nodes = [world.start_roles(&[Role::Pipeline, Role::Gateway]).await, world.start_roles(&[Role::Gateway]).await];
+        let mut witness = witness(&nodes[0]).await;
+        let all = pay(&world, &mut witness, 0..3).await;
+        Self { world, inbox, nodes, witness, all }
+    }
+
+    async fn emit(&self, name: &str, count: usize) {
+        for number in 0..count {
+            self.world.emit(&payment(&format!("{name}-{number}"), "alice")).await;
+        }
+    }
+
+    /// Waits until so many more are live.
+    async fn until_live(&mut self, count: usize) {
+        for _ in 0..count {
+            self.all.push(position(&self.witness.frame("notification:new").await));
+        }
+    }
+
+    /// The projection stands still, or goes on.
+    async fn turn_inbox(&mut self) {
+        match self.inbox.take() {
+            Some(running) => running.stop().await,
+            None => self.inbox = Some(self.world.start_roles(&[Role::Inbox]).await),
+        }
+    }
+
+    /// Below which offset the mailbox is trimmed.
+    async fn trimmed(&self) -> i64 {
+        let prefix = format!("trim {MAILBOX} 1 ");
+        self.world.tables().await.iter().find_map(|row| row.strip_prefix(&prefix)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// She comes back from `stopped`, while so many more are on their way, and hears until she lacks nothing.
+    async fn come_back(&mut self, node: usize, stopped: i64, (name, meanwhile): (&str, usize)) -> Promise {
+        self.emit(name, meanwhile).await;
+        let mut alice = back(self.nodes[node].address, &json!({MAILBOX: format!("1:{stopped}")})).await;
+        self.until_live(meanwhile).await;
+        let mut promise = Promise::from(stopped);
+        let end = offset(self.all.last().unwrap());
+        while !promise.is_level || promise.next < end {
+            let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended: {name}") };
+            if frame["channel"] == MAILBOX {
+                promise.take(&frame);
+            }
+        }
+        promise
     }
 }
 
@@ -327,54 +422,41 @@ impl Promise {
 #[tokio::test]
 async fn whatever_happens_between_each_is_sent_once_and_in_order_or_told_to_be_missing() {
     let mut random = seed::random("resuming");
-    let world = World::with(|config| {
-        forget(config);
-        config.inbox.mailbox_rows = some(6);
-        config.gateway.recovery.wait = ms(700);
-    })
-    .await;
-    // Makes the store, for nodes that only read it.
-    let mut inbox = Some(world.start_roles(&[Role::Inbox]).await);
-    let first = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
-    let second = world.start_roles(&[Role::Gateway]).await;
-    let mut witness = witness(&first).await;
-    let mut all = pay(&world, &mut witness, 0..3).await;
+    let mut site = Site::begin().await;
     for round in 0..24 {
         if round % 6 == 5 {
-            match inbox.take() {
-                Some(running) => running.stop().await,
-                None => inbox = Some(world.start_roles(&[Role::Inbox]).await),
-            }
+            site.turn_inbox().await;
         }
-        for number in 0..random.random_range(0..4) {
-            world.emit(&payment(&format!("before-{round}-{number}"), "alice")).await;
-            all.push(position(&witness.frame("notification:new").await));
+        // Whatever is drawn, some come back from the very beginning: before anything was trimmed, to a projection that stands still, and
+        // behind what was trimmed.
+        let is_first = [0, 6, 12].contains(&round);
+        let before = random.random_range(if is_first { 3..4 } else { 0..4 });
+        site.emit(&format!("before-{round}"), before).await;
+        site.until_live(before).await;
+        let is_folded = site.inbox.is_some() && (is_first || random.random_bool(0.5));
+        if is_folded {
+            site.world.until_still().await;
         }
-        let stopped = offset(&all[random.random_range(0..all.len())]);
-        let meanwhile = random.random_range(0..4);
-        for number in 0..meanwhile {
-            world.emit(&payment(&format!("meanwhile-{round}-{number}"), "alice")).await;
+        let trimmed_before = site.trimmed().await;
+        let stopped = offset(&site.all[if is_first { 0 } else { random.random_range(0..site.all.len()) }]);
+        let meanwhile = (&*format!("meanwhile-{round}"), random.random_range(0..4));
+        let promise = site.come_back(random.random_range(0..2), stopped, meanwhile).await;
+        println!("round {round}: back from {stopped}, folded: {is_folded}, holes {:?}, lost {:?}", promise.holes, promise.lost);
+        promise.leaves_nothing_out(&site.all, stopped);
+        let trimmed = site.trimmed().await;
+        assert!(promise.holes.iter().all(|hole| hole.end <= trimmed), "{:?} with {trimmed}", promise.holes);
+        assert!(stopped < trimmed || promise.holes.is_empty(), "nothing of it is trimmed: {:?}", promise.holes);
+        if is_folded {
+            assert_eq!(promise.lost, None, "all that it needs is there");
+            assert!(stopped >= trimmed_before || !promise.holes.is_empty(), "it was not told of what is trimmed");
         }
-        let node = if random.random_bool(0.5) { &first } else { &second };
-        let mut alice = back(node.address, &json!({MAILBOX: format!("1:{stopped}")})).await;
-        for _ in 0..meanwhile {
-            all.push(position(&witness.frame("notification:new").await));
-        }
-        let mut promise = Promise { next: stopped, sent: Vec::new(), told: Vec::new() };
-        let (end, mut is_level) = (offset(all.last().unwrap()), false);
-        while !is_level || promise.next < end {
-            let Heard::Frame(frame) = alice.hear().await else { panic!("the connection ended in round {round}") };
-            if frame["channel"] == MAILBOX {
-                is_level |= frame["type"] == "recovered";
-                promise.take(&frame);
-            }
-        }
-        let behind = all.iter().map(|position| offset(position) - 1).filter(|offset| *offset >= stopped);
-        let missing =
-            behind.filter(|offset| !promise.sent.contains(offset) && !promise.told.iter().any(|hole| hole.contains(offset)));
-        assert_eq!(missing.collect::<Vec<_>>(), [0_i64; 0], "round {round}, back from {stopped}");
     }
-    for running in [inbox, Some(first), Some(second)].into_iter().flatten() {
+    let Site { inbox, nodes, .. } = site;
+    for outcome in ["complete", "truncated", "behind"] {
+        let ended = [outcomes(&nodes[0], outcome).await, outcomes(&nodes[1], outcome).await];
+        assert_ne!(ended, [0, 0], "no recovery ended as {outcome}");
+    }
+    for running in inbox.into_iter().chain(nodes) {
         running.stop().await;
     }
 }

@@ -28,7 +28,12 @@ pub(crate) fn query(device: &str) -> String {
 
 /// Her device `d1` comes back with what it remembers.
 pub(crate) async fn back(address: SocketAddr, since: &Value) -> Client {
-    Client::greeted(address, &format!("{}&since={}", query("d1"), positions(since))).await.0
+    back_as("d1", address, since).await
+}
+
+/// One of her devices comes back with what it remembers.
+pub(crate) async fn back_as(device: &str, address: SocketAddr, since: &Value) -> Client {
+    Client::greeted(address, &format!("{}&since={}", query(device), positions(since))).await.0
 }
 
 /// One of her devices comes back and remembers nothing.

@@ -5,9 +5,24 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use sqlx::Connection as _;
 use tidings::config::Database;
 
 use super::certificates::Pair;
+
+/// What `TIDINGS_TEST_STORE` may say: tests that do not choose a database use PostgreSQL.
+const POSTGRES: &str = "postgres";
+
+/// A schema of its own on the server in `TIDINGS_TEST_POSTGRES`, if tests that do not choose a database are to use that.
+pub(crate) async fn schema_of_its_own() -> Option<Database> {
+    let store = std::env::var("TIDINGS_TEST_STORE").ok()?;
+    assert_eq!(store, POSTGRES, "TIDINGS_TEST_STORE knows no other word");
+    let server = std::env::var("TIDINGS_TEST_POSTGRES").expect("TIDINGS_TEST_POSTGRES names the server");
+    let schema = format!("it_{}", uuid::Uuid::new_v4().simple());
+    let mut session = sqlx::PgConnection::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut session).await.unwrap();
+    Some(format!("{server}?options[search_path]={schema}").parse().unwrap())
+}
 
 /// A server that runs. Stopped, with its data removed, when dropped.
 pub(crate) struct Server {

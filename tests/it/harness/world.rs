@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::log::{Log, Seen};
-use super::{broker, eventually};
+use super::{broker, eventually, postgres};
 
 pub(crate) const SECRET: &str = "a-secret-that-only-the-tests-know-of";
 /// The domain topic's partitions.
@@ -64,7 +64,10 @@ impl World {
         config.gateway.mailbox_cursor_interval = ms(50);
         config.gateway.other_cursor_interval = ms(50);
         config.auth.secret = SECRET.into();
-        config.store.url = Database::Sqlite(dir.path().join("tidings.db"));
+        config.store.url = match postgres::schema_of_its_own().await {
+            Some(database) => database,
+            None => Database::Sqlite(dir.path().join("tidings.db")),
+        };
         config.courier.poll_interval = ms(20);
         // Tests that count what is in the inbox may fill a mailbox.
         config.inbox.mailbox_rows = std::num::NonZeroUsize::new(1_000_000).unwrap();
