@@ -28,6 +28,8 @@ pub use plan::{Count, NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic};
 pub use watch::watch;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long new topics may take until every broker knows of them and who leads them.
+const SETTLING: Duration = Duration::from_secs(45);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why topics could not be made or checked.
@@ -110,7 +112,7 @@ async fn settled(report: &[(Topic, Made)], look: impl AsyncFn() -> Result<(), To
     let fresh = report.iter().any(|(_, made)| *made == Made::Created);
     let clock = Clock::start();
     while let Err(error) = look().await {
-        if !fresh || clock.elapsed() > PATIENCE {
+        if !fresh || clock.elapsed() > SETTLING {
             return Err(error);
         }
         tokio::time::sleep(ASK_AGAIN).await;
