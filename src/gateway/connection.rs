@@ -7,6 +7,7 @@
 mod receipts;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -196,7 +197,7 @@ impl<'a> Connection<'a> {
                 self.say(problem.frame(), reply_to);
                 self.charge(problem.code);
             }
-            Ok(ClientFrame::Refresh(token)) => self.refresh(&token, message_id, codec).await,
+            Ok(ClientFrame::Refresh(token)) => Box::pin(self.refresh(&token, message_id, codec)).await,
             Ok(ClientFrame::Subscribe { channels, since }) => {
                 let named = self.named(channels, reply_to);
                 let channels = self.judged(named, reply_to);
@@ -250,14 +251,14 @@ impl<'a> Connection<'a> {
     async fn starts(&mut self, channels: Vec<Channel>, since: &Since, codec: &mut Codec) -> Option<Vec<(Channel, Start)>> {
         let (line, user, device, named_by) = (self.line, self.identity.user.clone(), self.device.clone(), self.named_by);
         let owner = Owner { user: &user, device: &device, named_by };
-        self.meanwhile(starts(&line.shared, owner, channels, since), codec).await
+        let starting = Box::pin(starts(&line.shared, owner, channels, since));
+        self.meanwhile(starting, codec).await
     }
 
     /// Waits for something; gives nothing, if the line ends before. Meanwhile the client is listened to until it says its next word,
     /// which is then kept for its turn.
-    async fn meanwhile<T>(&mut self, waited_for: impl Future<Output = T>, codec: &mut Codec) -> Option<T> {
+    async fn meanwhile<T>(&mut self, mut waited_for: Pin<Box<impl Future<Output = T>>>, codec: &mut Codec) -> Option<T> {
         let line = self.line;
-        let mut waited_for = Box::pin(waited_for);
         loop {
             let has_kept = self.kept.is_some();
             let happened = std::future::poll_fn(|cx| {
@@ -300,7 +301,7 @@ impl<'a> Connection<'a> {
         let Some(channel) = self.judged(vec![channel], reply_to).pop() else { return };
         let desk = Desk::new(self.line.shared.clone());
         // Nobody is told on a line that has ended.
-        let Some(found) = self.meanwhile(desk.audience(channel.clone(), after, limit), codec).await else { return };
+        let Some(found) = self.meanwhile(Box::pin(desk.audience(channel.clone(), after, limit)), codec).await else { return };
         match found {
             Ok(audience) => {
                 let Audience { count, users, more, extent } = &*audience;

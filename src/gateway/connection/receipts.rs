@@ -41,7 +41,7 @@ impl Connection<'_> {
                     let record = ReceiptRecord::UpTo { user_id, state, channel: channel.clone(), position, source: Some(source) };
                     mark_before(&line.shared, &own, (&channel, position), &record).await
                 };
-                match self.meanwhile(marking, codec).await {
+                match self.meanwhile(Box::pin(marking), codec).await {
                     Some(Ok(())) => self.say(ServerFrame::read_before(&channel, position), reply_to),
                     Some(Err(problem)) => self.say(problem.frame(), reply_to),
                     None => {}
@@ -65,7 +65,7 @@ impl Connection<'_> {
         let (line, user, channels) = (self.line, self.identity.user.clone(), own_channels(&self.identity));
         let scope = Scope { user: &user, channels: &channels };
         let marking = receipts::mark(&line.shared, scope, ids, (state, Some(self.source())));
-        Some(match self.meanwhile(marking, codec).await? {
+        Some(match self.meanwhile(Box::pin(marking), codec).await? {
             Ok(receipts::Marked { written, awaited, absent }) => Outcome { written, refused: unmarked(ids, &awaited, &absent) },
             Err(unwritten) => {
                 Outcome { written: Vec::new(), refused: Some(Problem::new(ErrorCode::NotYet, unwritten.to_string())) }
