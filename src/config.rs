@@ -26,7 +26,7 @@ pub use load::{ConfigError, load};
 pub use look::{LOOK_INTERVAL, Look};
 pub use network::{Network, household};
 pub use pattern::{INTERNAL, TopicPattern};
-pub use rules::{Edition, RulesError};
+pub use rules::{Edition, RulesError, RulesSource};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CountsConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig,
     InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,

@@ -80,6 +80,7 @@ fn for_demo(mut config: Config, database: Database) -> Config {
     config.kafka.topics.partitions = 4;
     config.courier.ack_timeout = Delay(Duration::from_secs(10));
     config.courier.ladder = vec![Delay(Duration::from_secs(10)), Delay(Duration::from_secs(30))];
+    config.courier.give_up_after = Delay(Duration::from_secs(60));
     config
 }
 

@@ -13,7 +13,7 @@ use super::services::{Services, Stage};
 use super::{Assembly, Doorway};
 use crate::auth::{Auth, Rotation};
 use crate::cli::Role;
-use crate::config::Database;
+use crate::config::{Database, RulesSource};
 use crate::gateway::{self, Desk, Gateway};
 use crate::http::{self, Door, Guard, RestParts};
 use crate::kafka::cluster::Cluster;
@@ -98,6 +98,7 @@ impl Assembly {
         let parts = inbox::Parts {
             cluster: generation.cluster.clone(),
             config: self.config.inbox.clone(),
+            rungs: self.config.courier.ladder.clone(),
             epoch: generation.epoch.clone(),
             node: self.node.clone(),
             clock: self.clock,
@@ -126,13 +127,17 @@ impl Assembly {
         services.start(name, Stage::Intake, |stop| courier::run(parts, stop));
     }
 
+    fn rules(&self) -> RulesSource {
+        RulesSource::new(&self.config.pipeline, &self.config.courier)
+    }
+
     fn start_pipeline(&self, services: &mut Services) -> anyhow::Result<()> {
         let parts = pipeline::Parts {
             cluster: self.cluster.clone(),
             config: self.config.pipeline.clone(),
             // The other half is for telling clients, and for writing their cursors.
             drain_timeout: self.config.shutdown.drain_timeout.0 / 2,
-            rules: Rulebook::open(&self.config.pipeline)?,
+            rules: Rulebook::open(self.rules())?,
             reloads: self.reloads.clone(),
             node: self.node.clone(),
             clock: self.clock,
@@ -186,6 +191,8 @@ impl Assembly {
             cluster: self.cluster.clone(),
             config: self.config.http.clone(),
             pipeline: self.config.pipeline.clone(),
+            courier: self.config.courier.clone(),
+            rules: self.rules(),
             guard,
             desk,
             store,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use tidings_core::rules::check::{Report, check};
 use tidings_core::rules::{Limits, shipped, shipped_schemas};
 
+use crate::config::CourierConfig;
 use crate::config::folder::Folder;
 
 /// Check rules, templates and schemas of events, and print every problem with file and line
@@ -23,14 +24,14 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints every problem with file and line. The exit code is 1 if there is any.
+/// Prints every problem with file and line. The exit code is 1 if there is any. The ladders of rules may name the rungs of `courier`.
 ///
 /// # Errors
 /// If a folder cannot be read, or the output cannot be written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, courier: &CourierConfig) -> anyhow::Result<ExitCode> {
     let rules = Folder::or_shipped(args.rules.as_deref(), "toml", shipped())?;
     let schemas = Folder::or_shipped(args.schemas.as_deref(), "json", shipped_schemas())?;
-    let report = check(&rules.files(), &schemas.files(), Limits::default());
+    let report = check(&rules.files(), &schemas.files(), Limits::default(), &courier.ladder);
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -74,7 +75,7 @@ mod tests {
         let text = "[[rule]]\nname = \"a\"\nevent = \"payment:due\"\nuser = \"{{ user }}\"\ntype = \"t\"\n";
         let rules = [tidings_core::rules::File { name: "rules/a.toml", text }];
         let schemas: Vec<_> = shipped_schemas().iter().filter(|file| file.text.contains("payment:due")).copied().collect();
-        let report = check(&rules, &schemas, Limits::default());
+        let report = check(&rules, &schemas, Limits::default(), &[]);
         insta::assert_snapshot!(printed(&report), @r"
         rules/a.toml:4: `user` reads `user`, which schemas/events/payment.due.json does not have
         1 rule, 1 schema: 1 problem

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::json;
 use super::progress::{Bar, Elsewhere, Moment, stoppable};
 use crate::clock::Clock;
-use crate::config::{Config, Edition};
+use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
 use crate::replay::{Again, DeadLetters, GroupBy, Mode, Redrive, ReplayError, Wanted, Watch};
@@ -160,10 +160,7 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
         cluster = cluster.of_epoch(&epoch);
     }
     let letters = DeadLetters::new(cluster, &config.pipeline, config.node.name()?, clock);
-    let edition = |folder: Option<PathBuf>| {
-        let folder = folder.or_else(|| config.pipeline.rules_folder());
-        Edition::read(folder.as_deref(), config.pipeline.limits())
-    };
+    let edition = |folder: Option<PathBuf>| Edition::read(&RulesSource::new(&config.pipeline, &config.courier).or_of(folder));
     match args.command {
         Command::List(args) => stoppable(move |stop| list(&letters, args, (clock, stop))).await,
         Command::Show(args) => {

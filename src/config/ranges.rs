@@ -3,6 +3,8 @@
 //! Owns: what is allowed for each key, and the sentence that says so. Neighbours: `sections` has the types, `load` finds the
 //! place to mend. Long because the ranges of all sections stand together.
 
+use std::time::Duration;
+
 use tidings_core::delivery::ladder::JITTER_LIMIT;
 use tidings_core::time::Delay;
 
@@ -263,6 +265,7 @@ impl super::Config {
             ("telemetry.otlp.interval", self.telemetry.otlp.interval),
             ("telemetry.otlp.timeout", self.telemetry.otlp.timeout),
             ("courier.ack_timeout", self.courier.ack_timeout),
+            ("courier.give_up_after", self.courier.give_up_after),
             ("courier.poll_interval", self.courier.poll_interval),
             ("courier.transaction_timeout", self.courier.transaction_timeout),
             ("shutdown.drain_timeout", self.shutdown.drain_timeout),
@@ -282,9 +285,10 @@ impl super::Config {
         let waits =
             |rung: &Delay| rung.0.saturating_add((rung.0 / 100).saturating_mul(courier.jitter_percent.into()).min(JITTER_LIMIT));
         let all = courier.ladder.iter().fold(courier.ack_timeout.0, |sum, rung| sum.saturating_add(waits(rung)));
-        if self.inbox.device_retention.0 <= all {
-            let message = "must be longer than `courier.ack_timeout` and all rungs of `courier.ladder` together: until then it counts what a \
-                           device has acknowledged";
+        let last = courier.ladder.last().map_or(Duration::ZERO, waits);
+        if self.inbox.device_retention.0 <= all.max(courier.give_up_after.0.saturating_add(last)) {
+            let message = "must be longer than `courier.ack_timeout` and all rungs of `courier.ladder` together, and than `courier.give_up_after` \
+                           with the last rung: until then it counts what a device has acknowledged";
             refused.push(("inbox.device_retention", message.into()));
         }
     }
@@ -349,6 +353,9 @@ impl super::Config {
     fn refuse_edges(&self, refused: &mut Vec<Refused>) {
         if self.http.writes_per_second.get() > 1_000_000 {
             refused.push(("http.writes_per_second", "must be 1 to 1000000".into()));
+        }
+        if self.http.retries_per_second.get() > 10_000 {
+            refused.push(("http.retries_per_second", "must be 1 to 10000".into()));
         }
         let tls = &self.gateway.tls;
         if tls.certificate.is_empty() != tls.key.is_empty() {

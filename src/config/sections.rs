@@ -276,6 +276,7 @@ pub struct HttpConfig {
     pub wait_limit: Delay,
     pub waiting_requests: NonZeroUsize,
     pub writes_per_second: NonZeroUsize,
+    pub retries_per_second: NonZeroUsize,
     pub writes_burst: NonZeroUsize,
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: ProxyProtocol,
@@ -444,6 +445,7 @@ pub struct InboxConfig {
 pub struct CourierConfig {
     pub ack_timeout: Delay,
     pub ladder: Vec<Delay>,
+    pub give_up_after: Delay,
     pub jitter_percent: u8,
     pub poll_interval: Delay,
     pub transaction_timeout: Delay,

@@ -73,6 +73,8 @@ pub(super) struct Member {
     pub(super) committed_at: Duration,
     /// The most that the next transaction decides; less after the brokers refused one for its size.
     pub(super) round_records: usize,
+    /// How old a notification must be that is tried on the last rung no more.
+    pub(super) give_up_after: Duration,
     config: CourierConfig,
     cluster: Cluster,
     role: Role,
@@ -122,6 +124,7 @@ impl Member {
             blocked_since: None,
             committed_at: Duration::ZERO,
             round_records: ROUND_RECORDS,
+            give_up_after: config.give_up_after.0,
             config,
             cluster,
             role: parts.role,

@@ -181,7 +181,8 @@ impl Member {
             }
             Work::Decide(pending) => {
                 let known = evidence.next().unwrap_or_default();
-                let case = Case { rung, reach: known.reach(), standing: self.standing(rung, pending, &known, now) };
+                let (own, made) = (pending.delivery.ladder.as_deref(), pending.delivery.made());
+                let case = Case { rung, own, made, reach: known.reach(), standing: self.standing(rung, pending, &known, now) };
                 let decision = decide(case, &self.rungs.ladder);
                 let made = self.hand.carry_out(&self.rungs, pending, &decision, now)?;
                 plan.decisions.push(decision);
@@ -203,6 +204,8 @@ impl Member {
             Standing::Expired
         } else if self.rungs.onward.is_some() {
             Standing::Past
+        } else if pending.delivery.appended_at.is_some_and(|at| now.since(at) >= self.give_up_after) {
+            Standing::Old
         } else {
             Standing::Current
         }

@@ -124,15 +124,19 @@ impl Rungs {
         value: &[u8],
     ) -> Result<(Delivery, Option<Box<NotificationRecord>>), RecordError> {
         let version = header(record, VERSION_HEADER);
+        let appended_at = record.timestamp().to_millis().map(Timestamp::from_millis);
         if rung != Rung::FIRST {
-            return decode(version, value).map(|RetryRecord(delivery)| (delivery, None));
+            let RetryRecord(mut delivery) = decode(version, value)?;
+            // What is said of a time to come would keep it on the last rung for longer than anything stays there.
+            delivery.appended_at = delivery.appended_at.into_iter().chain(appended_at).min();
+            return Ok((delivery, None));
         }
         let notified: NotificationRecord = decode(version, value)?;
         let whole = self.onward.is_some().then(|| Box::new(notified.clone()));
-        let NotificationRecord { channel, notification, .. } = notified;
-        let appended_at = record.timestamp().to_millis().map(Timestamp::from_millis);
-        let (epoch, offset) = (self.epoch.epoch, record.offset());
-        Ok((Delivery { channel, notification, epoch, offset, appended_at, attempts: Vec::new() }, whole))
+        let NotificationRecord { channel, notification, ladder, .. } = notified;
+        let (epoch, offset, attempts) = (self.epoch.epoch, record.offset(), Vec::new());
+        let delivery = Delivery { channel, notification, epoch, offset, appended_at, ladder, attempts_forgotten: 0, attempts };
+        Ok((delivery, whole))
     }
 
     /// Why nobody of ours can have asked with `record` for its delivery to be tried; none if one can.

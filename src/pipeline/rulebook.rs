@@ -7,17 +7,16 @@
 mod changes;
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use tidings_core::rules::{Limits, RuleSet};
+use tidings_core::rules::RuleSet;
 use tokio::sync::watch;
 
 use self::changes::Changes;
 use super::meters::{Meters, Reloaded};
 use crate::clock::Clock;
-use crate::config::{Edition, PipelineConfig, RulesError};
+use crate::config::{Edition, RulesError, RulesSource};
 use crate::telemetry::health::Role;
 
 /// What health calls the rules.
@@ -26,9 +25,7 @@ const NOTE: &str = "rules";
 /// Where rules come from, and those in force. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Rulebook {
-    /// None: those that tidings ships.
-    folder: Option<PathBuf>,
-    limits: Limits,
+    source: RulesSource,
     /// Shared: workers look at it, the pipeline's own task puts new editions in.
     current: Arc<ArcSwap<Edition>>,
 }
@@ -38,10 +35,9 @@ impl Rulebook {
     ///
     /// # Errors
     /// If the folder cannot be read, or any rule in it has a problem.
-    pub fn open(config: &PipelineConfig) -> Result<Self, RulesError> {
-        let (folder, limits) = (config.rules_folder(), config.limits());
-        let current = Arc::new(ArcSwap::from_pointee(Edition::read(folder.as_deref(), limits)?));
-        Ok(Self { folder, limits, current })
+    pub fn open(source: RulesSource) -> Result<Self, RulesError> {
+        let current = Arc::new(ArcSwap::from_pointee(Edition::read(&source)?));
+        Ok(Self { source, current })
     }
 
     /// The rules for one worker.
@@ -54,7 +50,7 @@ impl Rulebook {
     /// Reads the rules again with each request and after each change of their folder.
     pub(super) async fn follow(self, mut requests: watch::Receiver<u64>, tell: Tell) -> Infallible {
         tell.in_force(&self.current.load());
-        let mut changes = Changes::of(self.folder.as_deref()).await;
+        let mut changes = Changes::of(self.source.folder()).await;
         // They may have changed since they were read, which nobody heard: the process may have waited for its brokers for hours.
         if let Some(outcome) = self.read().await.filter(|outcome| !self.is_in_force(outcome)) {
             self.take(outcome, &tell);
@@ -73,8 +69,8 @@ impl Rulebook {
 
     /// The rules as they are now; none, if reading them panicked.
     async fn read(&self) -> Option<Result<Edition, RulesError>> {
-        let (folder, limits) = (self.folder.clone(), self.limits);
-        let outcome = tokio::task::spawn_blocking(move || Edition::read(folder.as_deref(), limits)).await.ok();
+        let source = self.source.clone();
+        let outcome = tokio::task::spawn_blocking(move || Edition::read(&source)).await.ok();
         if outcome.is_none() {
             // Its message is in the log.
             tracing::error!("reading the rules panicked, which is a bug; those in force stay");
@@ -161,9 +157,9 @@ mod tests {
             std::fs::write(folder.path().join("a.toml"), text).unwrap();
         };
         rule("before");
-        let mut config = crate::config::load(None, &[]).unwrap().pipeline;
-        config.rules = folder.path().display().to_string();
-        let rulebook = Rulebook::open(&config).unwrap();
+        let config = crate::config::load(None, &[]).unwrap();
+        let source = RulesSource::new(&config.pipeline, &config.courier).or_of(Some(folder.path().to_owned()));
+        let rulebook = Rulebook::open(source).unwrap();
         let before = rulebook.current.load().version.clone();
         // The process still waits for its brokers.
         rule("after");

@@ -152,13 +152,15 @@ pub fn expect_known<R: Record>(version: &[u8]) -> Result<(), RecordError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::meta::EpochRecord;
     use super::*;
     use crate::channel::Channel;
     use crate::ids::ConnectionId;
     use crate::position::Epoch;
     use crate::stretch::Stretch;
-    use crate::time::Timestamp;
+    use crate::time::{Delay, Timestamp};
 
     fn delivery() -> retry::Delivery {
         retry::Delivery {
@@ -171,11 +173,15 @@ mod tests {
             epoch: Epoch(3),
             offset: 41,
             appended_at: Some(Timestamp::from_millis(1_769_860_800_250)),
+            ladder: Some(vec![Delay(Duration::from_secs(30)), Delay(Duration::from_secs(7200))]),
+            attempts_forgotten: 0,
             attempts: vec![retry::Attempt {
                 at: Timestamp::from_millis(1_769_860_830_000),
                 node: "node-a".parse().unwrap(),
                 sink: retry::Sink::Websocket,
                 outcome: retry::Outcome::Offline,
+                next_at: Some(Timestamp::from_millis(1_769_860_865_000)),
+                by: None,
             }],
         }
     }
@@ -218,6 +224,7 @@ mod tests {
                 timestamp: Some(Timestamp::from_millis(1_769_860_800_250)),
             },
             exclude: vec!["7".parse().unwrap()],
+            ladder: delivery.ladder.clone(),
         };
         let undelivered = retry::UndeliveredRecord {
             delivery: delivery.clone(),

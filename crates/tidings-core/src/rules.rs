@@ -8,6 +8,7 @@ mod audience;
 pub mod check;
 mod condition;
 mod context;
+mod own_ladder;
 mod parse;
 mod path;
 mod problem;
@@ -26,6 +27,7 @@ use globset::GlobSet;
 use crate::event::Event;
 use crate::record::context::Blamed;
 use crate::record::notified::NotificationRecord;
+use crate::time::Delay;
 
 pub use condition::{Condition, ConditionError, Unjudged};
 pub use problem::{File, Problem};
@@ -64,6 +66,12 @@ impl RuleSet {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// A problem for each rung of a rule's own ladder that is not among `rungs`.
+    #[must_use]
+    pub fn unknown_rungs(&self, rungs: &[Delay]) -> Vec<Problem> {
+        self.rules.iter().filter_map(|rule| rule.ladder.as_ref()).flat_map(|ladder| ladder.unknown(rungs)).collect()
     }
 
     /// The rules for events of type `kind`: those that name it, then those whose glob matches it.

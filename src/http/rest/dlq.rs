@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome, invalid};
 use super::{Rest, json, query};
-use crate::config::{Edition, PipelineConfig};
+use crate::config::{Edition, RulesSource};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, instant, text, whole};
 use crate::http::problem::Problem;
@@ -35,7 +35,7 @@ const MOST_NEWEST: u32 = 1_000;
 /// Dead letters, and who looks at them.
 pub(super) struct Dlq {
     letters: Arc<DeadLetters>,
-    config: PipelineConfig,
+    rules: RulesSource,
     /// Held by who reads.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -119,8 +119,8 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
 }
 
 impl Dlq {
-    pub(super) fn new(letters: DeadLetters, config: PipelineConfig) -> Self {
-        Self { letters: Arc::new(letters), config, turn: Arc::default() }
+    pub(super) fn new(letters: DeadLetters, rules: RulesSource) -> Self {
+        Self { letters: Arc::new(letters), rules, turn: Arc::default() }
     }
 
     /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
@@ -148,8 +148,8 @@ impl Dlq {
 
     /// The rules as they are now.
     async fn edition(&self) -> Result<Edition, Problem> {
-        let (folder, limits) = (self.config.rules_folder(), self.config.limits());
-        let reading = tokio::task::spawn_blocking(move || Edition::read(folder.as_deref(), limits));
+        let source = self.rules.clone();
+        let reading = tokio::task::spawn_blocking(move || Edition::read(&source));
         let why = match reading.await {
             Ok(Ok(edition)) => return Ok(edition),
             Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),

@@ -69,6 +69,9 @@ impl World {
             None => Database::Sqlite(dir.path().join("tidings.db")),
         };
         config.courier.poll_interval = ms(20);
+        config.courier.ladder = vec![ms(30_000), ms(120_000)];
+        // What has climbed the whole ladder has ended, unless a test wants to see the last rung repeated.
+        config.courier.give_up_after = ms(1);
         // Tests that count what is in the inbox may fill a mailbox.
         config.inbox.mailbox_rows = std::num::NonZeroUsize::new(1_000_000).unwrap();
         config.kafka.properties.insert("heartbeat.interval.ms".into(), Scalar::Number(500));

@@ -10,6 +10,7 @@ use super::ladder::{Ladder, Rung};
 use crate::ids::DeviceId;
 use crate::position::Epoch;
 use crate::record::retry::Outcome;
+use crate::time::Delay;
 
 /// How far a notification got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,9 +76,13 @@ pub fn reach(sightings: &[Sighting]) -> Reach {
 
 /// A delivery that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Case {
+pub struct Case<'a> {
     /// Where it waited.
     pub rung: Rung,
+    /// The rungs that its rule names, if it does.
+    pub own: Option<&'a [Delay]>,
+    /// How many attempts it tells of. Only behind the last rung, where the rung no longer says it, does that count.
+    pub made: u32,
     /// How far it got.
     pub reach: Reach,
     /// What else is known of it.
@@ -89,6 +94,8 @@ pub struct Case {
 pub enum Standing {
     /// It is.
     Current,
+    /// It is, and was tried for as long as anything is: the last rung is not repeated any more.
+    Old,
     /// The notification has expired.
     Expired,
     /// Nobody is to see the notification any more.
@@ -106,7 +113,7 @@ pub enum Decision {
     Drop(Dropped),
     /// It is tried again, and waits on `next`.
     Attempt {
-        /// The attempt's number, from 1. It follows from the rung alone.
+        /// The attempt's number, from 1. It follows from the rung alone, but for the last one that is repeated.
         redelivery: u32,
         /// Where it waits then.
         next: Rung,
@@ -137,19 +144,24 @@ pub enum Dropped {
 
 /// Decides about a delivery that is due.
 #[must_use]
-pub fn decide(case: Case, ladder: &Ladder) -> Decision {
+pub fn decide(case: Case<'_>, ladder: &Ladder) -> Decision {
     let outcome = match (case.standing, case.reach) {
         (Standing::Duplicate, _) => return Decision::Drop(Dropped::Duplicate),
         (_, Reach::Delivered) => return Decision::Drop(Dropped::Delivered),
         (Standing::Withdrawn, _) => return Decision::Drop(Dropped::Withdrawn),
         (Standing::Expired, _) => return Decision::Drop(Dropped::Expired),
         (Standing::Past, _) => return Decision::CarryOver,
-        (Standing::Current, Reach::Offered) => Outcome::Unacknowledged,
-        (Standing::Current, Reach::NotOffered) => Outcome::Offline,
+        (Standing::Current | Standing::Old, Reach::Offered) => Outcome::Unacknowledged,
+        (Standing::Current | Standing::Old, Reach::NotOffered) => Outcome::Offline,
     };
-    match ladder.next(case.rung) {
-        Some(next) => Decision::Attempt { redelivery: u32::try_from(next.0).unwrap_or(u32::MAX), next, outcome },
-        None => Decision::Undelivered { reason: outcome },
+    let is_repeated = case.own.is_none() && ladder.is_last(case.rung);
+    match ladder.next(case.rung, case.own) {
+        Some(next) if is_repeated && case.standing != Standing::Old => {
+            let redelivery = case.made.max(ladder.attempts_to(next, None)).saturating_add(1);
+            Decision::Attempt { redelivery, next, outcome }
+        }
+        Some(next) if !is_repeated => Decision::Attempt { redelivery: ladder.attempts_to(next, case.own), next, outcome },
+        _ => Decision::Undelivered { reason: outcome },
     }
 }
 
@@ -160,7 +172,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::time::Delay;
 
     fn ladder(rungs: usize) -> Ladder {
         let delays = (1..=rungs).map(|seconds| Delay(Duration::from_secs(seconds as u64))).collect();
@@ -171,8 +182,8 @@ mod tests {
         Sighting { device: device.parse().unwrap(), place: Place { epoch: Epoch(1), offset }, said }
     }
 
-    fn case(rung: usize, reach: Reach) -> Case {
-        Case { rung: Rung(rung), reach, standing: Standing::Current }
+    fn case(rung: usize, reach: Reach) -> Case<'static> {
+        Case { rung: Rung(rung), own: None, made: 0, reach, standing: Standing::Current }
     }
 
     #[test]
@@ -205,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_was_not_delivered_in_its_epoch_is_carried_over_from_whichever_rung() {
-        let of = |rung, reach| decide(Case { rung: Rung(rung), reach, standing: Standing::Past }, &ladder(2));
+        let of = |rung, reach| decide(Case { standing: Standing::Past, ..case(rung, reach) }, &ladder(2));
         for rung in 0..3 {
             assert_eq!(of(rung, Reach::Offered), Decision::CarryOver);
             assert_eq!(of(rung, Reach::NotOffered), Decision::CarryOver);
@@ -214,17 +225,34 @@ mod tests {
     }
 
     #[test]
-    fn a_due_delivery_climbs_and_the_last_rung_ends_it() {
+    fn a_due_delivery_climbs_and_the_last_rung_repeats_until_it_is_old() {
         let ladder = ladder(2);
         let climbed = |rung, redelivery| Decision::Attempt { redelivery, next: Rung(rung), outcome: Outcome::Offline };
         assert_eq!(decide(case(0, Reach::NotOffered), &ladder), climbed(1, 1));
         assert_eq!(decide(case(1, Reach::NotOffered), &ladder), climbed(2, 2));
-        assert_eq!(decide(case(2, Reach::Offered), &ladder), Decision::Undelivered { reason: Outcome::Unacknowledged });
+        let last = |made| Case { made, ..case(2, Reach::NotOffered) };
+        assert_eq!([0, 2, 7].map(|made| decide(last(made), &ladder)), [climbed(2, 3), climbed(2, 3), climbed(2, 8)]);
+        assert_eq!(decide(last(u32::MAX), &ladder), climbed(2, u32::MAX));
+        let old = |rung| decide(Case { standing: Standing::Old, ..case(rung, Reach::Offered) }, &ladder);
+        assert_eq!(old(2), Decision::Undelivered { reason: Outcome::Unacknowledged });
+        let first = Decision::Attempt { redelivery: 1, next: Rung(1), outcome: Outcome::Unacknowledged };
+        assert_eq!(old(0), first, "whoever was held up by the brokers climbs all the same");
+    }
+
+    #[test]
+    fn a_ladder_of_its_own_is_climbed_to_its_end() {
+        let (ladder, own) = (ladder(3), [1, 3].map(|seconds| Delay(Duration::from_secs(seconds))));
+        let own = |rung, made| decide(Case { own: Some(&own), made, ..case(rung, Reach::NotOffered) }, &ladder);
+        let climbed = |rung, redelivery| Decision::Attempt { redelivery, next: Rung(rung), outcome: Outcome::Offline };
+        assert_eq!([own(0, 9), own(1, 9)], [climbed(1, 1), climbed(3, 2)], "a forged count changes nothing");
+        assert_eq!(own(3, 2), Decision::Undelivered { reason: Outcome::Offline });
+        let none = Case { own: Some(&[]), ..case(0, Reach::Offered) };
+        assert_eq!(decide(none, &ladder), Decision::Undelivered { reason: Outcome::Unacknowledged });
     }
 
     #[test]
     fn delivered_withdrawn_expired_and_duplicate_deliveries_end_in_silence() {
-        let of = |standing, reach| decide(Case { rung: Rung(1), reach, standing }, &ladder(2));
+        let of = |standing, reach| decide(Case { standing, ..case(1, reach) }, &ladder(2));
         assert_eq!(of(Standing::Current, Reach::Delivered), Decision::Drop(Dropped::Delivered));
         assert_eq!(of(Standing::Expired, Reach::Offered), Decision::Drop(Dropped::Expired));
         assert_eq!(of(Standing::Expired, Reach::Delivered), Decision::Drop(Dropped::Delivered));
@@ -235,12 +263,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_ladder_ends_after_as_many_attempts_as_it_has_rungs(rungs in 1..16_usize, acknowledged_after in 0..20_u32) {
+        fn a_ladder_of_its_own_ends_after_as_many_attempts_as_it_has_rungs(
+            rungs in 1..16_usize,
+            acknowledged_after in 0..20_u32,
+            named in prop::collection::btree_set(1..20_u64, 0..16),
+        ) {
             let ladder = ladder(rungs);
+            let own = named.iter().map(|seconds| Delay(Duration::from_secs(*seconds))).collect::<Vec<_>>();
+            let rungs = named.iter().filter(|seconds| **seconds <= rungs as u64).count();
             let (mut rung, mut attempts) = (Rung::FIRST, 0_u32);
             let end = loop {
                 let reach = if attempts >= acknowledged_after { Reach::Delivered } else { Reach::Offered };
-                match decide(Case { rung, reach, standing: Standing::Current }, &ladder) {
+                let case = Case { rung, own: Some(&own), made: attempts, reach, standing: Standing::Current };
+                match decide(case, &ladder) {
                     Decision::Attempt { redelivery, next, .. } => {
                         prop_assert!(next > rung, "it climbs");
                         attempts += 1;
@@ -263,7 +298,7 @@ mod tests {
         #[test]
         fn of_two_records_of_one_notification_only_the_first_has_a_ladder(rung in 0..3_usize, delivered: bool) {
             let reach = if delivered { Reach::Delivered } else { Reach::Offered };
-            let second = decide(Case { rung: Rung(rung), reach, standing: Standing::Duplicate }, &ladder(2));
+            let second = decide(Case { standing: Standing::Duplicate, ..case(rung, reach) }, &ladder(2));
             prop_assert_eq!(second, Decision::Drop(Dropped::Duplicate));
         }
 

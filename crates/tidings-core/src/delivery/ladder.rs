@@ -43,10 +43,27 @@ impl Ladder {
         self.delays.iter().enumerate().map(|(index, delay)| (Rung(index + 1), delay))
     }
 
-    /// The rung behind `rung`, if it is not the last.
+    /// Where a delivery waits after an attempt from `rung`: on the next rung, and on the last again and again. One with a ladder of its
+    /// `own` goes to the next rung that this names, and behind its last there is nothing.
     #[must_use]
-    pub fn next(&self, rung: Rung) -> Option<Rung> {
-        (rung.0 < self.delays.len()).then_some(Rung(rung.0 + 1))
+    pub fn next(&self, rung: Rung, own: Option<&[Delay]>) -> Option<Rung> {
+        match own {
+            None => Some(Rung((rung.0 + 1).min(self.delays.len()))),
+            Some(own) => self.rungs().find(|(next, delay)| *next > rung && own.contains(delay)).map(|(next, _)| next),
+        }
+    }
+
+    /// Whether no rung is longer.
+    #[must_use]
+    pub fn is_last(&self, rung: Rung) -> bool {
+        rung.0 >= self.delays.len()
+    }
+
+    /// How many attempts lead to `rung`, as far as that follows from where it stands.
+    #[must_use]
+    pub fn attempts_to(&self, rung: Rung, own: Option<&[Delay]>) -> u32 {
+        let climbed = self.rungs().filter(|(each, delay)| *each <= rung && own.is_none_or(|own| own.contains(delay)));
+        u32::try_from(climbed.count()).unwrap_or(u32::MAX)
     }
 
     /// When a delivery that was appended to `rung` at `appended` is due: after the rung's delay and the jitter of `id` on it.
@@ -95,12 +112,25 @@ mod tests {
     }
 
     #[test]
-    fn every_rung_is_followed_by_the_next_until_the_last() {
+    fn every_rung_is_followed_by_the_next_and_the_last_by_itself() {
         let ladder = ladder(&[30, 120], 20);
-        assert_eq!(ladder.next(Rung::FIRST), Some(Rung(1)));
-        assert_eq!(ladder.next(Rung(1)), Some(Rung(2)));
-        assert_eq!(ladder.next(Rung(2)), None);
+        let next = [0, 1, 2].map(|rung| ladder.next(Rung(rung), None));
+        assert_eq!(next, [Some(Rung(1)), Some(Rung(2)), Some(Rung(2))]);
+        assert_eq!([0, 1, 2].map(|rung| ladder.is_last(Rung(rung))), [false, false, true]);
         assert_eq!(ladder.rungs().map(|(rung, _)| rung).collect::<Vec<_>>(), [Rung(1), Rung(2)]);
+    }
+
+    #[test]
+    fn a_ladder_of_its_own_leaves_rungs_out_and_ends() {
+        let ladder = ladder(&[30, 120, 600], 20);
+        let delays = |seconds: &[u64]| seconds.iter().map(|seconds| Delay(Duration::from_secs(*seconds))).collect::<Vec<_>>();
+        let climbs = |own: &[u64]| [0, 1, 2, 3].map(|rung| ladder.next(Rung(rung), Some(&delays(own))).map(|next| next.0));
+        assert_eq!(climbs(&[30, 600]), [Some(1), Some(3), Some(3), None]);
+        assert_eq!(climbs(&[]), [None; 4]);
+        // A rung that the configuration had when the rule was read.
+        assert_eq!(climbs(&[45, 120]), [Some(2), Some(2), None, None]);
+        assert_eq!([1, 3].map(|rung| ladder.attempts_to(Rung(rung), Some(&delays(&[30, 600])))), [1, 2]);
+        assert_eq!([0, 1, 3].map(|rung| ladder.attempts_to(Rung(rung), None)), [0, 1, 3]);
     }
 
     #[test]

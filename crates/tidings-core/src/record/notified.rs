@@ -7,7 +7,7 @@ use super::Record;
 use crate::channel::Channel;
 use crate::ids::UserId;
 use crate::notification::Notification;
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
 /// The most users that a notification leaves out.
 pub const LIMIT_EXCLUDED: usize = 1_000;
@@ -27,6 +27,9 @@ pub struct NotificationRecord {
     /// Who is not shown it, although listening to the channel; at most [`LIMIT_EXCLUDED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<UserId>,
+    /// The rungs on which it waits if nobody acknowledges it, and behind which it ends; none: all rungs, the last until it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Vec<Delay>>,
 }
 
 impl NotificationRecord {

@@ -1,16 +1,16 @@
 //! The values of `retry.<delay>` and `undelivered`: a delivery that waits, and one that has ended.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Record;
 use super::context::{Context, Failure, Original};
 use super::trace::TraceContext;
 use crate::channel::Channel;
 use crate::fate::Cause;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, UserId};
 use crate::notification::Notification;
 use crate::position::Epoch;
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
 /// A notification on a mailbox that no device has acknowledged yet, with what was tried. The key is the channel's name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,28 @@ pub struct Delivery {
     /// When it was appended there, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appended_at: Option<Timestamp>,
-    /// What was tried, oldest first.
+    /// The rungs that its rule names; none: all, and the last until the notification expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<Vec<Delay>>,
+    /// How many attempts came before `attempts` and are told no more.
+    #[serde(default, deserialize_with = "any_count", skip_serializing_if = "is_none_forgotten")]
+    pub attempts_forgotten: u32,
+    /// What was tried, oldest first; at most the last [`LIMIT_ATTEMPTS`].
     pub attempts: Vec<Attempt>,
+}
+
+/// The most attempts that a delivery tells of.
+pub const LIMIT_ATTEMPTS: usize = 64;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none_forgotten(attempts: &u32) -> bool {
+    *attempts == 0
+}
+
+/// A number that nobody of ours wrote decides nothing, so it is no reason to refuse the record either.
+fn any_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let count = i64::deserialize(deserializer)?;
+    Ok(u32::try_from(count.max(0)).unwrap_or(u32::MAX))
 }
 
 impl Delivery {
@@ -46,7 +66,21 @@ impl Delivery {
         let original = Original { topic, partition, offset: self.offset, timestamp: self.appended_at, key };
         let (class, message) = (outcome.name(), outcome.in_words());
         let failure = Failure { stage: "deliver", cause: Cause::Recipient, class, message, rule: None };
-        Context { original, failure, attempt: Some(u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)), trace, node }
+        Context { original, failure, attempt: Some(self.made()), trace, node }
+    }
+
+    /// How many attempts were made.
+    #[must_use]
+    pub fn made(&self) -> u32 {
+        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX).saturating_add(self.attempts_forgotten)
+    }
+
+    /// Tells of one attempt more; of too many the oldest is forgotten.
+    pub fn tell(&mut self, attempt: Attempt) {
+        let over = (self.attempts.len() + 1).saturating_sub(LIMIT_ATTEMPTS);
+        self.attempts.drain(..over);
+        self.attempts_forgotten = self.attempts_forgotten.saturating_add(u32::try_from(over).unwrap_or(u32::MAX));
+        self.attempts.push(attempt);
     }
 }
 
@@ -62,6 +96,12 @@ pub struct Attempt {
     pub sink: Sink,
     /// How it came to be needed.
     pub outcome: Outcome,
+    /// When it is looked at next, unless what lies before it in its partition is due later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+    /// The operator who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
 }
 
 /// A way to a recipient.
@@ -125,4 +165,43 @@ pub struct UndeliveredRecord {
 impl Record for UndeliveredRecord {
     const NAME: &'static str = "undelivered";
     const VERSION: u32 = 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(number: usize) -> Attempt {
+        let at = Timestamp::from_millis(i64::try_from(number).unwrap());
+        let node = "node-1".parse().unwrap();
+        Attempt { at, node, sink: Sink::Websocket, outcome: Outcome::Offline, next_at: None, by: None }
+    }
+
+    fn delivery(forgotten: &str) -> Delivery {
+        let text = format!(
+            r#"{{"channel": "user-1", "epoch": 1, "offset": 7, "attempts": [], "attemptsForgotten": {forgotten},
+                "notification": {{"id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e", "type": "t",
+                                  "createdAt": "2026-01-31T12:00:00.000Z"}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_delivery_tells_of_its_last_attempts_and_counts_all() {
+        let mut delivery = delivery("0");
+        (0..LIMIT_ATTEMPTS + 10).for_each(|number| delivery.tell(attempt(number)));
+        assert_eq!(delivery.attempts.len(), LIMIT_ATTEMPTS);
+        assert_eq!(delivery.attempts.first(), Some(&attempt(10)));
+        assert_eq!((delivery.attempts_forgotten, delivery.made()), (10, LIMIT_ATTEMPTS as u32 + 10));
+    }
+
+    #[test]
+    fn a_forged_count_of_attempts_neither_refuses_the_record_nor_overflows() {
+        for (forged, read) in [("-1", 0), ("2147483648", 1 << 31), ("9223372036854775807", u32::MAX)] {
+            let mut delivery = delivery(forged);
+            assert_eq!(delivery.attempts_forgotten, read, "{forged}");
+            (0..=LIMIT_ATTEMPTS).for_each(|number| delivery.tell(attempt(number)));
+            assert_eq!(delivery.made(), read.saturating_add(LIMIT_ATTEMPTS as u32 + 1), "{forged}");
+        }
+    }
 }

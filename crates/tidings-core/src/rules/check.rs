@@ -15,7 +15,7 @@ use super::problem::{File, Problem};
 use super::rule::{Pass, Rule, Text};
 use super::template::Limits;
 use crate::event::{self, Event, EventError, Reading, SourceRecord};
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 use schema::{Field, Schema};
 
 /// What a check found.
@@ -29,10 +29,11 @@ pub struct Report {
     pub problems: Vec<Problem>,
 }
 
-/// Checks rule files (TOML) and schema files (JSON Schema of an event's `data`), alone and against each other.
+/// Checks rule files (TOML) and schema files (JSON Schema of an event's `data`), alone, against each other and against the `rungs` that there are.
 #[must_use]
-pub fn check(rules: &[File<'_>], schemas: &[File<'_>], limits: Limits) -> Report {
+pub fn check(rules: &[File<'_>], schemas: &[File<'_>], limits: Limits, rungs: &[Delay]) -> Report {
     let (set, mut problems) = parse::parse(rules, limits);
+    problems.extend(set.unknown_rungs(rungs));
     let read: Vec<Schema<'_>> = schemas.iter().filter_map(|file| Schema::read(*file, &mut problems)).collect();
     for rule in set.rules() {
         let mut matching = read.iter().filter(|schema| set.select(&schema.kind).any(|selected| selected.name() == rule.name()));
@@ -186,13 +187,13 @@ type = "t"
 
     fn lines(rules: &str, schemas: &[(&str, &str)]) -> String {
         let schemas: Vec<File<'_>> = schemas.iter().map(|(name, text)| File { name, text }).collect();
-        let report = check(&[File { name: "rules/a.toml", text: rules }], &schemas, Limits::default());
+        let report = check(&[File { name: "rules/a.toml", text: rules }], &schemas, Limits::default(), &[]);
         report.problems.iter().map(|problem| format!("{problem}\n")).collect()
     }
 
     #[test]
     fn what_is_shipped_has_no_problem() {
-        let report = check(shipped(), shipped_schemas(), Limits::default());
+        let report = check(shipped(), shipped_schemas(), Limits::default(), &[]);
         assert_eq!(report.problems, []);
         assert_eq!((report.rules > 0, report.schemas), (true, shipped_schemas().len()));
     }

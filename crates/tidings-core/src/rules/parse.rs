@@ -9,6 +9,7 @@ use globset::{Glob, GlobSetBuilder};
 
 use super::RuleSet;
 use super::audience::{self, Audience, Target};
+use super::own_ladder::OwnLadder;
 use super::path::Path;
 use super::problem::{File, Place, Problem};
 use super::rule::{Body, Rule, Text, WHEN, locale_field};
@@ -21,7 +22,7 @@ use crate::locale::Locale;
 use crate::notification::Priority;
 use crate::time::Delay;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "name",
     "event",
     "when",
@@ -40,6 +41,7 @@ const KEYS: [&str; 19] = [
     "expires_after",
     "max_age",
     "once",
+    "ladder",
     "locales",
 ];
 const PRIORITIES: [(&str, Priority); 4] =
@@ -93,6 +95,7 @@ impl Parser {
         let category = table.text("category", &mut self.problems).and_then(|text| self.literal("category", text));
         let [expires_after, max_age] = ["expires_after", "max_age"].map(|key| self.delay(table, key));
         let once = self.once(table);
+        let ladder = OwnLadder::read(table, &mut self.problems);
         let (Some(name), Some(event), Some(audience), Some(kind)) = (name, event, audience, kind) else { return };
         if self.problems.len() > before {
             return;
@@ -115,6 +118,7 @@ impl Parser {
             expires_after,
             max_age,
             once,
+            ladder,
             place,
         };
         self.rules.push(rule);

@@ -104,6 +104,7 @@ impl<'a> Asking<'a> {
             rule: NO_RULE.to_owned(),
             origin: self.record.origin(),
             exclude: Vec::new(),
+            ladder: None,
         });
         told.collect()
     }

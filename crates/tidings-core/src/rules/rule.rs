@@ -13,6 +13,7 @@ use serde_json::Map;
 
 use super::audience::Audience;
 use super::context;
+use super::own_ladder::OwnLadder;
 use super::path::Path;
 use super::problem::Place;
 use super::template::{TemplateError, Templates, Use};
@@ -48,6 +49,8 @@ pub struct Rule {
     pub(super) max_age: Option<Delay>,
     /// Whether it is withdrawn from a person's other devices once one has acknowledged it.
     pub(super) once: bool,
+    /// On which rungs it waits in a mailbox, if not on all.
+    pub(super) ladder: Option<OwnLadder>,
     /// Where its `event` stands.
     pub(super) place: Place,
 }
@@ -284,6 +287,7 @@ impl Rule {
             locales: self.in_locales(pass)?,
         };
         let record = |channel: Channel, notification| NotificationRecord {
+            ladder: self.ladder.as_ref().filter(|_| channel.is_mailbox()).map(OwnLadder::delays),
             channel,
             notification,
             rule: self.name.clone(),

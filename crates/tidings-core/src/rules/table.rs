@@ -72,11 +72,25 @@ impl<'a> Table<'a> {
         if items.is_empty() {
             problems.push(self.place_of(value).problem(format!("`{key}` is an empty list")));
         }
+        self.items(key, items, problems)
+    }
+
+    fn items(&self, key: &str, items: &[Spanned<DeValue<'a>>], problems: &mut Vec<Problem>) -> Vec<(String, Written)> {
         let named = |(index, item): (usize, &Spanned<DeValue<'a>>)| {
             let field = format!("{key}[{index}]");
             self.written(&field, item, problems).map(|written| (field, written))
         };
         items.iter().enumerate().filter_map(named).collect()
+    }
+
+    /// The texts of the list at `key`, each called as problems call it; none, if there is no list.
+    pub(super) fn list(&self, key: &str, problems: &mut Vec<Problem>) -> Option<Vec<(String, Written)>> {
+        let value = self.get(key)?;
+        let DeValue::Array(items) = value.get_ref() else {
+            problems.push(self.place_of(value).problem(format!("`{key}` must be a list of texts")));
+            return None;
+        };
+        Some(self.items(key, items, problems))
     }
 
     /// Whether `key` is there; a problem if it is anything but `true`.
