@@ -1,7 +1,7 @@
 //! The inbox: folds the log into SQL.
 //!
-//! Owns: the projector, one thread that reads `notifications`, `cursors` and `receipts` as a member of a group, and is the store's only
-//! writer. Where it reads on stands in the store, beside the rows, not in the group's offsets. Refuses to let a record it
+//! Owns: the projector, one thread that reads `notifications`, `cursors`, `receipts`, the rungs and `undelivered` as a member of a group,
+//! and is the store's only writer. Where it reads on stands in the store, beside the rows, not in the group's offsets. Refuses to let a record it
 //! cannot read block a partition: that is buried in `dlq`. Neighbours: `store` below; courier waits for it through the store.
 
 mod batch;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
 use tidings_core::record::meta::EpochRecord;
+use tidings_core::time::Delay;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub cluster: Cluster,
     /// Its section.
     pub config: InboxConfig,
+    /// The courier's rungs.
+    pub rungs: Vec<Delay>,
     /// The generation of the topics.
     pub epoch: EpochRecord,
     /// Who buries.

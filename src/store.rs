@@ -4,6 +4,7 @@
 //! Refuses to be the truth: it can be deleted and is folded again. Only `inbox` writes. Neighbours: `inbox` above folds; `courier` and
 //! `gateway` read.
 
+mod attempts;
 mod backend;
 mod connection;
 mod devices;
@@ -36,10 +37,12 @@ use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::time::Timestamp;
 
+pub use attempts::Tried;
 pub use backend::Store;
 pub use error::StoreError;
 pub use inbox::{
-    About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Place, Withdrawn,
+    About, Counts, Courses, Device, Found, Item, ItemState, ListWanted, Page, PageToken, PageTokenError, Pending, PendingCounts,
+    PendingPage, PendingWanted, Place, TriedUntil, Withdrawn,
 };
 pub use read::Evidence;
 pub use recover::{Gap, PageSize};
@@ -65,6 +68,8 @@ pub struct Fold {
     pub cursors: Vec<Heard>,
     /// The receipts in it, in the order of their partitions.
     pub receipts: Vec<Received>,
+    /// The deliveries in it that were tried, in the order of their partitions.
+    pub attempts: Vec<Tried>,
     /// The topic of requests with its prefix: what follows from one is found by the request's id.
     pub requests: Arc<str>,
 }

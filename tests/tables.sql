@@ -16,4 +16,7 @@ SELECT 'state ' || user_id || ' ' || id || ' ' || COALESCE(is_read, -1) || ' ' |
 SELECT 'mark ' || user_id || ' ' || channel || ' ' || COALESCE(read_epoch, -1) || ' ' || COALESCE(read_offset, -1) || ' '
   || COALESCE(read_at, -1) || ' ' || seen_epoch || ' ' || seen_offset || ' ' || partition || ' ' || set_at
 FROM marks ORDER BY user_id, channel;
-SELECT 'withdrawn ' || channel || ' ' || id || ' ' || cause || ' ' || partition || ' ' || withdrawn_at FROM withdrawals ORDER BY channel, id
+SELECT 'withdrawn ' || channel || ' ' || id || ' ' || cause || ' ' || partition || ' ' || withdrawn_at FROM withdrawals ORDER BY channel, id;
+SELECT 'attempts ' || channel || ' ' || id || ' ' || epoch || ' ' || "offset" || ' ' || partition || ' ' || COALESCE(appended_at, 0) || ' '
+  || COALESCE(expires_at, 0) || ' ' || made || ' ' || history || ' ' || outcome || ' ' || is_over || ' ' || until_at || ' ' || is_open
+FROM attempts ORDER BY channel, id

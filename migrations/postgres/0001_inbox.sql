@@ -136,3 +136,25 @@ CREATE TABLE withdrawals (
     PRIMARY KEY (id, channel)
 );
 CREATE INDEX withdrawals_by_age ON withdrawals (partition, withdrawn_at);
+
+-- What was tried of each delivery that nobody acknowledged in time, as the latest record of the ladder says. It is open as long as it waits
+-- on a rung and nothing is known that ends it.
+CREATE TABLE attempts (
+    channel     text COLLATE "C" NOT NULL, -- a mailbox
+    id          text COLLATE "C" NOT NULL,
+    epoch       bigint NOT NULL, -- where its notification lies
+    "offset"    bigint NOT NULL,
+    partition   integer NOT NULL, -- of the mailbox
+    appended_at bigint, -- its notification
+    expires_at  bigint,
+    made        bigint NOT NULL, -- how many there were
+    history     text NOT NULL, -- the latest of them, as a list
+    outcome     text COLLATE "C" NOT NULL, -- why the last one was needed, or why there are no more
+    is_over     integer NOT NULL, -- whether it ended without success
+    until_at    bigint NOT NULL, -- when the next one is due, or the last rung ended
+    is_open     integer NOT NULL,
+    PRIMARY KEY (id, channel)
+);
+CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", outcome, expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_by_age ON attempts (partition, until_at);
+CREATE INDEX attempts_by_expiry ON attempts (partition, expires_at) WHERE is_open = 1 AND expires_at IS NOT NULL;

@@ -129,3 +129,25 @@ CREATE TABLE withdrawals (
     PRIMARY KEY (id, channel)
 ) WITHOUT ROWID;
 CREATE INDEX withdrawals_by_age ON withdrawals (partition, withdrawn_at);
+
+-- What was tried of each delivery that nobody acknowledged in time, as the latest record of the ladder says. It is open as long as it waits
+-- on a rung and nothing is known that ends it.
+CREATE TABLE attempts (
+    channel     TEXT    NOT NULL, -- a mailbox
+    id          TEXT    NOT NULL,
+    epoch       INTEGER NOT NULL, -- where its notification lies
+    "offset"    INTEGER NOT NULL,
+    partition   INTEGER NOT NULL, -- of the mailbox
+    appended_at INTEGER, -- its notification
+    expires_at  INTEGER,
+    made        INTEGER NOT NULL, -- how many there were
+    history     TEXT    NOT NULL, -- the latest of them, as a list
+    outcome     TEXT    NOT NULL, -- why the last one was needed, or why there are no more
+    is_over     INTEGER NOT NULL, -- whether it ended without success
+    until_at    INTEGER NOT NULL, -- when the next one is due, or the last rung ended
+    is_open     INTEGER NOT NULL,
+    PRIMARY KEY (id, channel)
+) WITHOUT ROWID;
+CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", outcome, expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_by_age ON attempts (partition, until_at);
+CREATE INDEX attempts_by_expiry ON attempts (partition, expires_at) WHERE is_open = 1 AND expires_at IS NOT NULL;

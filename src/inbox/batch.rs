@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use rdkafka::message::Message;
 use tidings_core::channel::Channel;
+use tidings_core::delivery::ladder::JITTER_LIMIT;
 use tidings_core::fate::Cause;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::receipt::ReceiptRecord;
+use tidings_core::record::retry::{Delivery, Outcome, RetryRecord, UndeliveredRecord};
 use tidings_core::record::{Record as _, RecordError, VERSION_HEADER, decode};
-use tidings_core::time::Timestamp;
+use tidings_core::time::{Delay, Timestamp};
 
 use crate::kafka::consumer::{Partition, header};
 use crate::kafka::topic::TopicNames;
-use crate::store::{Fold, Heard, Move, Notified, Ours, Received};
+use crate::store::{Fold, Heard, Move, Notified, Ours, Received, Tried};
 use crate::telemetry::Span;
 
 /// The most that waits, in bytes of values, whatever the number of records.
@@ -26,6 +28,9 @@ pub(super) struct Topics {
     pub(super) notifications: Arc<str>,
     pub(super) cursors: Arc<str>,
     pub(super) receipts: Arc<str>,
+    /// The retry topics, with how long a delivery waits there.
+    rungs: Vec<(Arc<str>, Delay)>,
+    undelivered: Arc<str>,
     /// Not folded: notifications name it as where they come from.
     requests: Arc<str>,
     /// How many partitions each has.
@@ -33,15 +38,27 @@ pub(super) struct Topics {
 }
 
 impl Topics {
-    /// Those of a cluster.
-    pub(super) fn of_cluster(names: &TopicNames, partitions: i32) -> Self {
-        let (notifications, cursors) = (names.notifications().into(), names.cursors().into());
-        Self { notifications, cursors, receipts: names.receipts().into(), requests: names.requests().into(), partitions }
+    /// Those of a cluster that has these rungs.
+    pub(super) fn of_cluster(names: &TopicNames, rungs: &[Delay], partitions: i32) -> Self {
+        Self {
+            notifications: names.notifications().into(),
+            cursors: names.cursors().into(),
+            receipts: names.receipts().into(),
+            rungs: rungs.iter().map(|rung| (names.retry(rung).into(), *rung)).collect(),
+            undelivered: names.undelivered().into(),
+            requests: names.requests().into(),
+            partitions,
+        }
     }
 
     /// Their names.
-    pub(super) fn names(&self) -> [&str; 3] {
-        [&self.notifications, &self.cursors, &self.receipts]
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.all().map(|name| &**name).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        let rungs = self.rungs.iter().map(|(name, _)| name);
+        [&self.notifications, &self.cursors, &self.receipts].into_iter().chain(rungs).chain([&self.undelivered])
     }
 
     /// Which of `partitions` stand for what in the store.
@@ -55,8 +72,7 @@ impl Topics {
 
     /// The own name of a topic that is folded, so that it need not be copied for each record.
     pub(super) fn of<M: Message>(&self, record: &M) -> &Arc<str> {
-        let all = [&self.notifications, &self.cursors, &self.receipts];
-        all.into_iter().find(|name| ***name == *record.topic()).unwrap_or(&self.notifications)
+        self.all().find(|name| ***name == *record.topic()).unwrap_or(&self.notifications)
     }
 }
 
@@ -66,6 +82,7 @@ pub(super) enum Content {
     Notification(Box<Notified>),
     Cursor(Heard),
     Receipt(Received),
+    Tried(Box<Tried>),
     /// A tombstone: a device that is no more says nothing new.
     Nothing,
 }
@@ -121,9 +138,36 @@ pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, U
         expect_home(topics, record, received.record.home(), ReceiptRecord::NAME)?;
         return Ok(Content::Receipt(received));
     }
+    if let Some((_, delay)) = topics.rungs.iter().find(|(name, _)| **name == *record.topic()) {
+        let RetryRecord(delivery) = decode(version, value)?;
+        expect_home(topics, record, delivery.channel.clone(), RetryRecord::NAME)?;
+        let soonest = appended.plus(delay.0);
+        let said = delivery.attempts.last().and_then(|attempt| attempt.next_at).unwrap_or(soonest);
+        let until = said.clamp(soonest, soonest.plus(JITTER_LIMIT));
+        return Ok(tried(topics, record, Ending { delivery, ended: None, until }));
+    }
+    if record.topic() == &*topics.undelivered {
+        let UndeliveredRecord { delivery, reason, .. } = decode(version, value)?;
+        return Ok(tried(topics, record, Ending { delivery, ended: Some(reason), until: appended }));
+    }
     let notified = Notified { record: decode(version, value)?, partition, offset: record.offset(), appended };
     expect_home(topics, record, notified.record.channel.clone(), NotificationRecord::NAME)?;
     Ok(Content::Notification(Box::new(notified)))
+}
+
+/// How far a delivery has come.
+struct Ending {
+    delivery: Delivery,
+    ended: Option<Outcome>,
+    until: Timestamp,
+}
+
+fn tried<M: Message>(topics: &Topics, record: &M, Ending { delivery, ended, until }: Ending) -> Content {
+    if !delivery.channel.is_mailbox() {
+        return Content::Nothing;
+    }
+    let (home, topic) = (delivery.channel.partition(topics.partitions), topics.of(record).clone());
+    Content::Tried(Box::new(Tried { delivery, ended, until, home, topic, partition: record.partition() }))
 }
 
 /// Refuses what does not lie under its channel's key in its channel's partition.
@@ -158,6 +202,7 @@ impl Batch {
             Content::Notification(notified) => self.fold.notifications.push(*notified),
             Content::Cursor(heard) => self.fold.cursors.push(heard),
             Content::Receipt(received) => self.fold.receipts.push(received),
+            Content::Tried(tried) => self.fold.attempts.push(*tried),
             Content::Nothing => return,
         }
         self.bytes += bytes;
@@ -192,8 +237,12 @@ impl Batch {
         self.fold.receipts.len()
     }
 
+    pub(super) fn attempts(&self) -> usize {
+        self.fold.attempts.len()
+    }
+
     pub(super) fn records(&self) -> usize {
-        self.notifications() + self.cursors() + self.receipts()
+        self.notifications() + self.cursors() + self.receipts() + self.attempts()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -218,6 +267,7 @@ impl Batch {
         self.spans.retain(|(number, _)| !left(&topics.notifications, *number));
         self.fold.cursors.retain(|heard| !left(&topics.cursors, heard.partition));
         self.fold.receipts.retain(|received| !left(&topics.receipts, received.partition));
+        self.fold.attempts.retain(|tried| !left(&tried.topic, tried.partition));
         // Else nothing would ever be folded that ends the wait of what went.
         if self.is_empty() {
             self.clear();
@@ -238,6 +288,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
     use tidings_core::delivery::stretch::Stretches;
     use tidings_core::position::Epoch;
@@ -246,7 +298,9 @@ mod tests {
     use super::*;
 
     fn topics() -> Topics {
-        Topics { notifications: "n".into(), cursors: "c".into(), receipts: "r".into(), requests: "q".into(), partitions: 4 }
+        let rungs = vec![("retry".into(), Delay(Duration::from_secs(30)))];
+        let [notifications, cursors, receipts, undelivered, requests] = ["n", "c", "r", "u", "q"].map(Arc::from);
+        Topics { notifications, cursors, receipts, rungs, undelivered, requests, partitions: 4 }
     }
 
     #[test]
@@ -302,6 +356,29 @@ mod tests {
                 assert!(matches!(lying(record, partition, key), Err(Unfit::Misplaced { .. })), "{record:?} {partition} {key:?}");
             }
         }
+    }
+
+    #[test]
+    fn when_an_attempt_is_due_follows_from_its_topic_and_the_time_it_was_appended() {
+        let topics = topics();
+        let own = "user-1".parse::<Channel>().unwrap().partition(4);
+        let retry = |next_at: &str| {
+            let value = serde_json::json!({
+                "channel": "user-1", "epoch": 1, "offset": 7,
+                "notification": {"id": "438e828e-0a38-5599-8fb1-76b0e4574c75", "eventId": "e", "type": "t",
+                                 "createdAt": "2026-01-31T12:00:00.000Z"},
+                "attempts": [{"at": "2026-01-31T12:00:00.000Z", "node": "n", "sink": "websocket", "outcome": "offline", "nextAt": next_at}],
+            });
+            let headers = OwnedHeaders::new().insert(Header { key: VERSION_HEADER, value: Some("1") });
+            let (key, value) = (Some(b"user-1".to_vec()), Some(value.to_string().into_bytes()));
+            let time = rdkafka::Timestamp::CreateTime(1_000);
+            match read(&topics, &OwnedMessage::new(value, key, "retry".into(), time, own, 3, Some(headers))) {
+                Ok(Content::Tried(tried)) => tried.until.as_millis(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(retry("1970-01-01T00:00:33.500Z"), 33_500);
+        assert_eq!([retry("1969-01-01T00:00:00.000Z"), retry("2027-01-31T12:00:00.000Z")], [31_000, 61_000], "forged");
     }
 
     #[test]

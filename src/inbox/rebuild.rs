@@ -143,7 +143,8 @@ pub async fn rebuild(parts: RebuildParts, tell: impl FnMut(&Progressed) + Send +
 fn run(parts: RebuildParts, runtime: Handle, tell: impl FnMut(&Progressed)) -> Result<Rebuilt, RebuildError> {
     let RebuildParts { cluster, plan, config, clock, mut shadow, heirlooms } = parts;
     let epochs = runtime.block_on(topics::epochs(&cluster, &plan))?;
-    let mut passes = Passes::new((&cluster, &epochs), &config, (clock, runtime.clone(), shadow.store().clone()), tell)?;
+    let mut passes =
+        Passes::new((&cluster, plan.rungs(), &epochs), &config, (clock, runtime.clone(), shadow.store().clone()), tell)?;
     let inherits = heirlooms == Heirlooms::Kept;
     let outcome = (|| {
         let mut inherited = 0;

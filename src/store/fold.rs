@@ -8,7 +8,7 @@ use tidings_core::position::Epoch;
 use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
-use super::{Fold, Folded, Move, Retention, Standing, Store, StoreError, notified, receipts, stretches};
+use super::{Fold, Folded, Move, Retention, Standing, Store, StoreError, attempts, notified, receipts, stretches};
 
 impl Store {
     /// Registers partitions that are not known yet at the offset given with them, and says where all of them stand.
@@ -40,6 +40,8 @@ impl Store {
             let conflicts = notified::add(connection, epoch, retention, batch).await?;
             stretches::merge(connection, retention, &batch.cursors).await?;
             let crowded_out = receipts::add(connection, retention, &batch.receipts).await?;
+            attempts::add(connection, &batch.attempts).await?;
+            attempts::close(connection, &batch.cursors, &batch.receipts).await?;
             transaction.commit().await?;
             Ok(Folded::Committed { conflicts, crowded_out })
         })

@@ -10,6 +10,7 @@ mod devices;
 mod find;
 mod list;
 mod page;
+mod pending;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use devices::Device;
 pub use find::Found;
 pub use list::{Item, ListWanted, Page};
 pub use page::{PageToken, PageTokenError};
+pub use pending::{Pending, PendingCounts, PendingPage, PendingWanted, TriedUntil};
 
 /// Where all channels lie on the log.
 #[derive(Debug, Clone)]

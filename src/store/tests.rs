@@ -2,6 +2,7 @@
 //!
 //! Long because what all of them stand on is here, beside folding.
 
+mod attempts;
 mod contest;
 mod devices;
 mod epochs;

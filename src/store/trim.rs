@@ -14,8 +14,7 @@ use tidings_core::position::Epoch;
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
 use super::notified::Trims;
-use super::stretches;
-use super::{Retention, Store, StoreError};
+use super::{Retention, Store, StoreError, attempts, stretches};
 
 /// The most rows, ids and devices of one transaction.
 const LIMIT: u32 = 500;
@@ -42,13 +41,15 @@ pub struct Trimmed {
     pub devices: usize,
     /// States, marks and withdrawals that were forgotten.
     pub receipts: usize,
+    /// Deliveries that wait no more, or whose attempts were forgotten.
+    pub attempts: usize,
 }
 
 impl Trimmed {
     /// Whether there may be more to trim.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        [self.notifications, self.ids, self.devices, self.receipts].iter().any(|count| *count >= LIMIT as usize)
+        [self.notifications, self.ids, self.devices, self.receipts, self.attempts].iter().any(|count| *count >= LIMIT as usize)
     }
 }
 
@@ -69,6 +70,7 @@ impl Store {
                 ids: forget_ids(connection, epoch, limits(&notifications, retention.ids)).await?,
                 devices: forget_devices(connection, limits(&cursors, retention.devices)).await?,
                 receipts: forget_receipts(connection, limits(&receipts, retention.receipts)).await?,
+                attempts: age_attempts(connection, &notifications, retention.ids).await?,
             };
             transaction.commit().await?;
             Ok(trimmed)
@@ -160,6 +162,10 @@ async fn forget_devices(connection: &mut Connection, limits: String) -> Result<u
     let gone = gone.into_iter().collect::<BTreeSet<_>>();
     stretches::forget(connection, &gone).await?;
     Ok(gone.len())
+}
+
+async fn age_attempts(connection: &mut Connection, clocks: &[(i32, i64)], ids: Duration) -> Result<usize, StoreError> {
+    attempts::age(connection, &limits(clocks, ids), &limits(clocks, Duration::ZERO), LIMIT).await
 }
 
 /// What receipts said of notifications that are still there stays with them, however old: nothing becomes unread by age, and nothing

@@ -1,6 +1,6 @@
 //! Passes over the log: every epoch from where the last pass ended to the end that it has.
 //!
-//! Owns: reading by assignment, as a member of no group, and folding in batches. The three topics of an epoch are read as they come: what is
+//! Owns: reading by assignment, as a member of no group, and folding in batches. The topics of an epoch are read as they come: what is
 //! left is the same in whatever order. What does not read is passed over: it was buried when it came. Neighbours: `batch` decodes.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::RecordError;
 use tidings_core::record::meta::EpochRecord;
-use tidings_core::time::Timestamp;
+use tidings_core::time::{Delay, Timestamp};
 use tokio::runtime::Handle;
 
 use super::{PATIENCE, Progressed, RebuildError};
@@ -54,7 +54,7 @@ pub(super) struct Passes<T> {
 impl<T: FnMut(&Progressed)> Passes<T> {
     /// Looks where every partition begins and ends, and begins there in the store.
     pub(super) fn new(
-        (cluster, epochs): (&Cluster, &[EpochRecord]),
+        (cluster, rungs, epochs): (&Cluster, &[Delay], &[EpochRecord]),
         config: &InboxConfig,
         (clock, runtime, store): (Clock, Handle, Store),
         tell: T,
@@ -62,7 +62,7 @@ impl<T: FnMut(&Progressed)> Passes<T> {
         let reader = Reader::new(cluster, "rebuild")?;
         let mut generations = Vec::with_capacity(epochs.len());
         for epoch in epochs {
-            let generation = Generation::look(&reader, cluster, epoch)?;
+            let generation = Generation::look(&reader, (cluster, rungs), epoch)?;
             let standings = generation.ends.keys().map(|partition| Standing {
                 topic: partition.topic.clone(),
                 partition: partition.number,
@@ -200,8 +200,8 @@ impl<T: FnMut(&Progressed)> Passes<T> {
 }
 
 impl Generation {
-    fn look(reader: &Reader, cluster: &Cluster, epoch: &EpochRecord) -> Result<Self, RebuildError> {
-        let topics = Topics::of_cluster(cluster.clone().of_epoch(epoch).names(), epoch.partitions);
+    fn look(reader: &Reader, (cluster, rungs): (&Cluster, &[Delay]), epoch: &EpochRecord) -> Result<Self, RebuildError> {
+        let topics = Topics::of_cluster(cluster.clone().of_epoch(epoch).names(), rungs, epoch.partitions);
         let mut partitions = Vec::new();
         for topic in topics.names() {
             partitions.extend(reader.partitions_if_there(topic, BROKER_WAIT)?);

@@ -106,6 +106,12 @@ impl Plan {
         self.sources.iter().filter_map(TopicPattern::name)
     }
 
+    /// How long deliveries wait on each rung.
+    #[must_use]
+    pub fn rungs(&self) -> &[tidings_core::time::Delay] {
+        &self.rungs
+    }
+
     /// The topics in which deliveries wait.
     pub(super) fn ladder(&self) -> Vec<String> {
         std::iter::once(self.names.notifications()).chain(self.rungs.iter().map(|rung| self.names.retry(rung))).collect()

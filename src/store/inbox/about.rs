@@ -12,6 +12,7 @@ use tidings_core::record::receipt::WithdrawalCause;
 use tidings_core::time::Timestamp;
 use uuid::Uuid;
 
+use super::pending::{TriedUntil, read_tried, tried};
 use super::{ItemState, behind, told, with_state_of};
 use crate::store::connection::run;
 use crate::store::read::read_epoch;
@@ -42,6 +43,8 @@ pub struct About {
     pub users: Vec<(UserId, ItemState)>,
     /// Whether nobody is to see it any more.
     pub withdrawn: Option<Withdrawn>,
+    /// What was tried of it, of a mailbox, if it was not acknowledged in time.
+    pub tried: Option<TriedUntil>,
 }
 
 /// Where a notification lies.
@@ -64,7 +67,21 @@ pub struct Withdrawn {
     pub at: Timestamp,
 }
 
-type Row = (i64, String, i64, i64, i64, Option<String>, Option<String>, Option<i64>);
+type Row = (
+    i64,
+    String,
+    i64,
+    i64,
+    i64,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i32>,
+    Option<i64>,
+);
 
 impl Store {
     /// What is known of a notification; nothing, if it was never folded or its id is forgotten.
@@ -84,13 +101,15 @@ impl Store {
         let rows: Vec<Row> = self
             .answered(async {
                 Ok(run!(&mut self.reader().await?, |it| {
-                    sqlx::query_as(
+                    sqlx::query_as(concat!(
                         "SELECT CAST(asked.key AS bigint), kept.channel, kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
-                           gone.cause, gone.withdrawn_at
-                         FROM json_each($1) AS asked CROSS JOIN notifications AS kept
+                           gone.cause, gone.withdrawn_at, ",
+                        tried!(),
+                        " FROM json_each($1) AS asked CROSS JOIN notifications AS kept
                          LEFT JOIN withdrawals AS gone ON gone.id = kept.id AND gone.channel = kept.channel
+                         LEFT JOIN attempts AS tried ON tried.id = kept.id AND tried.channel = kept.channel
                          WHERE kept.id = asked.value ->> 0 ORDER BY asked.key, kept.channel",
-                    )
+                    ))
                     .bind(&asked)
                     .fetch_all(it)
                     .await
@@ -99,7 +118,9 @@ impl Store {
             .await?;
         let mut all = Vec::<(NotificationId, About)>::with_capacity(rows.len());
         let mut places = Vec::with_capacity(rows.len());
-        for (index, channel, epoch, offset, appended_at, body, cause, withdrawn_at) in rows {
+        for row in rows {
+            let (index, channel, epoch, offset, appended_at, body, cause, withdrawn_at, made, history, outcome, is_over, until) =
+                row;
             let id = usize::try_from(index).ok().and_then(|index| ids.get(index)).copied();
             let Some(id) = id.filter(|id| all.last().is_none_or(|(last, _)| last != id)) else { continue };
             let unreadable = |source| StoreError::unreadable("notifications", source);
@@ -114,6 +135,7 @@ impl Store {
                 acknowledged: Vec::new(),
                 users: Vec::new(),
                 withdrawn: withdrawn.map(|(cause, at)| Withdrawn { cause: read_cause(&cause), at: Timestamp::from_millis(at) }),
+                tried: read_tried((made, history, outcome, is_over, until))?,
             };
             all.push((id, about));
         }

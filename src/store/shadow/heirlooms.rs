@@ -100,6 +100,9 @@ pub(super) async fn receipts(session: &mut Connection, new: &str, extents: &Exte
     for sql in of_cursors(new) {
         count += write(session, sql, &epochs).await?;
     }
+    // What the log still says of a delivery says all of it.
+    let attempts = format!("INSERT INTO {new}.attempts SELECT * FROM attempts WHERE true ON CONFLICT DO NOTHING");
+    count += write_plain(session, attempts).await?;
     let silent = silent_until(&extents.receipts);
     if silent.as_array().is_none_or(Vec::is_empty) {
         return Ok(count);
@@ -180,6 +183,11 @@ fn silent_until(extents: &[Extent]) -> Value {
 fn has_lost_any(extents: &[Extent]) -> bool {
     let are_all = extents.iter().zip(1..).all(|(extent, number)| extent.epoch == Epoch(number));
     !are_all || extents.iter().flat_map(|extent| &extent.partitions).any(|beginning| beginning.offset > 0)
+}
+
+async fn write_plain(session: &mut Connection, sql: String) -> Result<u64, StoreError> {
+    let sql = AssertSqlSafe(sql);
+    Ok(run!(session, |it| sqlx::query(sql).execute(it).await.map(|done| done.rows_affected()))?)
 }
 
 /// Runs a statement in which `$1` is a list.

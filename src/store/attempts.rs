@@ -1,0 +1,166 @@
+//! The rows of attempts: what was tried of deliveries, and which of them still wait.
+//!
+//! Owns: one row for each delivery that left the first rung, as the record with the most attempts says, and whether it is open. Rows are told
+//! apart by what records say, so it does not matter which rung is folded first. What is open may have been acknowledged at another place
+//! of its notification: who lists them looks at the evidence. Neighbours: `fold` calls it in its transaction, `pending` reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tidings_core::channel::Channel;
+use tidings_core::ids::NotificationId;
+use tidings_core::record::receipt::ReceiptRecord;
+use tidings_core::record::retry::{Delivery, Outcome};
+use tidings_core::time::Timestamp;
+
+use super::connection::{Connection, run};
+use super::fold::sql_epoch;
+use super::{Heard, Received, StoreError};
+
+/// A record of a retry topic, or of `undelivered`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tried {
+    /// The delivery with its attempts.
+    pub delivery: Delivery,
+    /// Why there are no more.
+    pub ended: Option<Outcome>,
+    /// When the next one is due, or it ended.
+    pub until: Timestamp,
+    /// The partition of its mailbox.
+    pub home: i32,
+    /// The topic that it lies on.
+    pub topic: Arc<str>,
+    /// The partition there.
+    pub partition: i32,
+}
+
+impl Tried {
+    /// Of two records of a delivery the one with more attempts is the later one, and at the end there is none more.
+    fn rank(&self) -> (u64, u32, bool) {
+        (self.delivery.epoch.0, self.delivery.made(), self.ended.is_some())
+    }
+
+    fn row(&self) -> Value {
+        let Delivery { channel, notification, epoch, offset, appended_at, attempts, .. } = &self.delivery;
+        let last = self.ended.or_else(|| attempts.last().map(|attempt| attempt.outcome)).unwrap_or(Outcome::Offline);
+        let history = serde_json::to_string(attempts).unwrap_or_default();
+        let millis = |time: Option<Timestamp>| time.map(Timestamp::as_millis);
+        json!([
+            channel,
+            notification.id,
+            sql_epoch(*epoch),
+            offset,
+            self.home,
+            millis(*appended_at),
+            millis(notification.expires_at),
+            self.delivery.made(),
+            history,
+            last.name(),
+            i32::from(self.ended.is_some()),
+            self.until.as_millis(),
+            channel.mailbox_user(),
+        ])
+    }
+}
+
+/// Folds records of retry topics and of `undelivered`.
+pub(super) async fn add(connection: &mut Connection, tried: &[Tried]) -> Result<(), StoreError> {
+    let mut latest = BTreeMap::<(&Channel, NotificationId), &Tried>::new();
+    for one in tried {
+        let known = latest.entry((&one.delivery.channel, one.delivery.notification.id)).or_insert(one);
+        if known.rank() < one.rank() {
+            *known = one;
+        }
+    }
+    let rows = latest.into_values().map(Tried::row).collect::<Vec<_>>();
+    connection
+        .write(
+            "INSERT INTO attempts (channel, id, epoch, \"offset\", partition, appended_at, expires_at, made, history, outcome, is_over,
+               until_at, is_open)
+             SELECT new.value ->> 0, new.value ->> 1, CAST(new.value ->> 2 AS bigint), CAST(new.value ->> 3 AS bigint),
+               CAST(new.value ->> 4 AS integer), CAST(new.value ->> 5 AS bigint), CAST(new.value ->> 6 AS bigint),
+               CAST(new.value ->> 7 AS bigint), new.value ->> 8, new.value ->> 9, CAST(new.value ->> 10 AS integer),
+               CAST(new.value ->> 11 AS bigint),
+               CASE WHEN CAST(new.value ->> 10 AS integer) = 0
+                 AND NOT EXISTS (SELECT 1 FROM withdrawals AS gone WHERE gone.id = new.value ->> 1 AND gone.channel = new.value ->> 0)
+                 AND NOT EXISTS (SELECT 1 FROM stretches AS said
+                   WHERE said.user_id = new.value ->> 12 AND said.channel = new.value ->> 0
+                     AND said.epoch = CAST(new.value ->> 2 AS bigint) AND said.kind = 'acknowledged'
+                     AND said.from_offset <= CAST(new.value ->> 3 AS bigint) AND said.to_offset > CAST(new.value ->> 3 AS bigint))
+               THEN 1 ELSE 0 END
+             FROM json_each($1) AS new WHERE true
+             ON CONFLICT (id, channel) DO UPDATE SET epoch = excluded.epoch, \"offset\" = excluded.\"offset\",
+               partition = excluded.partition, appended_at = excluded.appended_at, expires_at = excluded.expires_at,
+               made = excluded.made, history = excluded.history, outcome = excluded.outcome, is_over = excluded.is_over,
+               until_at = excluded.until_at, is_open = excluded.is_open
+             WHERE (attempts.epoch, attempts.made, attempts.is_over) < (excluded.epoch, excluded.made, excluded.is_over)",
+            rows,
+        )
+        .await
+}
+
+/// What was said of mailboxes just now ends what waits there.
+pub(super) async fn close(connection: &mut Connection, heard: &[Heard], received: &[Received]) -> Result<(), StoreError> {
+    connection
+        .write(
+            "UPDATE attempts SET is_open = 0 WHERE (id, channel) IN (
+               SELECT kept.id, kept.channel FROM json_each($1) AS said CROSS JOIN attempts AS kept
+               WHERE kept.is_open = 1 AND kept.channel = said.value ->> 0 AND kept.epoch = CAST(said.value ->> 1 AS bigint)
+                 AND kept.\"offset\" >= CAST(said.value ->> 2 AS bigint) AND kept.\"offset\" < CAST(said.value ->> 3 AS bigint))",
+            acknowledged(heard),
+        )
+        .await?;
+    connection
+        .write(
+            "UPDATE attempts SET is_open = 0
+             WHERE (id, channel) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
+            withdrawn(received),
+        )
+        .await
+}
+
+/// What devices have acknowledged of mailboxes, as channel, epoch and offsets.
+fn acknowledged(heard: &[Heard]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for cursor in heard.iter().map(|heard| &heard.record).filter(|cursor| cursor.channel.is_mailbox()) {
+        let ranges = cursor.acknowledged.as_slice().iter();
+        rows.extend(ranges.map(|range| json!([cursor.channel, sql_epoch(cursor.epoch), range.from, range.to])));
+    }
+    rows
+}
+
+fn withdrawn(received: &[Received]) -> Vec<Value> {
+    let row = |received: &Received| match &received.record {
+        ReceiptRecord::Withdrawn { channel, id, .. } if channel.is_mailbox() => Some(json!([id, channel])),
+        _ => None,
+    };
+    received.iter().filter_map(row).collect()
+}
+
+/// Closes what has expired, and forgets what nobody waits for any more: `$1` are partitions and the last times that are too old, for ids
+/// and for what expires. Says how many rows.
+pub(super) async fn age(connection: &mut Connection, ids: &str, now: &str, limit: u32) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for (sql, times) in [
+        (
+            "UPDATE attempts SET is_open = 0 WHERE (id, channel) IN (
+               SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN attempts AS kept
+               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.is_open = 1 AND kept.expires_at IS NOT NULL
+                 AND kept.expires_at <= CAST(old.value ->> 1 AS bigint) LIMIT $2)",
+            now,
+        ),
+        (
+            "DELETE FROM attempts WHERE (id, channel) IN (
+               SELECT kept.id, kept.channel FROM json_each($1) AS old CROSS JOIN attempts AS kept
+               WHERE kept.partition = CAST(old.value ->> 0 AS integer) AND kept.until_at <= CAST(old.value ->> 1 AS bigint) LIMIT $2)",
+            ids,
+        ),
+    ] {
+        let rows = run!(connection, |it| {
+            sqlx::query(sql).bind(times).bind(i64::from(limit)).execute(it).await.map(|done| done.rows_affected())
+        })?;
+        count = count.max(usize::try_from(rows).unwrap_or(usize::MAX));
+    }
+    Ok(count)
+}
