@@ -10,10 +10,10 @@ use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Decision;
 use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
-use tidings_core::ids::NodeId;
+use tidings_core::ids::{NodeId, UserId};
 use tidings_core::record::dead_letter::Extent;
 use tidings_core::record::notified::{NotificationRecord, Origin};
-use tidings_core::record::retry::{Attempt, Delivery, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::retry::{Attempt, Delivery, Outcome, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{Header, Record, RecordError, encode};
@@ -50,9 +50,14 @@ impl Made {
     }
 
     fn of<R: Record>(topic: &str, channel: &Channel, record: &R, more: Vec<Header>) -> Result<Self, RecordError> {
+        Self::keyed(topic, channel.as_str(), record, more)
+    }
+
+    /// A record of our own.
+    pub(super) fn keyed<R: Record>(topic: &str, key: &str, record: &R, more: Vec<Header>) -> Result<Self, RecordError> {
         Ok(Self {
             topic: topic.to_owned(),
-            key: Some(channel.as_str().as_bytes().to_vec()),
+            key: Some(key.as_bytes().to_vec()),
             value: Some(encode(record)?),
             carried: None,
             headers: std::iter::once(version_header::<R>()).chain(more).collect(),
@@ -95,7 +100,8 @@ impl Hand {
                 let within = span.context(trace.cloned());
                 let within = within.as_ref();
                 let mut delivery = delivery.clone();
-                delivery.attempts.push(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome });
+                let next_at = Some(rungs.ladder.due(next, now, delivery.notification.id));
+                delivery.tell(Attempt { at: now, node: self.node.clone(), sink: Sink::Websocket, outcome, next_at, by: None });
                 let channel = delivery.channel.clone();
                 let traced = within.map(TraceContext::headers).unwrap_or_default();
                 let context = delivery.context(notified, outcome, within, &self.node).headers();
@@ -116,6 +122,33 @@ impl Hand {
                 Ok(vec![Made::of(&self.undelivered, &delivery.channel, &end, context)?])
             }
         }
+    }
+
+    /// The records that begin the ladder of a delivery anew that ended for `reason`, as `who` asked: one of an earlier epoch is notified of
+    /// once more.
+    pub(super) fn begin_anew(
+        &self,
+        rungs: &Rungs,
+        (mut delivery, reason): (Delivery, Outcome),
+        who: &UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Made>, RecordError> {
+        let partition = delivery.channel.partition(rungs.epoch.partitions);
+        let (channel, notified) = (delivery.channel.clone(), (rungs.topic(Rung::FIRST), partition));
+        if delivery.epoch != rungs.epoch.epoch {
+            let pending = Pending { trace: None, delivery, partition, whole: None, appended: None, said_ends: None };
+            return Ok(vec![Made::of(notified.0, &channel, &carried(&pending, notified), Vec::new())?]);
+        }
+        let next = rungs.ladder.next(Rung::FIRST, delivery.ladder.as_deref()).unwrap_or(Rung(1));
+        let (node, by) = (self.node.clone(), Some(who.clone()));
+        let next_at = Some(rungs.ladder.due(next, now, delivery.notification.id));
+        delivery.tell(Attempt { at: now, node, sink: Sink::Websocket, outcome: reason, next_at, by });
+        let context = delivery.context(notified, reason, None, &self.node).headers();
+        let signal = SignalRecord::Redeliver { redelivery: delivery.made(), delivery: Box::new(delivery.clone()) };
+        Ok(vec![
+            Made::of(&self.signals, &channel, &signal, Vec::new())?,
+            Made::of(rungs.topic(next), &channel, &RetryRecord(delivery), context)?,
+        ])
     }
 
     /// The record that buries `remains`.
@@ -163,10 +196,10 @@ fn carried(pending: &Pending, (topic, partition): (&str, i32)) -> NotificationRe
     if let Some(whole) = &pending.whole {
         return (**whole).clone();
     }
-    let Delivery { channel, notification, offset, appended_at, .. } = &pending.delivery;
+    let Delivery { channel, notification, offset, appended_at, ladder, .. } = &pending.delivery;
     let origin = Origin { topic: topic.to_owned(), partition, offset: *offset, timestamp: *appended_at };
-    let (channel, notification) = (channel.clone(), notification.clone());
-    NotificationRecord { channel, notification, rule: CARRIED.to_owned(), origin, exclude: Vec::new() }
+    let (channel, notification, ladder) = (channel.clone(), notification.clone(), ladder.clone());
+    NotificationRecord { channel, notification, rule: CARRIED.to_owned(), origin, exclude: Vec::new(), ladder }
 }
 
 pub(super) fn place(partition: &Partition, offset: i64) -> Place<'_> {
@@ -185,7 +218,7 @@ fn remains(pending: &Pending, (partition, offset): (&Partition, i64), burial: Bu
         value: serde_json::to_vec(delivery).ok(),
         carried: None,
         trace: pending.trace.clone(),
-        attempt: Some(u32::try_from(delivery.attempts.len()).unwrap_or(u32::MAX)),
+        attempt: Some(delivery.made()),
         burial,
         extent,
     }
@@ -198,7 +231,6 @@ mod tests {
     use tidings_core::delivery::ladder::Ladder;
     use tidings_core::record::decode;
     use tidings_core::record::meta::EpochRecord;
-    use tidings_core::record::retry::Outcome;
     use tidings_core::time::Delay;
 
     use super::*;
@@ -256,6 +288,7 @@ mod tests {
         let RetryRecord(retry) = decode(Some(b"1"), made[1].value.as_deref().unwrap()).unwrap();
         let attempt = &retry.attempts[0];
         assert_eq!((attempt.at, attempt.node.as_str(), attempt.outcome), (Timestamp::from_millis(5), "node-1", Outcome::Offline));
+        assert!(attempt.next_at.is_some_and(|next| next >= Timestamp::from_millis(30_005)), "{attempt:?}");
         let SignalRecord::Redeliver { delivery, redelivery } = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap()
         else {
             panic!("another signal");

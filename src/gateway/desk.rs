@@ -132,6 +132,14 @@ impl Desk {
         Ok(Everywhere { connections, extent })
     }
 
+    /// Whether a user has a device connected to some node, as far as this one has heard of it.
+    ///
+    /// # Errors
+    /// If this node's shard does not answer in time.
+    pub async fn is_connected(&self, user: &UserId) -> Result<bool, Absent> {
+        Ok(!self.connections(user).await?.is_empty() || self.shared.roster.is_elsewhere(user))
+    }
+
     /// The users who listen to a channel on this node, once for each of their connections.
     pub(super) async fn listeners(&self, channel: &Channel) -> Result<Vec<UserId>, Absent> {
         let ask = |inlet| self.ask(inlet, |named| Control::Listeners { channel: channel.clone(), named });

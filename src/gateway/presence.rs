@@ -208,7 +208,8 @@ impl Roster {
         Muster { nodes, devices, users, extent: if is_whole { Extent::Whole } else { Extent::Partial } }
     }
 
-    fn is_elsewhere(&self, user: &UserId) -> bool {
+    /// Whether another node has told of a device of the user.
+    pub(super) fn is_elsewhere(&self, user: &UserId) -> bool {
         self.state.lock().is_elsewhere(user)
     }
 }

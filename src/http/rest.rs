@@ -3,16 +3,20 @@
 //! Owns: what all of them share: how brokers are written to, how an answer is counted. Neighbours: `guard` lets
 //! callers in, `problem` words refusals, the gateway's desk knows its connections.
 
+mod attempts_told;
 mod channels;
 mod dlq;
 mod endpoint;
 mod inbox;
 mod notifications;
 mod owner;
+mod pending;
 mod query;
 mod rates;
+mod retry;
 mod state_told;
 mod stats;
+mod undelivered;
 mod users;
 mod writer;
 
@@ -39,12 +43,15 @@ use self::dlq::Dlq;
 use self::endpoint::{Endpoint, Outcome};
 use self::notifications::{Decided, Keys};
 use self::rates::Rates;
+use self::retry::Pace;
+use self::undelivered::Ends;
 use self::writer::Writer;
 use super::guard::Guard;
 use super::openapi::Description;
 use super::problem::Problem;
 use crate::clock::Clock;
-use crate::config::{HttpConfig, PipelineConfig};
+use crate::config::{CourierConfig, HttpConfig, PipelineConfig, RulesSource};
+use crate::courier::Undelivered;
 use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, version_header};
@@ -61,6 +68,10 @@ pub struct RestParts {
     pub config: HttpConfig,
     /// How what was buried is decided on.
     pub pipeline: PipelineConfig,
+    /// The rungs on which ladders begin anew.
+    pub courier: CourierConfig,
+    /// By which rules.
+    pub rules: RulesSource,
     /// Lets callers in.
     pub guard: Guard,
     /// Where this node's connections are asked for.
@@ -94,7 +105,9 @@ struct Rest {
     writer: Writer,
     keys: Keys,
     rates: Rates,
+    pace: Pace,
     dlq: Dlq,
+    ends: Ends,
     decided: Decided,
     traces: Traces,
     answers: Family<OfRoute, Counter>,
@@ -115,35 +128,32 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, pipeline, guard, desk, store, epoch, clock, traces, metrics } = parts;
+    let RestParts { cluster, config, pipeline, courier, rules, guard, desk, store, epoch, clock, traces, metrics } = parts;
     let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
     let (keys, rates) = (Keys::new(config.idempotency_keys), Rates::new(&config));
     metrics.register("http", |registry| {
         registry.register("answered_requests", "Requests that routes of REST answered, by route and status", answers.clone());
-        registry.register(
-            "conflicting_requests",
-            "Requests whose idempotency key came with another request before",
-            keys.conflicts(),
-        );
-        registry.register(
+    });
+    let limits: [(_, _, &Counter); 4] = [
+        ("conflicting_requests", "Requests whose idempotency key came with another request before", &keys.conflicts()),
+        (
             "oversized_page_requests",
             "Requests for a larger page of an inbox than `http.page_notifications` allows",
-            oversized_pages.clone(),
-        );
-        registry.register(
-            "unwaited_requests",
-            "Requests that were to be waited for and were not, because `http.waiting_requests` did",
-            unwaited.clone(),
-        );
-        registry.register(
+            &oversized_pages,
+        ),
+        ("unwaited_requests", "Requests that were to be waited for and were not, because `http.waiting_requests` did", &unwaited),
+        (
             "rate_limited_requests",
             "Requests of users who wrote more than `http.writes_per_second` and `http.writes_burst` allow",
-            rates.refused(),
-        );
-    });
+            &rates.refused(),
+        ),
+    ];
+    register(&metrics, &limits);
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
-    let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), pipeline);
+    let ended = (epoch.clone(), desk.node().clone());
+    let ends = Ends::new(Undelivered::new(cluster.clone(), &courier, ended, clock));
+    let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), rules);
     let rest = Rest {
         guard,
         desk,
@@ -159,12 +169,22 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         writer,
         keys,
         rates,
+        pace: Pace::new(config.retries_per_second),
         dlq,
+        ends,
         decided,
         traces,
         answers,
     };
     Ok(endpoint::mount(Arc::new(rest), endpoints()))
+}
+
+fn register(metrics: &Metrics, counters: &[(&'static str, &'static str, &Counter)]) {
+    metrics.register("http", |registry| {
+        for (name, help, counter) in counters {
+            registry.register(name, help, (*counter).clone());
+        }
+    });
 }
 
 /// What the routes say of themselves.
@@ -179,6 +199,9 @@ fn endpoints() -> Vec<Endpoint> {
         .chain(channels::endpoints())
         .chain(stats::endpoints())
         .chain(dlq::endpoints())
+        .chain(pending::endpoints())
+        .chain(retry::endpoints())
+        .chain(undelivered::endpoints())
         .collect()
 }
 

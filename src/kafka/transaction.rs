@@ -164,12 +164,29 @@ impl Transactions {
         group: &ConsumerGroupMetadata,
         wait: Duration,
     ) -> Result<End, TransactionError> {
+        self.run_with(records, |inner| inner.send_offsets_to_transaction(&lists::offsets(done)?, group, wait), wait)
+    }
+
+    /// The same without offsets.
+    ///
+    /// # Errors
+    /// If the brokers no longer take transactions of this producer.
+    pub fn write(&mut self, records: &[(Outgoing<'_>, Option<&OwnedHeaders>)], wait: Duration) -> Result<End, TransactionError> {
+        self.run_with(records, |_| Ok(()), wait)
+    }
+
+    fn run_with(
+        &mut self,
+        records: &[(Outgoing<'_>, Option<&OwnedHeaders>)],
+        last: impl FnOnce(&ThreadedProducer<Context>) -> Result<(), KafkaError>,
+        wait: Duration,
+    ) -> Result<End, TransactionError> {
         if !matches!(self.stage, Stage::Idle) {
             return self.settle(wait);
         }
         self.refused.lock().clear();
         self.inner.begin_transaction().map_err(|error| self.fenced(error))?;
-        self.stage = match self.fill(records, done, group, wait) {
+        self.stage = match self.fill(records).and_then(|()| last(&self.inner)) {
             Ok(()) => Stage::Committing,
             Err(error) if is_fatal(&error) => return Err(self.fenced(error)),
             Err(error) => Stage::Aborting(error),
@@ -177,13 +194,7 @@ impl Transactions {
         self.settle(wait)
     }
 
-    fn fill(
-        &self,
-        records: &[(Outgoing<'_>, Option<&OwnedHeaders>)],
-        done: &[(Partition, i64)],
-        group: &ConsumerGroupMetadata,
-        wait: Duration,
-    ) -> Result<(), KafkaError> {
+    fn fill(&self, records: &[(Outgoing<'_>, Option<&OwnedHeaders>)]) -> Result<(), KafkaError> {
         for (index, (record, carried)) in records.iter().enumerate() {
             let mut base = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, index);
             base.partition = record.partition;
@@ -197,7 +208,7 @@ impl Transactions {
                 error
             })?;
         }
-        self.inner.send_offsets_to_transaction(&lists::offsets(done)?, group, wait)
+        Ok(())
     }
 
     /// Asks once more for the end of the last transaction, for up to about `wait`.

@@ -41,6 +41,7 @@ mod once;
 mod openapi;
 mod outage;
 mod patience;
+mod pending;
 mod pipeline;
 mod poison;
 mod positions;

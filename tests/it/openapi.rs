@@ -132,7 +132,10 @@ impl Known {
             Some("dlq") => &self.letter,
             _ => request,
         };
-        path.replace("{c}", "user-alice").replace("{id}", id).replace("{notification}", &self.notification)
+        path.replace("{c}", "user-alice")
+            .replace("{user}", "alice")
+            .replace("{id}", id)
+            .replace("{notification}", &self.notification)
     }
 
     /// A body that the address takes.

@@ -1,6 +1,7 @@
 //! Any record: strategies that cover every field, also where it is absent. Long because every type of record is here.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -26,7 +27,7 @@ use tidings_core::record::signal::nodes::{
     About, Announcement, Answer, Found, Lease, Members, OpenConnection, Question, Recount, SnapshotPage, UserDevice,
 };
 use tidings_core::stretch::{Stretch, Stretches};
-use tidings_core::time::Timestamp;
+use tidings_core::time::{Delay, Timestamp};
 use uuid::Uuid;
 
 fn parsed<T: FromStr + std::fmt::Debug>(pattern: &'static str) -> impl Strategy<Value = T> {
@@ -88,6 +89,10 @@ fn channel() -> impl Strategy<Value = Channel> {
     prop_oneof![parsed("user-.{1,10}"), parsed("role-.{1,10}"), parsed(".{1,20}")]
 }
 
+fn ladder() -> impl Strategy<Value = Option<Vec<Delay>>> {
+    option::of(vec((1..u64::from(u32::MAX)).prop_map(|millis| Delay(Duration::from_millis(millis))), 0..3))
+}
+
 fn users() -> impl Strategy<Value = Vec<UserId>> {
     vec(parsed(".{1,10}"), 0..3)
 }
@@ -95,9 +100,16 @@ fn users() -> impl Strategy<Value = Vec<UserId>> {
 pub(crate) fn notification_record() -> impl Strategy<Value = NotificationRecord> {
     let place = (".{1,10}", 0..i32::MAX, 0..i64::MAX, option::of(timestamp()));
     let origin = place.prop_map(|(topic, partition, offset, timestamp)| Origin { topic, partition, offset, timestamp });
-    (channel(), notification(), ".{0,10}", origin, users()).prop_map(|(channel, notification, rule, origin, exclude)| {
-        NotificationRecord { channel, notification, rule, origin, exclude }
-    })
+    (channel(), notification(), ".{0,10}", origin, users(), ladder()).prop_map(
+        |(channel, notification, rule, origin, exclude, ladder)| NotificationRecord {
+            channel,
+            notification,
+            rule,
+            origin,
+            exclude,
+            ladder,
+        },
+    )
 }
 
 fn stretches() -> impl Strategy<Value = Stretches> {
@@ -161,19 +173,25 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {
-    let attempt = (timestamp(), parsed(".{1,10}"), outcome()).prop_map(|(at, node, outcome)| Attempt {
+    let more = (option::of(timestamp()), option::of(parsed(".{1,10}")));
+    let attempt = (timestamp(), parsed(".{1,10}"), outcome(), more).prop_map(|(at, node, outcome, (next_at, by))| Attempt {
         at,
         node,
         sink: Sink::Websocket,
         outcome,
+        next_at,
+        by,
     });
-    (channel(), notification(), any::<u64>(), any::<i64>(), option::of(timestamp()), vec(attempt, 0..3)).prop_map(
-        |(channel, notification, epoch, offset, appended_at, attempts)| Delivery {
+    let place = (any::<u64>(), any::<i64>(), option::of(timestamp()));
+    (channel(), notification(), place, ladder(), any::<u32>(), vec(attempt, 0..3)).prop_map(
+        |(channel, notification, (epoch, offset, appended_at), ladder, attempts_forgotten, attempts)| Delivery {
             channel,
             notification,
             epoch: Epoch(epoch),
             offset,
             appended_at,
+            ladder,
+            attempts_forgotten,
             attempts,
         },
     )
@@ -359,6 +377,8 @@ fn reset() -> impl Strategy<Value = BreakerReset> {
 }
 
 pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
+    let by = || (any::<u128>().prop_map(Uuid::from_u128), parsed(".{1,10}"), parsed(".{1,10}"));
+    let redriven = vec((0..i32::MAX, stretches()).prop_map(|(partition, offsets)| Redriven { partition, offsets }), 0..3);
     let signed = || (any::<u128>(), parsed(".{1,10}"), parsed(".{1,10}"));
     prop_oneof![
         (signed(), redrive_step()).prop_map(|((id, who, node), step)| AuditRecord::Redrive(Redrive {
@@ -374,5 +394,15 @@ pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
             step
         })),
         reset().prop_map(AuditRecord::BreakerReset),
+        (by(), any::<u64>(), any::<u64>()).prop_map(|((id, who, node), sent, users)| AuditRecord::Retry(audit::Retry {
+            id,
+            who,
+            node,
+            sent,
+            users
+        })),
+        (by(), ".{0,10}", redriven).prop_map(|((id, who, node), selection, redriven)| {
+            AuditRecord::Undelivered(audit::UndeliveredRedriven { id, who, node, selection, redriven })
+        }),
     ]
 }

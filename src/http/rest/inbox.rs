@@ -161,7 +161,7 @@ impl Rest {
         })
     }
 
-    fn limit(&self, query: &str) -> Result<NonZeroUsize, Problem> {
+    pub(super) fn limit(&self, query: &str) -> Result<NonZeroUsize, Problem> {
         let most = self.page_notifications;
         let allowed = format!("is a number from 1 to {most}");
         let limit = query::parameter::<NonZeroUsize>(query, "limit", &allowed)?;

@@ -19,9 +19,45 @@ pub enum AuditRecord {
     Replay(Replay),
     /// Topics whose breaker is open were to be read again.
     BreakerReset(BreakerReset),
+    /// What was pending was sent again.
+    Retry(Retry),
+    /// Ladders that had ended were begun anew.
+    Undelivered(UndeliveredRedriven),
     /// An act of a later release.
     #[serde(other, skip_serializing)]
     Unknown,
+}
+
+/// Pending notifications were sent again to devices that were connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// Its own.
+    pub id: Uuid,
+    /// Who asked for it.
+    pub who: UserId,
+    /// The process that did it.
+    pub node: NodeId,
+    /// How many notifications.
+    pub sent: u64,
+    /// To how many users.
+    pub users: u64,
+}
+
+/// Ladders were begun anew, in the transaction of this record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UndeliveredRedriven {
+    /// All records of one call have the same.
+    pub id: Uuid,
+    /// Who asked for it.
+    pub who: UserId,
+    /// The process that did it.
+    pub node: NodeId,
+    /// Which were meant, in the words of the command line.
+    pub selection: String,
+    /// The records of `undelivered`: they are not redriven again.
+    pub redriven: Vec<Redriven>,
 }
 
 /// A step of a redrive.
@@ -66,7 +102,7 @@ pub enum RedriveStep {
     },
 }
 
-/// Letters of one partition of `dlq`.
+/// Letters of one partition of `dlq`, or records of one of `undelivered`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redriven {
     /// The partition.
@@ -265,6 +301,8 @@ impl AuditRecord {
             Self::Redrive(redrive) => Some(&redrive.who),
             Self::Replay(replay) => Some(&replay.who),
             Self::BreakerReset(reset) => Some(&reset.who),
+            Self::Retry(retry) => Some(&retry.who),
+            Self::Undelivered(redriven) => Some(&redriven.who),
             Self::Unknown => None,
         }
     }

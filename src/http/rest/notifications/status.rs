@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use tidings_core::channel::Channel;
+use tidings_core::delivery::history::Came;
 use tidings_core::ids::{DeviceId, NotificationId, UserId};
 use tidings_core::position::Position;
 use tidings_core::record::receipt::{ReceiptRecord, WithdrawalCause};
@@ -16,6 +17,7 @@ use tidings_core::time::{Delay, Timestamp};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::super::attempts_told::{AttemptTold, told};
 use super::super::endpoint::{Asked, Endpoint, Outcome};
 use super::super::state_told::StateTold;
 use super::super::{Rest, json, query};
@@ -83,6 +85,8 @@ enum State {
     Pending,
     /// A device has acknowledged it.
     Delivered,
+    /// In a mailbox, and its ladder has ended: nobody tries to deliver it any more.
+    Undelivered,
     /// In a channel that is no mailbox. Nobody waits for acknowledgements there.
     Published,
     /// It was not delivered, and is no longer worth showing.
@@ -114,6 +118,10 @@ struct One {
     acknowledged_by: Vec<DeviceId>,
     /// Users who have seen it, at most 100.
     users: Vec<Reader>,
+    /// What was tried to deliver it, oldest first, of a mailbox.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    attempts: Vec<AttemptTold>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -152,10 +160,23 @@ impl Status {
 impl One {
     fn of(id: NotificationId, about: About, now: Timestamp) -> Self {
         let state = state(&about, now);
+        let attempts = attempts(&about, state);
         let About { channel, position, appended_at, acknowledged, users, .. } = about;
         let users = users.into_iter().map(|(user_id, state)| Reader { user_id, state: state.into() }).collect();
-        Self { id, channel, position, appended_at, state, acknowledged_by: acknowledged, users }
+        Self { id, channel, position, appended_at, state, acknowledged_by: acknowledged, users, attempts }
     }
+}
+
+fn attempts(about: &About, state: State) -> Vec<AttemptTold> {
+    let tried = about.tried.as_ref();
+    let last = match state {
+        State::Accepted | State::Published => return Vec::new(),
+        State::Pending => Came::Waiting,
+        State::Delivered => Came::Acknowledged,
+        State::Undelivered => tried.map_or(Came::Waiting, |tried| tried.outcome.into()),
+        State::Expired | State::Withdrawn => Came::Dropped,
+    };
+    told(about.appended_at, tried, last)
 }
 
 fn state(about: &About, now: Timestamp) -> State {
@@ -166,6 +187,8 @@ fn state(about: &About, now: Timestamp) -> State {
         State::Published
     } else if !about.acknowledged.is_empty() {
         State::Delivered
+    } else if about.tried.as_ref().is_some_and(|tried| tried.is_over) {
+        State::Undelivered
     } else if is_expired {
         State::Expired
     } else {

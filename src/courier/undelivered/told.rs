@@ -1,0 +1,152 @@
+//! What is told of deliveries that ended without success.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::record::retry::UndeliveredRecord;
+use tidings_core::time::Timestamp;
+use utoipa::ToSchema;
+
+/// The most groups that are counted apart: whoever may write to the topic can make one of each record.
+const LIMIT_GROUPS: usize = 1_000;
+/// The group of what no other has room for.
+const OTHERS: &str = "(others)";
+
+/// What lies on `undelivered`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Undelivered)]
+pub struct EndedListing {
+    /// How many ladders ended.
+    pub undelivered: u64,
+    /// How many of them were begun anew.
+    pub redriven: u64,
+    /// The same by reason and type, the largest first.
+    pub groups: Vec<EndedGroup>,
+    /// The newest of them, the newest first.
+    pub newest: Vec<EndedShown>,
+    #[serde(skip)]
+    counted: BTreeMap<(String, String), EndedGroup>,
+    #[serde(skip)]
+    limit: usize,
+}
+
+/// Those that ended for one reason and are of one type.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = UndeliveredGroup)]
+pub struct EndedGroup {
+    /// `offline`, or `unacknowledged`.
+    pub reason: String,
+    /// The type of their notifications.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// How many.
+    pub undelivered: u64,
+    /// How many of them were begun anew.
+    pub redriven: u64,
+    /// When the last one ended.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_at: Timestamp,
+}
+
+/// One that ended.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = UndeliveredNotification)]
+pub struct EndedShown {
+    /// The notification's id.
+    #[schema(value_type = uuid::Uuid)]
+    pub id: NotificationId,
+    /// Whose it is.
+    #[schema(value_type = Option<String>, nullable = false)]
+    pub user_id: Option<UserId>,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Why it ended.
+    pub reason: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Whether its ladder was begun anew since.
+    pub redriven: bool,
+}
+
+/// What became of those that were meant.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[schema(as = UndeliveredReport)]
+pub struct EndedReport {
+    /// Whether anything was written.
+    pub executed: bool,
+    /// How many were meant.
+    pub selected: u64,
+    /// How many ladders were begun anew, or would be.
+    pub redriven: u64,
+    /// How many were left alone, by why: `redriven_before`, `delivered`, `withdrawn`, `expired`, `duplicate` or `too_large`.
+    pub skipped: BTreeMap<&'static str, u64>,
+}
+
+impl EndedReport {
+    pub(super) fn skip(&mut self, why: &'static str) {
+        *self.skipped.entry(why).or_default() += 1;
+    }
+}
+
+impl EndedListing {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { undelivered: 0, redriven: 0, groups: Vec::new(), newest: Vec::new(), counted: BTreeMap::new(), limit }
+    }
+
+    /// Takes one in; `redriven` is 1 if its ladder was begun anew, else 0.
+    pub(super) fn add(&mut self, record: &UndeliveredRecord, at: Timestamp, redriven: u64) {
+        let (reason, mut kind) = (record.reason.name().to_owned(), record.delivery.notification.kind.clone());
+        if self.counted.len() >= LIMIT_GROUPS && !self.counted.contains_key(&(reason.clone(), kind.clone())) {
+            kind = OTHERS.to_owned();
+        }
+        let fresh = || EndedGroup { reason: reason.clone(), kind: kind.clone(), undelivered: 0, redriven: 0, last_at: at };
+        let group = self.counted.entry((reason.clone(), kind.clone())).or_insert_with(fresh);
+        group.undelivered += 1;
+        group.redriven += redriven;
+        group.last_at = group.last_at.max(at);
+        self.undelivered += 1;
+        self.redriven += redriven;
+        self.name(record, at, redriven);
+    }
+
+    /// Keeps the newest, with room for as many again before they are sorted.
+    fn name(&mut self, record: &UndeliveredRecord, at: Timestamp, redriven: u64) {
+        if self.limit == 0 {
+            return;
+        }
+        let delivery = &record.delivery;
+        self.newest.push(EndedShown {
+            id: delivery.notification.id,
+            user_id: delivery.channel.mailbox_user(),
+            kind: delivery.notification.kind.clone(),
+            reason: record.reason.name().to_owned(),
+            ended_at: at,
+            attempts: delivery.made(),
+            redriven: redriven > 0,
+        });
+        if self.newest.len() >= self.limit.saturating_mul(2) {
+            self.sort_newest();
+        }
+    }
+
+    fn sort_newest(&mut self) {
+        self.newest.sort_by_key(|shown| (std::cmp::Reverse(shown.ended_at), shown.id));
+        self.newest.truncate(self.limit);
+    }
+
+    pub(super) fn sorted(mut self) -> Self {
+        self.sort_newest();
+        self.groups = std::mem::take(&mut self.counted).into_values().collect();
+        self.groups.sort_by(|one, other| {
+            (other.undelivered, &one.reason, &one.kind).cmp(&(one.undelivered, &other.reason, &other.kind))
+        });
+        self
+    }
+}

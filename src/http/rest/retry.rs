@@ -1,0 +1,158 @@
+//! `/v1/retry/{user}` and `/v1/retry-all`: what is pending is sent again now, to the devices that are connected.
+//!
+//! Owns: how much of it at a time, and how fast. Ladders stay as they are: a record of `signals` is all that is written, and a delivery is
+//! looked at when it is due. Refuses to write for users who have no device: they are sent what they missed when they come. Neighbours:
+//! `pending` lists the same, gateways write the frames.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use hyper::{Method, StatusCode};
+use serde::Serialize;
+use tidings_core::ids::UserId;
+use tidings_core::record::audit::{AuditRecord, Retry};
+use tidings_core::record::signal::SignalRecord;
+use utoipa::ToSchema;
+
+use super::endpoint::{Asked, Endpoint, Outcome};
+use super::pending::{OUTCOME, TOLD_OUTCOME, USER, outcome};
+use super::{Rest, json, query};
+use crate::http::guard::Needed;
+use crate::http::openapi::{Description, text};
+use crate::http::problem::Problem;
+use crate::store::{Pending, PendingPage, PendingWanted};
+
+const ONE: &str = "/v1/retry/{user}";
+const ALL: &str = "/v1/retry-all";
+/// The most signals that are on their way to the brokers at a time for one caller.
+const AT_A_TIME: usize = 100;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How fast pending notifications are sent again when somebody asks.
+pub(super) struct Pace {
+    per_second: NonZeroUsize,
+    /// Held by who sends, until what was sent is within the rate.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What was sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Retried)]
+struct Retried {
+    /// How many notifications were sent again.
+    sent: usize,
+    /// To how many users.
+    users: usize,
+    /// How many are pending of users who have no device connected. They are sent what they missed when they come.
+    offline: usize,
+    /// There if more is pending: the `pageToken` of the next call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    next_page_token: Option<String>,
+}
+
+pub(super) fn endpoints() -> [Endpoint; 2] {
+    let told = "At most `http.retries_per_second` notifications with one call, which takes as long as they may; `nextPageToken` says that \
+                there are more. The ladder of each stays as it is. The topic `audit` tells who asked.";
+    let of_page = |described: Description| {
+        described
+            .telling(told)
+            .query(OUTCOME, TOLD_OUTCOME, text())
+            .query("pageToken", "Where to go on: `nextPageToken` of the call before.", text())
+            .gives::<Retried>(StatusCode::OK, "It is on its way to the devices.")
+    };
+    let one = Description::guarded(Method::POST, ONE, Needed::Admin, "Sends a user what is pending again, now").segment(
+        USER,
+        "The user.",
+        text(),
+    );
+    let all = Description::guarded(Method::POST, ALL, Needed::Admin, "Sends all who are connected what is pending again, now");
+    [
+        Endpoint::new(of_page(one), |rest, asked| Box::pin(async move { rest.retry(asked).await })),
+        Endpoint::new(of_page(all), |rest, asked| Box::pin(async move { rest.retry_all(asked).await })),
+    ]
+}
+
+impl Pace {
+    pub(super) fn new(per_second: NonZeroUsize) -> Self {
+        Self { per_second, turn: tokio::sync::Mutex::new(()) }
+    }
+
+    /// How long so many take.
+    fn takes(&self, sent: usize) -> Duration {
+        SECOND.mul_f64(sent as f64 / self.per_second.get() as f64)
+    }
+}
+
+impl Rest {
+    async fn retry(&self, asked: Asked) -> Outcome {
+        let user = query::user(asked.segment(USER))?;
+        let wanted = self.retry_wanted(&asked.query)?;
+        let _turn = self.pace.turn.lock().await;
+        let page = self.store()?.pending_of(&user, &wanted).await?;
+        self.again(&asked.caller.user, page).await
+    }
+
+    async fn retry_all(&self, asked: Asked) -> Outcome {
+        let wanted = self.retry_wanted(&asked.query)?;
+        let _turn = self.pace.turn.lock().await;
+        let page = self.store()?.pending(&wanted).await?;
+        self.again(&asked.caller.user, page).await
+    }
+
+    fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
+        Ok(PendingWanted {
+            outcome: outcome(query)?,
+            after: query::parameter(query, "pageToken", "is `nextPageToken` of the call before, as it was given")?,
+            limit: self.pace.per_second,
+            now: self.clock.now(),
+        })
+    }
+
+    /// Sends a page of what is pending again, in the order of each mailbox.
+    async fn again(&self, who: &UserId, page: PendingPage) -> Outcome {
+        let mut by_user = BTreeMap::<UserId, Vec<Pending>>::new();
+        for item in page.items.into_iter().filter(|item| item.place.epoch == self.courses.epoch) {
+            if let Some(user) = item.place.channel.mailbox_user() {
+                by_user.entry(user).or_default().push(item);
+            }
+        }
+        let (mut connected, mut offline) = (Vec::new(), 0);
+        let mut users = 0;
+        for (user, items) in by_user {
+            if self.desk.is_connected(&user).await? {
+                users += 1;
+                connected.extend(items);
+            } else {
+                offline += items.len();
+            }
+        }
+        let sent = connected.len();
+        for some in connected.chunks(AT_A_TIME) {
+            try_join_all(some.iter().map(|item| self.send_again(item))).await?;
+        }
+        tracing::info!(%who, sent, users, offline, "an operator had pending notifications sent again");
+        let node = self.desk.node().clone();
+        let act = AuditRecord::Retry(Retry {
+            id: uuid::Uuid::new_v4(),
+            who: who.clone(),
+            node,
+            sent: sent as u64,
+            users: users as u64,
+        });
+        self.write_fact((&self.names.audit(), None), who.as_str(), &act).await?;
+        tokio::time::sleep(self.pace.takes(sent)).await;
+        let next_page_token = page.next.as_ref().map(ToString::to_string);
+        json(StatusCode::OK, &Retried { sent, users, offline, next_page_token })
+    }
+
+    async fn send_again(&self, item: &Pending) -> Result<(), Problem> {
+        let delivery = Box::new(item.delivery());
+        let redelivery = delivery.made().saturating_add(1);
+        let signal = SignalRecord::Redeliver { delivery, redelivery };
+        self.write_fact((&self.names.signals(), None), item.place.channel.as_str(), &signal).await
+    }
+}

@@ -1,0 +1,186 @@
+//! `/v1/undelivered`: what ended without success, and beginning its ladder anew, for operators.
+//!
+//! Owns: the words of the query and of the body. One reading at a time: callers wait for each other, and who leaves ends his. Neighbours:
+//! `courier` reads and writes, `pending` has what still waits.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use tidings_core::fate::Cause;
+use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::record::retry::Outcome as Why;
+use tidings_core::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::endpoint::{Asked, Endpoint, Outcome};
+use super::{Rest, json, query};
+use crate::courier::{EndedFilter, EndedListing, EndedReport, Undelivered, UndeliveredError};
+use crate::http::guard::Needed;
+use crate::http::openapi::{Description, id, instant, text, whole};
+use crate::http::problem::Problem;
+
+const LIST: &str = "/v1/undelivered";
+const REDRIVE: &str = "/v1/undelivered/redrive";
+/// The most that are named beside the groups.
+const MOST_NEWEST: u32 = 1_000;
+
+/// What ended without success, and who looks at it.
+pub(super) struct Ends {
+    undelivered: Arc<Undelivered>,
+    /// Held by who reads.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What is to be begun anew.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = UndeliveredRedrive)]
+struct Body {
+    /// Which.
+    selection: Selection,
+    /// Whether it is done. If not, what would become of them is counted.
+    #[serde(default)]
+    execute: bool,
+}
+
+/// Which: every condition must hold, of several values of one any. Without a condition: all.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = UndeliveredSelection)]
+struct Selection {
+    /// Those that ended for this reason: `offline` or `unacknowledged`.
+    #[schema(value_type = Option<String>)]
+    reason: Option<Why>,
+    /// Those of these users.
+    #[schema(value_type = Vec<String>)]
+    users: BTreeSet<UserId>,
+    /// Those of these types.
+    types: BTreeSet<String>,
+    /// These notifications.
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    ids: BTreeSet<NotificationId>,
+    /// Those that ended at this time or later.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Those that ended before this time.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
+pub(super) fn endpoints() -> [Endpoint; 2] {
+    let list = Description::guarded(Method::GET, LIST, Needed::Admin, "Counts what ended without success, by reason and type")
+        .query("reason", "`offline` or `unacknowledged`.", text())
+        .query("user", "A user; may stand more than once.", text())
+        .query("type", "A type of notifications; may stand more than once.", text())
+        .query("id", "A notification; may stand more than once.", id())
+        .query("since", "Ended at this time or later.", instant())
+        .query("until", "Ended before this time.", instant())
+        .query("newest", "How many of the newest are named; 20, unless said.", whole(0, MOST_NEWEST))
+        .gives::<EndedListing>(StatusCode::OK, "What lies in undelivered.");
+    let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Begins ladders anew that ended without success")
+        .telling(
+            "Each once, with the notification's id and one attempt more in its history, which names who asked. What was delivered meanwhile, \
+             is withdrawn or has expired is left alone. Without `execute` nothing is written. The topic `audit` tells who did it, and which.",
+        )
+        .takes::<Body>()
+        .gives::<EndedReport>(StatusCode::OK, "What became of them, or would.");
+    [
+        Endpoint::new(list, |rest, asked| Box::pin(async move { rest.undelivered(&asked.query).await })),
+        Endpoint::new(redrive, |rest, asked| Box::pin(async move { rest.redrive_undelivered(asked).await })),
+    ]
+}
+
+impl Ends {
+    pub(super) fn new(undelivered: Undelivered) -> Self {
+        Self { undelivered: Arc::new(undelivered), turn: Arc::default() }
+    }
+
+    /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Undelivered, &CancellationToken) -> Result<T, UndeliveredError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        let turn = self.turn.clone().lock_owned().await;
+        let undelivered = self.undelivered.clone();
+        let working = tokio::task::spawn_blocking(move || {
+            let outcome = work(&undelivered, &stop);
+            drop(turn);
+            outcome
+        });
+        match working.await {
+            Ok(outcome) => outcome.map_err(problem),
+            Err(panicked) => {
+                tracing::error!(%panicked, "reading what was not delivered panicked; this is a bug");
+                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what was not delivered could not be read"))
+            }
+        }
+    }
+}
+
+impl Rest {
+    async fn undelivered(&self, query: &str) -> Outcome {
+        let filter = of_query(query)?;
+        let allowed = "is a number from 0 to 1000";
+        let newest = query::parameter::<u32>(query, "newest", allowed)?.unwrap_or(20);
+        if newest > MOST_NEWEST {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `newest` {allowed}")));
+        }
+        let listing = self.ends.run(move |undelivered, stop| undelivered.list(&filter, newest as usize, stop)).await?;
+        json(StatusCode::OK, &listing)
+    }
+
+    async fn redrive_undelivered(&self, mut asked: Asked) -> Outcome {
+        let Body { selection, execute } = asked.body().await?;
+        let (filter, store) = (EndedFilter::from(selection), self.store()?.clone());
+        let who: UserId = asked.caller.user;
+        if execute {
+            tracing::info!(%who, %filter, "an operator begins ladders anew that ended without success");
+        }
+        let report = self.ends.run(move |undelivered, stop| match execute {
+            true => undelivered.redrive((&filter, &who), (&store, stop)),
+            false => undelivered.try_redrive(&filter, (&store, stop)),
+        });
+        json(StatusCode::OK, &report.await?)
+    }
+}
+
+impl From<Selection> for EndedFilter {
+    fn from(selection: Selection) -> Self {
+        let Selection { reason, users, types, ids, since, until } = selection;
+        Self { reason, users, kinds: types, ids, since, until }
+    }
+}
+
+fn of_query(query: &str) -> Result<EndedFilter, Problem> {
+    let wrong = |name: &str, why: String| Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `{name}`: {why}"));
+    let time = |name: &str| query::parameter::<Timestamp>(query, name, "is a time as `2026-01-31T12:00:00Z`");
+    let users = query::all(query, "user")
+        .map(|user| user.parse().map_err(|error: tidings_core::ids::IdError| wrong("user", error.to_string())));
+    let ids = query::all(query, "id").map(|id| id.parse().map_err(|error: uuid::Error| wrong("id", error.to_string())));
+    Ok(EndedFilter {
+        reason: super::pending::named_outcome(query, "reason")?,
+        users: users.collect::<Result<_, _>>()?,
+        kinds: query::all(query, "type").map(std::borrow::Cow::into_owned).collect(),
+        ids: ids.collect::<Result<_, _>>()?,
+        since: time("since")?,
+        until: time("until")?,
+    })
+}
+
+fn problem(error: UndeliveredError) -> Problem {
+    let cause = error.cause();
+    let told = format!("{:#}", anyhow::Error::from(error));
+    if cause == Cause::Bug {
+        tracing::error!(error = told, "ladders could not be begun anew; this is a bug");
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ladders could not be begun anew");
+    }
+    tracing::warn!(error = told, "what was not delivered was not read to the end; the caller was told to come back");
+    let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
+    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+}
