@@ -20,6 +20,7 @@ mod report;
 mod server;
 mod storm;
 mod tls;
+mod waiting;
 
 use anyhow::Context as _;
 
@@ -86,6 +87,9 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("tls") {
         tls::run(&size, &mut report).await?;
+    }
+    if wanted("waiting") {
+        waiting::run(&size, &mut report).await?;
     }
     if wanted("growth") {
         growth::run(&size, &mut report).await?;
