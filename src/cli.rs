@@ -8,15 +8,20 @@ pub mod check;
 pub mod config;
 pub mod dlq;
 pub mod inbox;
+pub mod pending;
 pub mod produce;
 mod progress;
+mod remote;
 pub mod render;
 pub mod replay;
+pub mod retry;
 mod shown;
 pub mod store;
+mod table;
 pub mod tail;
 pub mod token;
 pub mod topics;
+pub mod undelivered;
 
 use std::path::PathBuf;
 
@@ -59,6 +64,12 @@ pub enum Command {
     Replay(Box<replay::Args>),
     /// Have topics read again that a breaker stopped.
     Breaker(breaker::Args),
+    /// Look at what nobody has acknowledged yet, and what was tried.
+    Pending(pending::Args),
+    /// Send again what is pending, now, to the devices that are connected.
+    Retry(retry::Args),
+    /// Look at what ended without success, and begin its ladder anew.
+    Undelivered(undelivered::Args),
     /// Bring the database's schema up to date.
     Store(store::Args),
     /// Make the inbox's tables anew from the log.

@@ -27,7 +27,6 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Check(args) => return cli::check::run(args),
         Command::Render(args) => return cli::render::run(args),
         Command::Config(args) if args.is_default() => return cli::config::print_default(),
         _ => {}
@@ -44,12 +43,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Dlq(args) => cli::dlq::run(args, &config).await,
             Command::Replay(args) => cli::replay::run(*args, &config).await,
             Command::Breaker(args) => cli::breaker::run(args, &config).await,
+            Command::Pending(args) => cli::pending::run(args, &config).await,
+            Command::Retry(args) => cli::retry::run(args, &config).await,
+            Command::Undelivered(args) => cli::undelivered::run(args, &config).await,
             Command::Produce(args) => cli::produce::run(args, &config).await,
             Command::Token(args) => cli::token::run(args, &config).await,
             Command::Tail(args) => cli::tail::run(args, &config).await,
             Command::Inbox(args) => cli::inbox::run(&args, &config).await,
             Command::Store(args) => cli::store::run(&args, &config.store).await,
-            Command::Check(args) => cli::check::run(args),
+            Command::Check(args) => cli::check::run(&args, &config.courier),
             Command::Render(args) => cli::render::run(args),
         }
     })

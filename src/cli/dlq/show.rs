@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tidings_core::record::letter::Letter;
 
 use crate::cli::shown::{self, named, safe, wrong};
+use crate::cli::table::table;
 use crate::replay::{Group, Listing, Report, Shown, Tally, Trial, Wanted};
 
 /// Of a value more than that is not printed; `export` has all of it.
@@ -43,18 +44,6 @@ fn row(names: &[&str], group: &Group) -> Vec<String> {
     let (letters, redriven) = (group.letters.to_string(), group.redriven.to_string());
     let wrong = wrong(group.line.as_deref(), Some(&group.message));
     of.chain([letters, redriven, group.last_id.to_string(), group.last_at.to_string(), wrong]).collect()
-}
-
-/// Columns as wide as what is in them; the last one as it comes.
-fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths = (0..columns.saturating_sub(1)).map(width).collect::<Vec<_>>();
-    for row in rows {
-        let padded = row.iter().zip(widths.iter().copied().chain([0])).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 pub(super) fn letter(out: &mut impl Write, letter: &Letter, shown: &Shown, trial: &Trial) -> io::Result<()> {

@@ -1,0 +1,185 @@
+//! Asking a running process over HTTP, as operators' commands do.
+//!
+//! Owns: where it is asked and as whom, one connection for each question, and how a refusal is told. Neighbours: `pending`, `retry` and
+//! `undelivered` ask; `http` answers.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::body::Body as _;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tidings_core::ids::UserId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use crate::auth;
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// How long a token that is made here is valid.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+/// The largest answer that is read.
+const LIMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where a process is asked, and as whom.
+#[derive(Debug, clap::Args)]
+pub(super) struct Where {
+    /// A process with the role gateway, as http://host:3007; by default the one that this configuration would serve here.
+    #[arg(long)]
+    url: Option<String>,
+    /// The token to ask with; it needs the role `http.admin_role`. Without one it is made with the configured secret.
+    #[arg(long, env = "TIDINGS_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Whose name stands on the topic audit, if the token is made here.
+    #[arg(long = "as", value_name = "WHO", env = "USER", hide_env_values = true, default_value = "operator")]
+    who: UserId,
+}
+
+/// A process that can be asked.
+pub(super) struct Remote {
+    uri: Uri,
+    token: String,
+}
+
+impl Remote {
+    pub(super) fn new(args: &Where, config: &Config) -> anyhow::Result<Self> {
+        let scheme = if config.gateway.tls.certificate.is_empty() { "http" } else { "https" };
+        let url = args.url.clone().unwrap_or_else(|| format!("{scheme}://127.0.0.1:{}", config.gateway.port));
+        let uri =
+            url.parse::<Uri>().ok().filter(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
+        let uri = uri.with_context(|| format!("`{url}` is no address of a process: it looks like http://host:3007"))?;
+        let token = match &args.token {
+            Some(token) => token.trim().to_owned(),
+            None => {
+                let roles = [config.http.admin_role.clone()];
+                auth::sign(&config.auth, &args.who, &roles, (Clock::start().now(), TOKEN_LIFETIME))
+                    .context("give a `--token` of an operator, or configure the secret that the process has")?
+            }
+        };
+        Ok(Self { uri, token })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path, body).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let authority = self.uri.authority().map(ToString::to_string).unwrap_or_default();
+        let mut request = Request::builder().method(method).uri(path).header(HOST, &authority);
+        request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(body.map(Value::to_string).unwrap_or_default());
+        let request = request.context("the token holds characters that no header may have")?;
+        let (status, bytes) = self.answered(request).await.with_context(|| format!("{} gave no answer", self.uri))?;
+        let answer = serde_json::from_slice::<Value>(&bytes);
+        if status.is_success() {
+            return answer.with_context(|| format!("{} gave an answer that is no JSON: is it tidings?", self.uri));
+        }
+        let told = answer.ok().and_then(|problem| {
+            let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
+            text("detail").or_else(|| text("title"))
+        });
+        anyhow::bail!("{} refused {path} with {status}: {}", self.uri, told.unwrap_or_default())
+    }
+
+    async fn answered(&self, request: Request<String>) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+        let (host, is_tls) = (self.uri.host().unwrap_or_default(), self.uri.scheme_str() == Some("https"));
+        let port = self.uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let host = host.trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, port)).await?;
+        if !is_tls {
+            return speak(stream, request).await;
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from(host.to_owned())?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        speak(stream, request).await
+    }
+}
+
+/// Sends a request and reads the whole answer.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<String>,
+) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut asking = pin!(async move {
+        let response = sender.send_request(request).await?;
+        let (status, mut body, mut bytes) = (response.status(), response.into_body(), Vec::new());
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            if let Ok(data) = frame?.into_data() {
+                anyhow::ensure!(bytes.len() + data.len() <= LIMIT_BYTES, "the answer is larger than {LIMIT_BYTES} bytes");
+                bytes.extend_from_slice(&data);
+            }
+        }
+        Ok((status, bytes))
+    });
+    tokio::select! {
+        biased;
+        answer = &mut asking => return answer,
+        // What it has read by then is still to be taken.
+        ended = connection => ended?,
+    }
+    asking.await
+}
+
+/// A name as a segment of a path.
+pub(super) fn segment(name: &str) -> String {
+    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+}
+
+/// A path with a query of these parameters.
+pub(super) fn with_query(path: &str, parameters: &[(&str, String)]) -> String {
+    if parameters.is_empty() {
+        return path.to_owned();
+    }
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+    format!("{path}?{query}")
+}
+
+/// A text of an answer; nothing where there is none.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Prints a value as one line of JSON.
+pub(super) fn print_json(out: &mut impl std::io::Write, value: &Value) -> anyhow::Result<()> {
+    writeln!(out, "{value}")?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_any_character_are_one_segment_and_queries_are_encoded() {
+        assert_eq!(segment("auth0|7/ü ?"), "auth0%7C7%2F%C3%BC%20%3F");
+        assert_eq!(with_query("/v1/pending", &[]), "/v1/pending");
+        assert_eq!(with_query("/v1/x", &[("user", "a&b".to_owned()), ("id", "1".to_owned())]), "/v1/x?user=a%26b&id=1");
+    }
+}
