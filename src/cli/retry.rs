@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tidings_core::ids::UserId;
 
 use super::remote::{Remote, Where, print_json, segment, with_query};
@@ -51,7 +51,7 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let mut out = io::stdout().lock();
     if args.json {
-        print_json(&mut out, &Value::from(json!({"sent": sent, "offline": offline})))?;
+        print_json(&mut out, &json!({"sent": sent, "offline": offline}))?;
     } else {
         writeln!(
             out,

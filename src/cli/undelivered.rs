@@ -188,8 +188,8 @@ fn print_listing(out: &mut impl Write, listing: &Value) -> io::Result<()> {
 fn print_report(out: &mut impl Write, report: &Value) -> io::Result<()> {
     let done = if report["executed"] == true { "redriven" } else { "would be redriven (nothing was written: this is a dry run)" };
     writeln!(out, "{} selected; {done}: {}", report["selected"], report["redriven"])?;
-    let skipped = report["skipped"].as_object().into_iter().flatten();
-    skipped.into_iter().try_for_each(|(why, count)| writeln!(out, "skipped ({why}): {count}"))
+    let mut skipped = report["skipped"].as_object().into_iter().flatten();
+    skipped.try_for_each(|(why, count)| writeln!(out, "skipped ({why}): {count}"))
 }
 
 #[cfg(test)]

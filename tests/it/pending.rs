@@ -1,7 +1,10 @@
 //! What nobody acknowledged: ladders of rules, what was tried, and what operators see of it and do about it.
 
+use std::collections::BTreeMap;
+
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidings::cli::Role;
 use tidings::config::Config;
 
 use crate::harness::eventually;
@@ -127,6 +130,50 @@ async fn a_rules_own_ladder_ends_behind_its_last_rung_and_the_common_one_repeats
     assert_eq!(of_event(&world, "retry.900ms", "once-more").await.len(), 0);
     assert_eq!(of_event(&world, "retry.700ms", "once").await.len(), 0);
     running.stop().await;
+}
+
+/// When each notification was appended to a topic; that it lies there more than once is a second ladder.
+async fn appended(world: &World, topic: &str, pointer: &str) -> BTreeMap<String, i64> {
+    let mut times = BTreeMap::new();
+    for record in world.log.records(&world.own(topic)).await {
+        let id = record.json().pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        assert_eq!(times.insert(id.clone(), record.timestamp_ms), None, "{id} lies on {topic} twice");
+    }
+    times
+}
+
+#[tokio::test]
+async fn couriers_that_come_and_go_leave_one_ladder_for_each_and_are_never_early() {
+    const COUNT: usize = 40;
+    let mut world = waiting(600, &[1_500, 2_000]).await;
+    let others = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    let first = world.start_roles(&[Role::Courier]).await;
+    for number in 0..COUNT {
+        world.emit(&payment(&number.to_string(), &format!("absent-{number}"))).await;
+    }
+    world.own_records("retry.1s500ms", COUNT / 4).await;
+    // Partitions go to another one while deliveries are on their way, and then all of them.
+    world.config.node.id = "second".into();
+    let second = world.start_roles(&[Role::Courier]).await;
+    world.own_records("retry.2s", COUNT / 4).await;
+    first.stop().await;
+    world.own_records("undelivered", COUNT).await;
+    let of = async |topic: &str, pointer: &str| appended(&world, topic, pointer).await;
+    let steps = [
+        (of("notifications", "/notification/id").await, 600),
+        (of("retry.1s500ms", "/notification/id").await, 1_500),
+        (of("retry.2s", "/notification/id").await, 2_000),
+        (of("undelivered", "/delivery/notification/id").await, 0),
+    ];
+    assert!(steps.iter().all(|(times, _)| times.len() == COUNT));
+    for pair in steps.windows(2) {
+        let [(before, least), (after, _)] = pair else { unreachable!() };
+        for (id, at) in before {
+            assert!(after[id] - at >= *least, "{id} went on after {} ms of {least}", after[id] - at);
+        }
+    }
+    second.stop().await;
+    others.stop().await;
 }
 
 #[tokio::test]
@@ -357,6 +404,6 @@ async fn operators_alone_may_and_what_is_asked_wrongly_is_refused() {
     let asked = request(running.address, Method::POST, "/v1/undelivered/redrive").bearer_auth(token("ops", "admin"));
     let asked = asked.header("content-type", "application/json").body(json!({"selection": {"reason": "asleep"}}).to_string());
     let (status, problem) = answered(asked).await;
-    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/selection/reason")), "{problem}");
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("#/selection/reason")), "{problem}");
     running.stop().await;
 }
