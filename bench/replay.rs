@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rdkafka::message::{Header, OwnedHeaders};
 use tidings::clock::Clock;
-use tidings::config::{Config, Edition};
+use tidings::config::{Config, Edition, RulesSource};
 use tidings::kafka::cluster::Cluster;
 use tidings::kafka::topics::{self, Plan};
 use tidings::replay::{Again, DeadLetters, Events, Mode, Redrive, Replay, Selected, Watch};
@@ -52,7 +52,8 @@ impl Place {
     }
 
     fn edition(&self) -> anyhow::Result<Edition> {
-        Ok(Edition::read(Some(self.rules.folder()), self.config.pipeline.limits())?)
+        let source = RulesSource::new(&self.config.pipeline, &self.config.courier);
+        Ok(Edition::read(&source.or_of(Some(self.rules.folder().to_owned())))?)
     }
 
     fn events(&self) -> anyhow::Result<Events> {

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::progress::{Bar, Elsewhere, Moment, stoppable};
 use super::{json, shown};
 use crate::clock::Clock;
-use crate::config::{Config, Edition};
+use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
 use crate::replay::{Events, Mode, Planned, Progress, Replay, ReplayError, Replayed, Selected, Watch};
@@ -142,8 +142,8 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
         cluster = cluster.of_epoch(&epoch);
     }
     let events = Events::new(cluster, &config.pipeline, plan.ids_kept(), (config.node.name()?, clock));
-    let folder = args.rules.clone().or_else(|| config.pipeline.rules_folder());
-    let edition = Edition::read(folder.as_deref(), config.pipeline.limits())?;
+    let source = RulesSource::new(&config.pipeline, &config.courier).or_of(args.rules.clone());
+    let edition = Edition::read(&source)?;
     stoppable(move |stop| replay(&events, edition, args, (clock, stop))).await
 }
 
