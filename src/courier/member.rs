@@ -2,6 +2,7 @@
 //!
 //! Owns: the loop, the lines and the transactional producer's life. What is held in memory is only a copy of what lies behind
 //! the committed offset: it is dropped with its partition and never seeked for after an abort. Neighbours: `round` moves on what is due.
+//! Long because the loop and all that it keeps are one state.
 
 mod start;
 

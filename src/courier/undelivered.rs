@@ -3,7 +3,7 @@
 //! Owns: reading `undelivered` and `audit` beside the courier's thread, in no group, and the transactions in which a ladder begins anew: the
 //! word to the gateways, the first rung and the mark on `audit` that it did, so that a kill forks no ladder. One producer of all processes
 //! does that at a time: who begins ends the one before. Refuses what has been delivered meanwhile, is withdrawn or has expired.
-//! Neighbours: `attempt` makes the records, `http` asks.
+//! Neighbours: `attempt` makes the records, `http` asks. Long because one reading and one writing are told from their beginning to their end.
 
 mod filter;
 mod told;

@@ -1,6 +1,7 @@
 //! The batch: records read and not folded yet.
 //!
 //! Owns: decoding, and the bound of what waits. Refuses to judge what a record that does not read deserves: the projector does.
+//! Long because the records of five kinds of topics are decoded here, with their tests.
 
 use std::sync::Arc;
 

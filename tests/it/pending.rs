@@ -1,4 +1,5 @@
-//! What nobody acknowledged: ladders of rules, what was tried, and what operators see of it and do about it.
+//! What nobody acknowledged: ladders of rules, what was tried, and what operators see of it and do about it. Long because the whole way of what is not
+//! acknowledged is walked here, from the first rung to being begun anew.
 
 use std::collections::BTreeMap;
 
