@@ -1,6 +1,6 @@
 //! Every limit of a connection, crossed on a socket: the code it is closed with, and the metric that names the limit.
 //!
-//! Long because there are many. Those of size and form alone are in `conformance`, those before a client is known in `admission`.
+//! Those of size and form alone are in `conformance`, those before a client is known in `admission`.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -315,53 +315,4 @@ async fn clients_are_told_to_come_back_at_different_times_within_the_spread() {
     // Ten of sixty thousand: two equal ones are rare, and more than one pair is not to be expected in a lifetime.
     assert!(delays.len() >= 8, "{delays:?}");
     running.ended().await.unwrap();
-}
-
-#[tokio::test]
-async fn of_too_many_that_are_for_one_device_of_each_person_the_oldest_is_no_longer_withdrawn() {
-    let mut world = World::with(|config| config.gateway.once_per_user = count(1)).await;
-    let folder = world.dir.path().join("rules");
-    std::fs::create_dir(&folder).unwrap();
-    let rule = "[[rule]]\nname = \"code\"\nevent = \"a\"\nuser = \"alice\"\ntype = \"t\"\nonce = true\n";
-    std::fs::write(folder.join("a.toml"), rule).unwrap();
-    world.config.pipeline.rules = folder.display().to_string();
-    let running = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
-    let query = |device: &str| format!("{}&ack=client", query("alice", device));
-    let mut phone = Client::greeted(running.address, &query("phone")).await.0;
-    let mut laptop = Client::greeted(running.address, &query("laptop")).await.0;
-    let mut frames = Vec::new();
-    for number in 0..2 {
-        world.emit(&json!({"type": "a", "id": number.to_string(), "data": {}})).await;
-        frames.push(phone.frame("notification:new").await);
-        laptop.frame("notification:new").await;
-    }
-    assert_eq!(crossed(&running, "once_per_user").await, 1);
-    phone.ack(&frames[1]).await;
-    assert_eq!(laptop.frame("notification:withdrawn").await["notificationId"], frames[1]["notification"]["id"]);
-    assert!(crate::harness::reading::heard(&mut laptop).await.is_empty(), "each acknowledges the first one for itself");
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn of_more_users_than_are_remembered_for_their_counts_the_others_are_told_with_a_later_change() {
-    let world = World::with(|config| {
-        config.gateway.counts.users = count(1);
-        // Who is greeted with counts is not remembered for them.
-        config.gateway.counts.wait = ms(20_000);
-    })
-    .await;
-    let running = world.start().await;
-    let (mut alice, mut bob) = (running.connect("alice").await, running.connect("bob").await);
-    world.emit(&payment("1", "alice")).await;
-    assert_eq!(alice.frame("counts").await["unread"], 1);
-    world.emit(&payment("2", "bob")).await;
-    bob.frame("notification:new").await;
-    assert!(crossed(&running, "counts.users").await >= 1);
-    // She is remembered, and is told on; what he would have been told came before.
-    world.emit(&payment("3", "alice")).await;
-    assert_eq!(alice.frame("counts").await["unread"], 2);
-    bob.send(json!({"type": "ping"})).await;
-    bob.frame("pong").await;
-    assert!(bob.passed_over("counts").is_none());
-    running.stop().await;
 }

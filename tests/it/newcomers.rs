@@ -334,7 +334,7 @@ async fn a_device_whose_beginning_is_not_folded_yet_is_not_taken_for_a_new_one()
     assert_eq!((&begun["channel"], &begun["recovering"]), (&json!("booking-updates"), &json!(false)));
     running.stop().await;
     // Folded in time it comes back to where it began.
-    (world.config.gateway.recovery.device_wait, world.config.gateway.recovery.wait) = (ms(60_000), ms(60_000));
+    (world.config.gateway.recovery.device_wait, world.config.gateway.recovery.wait) = (ms(120_000), ms(120_000));
     let running = world.start_roles(&[Role::Gateway]).await;
     let coming = returned(running.address, "phone");
     let folding = world.start_roles(&[Role::Inbox]);

@@ -63,6 +63,8 @@ impl World {
         config.gateway.shards = 2;
         config.gateway.mailbox_cursor_interval = ms(50);
         config.gateway.other_cursor_interval = ms(50);
+        // On a machine that pauses a new device is still told to be one.
+        config.gateway.recovery.device_wait = ms(4_000);
         config.auth.secret = SECRET.into();
         config.store.url = match postgres::schema_of_its_own().await {
             Some(database) => database,
