@@ -236,12 +236,10 @@ impl Member {
         if self.clock.elapsed() < self.watched_at {
             return;
         }
-        self.watched_at = self.clock.elapsed() + WATCH_INTERVAL;
         let paused = self.lines.iter().filter(|(_, line)| line.paused).map(|(partition, _)| partition.clone());
-        if let Err(error) = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT) {
-            tracing::debug!(%error, "the brokers do not say where partitions end");
-            self.watched_at = self.clock.elapsed() + WATCH_PAUSE;
-        }
+        let asked = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT);
+        let asked = asked.inspect_err(|error| tracing::debug!(%error, "the brokers do not say where partitions end"));
+        self.watched_at = self.clock.elapsed() + asked.map_or(WATCH_PAUSE, |_| WATCH_INTERVAL);
     }
 
     fn share_bytes(&self) -> usize {

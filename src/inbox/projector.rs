@@ -4,6 +4,7 @@
 //! while the database is away partitions are paused, the batch is kept and tried again. Neighbours: `batch` decodes, `start`
 //! finds out where partitions begin, `progress` counts.
 
+mod standing;
 mod start;
 mod trim;
 
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use rdkafka::consumer::CommitMode;
 use rdkafka::message::{BorrowedMessage, Message};
 use tidings_core::fate::Fate;
 use tidings_core::position::Epoch;
@@ -36,14 +36,7 @@ use crate::telemetry::{Complaints, Doing, Place, Span, Traces};
 
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
-const HEALTH_INTERVAL: Duration = Duration::from_millis(250);
-/// How often lag is measured and the group's offsets are committed, for monitoring and for who asks whether an epoch is done with.
-const LAG_INTERVAL: Duration = Duration::from_secs(2);
-/// The same once the brokers did not say how far the log reaches.
-const LAG_PAUSE: Duration = Duration::from_secs(10);
 const BROKER_WAIT: Duration = Duration::from_secs(2);
-/// The most partitions that are named with a reason; `held` has more.
-const REASONS: usize = 8;
 
 /// The inbox's thread and its state.
 pub(super) struct Projector {
@@ -298,58 +291,6 @@ impl Projector {
     fn store_answers(&mut self) {
         if self.store_backoff.succeeded() {
             tracing::info!("the store takes what is read again");
-        }
-    }
-
-    fn measure(&mut self, consumer: &Consumer) {
-        let now = self.clock.elapsed();
-        if now < self.lag_at || self.progress.iter().next().is_none() {
-            return;
-        }
-        self.lag_at = now + LAG_INTERVAL;
-        // Brokers that do not answer are told of by `kafka`'s own role; commits would only pile up.
-        let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) else {
-            // One broker that is silent holds up what others send for as long as it is asked.
-            self.lag_at = self.clock.elapsed() + LAG_PAUSE;
-            return;
-        };
-        let mut lag = 0;
-        for (partition, end) in ends {
-            if let Some(place) = self.progress.get_mut(&partition) {
-                place.goal.get_or_insert(end);
-                lag += (end - place.stored).max(0);
-            }
-        }
-        self.metrics.lag.set(lag);
-        let done = self.progress.iter().map(|(partition, place)| (partition.clone(), place.stored)).collect::<Vec<_>>();
-        if let Err(error) = consumer.commit(&done, CommitMode::Async) {
-            tracing::debug!(%error, "offsets for monitoring were not committed");
-        }
-    }
-
-    fn tell(&mut self) {
-        if self.clock.elapsed() < self.health_at {
-            return;
-        }
-        self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
-        self.metrics.age.set(self.batch.oldest());
-        self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
-        self.role.holds(self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned())));
-        if self.progress.held().next().is_some() {
-            let reasons = self.progress.held().take(REASONS).map(|(_, reason)| reason).collect::<Vec<_>>();
-            self.role.waiting(reasons.join("; "));
-        } else if self.store_backoff.is_failing() {
-            self.role.waiting("the database does not answer or has no room");
-        } else if !self.joined {
-            self.role.waiting("joining its group");
-        } else if self.unanswered.is_some() || self.astray {
-            self.role.waiting("finding out where its partitions begin");
-        } else {
-            match self.progress.missing() {
-                None => self.role.waiting("finding out how far the log reaches"),
-                Some(0) => self.role.ready(),
-                Some(missing) => self.role.waiting(format!("catching up, {missing} offsets behind")),
-            }
         }
     }
 }

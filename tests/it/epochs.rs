@@ -1,5 +1,5 @@
-//! A cluster that grows: topics with more partitions and the next epoch, and nothing that was pending is lost on the way. Long
-//! because what may happen at the same time is let happen.
+//! A cluster that grows: topics with more partitions and the next epoch, and nothing that was pending is lost on the way.
+//! Long because what may happen at the same time is let happen.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};

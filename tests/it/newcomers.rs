@@ -1,5 +1,5 @@
-//! Where devices begin: new ones, those that were never sent anything, those that nobody named or that had to go for others, and tabs. Long
-//! because each kind of newcomer is met on sockets, and most of them twice.
+//! Where devices begin: new ones, those that were never sent anything, those that nobody named or that had to go for others, and tabs.
+//! Long because each kind of newcomer is met on sockets, and most of them twice.
 
 use std::num::NonZeroUsize;
 

@@ -1,5 +1,5 @@
-//! PostgreSQL as the store: what is the same as with a file, what happens while the server is away, and several nodes on one. Long
-//! because each way in which a server or a projector goes and comes is a test of its own.
+//! PostgreSQL as the store: what is the same as with a file, what happens while the server is away, and several nodes on one.
+//! Long because each way in which a server or a projector goes and comes is a test of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
