@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidings_core::channel::Channel;
 use tidings_core::ids::UserId;
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::ends::Ends;
@@ -47,16 +47,16 @@ impl Hearing {
 
     /// Whether the store has folded all that devices of a user have said until now, or does so within `wait`.
     pub(super) async fn is_over(&self, shared: &Shared, (store, user): (&Store, &UserId), wait: Duration) -> bool {
-        let until = tokio::time::Instant::now() + wait;
-        let Some(ends) = self.ends.all(shared.clock, wait).await else { return false };
-        let partition = usize::try_from(Channel::mailbox(user).partition(shared.partitions)).unwrap_or_default();
-        let end = ends.get(partition).copied().unwrap_or(0);
         let passing = async {
+            let ends = self.ends.all(shared.clock, wait).await?;
+            let partition = usize::try_from(Channel::mailbox(user).partition(shared.partitions)).unwrap_or_default();
+            let end = ends.get(partition).copied().unwrap_or(0);
             while !self.has_passed(shared, store, (partition, end)).await {
                 sleep(AGAIN).await;
             }
+            Some(())
         };
-        timeout_at(until, passing).await.is_ok()
+        timeout(wait, passing).await.is_ok_and(|passed| passed.is_some())
     }
 
     async fn has_passed(&self, shared: &Shared, store: &Store, (partition, end): (usize, i64)) -> bool {
