@@ -14,11 +14,14 @@ use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Retry};
 use tidings_core::record::signal::SignalRecord;
+use tokio::sync::MutexGuard;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome};
 use super::pending::{OUTCOME, TOLD_OUTCOME, USER, outcome};
 use super::{Rest, json, query};
+use crate::clock::Clock;
+use crate::clock::rate::{Allowance, Rate};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, text};
 use crate::http::problem::Problem;
@@ -33,8 +36,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How fast pending notifications are sent again when somebody asks.
 pub(super) struct Pace {
     per_second: NonZeroUsize,
-    /// Held by who sends, until what was sent is within the rate.
-    turn: tokio::sync::Mutex<()>,
+    /// Held by who sends. What was sent counts also if its caller did not wait for the end.
+    turn: tokio::sync::Mutex<Rate>,
 }
 
 /// What was sent again.
@@ -55,7 +58,7 @@ struct Retried {
 }
 
 pub(super) fn endpoints() -> [Endpoint; 2] {
-    let told = "At most `http.retries_per_second` notifications with one call, which takes as long as they may; `nextPageToken` says that \
+    let told = "At most `http.retries_per_second` notifications with one call, which waits for its turn; `nextPageToken` says that \
                 there are more. The ladder of each stays as it is. The topic `audit` tells who asked.";
     let of_page = |described: Description| {
         described
@@ -78,12 +81,18 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
 
 impl Pace {
     pub(super) fn new(per_second: NonZeroUsize) -> Self {
-        Self { per_second, turn: tokio::sync::Mutex::new(()) }
+        Self { per_second, turn: tokio::sync::Mutex::default() }
     }
 
-    /// How long so many take.
-    fn takes(&self, sent: usize) -> Duration {
-        SECOND.mul_f64(sent as f64 / self.per_second.get() as f64)
+    /// Waits until everything that was sent before is within the rate.
+    async fn turn(&self, clock: Clock) -> MutexGuard<'_, Rate> {
+        let mut rate = self.turn.lock().await;
+        tokio::time::sleep(rate.take_and_wait(0, self.allowance(), clock.elapsed())).await;
+        rate
+    }
+
+    fn allowance(&self) -> Allowance {
+        Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0)
     }
 }
 
@@ -91,16 +100,16 @@ impl Rest {
     async fn retry(&self, asked: Asked) -> Outcome {
         let user = query::user(asked.segment(USER))?;
         let wanted = self.retry_wanted(&asked.query)?;
-        let _turn = self.pace.turn.lock().await;
+        let rate = self.pace.turn(self.clock).await;
         let page = self.store()?.pending_of(&user, &wanted).await?;
-        self.again(&asked.caller.user, page).await
+        self.again(&asked.caller.user, page, rate).await
     }
 
     async fn retry_all(&self, asked: Asked) -> Outcome {
         let wanted = self.retry_wanted(&asked.query)?;
-        let _turn = self.pace.turn.lock().await;
+        let rate = self.pace.turn(self.clock).await;
         let page = self.store()?.pending(&wanted).await?;
-        self.again(&asked.caller.user, page).await
+        self.again(&asked.caller.user, page, rate).await
     }
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
@@ -113,7 +122,7 @@ impl Rest {
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(&self, who: &UserId, page: PendingPage) -> Outcome {
+    async fn again(&self, who: &UserId, page: PendingPage, mut rate: MutexGuard<'_, Rate>) -> Outcome {
         let mut by_user = BTreeMap::<UserId, Vec<Pending>>::new();
         for item in page.items.into_iter().filter(|item| item.place.epoch == self.courses.epoch) {
             if let Some(user) = item.place.channel.mailbox_user() {
@@ -131,9 +140,6 @@ impl Rest {
             }
         }
         let sent = connected.len();
-        for some in connected.chunks(AT_A_TIME) {
-            try_join_all(some.iter().map(|item| self.send_again(item))).await?;
-        }
         tracing::info!(%who, sent, users, offline, "an operator had pending notifications sent again");
         let node = self.desk.node().clone();
         let act = AuditRecord::Retry(Retry {
@@ -143,8 +149,12 @@ impl Rest {
             sent: sent as u64,
             users: users as u64,
         });
+        // Before anything is sent: whoever asked may not be there for the rest.
         self.write_fact((&self.names.audit(), None), who.as_str(), &act).await?;
-        tokio::time::sleep(self.pace.takes(sent)).await;
+        rate.take(sent as u64, self.pace.allowance(), self.clock.elapsed());
+        for some in connected.chunks(AT_A_TIME) {
+            try_join_all(some.iter().map(|item| self.send_again(item))).await?;
+        }
         let next_page_token = page.next.as_ref().map(ToString::to_string);
         json(StatusCode::OK, &Retried { sent, users, offline, next_page_token })
     }
