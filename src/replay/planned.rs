@@ -100,8 +100,8 @@ pub enum PlanError {
     Target(String, &'static str),
     /// Its ids are forgotten.
     #[error(
-        "{place} is of {at}, and who was notified of it is known for {kept} only: they would be told again. Narrow the range by \
-         --since {kept}, or say --force to send all of it with new ids"
+        "{place} is of {at}, and who was notified is known for {kept} only, and soon forgotten: they would be told again. Narrow the \
+         range by --since '{advised}', or say --force to send all of it with new ids"
     )]
     TooOld {
         /// The first such record that was met.
@@ -110,6 +110,8 @@ pub enum PlanError {
         at: String,
         /// For how long ids are known.
         kept: Delay,
+        /// What is certainly known.
+        advised: Delay,
     },
     /// Nobody knows of it.
     #[error("audit knows no replay {id} (it is kept for 90 days){unfinished}")]

@@ -98,8 +98,8 @@ struct Run<'a> {
     plan: ReplayPlan,
     filter: EventFilter,
     settings: Arc<Settings>,
-    /// What is older may have been told to somebody whose id is forgotten; none if it does not matter.
-    known_from: Option<Timestamp>,
+    /// Of what is older than this, nobody may know any more who was notified; none if it does not matter.
+    known_for: Option<Duration>,
     now: Timestamp,
     clerk: Option<Clerk>,
     report: ReplayReport,
@@ -146,17 +146,23 @@ impl<'a> Run<'a> {
     ) -> Self {
         let now = events.site.clock.now();
         let are_ids_known = !plan.new_ids && plan.to_topic.is_none() && plan.to_user.is_none();
-        let kept_ms = i64::try_from(events.ids_kept.as_millis()).unwrap_or(i64::MAX);
-        let known_from = are_ids_known.then(|| Timestamp::from_millis(now.as_millis().saturating_sub(kept_ms)));
+        // Ids are forgotten by the log's clock and while a replay runs: what lies close to that does not count as known.
+        let known_for = are_ids_known.then(|| events.ids_kept - events.ids_kept / 100);
         let report = ReplayReport::new(id, &how.mode, (&plan.topic, &how.edition.version));
         let settings = events.site.topics.of(&plan.topic);
-        Self { events, how, id, plan, filter, settings, known_from, now, clerk, report, sent: 0 }
+        Self { events, how, id, plan, filter, settings, known_for, now, clerk, report, sent: 0 }
+    }
+
+    /// Who was notified of what came since then is known for certain.
+    fn known_from(&self) -> Option<Timestamp> {
+        let known_ms = i64::try_from(self.known_for?.as_millis()).unwrap_or(i64::MAX);
+        Some(Timestamp::from_millis(self.now.as_millis().saturating_sub(known_ms)))
     }
 
     /// Refuses, before anything is sent, what begins with records that are too old. Where the brokers do not know times, each is looked at
     /// when its turn comes.
     fn expect_known(&self, scan: &Scan, spans: &BTreeMap<i32, Stretch>) -> Result<(), ReplayError> {
-        let (Some(known_from), Some(_)) = (self.known_from, &self.clerk) else { return Ok(()) };
+        let (Some(known_from), Some(_)) = (self.known_from(), &self.clerk) else { return Ok(()) };
         let firsts = scan.since(known_from)?.unwrap_or_default();
         let is_old = |(number, span): &(&i32, &Stretch)| firsts.get(*number).is_some_and(|first| span.from < *first);
         let old = spans.iter().find(is_old);
@@ -165,7 +171,10 @@ impl<'a> Run<'a> {
 
     fn too_old(&self, (partition, offset): (i32, i64), at: &str) -> ReplayError {
         let place = format!("{}[{partition}]@{offset}", self.plan.topic);
-        PlanError::TooOld { place, at: at.to_owned(), kept: Delay(self.events.ids_kept) }.into()
+        let kept = self.events.ids_kept;
+        // Less than is taken, for time goes on until somebody has typed it.
+        let advised = Delay(Duration::from_hours((kept - kept / 50).as_secs() / 3_600));
+        PlanError::TooOld { place, at: at.to_owned(), kept: Delay(kept), advised }.into()
     }
 
     fn go(&mut self, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<Outcome, ReplayError> {
@@ -264,7 +273,7 @@ impl<'a> Run<'a> {
         (place, at): ((i32, i64), Timestamp),
         mut notifications: Vec<NotificationRecord>,
     ) -> Result<Made, ReplayError> {
-        if self.known_from.is_some_and(|known_from| at < known_from) {
+        if self.known_from().is_some_and(|known_from| at < known_from) {
             if self.clerk.is_some() {
                 return Err(self.too_old(place, &at.to_string()));
             }

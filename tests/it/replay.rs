@@ -259,16 +259,19 @@ async fn what_is_older_than_ids_are_kept_needs_force_and_nothing_of_it_is_sent()
     world.log.create(&world.topic, 1, &[("retention.ms", "-1")]).await;
     let value = payment("1", "alice").to_string();
     world.log.produce_at(&world.topic, 0, (unix_now() - 8 * 86_400) * 1000, value.as_bytes()).await;
+    // Its id will be forgotten within the hour.
+    let value = payment("3", "alice").to_string();
+    world.log.produce_at(&world.topic, 0, (unix_now() - 167 * 3_600) * 1000, value.as_bytes()).await;
     put(&world, 0, &payment("2", "alice")).await;
     let report = replayed(&world, 0, &["--topic", &world.topic]).await["report"].clone();
-    assert_eq!((&report["notified"], &report["tooOld"]), (&json!(2), &json!(1)), "{report}");
+    assert_eq!((&report["notified"], &report["tooOld"]), (&json!(3), &json!(2)), "{report}");
     let said = refused(&world, &["--topic", &world.topic, "--all", "--execute"]).await;
-    assert!(said.contains("--force") && said.contains("--since 7days") && said.contains("[0]@0"), "{said}");
+    assert!(said.contains("--force") && said.contains("--since '6days 20h'") && said.contains("[0]@0"), "{said}");
     assert!(notified(&world).await.is_empty() && acts(&world).await.is_empty());
-    let report = replayed(&world, 0, &["--topic", &world.topic, "--since", "7days", "--execute"]).await["report"].clone();
+    let report = replayed(&world, 0, &["--topic", &world.topic, "--since", "6days 20h", "--execute"]).await["report"].clone();
     assert_eq!(report["notified"], 1);
     let report = replayed(&world, 0, &["--topic", &world.topic, "--all", "--execute", "--force"]).await["report"].clone();
-    assert_eq!(report["notified"], 2);
+    assert_eq!(report["notified"], 3);
 }
 
 #[tokio::test]
