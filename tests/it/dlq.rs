@@ -2,6 +2,7 @@
 //! and every way to ask wrongly is tried on a real log. `dead_letters` has what is written there.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use crate::harness::command::{command, json as json_of, printed, run};
-use crate::harness::eventually;
 use crate::harness::log::Seen;
 use crate::harness::rest::{answered, request, token};
 use crate::harness::world::{Running, World, booking, ms, payment};
@@ -348,14 +348,16 @@ async fn many() -> World {
 /// Starts to redrive all, and sends a signal once a part of it is on the log. Gives how it ended.
 async fn signalled(world: &World, rules: &str, signal: Signal) -> std::process::ExitStatus {
     let redrive = ["dlq", "redrive", "--all", "--rules", rules, "--execute", "--json"];
-    let mut child = command(world, &redrive).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("a part is redriven", async || {
-        let progress = acts(world).await.iter().filter(|act| act["step"]["kind"] == "progress").count();
-        (progress > 0 || child.try_wait().unwrap().is_some()).then_some(())
-    })
-    .await;
-    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-    tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
+    let mut child = command(world, &redrive).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let ending = move || {
+        // What a line counts is on the log. Nobody could ask the log as soon as that.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.starts_with("redriving")), "it says how far it is");
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        drop(lines.collect::<Vec<_>>());
+        child.wait().unwrap()
+    };
+    tokio::task::spawn_blocking(ending).await.unwrap()
 }
 
 /// Redrives the rest, and asserts that all are sent and something was left to be.
