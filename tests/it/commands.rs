@@ -91,8 +91,9 @@ async fn topics_are_made_once_and_checked() {
     // By the world's own configuration: its ladder is shorter than the default.
     let again = configured::printed(&world, 0, &["topics", "create"]).await;
     assert!(again.lines().all(|line| line.starts_with("kept")), "{again}");
-    assert!(printed(&tidings(&world, &["topics", "check"], "")).contains("epoch 1"));
-    let other = command(&world, &["topics", "check"]).env("TIDINGS_KAFKA__TOPICS__PARTITIONS", "7").output().unwrap();
+    assert!(configured::printed(&world, 0, &["topics", "check"]).await.contains("epoch 1"));
+    let mut other = configured::command(&world, &["topics", "check"]);
+    let other = other.env("TIDINGS_KAFKA__TOPICS__PARTITIONS", "7").output().unwrap();
     let said = printed(&other);
     assert!(said.contains("epoch 1 with 4 partitions"), "what counts is the epoch, once there is one: {said}");
 }
