@@ -19,14 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::json;
 use super::progress::{Bar, Elsewhere, Moment, stoppable};
+use super::shown::LEFT;
 use crate::clock::Clock;
 use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
 use crate::replay::{Again, DeadLetters, GroupBy, Mode, Redrive, ReplayError, Wanted, Watch};
-
-/// Some letters that were meant are not redriven, or would not be.
-const LEFT: u8 = 3;
 
 /// Arguments of `dlq`.
 #[derive(Debug, clap::Args)]

@@ -25,8 +25,6 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
 use crate::replay::{Events, Mode, Planned, Progress, Replay, ReplayError, Replayed, Selected, Watch};
 
-/// Some records that are meant would be buried, or cannot be decided on.
-const LEFT: u8 = 3;
 /// How often a line of JSON says how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
@@ -244,7 +242,7 @@ impl Teller {
         Ok(match outcome {
             Outcome::Interrupted | Outcome::Failed => ExitCode::FAILURE,
             Outcome::Done | Outcome::Paused if report.tally.is_clean() => ExitCode::SUCCESS,
-            Outcome::Done | Outcome::Paused => ExitCode::from(LEFT),
+            Outcome::Done | Outcome::Paused => ExitCode::from(shown::LEFT),
         })
     }
 }

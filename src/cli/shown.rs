@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use crate::replay::Tally;
 
+/// The exit code if something that was meant is left: it was not sent, or would not be.
+pub(super) const LEFT: u8 = 3;
+
 /// Text of a stranger's, in one line: control characters are shown as escapes.
 pub(super) fn safe(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use super::shown::safe;
+
 /// Columns as wide as what is in them; the last one as it comes.
 pub(super) fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()> {
-    let rows = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect::<Vec<_>>()).collect::<Vec<_>>();
+    let rows = rows.iter().map(|row| row.iter().map(|cell| safe(cell)).collect::<Vec<_>>()).collect::<Vec<_>>();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths = (0..columns.saturating_sub(1)).map(width).collect::<Vec<_>>();
@@ -13,11 +15,6 @@ pub(super) fn table(out: &mut impl Write, rows: &[Vec<String>]) -> io::Result<()
         writeln!(out, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
-}
-
-fn visible(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

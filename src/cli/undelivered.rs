@@ -11,12 +11,10 @@ use tidings_core::ids::{NotificationId, UserId};
 
 use super::progress::Moment;
 use super::remote::{Remote, Where, print_json, text, with_query};
+use super::shown::LEFT;
 use super::table::table;
 use crate::clock::Clock;
 use crate::config::Config;
-
-/// Some that were meant could not be redriven.
-const LEFT: u8 = 3;
 
 /// Arguments of `undelivered`.
 #[derive(Debug, clap::Args)]
