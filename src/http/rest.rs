@@ -13,6 +13,7 @@ mod owner;
 mod pending;
 mod query;
 mod rates;
+mod reading;
 mod retry;
 mod state_told;
 mod stats;
@@ -152,7 +153,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
     let ended = (epoch.clone(), desk.node().clone());
-    let ends = Ends::new(Undelivered::new(cluster.clone(), &courier, ended, clock));
+    let ends = undelivered::ends(Undelivered::new(cluster.clone(), &courier, ended, clock));
     let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), rules);
     let rest = Rest {
         guard,

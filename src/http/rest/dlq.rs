@@ -4,21 +4,19 @@
 //! `replay` reads and writes, `cli` asks for the same.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use tidings_core::fate::Cause;
 use tidings_core::ids::UserId;
 use tidings_core::record::letter::LetterId;
 use tidings_core::record::request::Fault;
 use tidings_core::selection::LetterFilter;
 use tidings_core::time::Timestamp;
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome, invalid};
+use super::reading::{Reading, unread};
 use super::{Rest, json, query};
 use crate::config::{Edition, RulesSource};
 use crate::http::guard::Needed;
@@ -34,10 +32,8 @@ const MOST_NEWEST: u32 = 1_000;
 
 /// Dead letters, and who looks at them.
 pub(super) struct Dlq {
-    letters: Arc<DeadLetters>,
+    letters: Reading<DeadLetters>,
     rules: RulesSource,
-    /// Held by who reads.
-    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What is to be redriven.
@@ -120,30 +116,16 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
 
 impl Dlq {
     pub(super) fn new(letters: DeadLetters, rules: RulesSource) -> Self {
-        Self { letters: Arc::new(letters), rules, turn: Arc::default() }
+        Self { letters: Reading::new(letters, "the dead letters"), rules }
     }
 
-    /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
+    /// Reads when it is its turn.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&DeadLetters, &mut Watch<'_>) -> Result<T, ReplayError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let stop = CancellationToken::new();
-        let _guard = stop.clone().drop_guard();
-        let turn = self.turn.clone().lock_owned().await;
-        let letters = self.letters.clone();
-        let working = tokio::task::spawn_blocking(move || {
-            let outcome = work(&letters, &mut Watch { stop: &stop, progress: &mut |_| {} });
-            drop(turn);
-            outcome
-        });
-        match working.await {
-            Ok(outcome) => outcome.map_err(problem),
-            Err(panicked) => {
-                tracing::error!(%panicked, "reading dead letters panicked; this is a bug");
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the dead letters could not be read"))
-            }
-        }
+        let reading = self.letters.run(move |letters, stop| work(letters, &mut Watch { stop, progress: &mut |_| {} }));
+        reading.await?.map_err(problem)
     }
 
     /// The rules as they are now.
@@ -235,12 +217,5 @@ fn problem(error: ReplayError) -> Problem {
         return Problem::new(StatusCode::NOT_FOUND, error.to_string());
     }
     let cause = error.cause();
-    let told = format!("{:#}", anyhow::Error::from(error));
-    if cause == Cause::Bug {
-        tracing::error!(error = told, "dead letters could not be tried again; this is a bug");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the dead letters could not be tried again");
-    }
-    tracing::warn!(error = told, "dead letters were not read to the end; the caller was told to come back");
-    let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
-    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+    unread(cause, format!("{:#}", anyhow::Error::from(error)), "the dead letters could not be tried again")
 }

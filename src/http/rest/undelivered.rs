@@ -4,19 +4,16 @@
 //! `courier` reads and writes, `pending` has what still waits.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use tidings_core::fate::Cause;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::record::retry::Outcome as Why;
 use tidings_core::time::Timestamp;
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome};
+use super::reading::{Reading, unread};
 use super::{Rest, json, query};
 use crate::courier::{EndedFilter, EndedListing, EndedReport, Undelivered, UndeliveredError};
 use crate::http::guard::Needed;
@@ -29,11 +26,7 @@ const REDRIVE: &str = "/v1/undelivered/redrive";
 const MOST_NEWEST: u32 = 1_000;
 
 /// What ended without success, and who looks at it.
-pub(super) struct Ends {
-    undelivered: Arc<Undelivered>,
-    /// Held by who reads.
-    turn: Arc<tokio::sync::Mutex<()>>,
-}
+pub(super) type Ends = Reading<Undelivered>;
 
 /// What is to be begun anew.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -94,33 +87,9 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
     ]
 }
 
-impl Ends {
-    pub(super) fn new(undelivered: Undelivered) -> Self {
-        Self { undelivered: Arc::new(undelivered), turn: Arc::default() }
-    }
-
-    /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Undelivered, &CancellationToken) -> Result<T, UndeliveredError> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let stop = CancellationToken::new();
-        let _guard = stop.clone().drop_guard();
-        let turn = self.turn.clone().lock_owned().await;
-        let undelivered = self.undelivered.clone();
-        let working = tokio::task::spawn_blocking(move || {
-            let outcome = work(&undelivered, &stop);
-            drop(turn);
-            outcome
-        });
-        match working.await {
-            Ok(outcome) => outcome.map_err(problem),
-            Err(panicked) => {
-                tracing::error!(%panicked, "reading what was not delivered panicked; this is a bug");
-                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what was not delivered could not be read"))
-            }
-        }
-    }
+/// What ended without success, for one caller at a time.
+pub(super) fn ends(undelivered: Undelivered) -> Ends {
+    Reading::new(undelivered, "what was not delivered")
 }
 
 impl Rest {
@@ -132,6 +101,7 @@ impl Rest {
             return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `newest` {allowed}")));
         }
         let listing = self.ends.run(move |undelivered, stop| undelivered.list(&filter, newest as usize, stop)).await?;
+        let listing = listing.map_err(problem)?;
         json(StatusCode::OK, &listing)
     }
 
@@ -146,7 +116,7 @@ impl Rest {
             true => undelivered.redrive((&filter, &who), (&store, stop)),
             false => undelivered.try_redrive(&filter, (&store, stop)),
         });
-        json(StatusCode::OK, &report.await?)
+        json(StatusCode::OK, &report.await?.map_err(problem)?)
     }
 }
 
@@ -175,12 +145,5 @@ fn of_query(query: &str) -> Result<EndedFilter, Problem> {
 
 fn problem(error: UndeliveredError) -> Problem {
     let cause = error.cause();
-    let told = format!("{:#}", anyhow::Error::from(error));
-    if cause == Cause::Bug {
-        tracing::error!(error = told, "ladders could not be begun anew; this is a bug");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the ladders could not be begun anew");
-    }
-    tracing::warn!(error = told, "what was not delivered was not read to the end; the caller was told to come back");
-    let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
-    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+    unread(cause, format!("{:#}", anyhow::Error::from(error)), "the ladders could not be begun anew")
 }

@@ -1,0 +1,60 @@
+//! Reading what takes long for one caller at a time.
+//!
+//! Owns: whose turn it is, and that who leaves ends his. Refuses to know what is read. Neighbours: `dlq` and `undelivered` read topics.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use tidings_core::fate::Cause;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::problem::Problem;
+
+/// Something that is read beside the runtime.
+pub(super) struct Reading<T> {
+    from: Arc<T>,
+    /// What callers know it as, in the plural or as a clause: "the dead letters".
+    what: &'static str,
+    /// Held by who reads.
+    turn: Arc<Mutex<()>>,
+}
+
+impl<T: Send + Sync + 'static> Reading<T> {
+    pub(super) fn new(from: T, what: &'static str) -> Self {
+        Self { from: Arc::new(from), what, turn: Arc::default() }
+    }
+
+    /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&T, &CancellationToken) -> R + Send + 'static,
+    ) -> Result<R, Problem> {
+        let stop = CancellationToken::new();
+        let _guard = stop.clone().drop_guard();
+        let turn = self.turn.clone().lock_owned().await;
+        let from = self.from.clone();
+        let working = tokio::task::spawn_blocking(move || {
+            let outcome = work(&from, &stop);
+            drop(turn);
+            outcome
+        });
+        working.await.map_err(|panicked| {
+            let what = self.what;
+            tracing::error!(%panicked, what, "reading panicked; this is a bug");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what} could not be read"))
+        })
+    }
+}
+
+/// What a caller is told whose reading did not come to its end for this cause; `bug` is all that is said of one.
+pub(super) fn unread(cause: Cause, told: String, bug: &'static str) -> Problem {
+    if cause == Cause::Bug {
+        tracing::error!(error = told, "{bug}; this is a bug");
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, bug);
+    }
+    tracing::warn!(error = told, "a topic was not read to the end; the caller was told to come back");
+    let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
+    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+}
