@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
+use super::leavings::Leavings;
 use super::log::{Log, Seen};
 use super::{broker, eventually, postgres};
 
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) topic: String,
     /// Holds the database.
     pub(crate) dir: tempfile::TempDir,
+    _leavings: Leavings,
 }
 
 impl World {
@@ -81,7 +83,7 @@ impl World {
         config.shutdown.reconnect_spread = ms(500);
         change(&mut config);
         let log = Log::new(brokers);
-        let world = Self { config, log, topic, dir };
+        let world = Self { config, log, topic, dir, _leavings: Leavings::new(brokers, &name) };
         world.log.create(&world.topic, PARTITIONS, &[]).await;
         world.create_topics().await;
         world
