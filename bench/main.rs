@@ -27,6 +27,10 @@ use anyhow::Context as _;
 use crate::machine::Machine;
 use crate::report::{Report, say};
 
+/// As the binary has it: replays run in this process, and so do the counterparts.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How large a bench is.
 #[derive(Debug, Clone)]
 struct Size {

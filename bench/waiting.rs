@@ -59,7 +59,7 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
 
 fn setup(folder: &tempfile::TempDir, ladder: &str) -> Setup {
     let config = vec![
-        ("STORE__URL", format!("sqlite:{}", folder.path().join("tidings.db").display())),
+        ("STORE__URL", format!("sqlite://{}", folder.path().join("tidings.db").display())),
         ("COURIER__LADDER", ladder.to_owned()),
         ("COURIER__ACK_TIMEOUT", Delay(ACK_TIMEOUT).to_string()),
         ("COURIER__GIVE_UP_AFTER", "1ms".to_owned()),
