@@ -215,10 +215,17 @@ impl Scan {
     /// If the client cannot go on, or nothing came for long.
     pub fn step(&mut self, wait: Duration) -> Result<Scanned<'_>, ScanError> {
         while !self.left.is_empty() {
-            let begun = self.clock.elapsed();
-            match self.inner.poll(wait) {
+            // Time is only looked at where nothing is there yet: it costs as much as a record.
+            let (polled, waited) = match self.inner.poll(Duration::ZERO) {
                 None => {
-                    self.waited += self.clock.elapsed().saturating_sub(begun);
+                    let begun = self.clock.elapsed();
+                    (self.inner.poll(wait), self.clock.elapsed().saturating_sub(begun))
+                }
+                there => (there, Duration::ZERO),
+            };
+            match polled {
+                None => {
+                    self.waited += waited;
                     return self.silent().map_or(Ok(Scanned::Nothing), Err);
                 }
                 Some(Ok(record)) => {
@@ -245,7 +252,7 @@ impl Scan {
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(ScanError::client(&self.topic, error)),
                 // librdkafka goes on trying by itself.
                 Some(Err(_)) => {
-                    self.waited += self.clock.elapsed().saturating_sub(begun);
+                    self.waited += waited;
                     return self.silent().map_or(Ok(Scanned::Nothing), Err);
                 }
             }

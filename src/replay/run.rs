@@ -219,11 +219,11 @@ impl<'a> Run<'a> {
         if matches!(timestamp, rdkafka::Timestamp::LogAppendTime(_)) && self.filter.is_past(at) {
             return Ok(Made::Past(record.partition()));
         }
-        let headers = record.headers();
-        if !self.filter.may_hold(at, record.key(), |name| content(headers?, name)) {
+        // To take headers apart costs more than all else: only once nothing else speaks against the record.
+        if !self.filter.may_hold(at, record.key(), |name| content(record.headers()?, name)) {
             return Ok(Made::Nothing);
         }
-        let (legible, unread) = headers.map(legible_end).unwrap_or_default();
+        let (legible, unread) = record.headers().map(legible_end).unwrap_or_default();
         let place = (record.partition(), record.offset());
         if unread > 0 {
             self.report.selected += 1;
