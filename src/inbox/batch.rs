@@ -282,10 +282,25 @@ impl Batch {
         }
     }
 
-    /// What the store is to fold: all records, and `moves`.
-    pub(super) fn with(&mut self, topics: &Topics, moves: Vec<Move>) -> &Fold {
+    /// It brings partitions so far.
+    pub(super) fn moves(&mut self, topics: &Topics, moves: Vec<Move>) {
         (self.fold.moves, self.fold.requests) = (moves, topics.requests.clone());
+    }
+
+    /// What the store is to fold.
+    pub(super) fn fold(&self) -> &Fold {
         &self.fold
+    }
+
+    /// What was read behind it comes to it.
+    pub(super) fn append(&mut self, mut later: Self) {
+        self.fold.notifications.append(&mut later.fold.notifications);
+        self.fold.cursors.append(&mut later.fold.cursors);
+        self.fold.receipts.append(&mut later.fold.receipts);
+        self.fold.attempts.append(&mut later.fold.attempts);
+        self.spans.append(&mut later.spans);
+        self.bytes += later.bytes;
+        self.oldest = self.oldest.into_iter().chain(later.oldest).min();
     }
 
     /// The batch is stored, or will be read again.
@@ -331,8 +346,7 @@ mod tests {
         }
         let gone = [Partition { topic: "c".into(), number: 0 }, Partition { topic: "n".into(), number: 1 }];
         batch.forget(&topics, &gone);
-        let left =
-            batch.with(&topics, Vec::new()).cursors.iter().map(|heard| heard.record.device_id.as_str()).collect::<Vec<_>>();
+        let left = batch.fold().cursors.iter().map(|heard| heard.record.device_id.as_str()).collect::<Vec<_>>();
         assert_eq!(left, ["b", "d"]);
 
         batch.waits_since(Timestamp::from_millis(1));

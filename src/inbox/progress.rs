@@ -14,9 +14,9 @@ use crate::store::Move;
 pub(super) struct Place {
     /// The next offset to fold, as the store has it.
     pub(super) stored: i64,
-    /// The next offset to read: everything below is stored or in the batch.
+    /// The next offset to read: everything below is stored, with the store, or in the batch.
     pub(super) read: i64,
-    /// The latest append time of what is in the batch.
+    /// The latest append time of what was read since a batch was last given to the store.
     pub(super) clock: Option<Timestamp>,
     /// What must be folded before the partition counts as caught up; unknown at first.
     pub(super) goal: Option<i64>,
@@ -69,15 +69,15 @@ impl Progress {
         }
     }
 
-    /// The steps from what is stored to what was read.
-    pub(super) fn moves(&self) -> Vec<Move> {
-        let ahead = self.places.iter().filter(|(_, place)| place.read > place.stored);
-        let step = |(partition, place): (&Partition, &Place)| Move {
+    /// The steps from what is stored to what was read, which are about to be stored.
+    pub(super) fn moves(&mut self) -> Vec<Move> {
+        let ahead = self.places.iter_mut().filter(|(_, place)| place.read > place.stored);
+        let step = |(partition, place): (&Partition, &mut Place)| Move {
             topic: partition.topic.clone(),
             partition: partition.number,
             from: place.stored,
             to: place.read,
-            clock: place.clock,
+            clock: place.clock.take(),
             is_loss: false,
         };
         ahead.map(step).collect()
@@ -89,7 +89,15 @@ impl Progress {
             let partition = Partition { topic: step.topic.clone(), number: step.partition };
             if let Some(place) = self.places.get_mut(&partition) {
                 place.stored = step.to;
-                place.clock = None;
+            }
+        }
+    }
+
+    /// The steps were not stored.
+    pub(super) fn not_moved(&mut self, moves: &[Move]) {
+        for step in moves {
+            if let Some(appended) = step.clock {
+                self.saw(&Partition { topic: step.topic.clone(), number: step.partition }, appended);
             }
         }
     }
@@ -135,6 +143,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_while_a_batch_is_stored_moves_with_the_next_or_with_both_if_that_fails() {
+        let mut progress = Progress::default();
+        progress.begin(partition(0), 5);
+        let read = |progress: &mut Progress, next, appended| {
+            progress.read_to(&partition(0), next);
+            progress.saw(&partition(0), Timestamp::from_millis(appended));
+        };
+        read(&mut progress, 9, 80);
+        let first = progress.moves();
+        read(&mut progress, 12, 70);
+        progress.not_moved(&first);
+        let both = progress.moves();
+        assert_eq!((both[0].from, both[0].to, both[0].clock), (5, 12, Some(Timestamp::from_millis(80))));
+        read(&mut progress, 15, 90);
+        progress.moved(&both);
+        let next = progress.moves();
+        assert_eq!((next[0].from, next[0].to, next[0].clock), (12, 15, Some(Timestamp::from_millis(90))));
+    }
+
+    #[test]
     fn a_held_partition_stays_where_it_is() {
         let mut progress = Progress::default();
         progress.begin(partition(0), 5);
@@ -153,7 +181,8 @@ mod tests {
         assert_eq!(progress.missing(), Some(3));
         progress.read_to(&partition(0), 8);
         assert_eq!(progress.missing(), Some(3), "read is not stored");
-        progress.moved(&progress.moves());
+        let moves = progress.moves();
+        progress.moved(&moves);
         assert_eq!(progress.missing(), Some(0));
     }
 }

@@ -1,13 +1,15 @@
 //! The projector: reads, folds, and stands where the store says.
 //!
 //! Owns: the loop of the inbox's thread and the moments at which a batch is folded. The thread never stops polling for long:
-//! while the database is away partitions are paused, the batch is kept and tried again. Neighbours: `batch` decodes, `start`
+//! while the database is away partitions are paused, the batch is kept and tried again. Neighbours: `batch` decodes, `folding` gives batches to the store, `start`
 //! finds out where partitions begin, `progress` counts.
 
+mod folding;
 mod standing;
 mod start;
 mod trim;
 
+use folding::Underway;
 pub(super) use trim::retention;
 
 use std::time::Duration;
@@ -15,7 +17,6 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use rdkafka::message::{BorrowedMessage, Message};
-use tidings_core::fate::Fate;
 use tidings_core::position::Epoch;
 use tidings_core::record::RecordError;
 use tokio::runtime::Handle;
@@ -30,9 +31,9 @@ use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::config::InboxConfig;
 use crate::kafka::consumer::{Consumer, Partition, Step, trace_of};
-use crate::store::{Conflict, Folded, Retention, Store, StoreError};
+use crate::store::{Retention, Store};
 use crate::telemetry::health::Role;
-use crate::telemetry::{Complaints, Doing, Place, Span, Traces};
+use crate::telemetry::{Complaints, Doing, Span, Traces};
 
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
@@ -54,6 +55,7 @@ pub(super) struct Projector {
     graveyard: Graveyard,
     progress: Progress,
     batch: Batch,
+    underway: Underway,
     /// Partitions that the group gave and that do not begin yet: store or brokers have not said where.
     unanswered: Option<Vec<Partition>>,
     /// The store stands elsewhere than we thought, or the log no longer has what comes next: all partitions begin anew.
@@ -91,6 +93,7 @@ impl Projector {
             topics,
             progress: Progress::default(),
             batch: Batch::default(),
+            underway: Underway::default(),
             unanswered: None,
             astray: false,
             paused: false,
@@ -115,6 +118,7 @@ impl Projector {
                 self.begin_anew(consumer)?;
             }
             self.graveyard.tend()?;
+            self.take_answer()?;
             if self.is_due() {
                 self.fold(consumer)?;
                 self.hold_back(consumer)?;
@@ -124,7 +128,7 @@ impl Projector {
             self.tell();
         }
         self.graveyard.flush(BROKER_WAIT)?;
-        self.fold(consumer)
+        self.fold_all(consumer)
     }
 
     fn step(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
@@ -137,12 +141,12 @@ impl Projector {
             }
             Step::Revoked(gone) => {
                 self.graveyard.flush(BROKER_WAIT)?;
-                self.fold(consumer)?;
+                self.fold_all(consumer)?;
                 self.release(consumer, &gone)?;
             }
             Step::Lost(gone) => self.release(consumer, &gone)?,
             Step::OutOfRange => {
-                self.fold(consumer)?;
+                self.fold_all(consumer)?;
                 self.astray = true;
             }
             Step::Trouble(code) => tracing::debug!(%code, "the brokers"),
@@ -206,6 +210,8 @@ impl Projector {
 
     /// Lets partitions go. What was not folded is folded by whoever has them next.
     fn release(&mut self, consumer: &Consumer, gone: &[Partition]) -> Result<(), InboxError> {
+        // What it did not take comes back.
+        self.await_answer()?;
         self.batch.forget(&self.topics, gone);
         self.progress.forget(gone);
         self.unanswered = None;
@@ -219,50 +225,6 @@ impl Projector {
         full || old || self.graveyard.is_full() || now >= self.folded_at + TRAIL_INTERVAL
     }
 
-    fn fold(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
-        self.folded_at = self.clock.elapsed();
-        if self.astray || !self.store_backoff.is_over() || !self.graveyard.is_quiet() {
-            return Ok(());
-        }
-        for (partition, next) in consumer.positions()? {
-            self.progress.read_to(&partition, next);
-        }
-        let moves = self.progress.moves();
-        if moves.is_empty() {
-            return Ok(());
-        }
-        match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, self.batch.with(&self.topics, moves.clone()))) {
-            Ok(Folded::Committed { conflicts, crowded_out }) => {
-                self.store_answers();
-                self.metrics.crowded_out.inc_by(crowded_out);
-                self.contradicted(&conflicts);
-                self.progress.moved(&moves);
-                self.metrics.batches.inc();
-                self.metrics.notifications.inc_by(self.batch.notifications() as u64);
-                self.metrics.cursors.inc_by(self.batch.cursors() as u64);
-                self.metrics.receipts.inc_by(self.batch.receipts() as u64);
-                self.batch.clear();
-            }
-            Ok(Folded::Moved) => {
-                self.metrics.conflicts.inc();
-                tracing::warn!("somebody else has folded what we were about to: partitions begin again where the store stands");
-                self.astray = true;
-            }
-            Err(error) => self.store_failed(error)?,
-        }
-        Ok(())
-    }
-
-    /// Tells of notifications whose ids were known with other contents.
-    fn contradicted(&self, conflicts: &[Conflict]) {
-        self.metrics.identity_conflicts.inc_by(conflicts.len() as u64);
-        for Conflict { partition, offset } in conflicts {
-            let place = Place { topic: &self.topics.notifications, partition: *partition, offset: *offset };
-            let what = "a notification has the id of an earlier one that said something else, which alone is kept";
-            self.complaints.say(place, "identity_conflict", what);
-        }
-    }
-
     /// Stops reading while the batch is full, goes on once it is not.
     fn hold_back(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
         let full = self.batch.is_full(self.config.batch_records.get()) || self.graveyard.is_full();
@@ -274,23 +236,5 @@ impl Projector {
         }
         self.paused = full;
         Ok(())
-    }
-
-    fn store_failed(&mut self, error: StoreError) -> Result<(), InboxError> {
-        self.metrics.fates.count(error.cause(), error.class(), self.batch.begin_waiting());
-        if error.cause().fate() != Fate::RetryInPlace {
-            return Err(error.into());
-        }
-        if self.store_backoff.failed() {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, source, "the store does not take what was read; it is kept and tried again");
-        }
-        Ok(())
-    }
-
-    fn store_answers(&mut self) {
-        if self.store_backoff.succeeded() {
-            tracing::info!("the store takes what is read again");
-        }
     }
 }

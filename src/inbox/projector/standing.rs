@@ -52,7 +52,7 @@ impl Projector {
             return;
         }
         self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
-        self.metrics.age.set(self.batch.oldest());
+        self.metrics.age.set(self.underway.oldest().or(self.batch.oldest()));
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
         self.role.holds(self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned())));
         if self.progress.held().next().is_some() {

@@ -89,6 +89,7 @@ impl Projector {
         if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
             return Ok(None);
         }
+        self.await_answer()?;
         match self.find_starts(consumer, partitions) {
             Ok(starts) => {
                 self.broker_backoff.succeeded();

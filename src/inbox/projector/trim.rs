@@ -33,6 +33,7 @@ impl Projector {
         if now < self.trim_at || !self.store_backoff.is_over() {
             return Ok(());
         }
+        self.await_answer()?;
         let ours = self.topics.ours(&self.progress.partitions());
         match self.runtime.block_on(self.store.trim(self.epoch, &self.retention, &ours)) {
             Ok(trimmed) => {

@@ -182,8 +182,8 @@ impl<T: FnMut(&Progressed)> Passes<T> {
         if moves.is_empty() {
             return Ok(());
         }
-        let folding =
-            self.store.fold(generation.epoch.epoch, &self.retention, self.batch.with(&generation.topics, moves.clone()));
+        self.batch.moves(&generation.topics, moves.clone());
+        let folding = self.store.fold(generation.epoch.epoch, &self.retention, self.batch.fold());
         if self.runtime.block_on(folding)? == Folded::Moved {
             return Err(RebuildError::Contested);
         }
