@@ -11,6 +11,7 @@ pub(crate) mod command;
 pub(crate) mod gate;
 pub(crate) mod inbox;
 pub(crate) mod keys;
+pub(crate) mod leavings;
 pub(crate) mod log;
 pub(crate) mod missed;
 pub(crate) mod postgres;

@@ -368,8 +368,10 @@ async fn ends_are_those_of_the_beginning_and_reached_although_markers_of_transac
     world.log.in_transaction((&world.topic, 0), &[payment("gone", "alice").to_string()], Transaction::Aborted).await;
     let ended = replayed(&world, 0, &["--topic", &world.topic, "--all", "--execute"]).await;
     assert_eq!((&ended["outcome"], notified(&world).await), (&json!("done"), vec!["1".to_owned()]));
-    let reached = acts(&world).await[1]["step"]["reached"].clone();
-    assert_eq!(reached, json!([{"partition": 0, "next": 4}]), "behind both markers");
+    let acts = acts(&world).await;
+    // A machine that pauses has it marked before the end as well.
+    let last = acts.iter().rfind(|act| step(act) == "progress").unwrap();
+    assert_eq!(last["step"]["reached"], json!([{"partition": 0, "next": 4}]), "behind both markers");
 }
 
 const MANY: u64 = 3000;
