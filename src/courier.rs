@@ -10,7 +10,6 @@ mod member;
 mod metrics;
 mod round;
 mod rung;
-mod undelivered;
 
 use std::time::Duration;
 
@@ -28,8 +27,6 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::health::Role;
 use crate::telemetry::{Metrics, Traces};
 use crate::worker::{Worker, WorkerError};
-
-pub use undelivered::{EndedFilter, EndedGroup, EndedListing, EndedReport, EndedShown, Undelivered, UndeliveredError};
 
 /// How long leaving the group may take. Brokers that are away must not hold up the end of the process.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod doom;
 pub mod embedded;
 mod lists;
+pub mod made;
 pub mod probe;
 pub mod producer;
 pub mod reader;

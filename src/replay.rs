@@ -1,9 +1,10 @@
-//! Replay: what was buried, or lies on a domain topic, is looked at and decided on once more, by who asks for it.
+//! Replay: what was buried, ended undelivered or lies on a domain topic is looked at and tried once more, by who asks for it.
 //!
-//! Owns: reading `dlq`, domain topics and `audit` beside those who live by them, in no group; deciding by rules of the caller's choice;
-//! and writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and
+//! Owns: reading `dlq`, `undelivered`, domain topics and `audit` beside those who live by them, in no group; deciding by rules of the
+//! caller's choice; and writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and
 //! in which order, `cli` and `http` ask.
 
+mod anew;
 mod audit;
 mod breaker;
 mod groups;
@@ -15,6 +16,7 @@ mod run;
 mod scribe;
 mod shown;
 mod tally;
+mod undelivered;
 
 use std::time::Duration;
 
@@ -34,7 +36,10 @@ use crate::config::{PipelineConfig, TopicPattern, Topics};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::ScanError;
+use crate::kafka::transaction::TransactionError;
+use crate::store::StoreError;
 
+pub use anew::Anew;
 pub use breaker::reset_breaker;
 pub use groups::{Group, GroupBy, Listing, Wanted};
 pub use planned::{PlanError, Planned, Selected};
@@ -43,6 +48,7 @@ pub use report::{ReplayReport, Report};
 pub use run::{Replay, Replayed};
 pub use shown::{Shown, Trial};
 pub use tally::{Skipped, StillBuried, Tally};
+pub use undelivered::{Undelivered, UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown};
 
 /// Where dead letters are looked at. All its calls block, and end early when their caller's token is cancelled.
 pub struct DeadLetters {
@@ -96,7 +102,7 @@ pub struct Progress {
     pub all: u64,
 }
 
-/// Why letters could not be looked at or tried again.
+/// Why something could not be looked at or tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// A filter that no letter passes.
@@ -130,6 +136,15 @@ pub enum ReplayError {
     /// A record was not written.
     #[error("a record was not written; what is on the log by then is told by `audit`, so the same call goes on from there")]
     Unwritten(#[source] ProduceError),
+    /// No transaction is possible, or another process has begun to redrive.
+    #[error("the redrive was ended by the brokers: does another one run? What was done by then stands on `audit`; ask again")]
+    Transaction(#[from] TransactionError),
+    /// The brokers do not take transactions now.
+    #[error("the brokers do not take transactions; what was done by then stands on `audit`: ask again")]
+    Brokers,
+    /// The store does not say what was delivered meanwhile.
+    #[error("the store does not say what was delivered meanwhile")]
+    Store(#[from] StoreError),
     /// A record of our own could not be encoded.
     #[error("a record could not be written as JSON; this is a bug")]
     Encode(#[source] RecordError),
@@ -148,9 +163,17 @@ impl ReplayError {
             }
             Self::Scan(error) => error.cause(),
             Self::Unwritten(error) => error.cause(),
+            Self::Transaction(error) => error.cause(),
+            Self::Store(error) => error.cause(),
+            Self::Brokers => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }
     }
+}
+
+/// That it goes on, unless the caller stops it.
+fn going(stop: &CancellationToken) -> Result<bool, ReplayError> {
+    if stop.is_cancelled() { Err(ReplayError::Stopped) } else { Ok(true) }
 }
 
 impl DeadLetters {

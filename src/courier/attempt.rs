@@ -5,65 +5,27 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use rdkafka::message::OwnedHeaders;
-use tidings_core::channel::Channel;
 use tidings_core::delivery::decide::Decision;
 use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
-use tidings_core::ids::{NodeId, UserId};
+use tidings_core::ids::NodeId;
 use tidings_core::record::dead_letter::Extent;
-use tidings_core::record::notified::{NotificationRecord, Origin};
-use tidings_core::record::retry::{Attempt, Delivery, Outcome, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::notified::NotificationRecord;
+use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
-use tidings_core::record::{Header, Record, RecordError, encode};
+use tidings_core::record::RecordError;
 use tidings_core::rules::Burial;
 use tidings_core::time::Timestamp;
 
 use super::line::{Held, Pending, Work};
 use super::rung::{FORGED, Rungs, STAGE};
 use crate::kafka::consumer::Partition;
-use crate::kafka::producer::{Outgoing, version_header};
+use crate::kafka::made::Made;
 use crate::kafka::remains::Remains;
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
 const TOO_LARGE: &str = "too_large";
-/// What stands for the rule of a notification that was carried over from a retry topic, which does not hold it.
-const CARRIED: &str = "carried-over";
-
-/// A record to be written.
-#[derive(Debug)]
-pub(super) struct Made {
-    topic: String,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    /// The headers of what is buried, as they came.
-    carried: Option<OwnedHeaders>,
-    headers: Vec<Header>,
-}
-
-impl Made {
-    /// The record, and the headers that go in front of its own.
-    pub(super) fn outgoing(&self) -> (Outgoing<'_>, Option<&OwnedHeaders>) {
-        let (key, value) = (self.key.as_deref(), self.value.as_deref());
-        (Outgoing { topic: &self.topic, partition: None, key, value, headers: &self.headers }, self.carried.as_ref())
-    }
-
-    fn of<R: Record>(topic: &str, channel: &Channel, record: &R, more: Vec<Header>) -> Result<Self, RecordError> {
-        Self::keyed(topic, channel.as_str(), record, more)
-    }
-
-    /// A record of our own.
-    pub(super) fn keyed<R: Record>(topic: &str, key: &str, record: &R, more: Vec<Header>) -> Result<Self, RecordError> {
-        Ok(Self {
-            topic: topic.to_owned(),
-            key: Some(key.as_bytes().to_vec()),
-            value: Some(encode(record)?),
-            carried: None,
-            headers: std::iter::once(version_header::<R>()).chain(more).collect(),
-        })
-    }
-}
 
 /// Whoever carries decisions out.
 #[derive(Debug)]
@@ -107,60 +69,26 @@ impl Hand {
                 let context = delivery.context(notified, outcome, within, &self.node).headers();
                 let signal = SignalRecord::Redeliver { delivery: Box::new(delivery.clone()), redelivery };
                 Ok(vec![
-                    Made::of(&self.signals, &channel, &signal, traced)?,
-                    Made::of(rungs.topic(next), &channel, &RetryRecord(delivery), context)?,
+                    Made::of(&self.signals, channel.as_str(), &signal, traced)?,
+                    Made::of(rungs.topic(next), channel.as_str(), &RetryRecord(delivery), context)?,
                 ])
             }
             Decision::CarryOver => {
                 let Some(onward) = &rungs.onward else { return Ok(Vec::new()) };
                 let traced = trace.map(TraceContext::headers).unwrap_or_default();
-                Ok(vec![Made::of(onward, &delivery.channel, &carried(pending, notified), traced)?])
+                Ok(vec![Made::of(onward, delivery.channel.as_str(), &carried(pending, notified), traced)?])
             }
             Decision::Undelivered { reason } => {
                 let context = delivery.context(notified, reason, trace, &self.node).headers();
                 let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
-                Ok(vec![Made::of(&self.undelivered, &delivery.channel, &end, context)?])
+                Ok(vec![Made::of(&self.undelivered, delivery.channel.as_str(), &end, context)?])
             }
         }
     }
 
-    /// The records that begin the ladder of a delivery anew that ended for `reason`, as `who` asked: one of an earlier epoch is notified of
-    /// once more.
-    pub(super) fn begin_anew(
-        &self,
-        rungs: &Rungs,
-        (mut delivery, reason): (Delivery, Outcome),
-        who: &UserId,
-        now: Timestamp,
-    ) -> Result<Vec<Made>, RecordError> {
-        let partition = delivery.channel.partition(rungs.epoch.partitions);
-        let (channel, notified) = (delivery.channel.clone(), (rungs.topic(Rung::FIRST), partition));
-        if delivery.epoch != rungs.epoch.epoch {
-            let pending = Pending { trace: None, delivery, partition, whole: None, appended: None, said_ends: None };
-            return Ok(vec![Made::of(notified.0, &channel, &carried(&pending, notified), Vec::new())?]);
-        }
-        let next = rungs.ladder.next(Rung::FIRST, delivery.ladder.as_deref()).unwrap_or(Rung(1));
-        let (node, by) = (self.node.clone(), Some(who.clone()));
-        let next_at = Some(rungs.ladder.due(next, now, delivery.notification.id));
-        delivery.tell(Attempt { at: now, node, sink: Sink::Websocket, outcome: reason, next_at, by });
-        let context = delivery.context(notified, reason, None, &self.node).headers();
-        let signal = SignalRecord::Redeliver { redelivery: delivery.made(), delivery: Box::new(delivery.clone()) };
-        Ok(vec![
-            Made::of(&self.signals, &channel, &signal, Vec::new())?,
-            Made::of(rungs.topic(next), &channel, &RetryRecord(delivery), context)?,
-        ])
-    }
-
     /// The record that buries `remains`.
     pub(super) fn bury(&self, remains: &Remains) -> Made {
-        let (record, carried) = remains.record(&self.node);
-        Made {
-            topic: self.dlq.clone(),
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            carried: carried.cloned(),
-            headers: record.headers,
-        }
+        Made::burying(&self.dlq, remains, &self.node)
     }
 
     /// `held` is a retry of a notification that is not there: no projection ever passes it, and it would hold up all behind it.
@@ -190,16 +118,9 @@ impl Hand {
     }
 }
 
-/// The notification of `pending`, which lies in the partition `at`, as it is written again in the next epoch. Of one that waited on a
-/// retry topic it is not known what made it: it counts as made of itself.
-fn carried(pending: &Pending, (topic, partition): (&str, i32)) -> NotificationRecord {
-    if let Some(whole) = &pending.whole {
-        return (**whole).clone();
-    }
-    let Delivery { channel, notification, offset, appended_at, ladder, .. } = &pending.delivery;
-    let origin = Origin { topic: topic.to_owned(), partition, offset: *offset, timestamp: *appended_at };
-    let (channel, notification, ladder) = (channel.clone(), notification.clone(), ladder.clone());
-    NotificationRecord { channel, notification, rule: CARRIED.to_owned(), origin, exclude: Vec::new(), ladder }
+/// The notification of `pending`, which lies in the partition `at`, as it is written again in the next epoch.
+fn carried(pending: &Pending, at: (&str, i32)) -> NotificationRecord {
+    pending.whole.as_deref().cloned().unwrap_or_else(|| pending.delivery.notified(at))
 }
 
 pub(super) fn place(partition: &Partition, offset: i64) -> Place<'_> {
@@ -230,6 +151,7 @@ mod tests {
 
     use tidings_core::delivery::ladder::Ladder;
     use tidings_core::record::decode;
+    use tidings_core::record::retry::{Delivery, Outcome};
     use tidings_core::record::meta::EpochRecord;
     use tidings_core::time::Delay;
 

@@ -14,10 +14,10 @@ use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 
 use super::CourierError;
-use super::attempt::Made;
 use super::line::{Held, Line, Pending, Work};
 use super::member::{BROKER_WAIT, Member};
 use crate::kafka::consumer::{Consumer, Partition};
+use crate::kafka::made::Made;
 use crate::kafka::transaction::{End, TransactionError};
 use crate::store::{Asked, Evidence, StoreError};
 

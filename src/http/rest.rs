@@ -52,12 +52,11 @@ use super::openapi::Description;
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::config::{CourierConfig, HttpConfig, PipelineConfig, RulesSource};
-use crate::courier::Undelivered;
 use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::kafka::topic::TopicNames;
-use crate::replay::DeadLetters;
+use crate::replay::{Anew, DeadLetters};
 use crate::store::{Courses, Store};
 use crate::telemetry::{Labels, Metrics, Traces};
 
@@ -153,7 +152,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
     let ended = (epoch.clone(), desk.node().clone());
-    let ends = undelivered::ends(Undelivered::new(cluster.clone(), &courier, ended, clock));
+    let ends = undelivered::ends(Anew::new(cluster.clone(), &courier, ended, clock));
     let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), rules);
     let rest = Rest {
         guard,

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 
 /// How long brokers may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one step of a reading waits.
+const WAIT: Duration = Duration::from_millis(200);
 /// Without a record for so long, nobody answers any more.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -207,6 +209,40 @@ impl Scan {
         if self.left.remove(&number).is_some() {
             pause(&self.inner, &self.partition(number));
         }
+    }
+
+    /// The bounds, as far as they are of `since` or later where the brokers know times; where they do not, all of them.
+    ///
+    /// # Errors
+    /// If the brokers do not answer.
+    pub fn spans_since(&self, since: Option<Timestamp>) -> Result<BTreeMap<i32, Stretch>, ScanError> {
+        let mut spans = self.bounds.clone();
+        let firsts = since.map(|since| self.since(since)).transpose()?.flatten();
+        for (number, first) in firsts.into_iter().flatten() {
+            spans.entry(number).and_modify(|span| span.from = span.from.max(first));
+        }
+        Ok(spans)
+    }
+
+    /// Hands each record of what was begun to `each`, with how many offsets were left before it, as long as `go_on` says so. Says whether all
+    /// was read.
+    ///
+    /// # Errors
+    /// As [`Scan::step`], and those of `each` and `go_on`.
+    pub fn read<E: From<ScanError>>(
+        &mut self,
+        mut go_on: impl FnMut() -> Result<bool, E>,
+        mut each: impl FnMut(&BorrowedMessage<'_>, u64) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        while go_on()? {
+            let left = self.left();
+            match self.step(WAIT)? {
+                Scanned::Record(record) => each(&record, left)?,
+                Scanned::Nothing => {}
+                Scanned::End => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// Waits up to `wait` for the next record.

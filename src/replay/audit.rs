@@ -1,58 +1,81 @@
-//! What `audit` says: which letters were redriven, and how far replays have come.
+//! What `audit` says: what was redriven, and how far replays have come.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
 use rdkafka::message::Message as _;
 use tidings_core::record::audit::AuditRecord;
 use tidings_core::record::{VERSION_HEADER, decode};
 use tidings_core::selection::Marks;
+use tidings_core::stretch::Stretches;
 use tidings_core::time::Timestamp;
 
-use super::{DeadLetters, ReplayError, Site, Watch};
+use super::{DeadLetters, ReplayError, Site, Watch, going};
+use crate::clock::Clock;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::header;
-use crate::kafka::scan::{Scan, ScanError, Scanned};
+use crate::kafka::scan::{Scan, ScanError};
 
-const WAIT: Duration = Duration::from_millis(200);
+/// What was redriven of the partitions looked at.
+pub(super) struct Done {
+    marks: Marks,
+    known: HashMap<i32, Stretches>,
+}
+
+impl Done {
+    pub(super) fn new(marks: Marks) -> Self {
+        Self { marks, known: HashMap::new() }
+    }
+
+    /// Whether the record of `at` in this place was redriven. The first that is asked about of each partition must be the first that is
+    /// looked at.
+    pub(super) fn holds(&mut self, (partition, offset): (i32, i64), at: Timestamp) -> bool {
+        let of = || self.marks.of(partition, at);
+        self.known.entry(partition).or_insert_with(of).contains(offset)
+    }
+}
 
 impl DeadLetters {
     /// Which letters have been tried again.
     pub(super) fn marks(&self, watch: &Watch<'_>) -> Result<Marks, ReplayError> {
         let mut marks = Marks::default();
-        self.site.acts(watch, |at, act| marks.note(at, act))?;
+        self.site.acts(watch, |at, act| marks.note_letters(at, act))?;
         Ok(marks)
     }
 }
 
 impl Site {
-    /// Hands everything that operators did to `each`, in the order in which each of them did it. A record that does not read is somebody
-    /// else's: it is passed over, and said in the log.
-    pub(super) fn acts(&self, watch: &Watch<'_>, mut each: impl FnMut(Timestamp, AuditRecord)) -> Result<(), ReplayError> {
-        let topic = self.cluster.names().audit();
-        let mut scan = match Scan::open(&self.cluster, &topic, self.clock) {
-            // Whoever has not made it yet has never done anything.
-            Err(ScanError::NoTopic { .. }) => return Ok(()),
-            scan => scan?,
-        };
-        let bounds = scan.bounds().clone();
-        scan.begin(&bounds)?;
-        loop {
-            if watch.stop.is_cancelled() {
-                return Err(ReplayError::Stopped);
-            }
-            match scan.step(WAIT)? {
-                Scanned::Nothing => {}
-                Scanned::End => return Ok(()),
-                Scanned::Record(record) => {
-                    let at = Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0));
-                    match decode::<AuditRecord>(header(&record, VERSION_HEADER), record.payload().unwrap_or_default()) {
-                        Ok(act) => each(at, act),
-                        Err(error) => {
-                            let (partition, offset) = (record.partition(), record.offset());
-                            tracing::warn!(error = error.in_full(), topic, partition, offset, "a record of audit is passed over");
-                        }
-                    }
-                }
+    /// Hands everything that operators did to `each`, in the order in which each of them did it.
+    pub(super) fn acts(&self, watch: &Watch<'_>, each: impl FnMut(Timestamp, AuditRecord)) -> Result<(), ReplayError> {
+        acts((&self.cluster, self.clock), None, || going(watch.stop), each)
+    }
+}
+
+/// The same of what they did at `since` or later, as long as `go_on` says so. A record that does not read is somebody else's: it is passed
+/// over, and said in the log.
+pub(super) fn acts(
+    (cluster, clock): (&Cluster, Clock),
+    since: Option<Timestamp>,
+    go_on: impl FnMut() -> Result<bool, ReplayError>,
+    mut each: impl FnMut(Timestamp, AuditRecord),
+) -> Result<(), ReplayError> {
+    let topic = cluster.names().audit();
+    let mut scan = match Scan::open(cluster, &topic, clock) {
+        // Whoever has not made it yet has never done anything.
+        Err(ScanError::NoTopic { .. }) => return Ok(()),
+        scan => scan?,
+    };
+    let spans = scan.spans_since(since)?;
+    scan.begin(&spans)?;
+    let read = scan.read(go_on, |record, _| {
+        let at = Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0));
+        match decode::<AuditRecord>(header(record, VERSION_HEADER), record.payload().unwrap_or_default()) {
+            Ok(act) => each(at, act),
+            Err(error) => {
+                let (partition, offset) = (record.partition(), record.offset());
+                tracing::warn!(error = error.in_full(), topic, partition, offset, "a record of audit is passed over");
             }
         }
-    }
+        Ok(())
+    });
+    read.map(drop)
 }

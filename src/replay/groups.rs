@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use tidings_core::record::letter::{Letter, LetterId};
-use tidings_core::selection::{LetterFilter, Marks, unfit};
-use tidings_core::stretch::Stretches;
+use tidings_core::selection::{LetterFilter, unfit};
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
+use super::audit::Done;
 use super::letters::{Found, read, spans};
 use super::shown::Shown;
 use super::tally::Skipped;
@@ -136,24 +136,6 @@ pub struct Group {
     pub line: Option<String>,
 }
 
-/// What was redriven of the partitions looked at.
-pub(super) struct Done {
-    marks: Marks,
-    known: HashMap<i32, Stretches>,
-}
-
-impl Done {
-    pub(super) fn new(marks: Marks) -> Self {
-        Self { marks, known: HashMap::new() }
-    }
-
-    /// Whether a letter was redriven. The first that is asked about of each partition must be its first.
-    pub(super) fn holds(&mut self, id: LetterId, buried_at: Timestamp) -> bool {
-        let of = || self.marks.of(id.partition, buried_at);
-        self.known.entry(id.partition).or_insert_with(of).contains(id.offset)
-    }
-}
-
 impl DeadLetters {
     /// What lies in `dlq` now.
     ///
@@ -167,7 +149,7 @@ impl DeadLetters {
         let (mut listing, mut groups) = (Listing::default(), HashMap::<Vec<String>, Group>::new());
         let mut newest = BTreeMap::new();
         read(&mut scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
-            let redriven = done.holds(id, buried_at);
+            let redriven = done.holds((id.partition, id.offset), buried_at);
             let letter = match letter {
                 Ok(letter) if wanted.filter.holds(&letter) => letter,
                 Err(error) if wanted.filter.may_hold(id, buried_at) => {

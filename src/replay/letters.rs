@@ -4,7 +4,6 @@
 //! reads them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::letter::{Letter, LetterError, LetterId, RawLetter};
@@ -12,11 +11,10 @@ use tidings_core::selection::LetterFilter;
 use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
 
-use super::{DeadLetters, Progress, ReplayError, Watch};
+use super::{DeadLetters, Progress, ReplayError, Watch, going};
 use crate::kafka::consumer::legible_end;
-use crate::kafka::scan::{Scan, ScanError, Scanned};
+use crate::kafka::scan::{Scan, ScanError};
 
-const WAIT: Duration = Duration::from_millis(200);
 /// Progress is told once in so many records.
 const TOLD_EVERY: u64 = 1024;
 
@@ -40,12 +38,7 @@ pub(super) fn spans(scan: &Scan, filter: &LetterFilter) -> Result<BTreeMap<i32, 
     if !filter.ids.is_empty() {
         return Ok(places(&filter.ids));
     }
-    let mut spans = scan.bounds().clone();
-    let since = filter.since.map(|since| scan.since(since)).transpose()?.flatten();
-    for (number, from) in since.into_iter().flatten() {
-        spans.entry(number).and_modify(|span| span.from = span.from.max(from));
-    }
-    Ok(spans)
+    scan.spans_since(filter.since)
 }
 
 /// Where the letters of `ids` lie, and others between.
@@ -68,21 +61,18 @@ pub(super) fn read(
 ) -> Result<(), ReplayError> {
     scan.begin(spans)?;
     let all = scan.left();
-    let mut records = 0_u64;
-    loop {
-        if watch.stop.is_cancelled() {
-            return Err(ReplayError::Stopped);
-        }
-        match scan.step(WAIT)? {
-            Scanned::Record(record) => each(found(&record)),
-            Scanned::Nothing => {}
-            Scanned::End => break,
-        }
-        records += 1;
-        if records.is_multiple_of(TOLD_EVERY) {
-            (watch.progress)(Progress { what, done: all.saturating_sub(scan.left()), all });
-        }
-    }
+    let (mut records, stop) = (0_u64, watch.stop);
+    scan.read(
+        || going(stop),
+        |record, left| {
+            each(found(record));
+            records += 1;
+            if records.is_multiple_of(TOLD_EVERY) {
+                (watch.progress)(Progress { what, done: all.saturating_sub(left), all });
+            }
+            Ok(())
+        },
+    )?;
     (watch.progress)(Progress { what, done: all, all });
     Ok(())
 }

@@ -15,7 +15,7 @@ use tidings_core::selection::{LetterFilter, Ordered, Pick, Picks, unfit};
 use tidings_core::stretch::Stretches;
 use uuid::Uuid;
 
-use super::groups::Done;
+use super::audit::Done;
 use super::letters::{Found, places, read, spans};
 use super::report::Report;
 use super::scribe::Scribe;
@@ -111,7 +111,7 @@ impl DeadLetters {
         let (mut picks, mut missing) = (Picks::default(), filter.ids.clone());
         let spans = spans(scan, filter)?;
         read(scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
-            let redriven = done.holds(id, buried_at);
+            let redriven = done.holds((id.partition, id.offset), buried_at);
             missing.remove(&id);
             let letter = match letter {
                 Ok(letter) if filter.holds(&letter) => letter,

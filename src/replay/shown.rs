@@ -11,7 +11,7 @@ use tidings_core::selection::{LetterFilter, unfit};
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::groups::Done;
+use super::audit::Done;
 use super::letters::{places, read, spans};
 use super::{DeadLetters, ReplayError, Watch};
 use crate::config::Edition;
@@ -228,7 +228,7 @@ impl DeadLetters {
         let mut scan = self.scan()?;
         let spans = spans(&scan, filter)?;
         read(&mut scan, &spans, (watch, "reading dlq"), |found| {
-            let redriven = done.holds(found.id, found.buried_at);
+            let redriven = done.holds((found.id.partition, found.id.offset), found.buried_at);
             match found.letter {
                 Ok(letter) if filter.holds(&letter) => each(&json!(Shown { redriven, ..Shown::whole(&letter) })),
                 Err(error) if filter.may_hold(found.id, found.buried_at) => {

@@ -125,7 +125,7 @@ impl Dlq {
         work: impl FnOnce(&DeadLetters, &mut Watch<'_>) -> Result<T, ReplayError> + Send + 'static,
     ) -> Result<T, Problem> {
         let reading = self.letters.run(move |letters, stop| work(letters, &mut Watch { stop, progress: &mut |_| {} }));
-        reading.await?.map_err(problem)
+        reading.await?.map_err(unread)
     }
 
     /// The rules as they are now.
@@ -210,12 +210,4 @@ fn of_query(query: &str) -> Result<LetterFilter, Problem> {
     };
     filter.check().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     Ok(filter)
-}
-
-fn problem(error: ReplayError) -> Problem {
-    if matches!(error, ReplayError::Gone { .. } | ReplayError::Broken { .. }) {
-        return Problem::new(StatusCode::NOT_FOUND, error.to_string());
-    }
-    let cause = error.cause();
-    unread(cause, format!("{:#}", anyhow::Error::from(error)), "the dead letters could not be tried again")
 }

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::problem::Problem;
+use crate::replay::ReplayError;
 
 /// Something that is read beside the runtime.
 pub(super) struct Reading<T> {
@@ -48,13 +49,25 @@ impl<T: Send + Sync + 'static> Reading<T> {
     }
 }
 
-/// What a caller is told whose reading did not come to its end for this cause; `bug` is all that is said of one.
-pub(super) fn unread(cause: Cause, told: String, bug: &'static str) -> Problem {
-    if cause == Cause::Bug {
-        tracing::error!(error = told, "{bug}; this is a bug");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, bug);
+/// What a caller is told whose reading did not come to its end.
+pub(super) fn unread(error: ReplayError) -> Problem {
+    let cause = error.cause();
+    match error {
+        ReplayError::Gone { .. } | ReplayError::Broken { .. } => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        ReplayError::Store(error) => error.into(),
+        error if cause == Cause::Bug => {
+            tracing::error!(error = told(error), "what was read could not be tried again; this is a bug");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what was read could not be tried again")
+        }
+        error => {
+            let told = told(error);
+            tracing::warn!(error = told, "a topic was not read to the end; the caller was told to come back");
+            let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
+            problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+        }
     }
-    tracing::warn!(error = told, "a topic was not read to the end; the caller was told to come back");
-    let problem = Problem::of("brokers-away", StatusCode::SERVICE_UNAVAILABLE, told);
-    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
+}
+
+fn told(error: ReplayError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }

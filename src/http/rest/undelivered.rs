@@ -1,7 +1,7 @@
 //! `/v1/undelivered`: what ended without success, and beginning its ladder anew, for operators.
 //!
 //! Owns: the words of the query and of the body. One reading at a time: callers wait for each other, and who leaves ends his. Neighbours:
-//! `courier` reads and writes, `pending` has what still waits.
+//! `replay` reads and writes, `pending` has what still waits.
 
 use std::collections::BTreeSet;
 
@@ -9,16 +9,17 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::record::retry::Outcome as Why;
+use tidings_core::selection::UndeliveredFilter;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome};
 use super::reading::{Reading, unread};
 use super::{Rest, json, query};
-use crate::courier::{EndedFilter, EndedListing, EndedReport, Undelivered, UndeliveredError};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, id, instant, text, whole};
 use crate::http::problem::Problem;
+use crate::replay::{Anew, Mode, UndeliveredListing, UndeliveredReport, Watch};
 
 const LIST: &str = "/v1/undelivered";
 const REDRIVE: &str = "/v1/undelivered/redrive";
@@ -26,7 +27,7 @@ const REDRIVE: &str = "/v1/undelivered/redrive";
 const MOST_NEWEST: u32 = 1_000;
 
 /// What ended without success, and who looks at it.
-pub(super) type Ends = Reading<Undelivered>;
+pub(super) type Ends = Reading<Anew>;
 
 /// What is to be begun anew.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -73,14 +74,14 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
         .query("since", "Ended at this time or later.", instant())
         .query("until", "Ended before this time.", instant())
         .query("newest", "How many of the newest are named; 20, unless said.", whole(0, MOST_NEWEST))
-        .gives::<EndedListing>(StatusCode::OK, "What lies in undelivered.");
+        .gives::<UndeliveredListing>(StatusCode::OK, "What lies in undelivered.");
     let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Begins ladders anew that ended without success")
         .telling(
             "Each once, with the notification's id and one attempt more in its history, which names who asked. What was delivered meanwhile, \
              is withdrawn or has expired is left alone. Without `execute` nothing is written. The topic `audit` tells who did it, and which.",
         )
         .takes::<Body>()
-        .gives::<EndedReport>(StatusCode::OK, "What became of them, or would.");
+        .gives::<UndeliveredReport>(StatusCode::OK, "What became of them, or would.");
     [
         Endpoint::new(list, |rest, asked| Box::pin(async move { rest.undelivered(&asked.query).await })),
         Endpoint::new(redrive, |rest, asked| Box::pin(async move { rest.redrive_undelivered(asked).await })),
@@ -88,8 +89,8 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
 }
 
 /// What ended without success, for one caller at a time.
-pub(super) fn ends(undelivered: Undelivered) -> Ends {
-    Reading::new(undelivered, "what was not delivered")
+pub(super) fn ends(anew: Anew) -> Ends {
+    Reading::new(anew, "what was not delivered")
 }
 
 impl Rest {
@@ -100,40 +101,38 @@ impl Rest {
         if newest > MOST_NEWEST {
             return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `newest` {allowed}")));
         }
-        let listing = self.ends.run(move |undelivered, stop| undelivered.list(&filter, newest as usize, stop)).await?;
-        let listing = listing.map_err(problem)?;
+        let listing = self.ends.run(move |anew, stop| anew.list(&filter, newest as usize, &mut Watch { stop, progress: &mut |_| {} })).await?;
+        let listing = listing.map_err(unread)?;
         json(StatusCode::OK, &listing)
     }
 
     async fn redrive_undelivered(&self, mut asked: Asked) -> Outcome {
         let Body { selection, execute } = asked.body().await?;
-        let (filter, store) = (EndedFilter::from(selection), self.store()?.clone());
+        let (filter, store) = (UndeliveredFilter::from(selection), self.store()?.clone());
         let who: UserId = asked.caller.user;
         if execute {
             tracing::info!(%who, %filter, "an operator begins ladders anew that ended without success");
         }
-        let report = self.ends.run(move |undelivered, stop| match execute {
-            true => undelivered.redrive((&filter, &who), (&store, stop)),
-            false => undelivered.try_redrive(&filter, (&store, stop)),
-        });
-        json(StatusCode::OK, &report.await?.map_err(problem)?)
+        let mode = if execute { Mode::Execute { who } } else { Mode::Try };
+        let report = self.ends.run(move |anew, stop| anew.redrive((&filter, &mode), &store, &mut Watch { stop, progress: &mut |_| {} }));
+        json(StatusCode::OK, &report.await?.map_err(unread)?)
     }
 }
 
-impl From<Selection> for EndedFilter {
+impl From<Selection> for UndeliveredFilter {
     fn from(selection: Selection) -> Self {
         let Selection { reason, users, types, ids, since, until } = selection;
         Self { reason, users, kinds: types, ids, since, until }
     }
 }
 
-fn of_query(query: &str) -> Result<EndedFilter, Problem> {
+fn of_query(query: &str) -> Result<UndeliveredFilter, Problem> {
     let wrong = |name: &str, why: String| Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `{name}`: {why}"));
     let time = |name: &str| query::parameter::<Timestamp>(query, name, "is a time as `2026-01-31T12:00:00Z`");
     let users = query::all(query, "user")
         .map(|user| user.parse().map_err(|error: tidings_core::ids::IdError| wrong("user", error.to_string())));
     let ids = query::all(query, "id").map(|id| id.parse().map_err(|error: uuid::Error| wrong("id", error.to_string())));
-    Ok(EndedFilter {
+    Ok(UndeliveredFilter {
         reason: super::pending::named_outcome(query, "reason")?,
         users: users.collect::<Result<_, _>>()?,
         kinds: query::all(query, "type").map(std::borrow::Cow::into_owned).collect(),
@@ -141,9 +140,4 @@ fn of_query(query: &str) -> Result<EndedFilter, Problem> {
         since: time("since")?,
         until: time("until")?,
     })
-}
-
-fn problem(error: UndeliveredError) -> Problem {
-    let cause = error.cause();
-    unread(cause, format!("{:#}", anyhow::Error::from(error)), "the ladders could not be begun anew")
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Record;
 use super::context::{Context, Failure, Original};
+use super::notified::{NotificationRecord, Origin};
 use super::trace::TraceContext;
 use crate::channel::Channel;
 use crate::fate::Cause;
@@ -39,6 +40,8 @@ pub struct Delivery {
 
 /// The most attempts that a delivery tells of.
 pub const LIMIT_ATTEMPTS: usize = 64;
+/// What stands for the rule of a notification that is written again by who only has its delivery.
+const CARRIED: &str = "carried-over";
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
 fn is_none_forgotten(attempts: &u32) -> bool {
@@ -67,6 +70,20 @@ impl Delivery {
         let (class, message) = (outcome.name(), outcome.in_words());
         let failure = Failure { stage: "deliver", cause: Cause::Recipient, class, message, rule: None };
         Context { original, failure, attempt: Some(self.made()), trace, node }
+    }
+
+    /// Its notification, which lay in the partition `at` of `notifications`, as it is written there once more, so that it has a ladder from
+    /// there. What made it is not known any more: it counts as made of itself.
+    #[must_use]
+    pub fn notified(&self, (topic, partition): (&str, i32)) -> NotificationRecord {
+        NotificationRecord {
+            channel: self.channel.clone(),
+            notification: self.notification.clone(),
+            rule: CARRIED.to_owned(),
+            origin: Origin { topic: topic.to_owned(), partition, offset: self.offset, timestamp: self.appended_at },
+            exclude: Vec::new(),
+            ladder: self.ladder.clone(),
+        }
     }
 
     /// How many attempts were made.

@@ -1,26 +1,33 @@
-//! What is not tried again: letters that were already, and those of which no record can be made.
+//! What is not tried again: what was already, and letters of which no record can be made.
 
 use std::fmt;
 
-use crate::record::audit::{AuditRecord, Redrive, RedriveStep, Redriven};
+use crate::record::audit::{AuditRecord, Redrive, RedriveStep, Redriven, UndeliveredRedriven};
 use crate::record::letter::Letter;
 use crate::stretch::Stretches;
 use crate::time::Timestamp;
 
-/// Which letters `audit` says have been tried again.
+/// Which records of one topic, `dlq` or `undelivered`, `audit` says have been tried again.
 #[derive(Debug, Default)]
 pub struct Marks(Vec<(Timestamp, Vec<Redriven>)>);
 
 impl Marks {
-    /// Takes in a record of `audit` that was appended at `at`.
-    pub fn note(&mut self, at: Timestamp, record: AuditRecord) {
+    /// Takes in what a record of `audit` that was appended at `at` says of letters.
+    pub fn note_letters(&mut self, at: Timestamp, record: AuditRecord) {
         if let AuditRecord::Redrive(Redrive { step: RedriveStep::Progress { redriven }, .. }) = record {
             self.0.push((at, redriven));
         }
     }
 
-    /// The offsets of a partition of `dlq` that have been, if the first record looked at there was appended at `first`. What was said
-    /// before that time is about letters in front of it, or about a topic that is no more.
+    /// The same of records of `undelivered`.
+    pub fn note_undelivered(&mut self, at: Timestamp, record: AuditRecord) {
+        if let AuditRecord::Undelivered(UndeliveredRedriven { redriven, .. }) = record {
+            self.0.push((at, redriven));
+        }
+    }
+
+    /// The offsets of a partition that have been, if the first record looked at there was appended at `first`. What was said before that
+    /// time is about records in front of it, or about a topic that is no more.
     #[must_use]
     pub fn of(&self, partition: i32, first: Timestamp) -> Stretches {
         let mut all = Stretches::new();
@@ -97,19 +104,32 @@ mod tests {
     fn what_was_tried_again_is_known_by_partition_and_offset() {
         let mut marks = Marks::default();
         let at = Timestamp::from_millis;
-        marks.note(at(10), progress(0, 1, 3));
-        marks.note(at(11), progress(1, 5, 6));
-        marks.note(at(12), progress(0, 3, 4));
-        marks.note(at(13), AuditRecord::Unknown);
+        marks.note_letters(at(10), progress(0, 1, 3));
+        marks.note_letters(at(11), progress(1, 5, 6));
+        marks.note_letters(at(12), progress(0, 3, 4));
+        marks.note_letters(at(13), AuditRecord::Unknown);
         let all = marks.of(0, at(5));
         assert_eq!([0, 1, 3, 4].map(|offset| all.contains(offset)), [false, true, true, false]);
         assert!(marks.of(2, at(5)).is_empty());
+
+        let undelivered = |record: AuditRecord| {
+            let AuditRecord::Redrive(Redrive { id, who, node, step: RedriveStep::Progress { redriven } }) = record else {
+                panic!("no progress")
+            };
+            AuditRecord::Undelivered(UndeliveredRedriven { id, who, node, selection: String::new(), redriven })
+        };
+        marks.note_letters(at(14), undelivered(progress(0, 7, 8)));
+        assert!(!marks.of(0, at(5)).contains(7), "that is another topic");
+        let mut marks = Marks::default();
+        marks.note_undelivered(at(14), undelivered(progress(0, 7, 8)));
+        marks.note_undelivered(at(14), progress(0, 9, 10));
+        assert_eq!([7, 9].map(|offset| marks.of(0, at(5)).contains(offset)), [true, false]);
     }
 
     #[test]
     fn what_was_said_of_a_topic_that_is_no_more_says_nothing_of_the_one_that_took_its_place() {
         let mut marks = Marks::default();
-        marks.note(Timestamp::from_millis(10), progress(0, 1, 3));
+        marks.note_letters(Timestamp::from_millis(10), progress(0, 1, 3));
         assert!(marks.of(0, Timestamp::from_millis(11)).is_empty());
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use tidings_core::ids::{NotificationId, UserId};
-use tidings_core::record::retry::{Outcome, UndeliveredRecord};
-use tidings_core::time::Timestamp;
+use crate::ids::{NotificationId, UserId};
+use crate::record::retry::{Outcome, UndeliveredRecord};
+use crate::time::Timestamp;
 
 /// Every condition must hold, of several values of one any. Without a condition: all. Shown in the words of the command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EndedFilter {
+pub struct UndeliveredFilter {
     /// Those that ended for this reason.
     pub reason: Option<Outcome>,
     /// Those of these users.
@@ -24,7 +24,7 @@ pub struct EndedFilter {
     pub until: Option<Timestamp>,
 }
 
-impl EndedFilter {
+impl UndeliveredFilter {
     /// Whether a record is meant that was appended at `at`.
     #[must_use]
     pub fn holds(&self, record: &UndeliveredRecord, at: Timestamp) -> bool {
@@ -39,7 +39,7 @@ impl EndedFilter {
     }
 }
 
-impl fmt::Display for EndedFilter {
+impl fmt::Display for UndeliveredFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = self.reason.map(|reason| format!("--reason {}", reason.name()));
         let users = self.users.iter().map(|user| format!("--user {user}"));
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn every_condition_must_hold_and_of_several_values_any() {
         let (record, at) = (record(), Timestamp::from_millis(100));
-        let fits = EndedFilter {
+        let fits = UndeliveredFilter {
             reason: Some(Outcome::Offline),
             users: ["1", "2"].map(|user| user.parse().unwrap()).into(),
             kinds: ["payment_due".to_owned()].into(),
@@ -77,18 +77,18 @@ mod tests {
             since: Some(at),
             until: Some(Timestamp::from_millis(101)),
         };
-        assert!(fits.holds(&record, at) && EndedFilter::default().holds(&record, at));
+        assert!(fits.holds(&record, at) && UndeliveredFilter::default().holds(&record, at));
         let others = [
-            EndedFilter { reason: Some(Outcome::Unacknowledged), ..fits.clone() },
-            EndedFilter { users: ["2".parse().unwrap()].into(), ..fits.clone() },
-            EndedFilter { kinds: ["welcome".to_owned()].into(), ..fits.clone() },
-            EndedFilter { ids: [NotificationId(uuid::Uuid::nil())].into(), ..fits.clone() },
-            EndedFilter { since: Some(Timestamp::from_millis(101)), ..fits.clone() },
-            EndedFilter { until: Some(at), ..fits.clone() },
+            UndeliveredFilter { reason: Some(Outcome::Unacknowledged), ..fits.clone() },
+            UndeliveredFilter { users: ["2".parse().unwrap()].into(), ..fits.clone() },
+            UndeliveredFilter { kinds: ["welcome".to_owned()].into(), ..fits.clone() },
+            UndeliveredFilter { ids: [NotificationId(uuid::Uuid::nil())].into(), ..fits.clone() },
+            UndeliveredFilter { since: Some(Timestamp::from_millis(101)), ..fits.clone() },
+            UndeliveredFilter { until: Some(at), ..fits.clone() },
         ];
         assert!(others.iter().all(|other| !other.holds(&record, at)));
         let shown = fits.to_string();
         assert!(shown.starts_with("--reason offline --user 1 --user 2 --type payment_due --id 438e"), "{shown}");
-        assert_eq!(EndedFilter::default().to_string(), "--all");
+        assert_eq!(UndeliveredFilter::default().to_string(), "--all");
     }
 }

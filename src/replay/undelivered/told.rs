@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidings_core::ids::{NotificationId, UserId};
-use tidings_core::record::retry::UndeliveredRecord;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
+
+use super::Found;
 
 /// The most groups that are counted apart: whoever may write to the topic can make one of each record.
 const LIMIT_GROUPS: usize = 1_000;
@@ -16,17 +17,17 @@ const OTHERS: &str = "(others)";
 /// What lies on `undelivered`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Undelivered)]
-pub struct EndedListing {
+pub struct UndeliveredListing {
     /// How many ladders ended.
     pub undelivered: u64,
     /// How many of them were begun anew.
     pub redriven: u64,
     /// The same by reason and type, the largest first.
-    pub groups: Vec<EndedGroup>,
+    pub groups: Vec<UndeliveredGroup>,
     /// The newest of them, the newest first.
-    pub newest: Vec<EndedShown>,
+    pub newest: Vec<UndeliveredShown>,
     #[serde(skip)]
-    counted: BTreeMap<(String, String), EndedGroup>,
+    counted: BTreeMap<(String, String), UndeliveredGroup>,
     #[serde(skip)]
     limit: usize,
 }
@@ -34,8 +35,7 @@ pub struct EndedListing {
 /// Those that ended for one reason and are of one type.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = UndeliveredGroup)]
-pub struct EndedGroup {
+pub struct UndeliveredGroup {
     /// `offline`, or `unacknowledged`.
     pub reason: String,
     /// The type of their notifications.
@@ -54,7 +54,7 @@ pub struct EndedGroup {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = UndeliveredNotification)]
-pub struct EndedShown {
+pub struct UndeliveredShown {
     /// The notification's id.
     #[schema(value_type = uuid::Uuid)]
     pub id: NotificationId,
@@ -77,8 +77,7 @@ pub struct EndedShown {
 
 /// What became of those that were meant.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-#[schema(as = UndeliveredReport)]
-pub struct EndedReport {
+pub struct UndeliveredReport {
     /// Whether anything was written.
     pub executed: bool,
     /// How many were meant.
@@ -89,47 +88,49 @@ pub struct EndedReport {
     pub skipped: BTreeMap<&'static str, u64>,
 }
 
-impl EndedReport {
-    pub(super) fn skip(&mut self, why: &'static str) {
+impl UndeliveredReport {
+    pub(in crate::replay) fn skip(&mut self, why: &'static str) {
         *self.skipped.entry(why).or_default() += 1;
     }
 }
 
-impl EndedListing {
-    pub(super) fn new(limit: usize) -> Self {
+impl UndeliveredListing {
+    pub(in crate::replay) fn new(limit: usize) -> Self {
         Self { undelivered: 0, redriven: 0, groups: Vec::new(), newest: Vec::new(), counted: BTreeMap::new(), limit }
     }
 
-    /// Takes one in; `redriven` is 1 if its ladder was begun anew, else 0.
-    pub(super) fn add(&mut self, record: &UndeliveredRecord, at: Timestamp, redriven: u64) {
+    /// Takes one in.
+    pub(in crate::replay) fn add(&mut self, found: &Found) {
+        let (Found { record, at, .. }, redriven) = (found, u64::from(found.is_redriven));
+        let at = *at;
         let (reason, mut kind) = (record.reason.name().to_owned(), record.delivery.notification.kind.clone());
         if self.counted.len() >= LIMIT_GROUPS && !self.counted.contains_key(&(reason.clone(), kind.clone())) {
             kind = OTHERS.to_owned();
         }
-        let fresh = || EndedGroup { reason: reason.clone(), kind: kind.clone(), undelivered: 0, redriven: 0, last_at: at };
+        let fresh = || UndeliveredGroup { reason: reason.clone(), kind: kind.clone(), undelivered: 0, redriven: 0, last_at: at };
         let group = self.counted.entry((reason.clone(), kind.clone())).or_insert_with(fresh);
         group.undelivered += 1;
         group.redriven += redriven;
         group.last_at = group.last_at.max(at);
         self.undelivered += 1;
         self.redriven += redriven;
-        self.name(record, at, redriven);
+        self.name(found);
     }
 
     /// Keeps the newest, with room for as many again before they are sorted.
-    fn name(&mut self, record: &UndeliveredRecord, at: Timestamp, redriven: u64) {
+    fn name(&mut self, Found { record, at, is_redriven, .. }: &Found) {
         if self.limit == 0 {
             return;
         }
         let delivery = &record.delivery;
-        self.newest.push(EndedShown {
+        self.newest.push(UndeliveredShown {
             id: delivery.notification.id,
             user_id: delivery.channel.mailbox_user(),
             kind: delivery.notification.kind.clone(),
             reason: record.reason.name().to_owned(),
-            ended_at: at,
+            ended_at: *at,
             attempts: delivery.made(),
-            redriven: redriven > 0,
+            redriven: *is_redriven,
         });
         if self.newest.len() >= self.limit.saturating_mul(2) {
             self.sort_newest();
@@ -141,7 +142,7 @@ impl EndedListing {
         self.newest.truncate(self.limit);
     }
 
-    pub(super) fn sorted(mut self) -> Self {
+    pub(in crate::replay) fn sorted(mut self) -> Self {
         self.sort_newest();
         self.groups = std::mem::take(&mut self.counted).into_values().collect();
         self.groups.sort_by(|one, other| {
