@@ -39,7 +39,7 @@ use crate::kafka::scan::ScanError;
 use crate::kafka::transaction::TransactionError;
 use crate::store::StoreError;
 
-pub use anew::Anew;
+pub use anew::{Anew, RedriveUndelivered};
 pub use breaker::reset_breaker;
 pub use groups::{Group, GroupBy, Listing, Wanted};
 pub use planned::{PlanError, Planned, Selected};
@@ -48,7 +48,10 @@ pub use report::{ReplayReport, Report};
 pub use run::{Replay, Replayed};
 pub use shown::{Shown, Trial};
 pub use tally::{Skipped, StillBuried, Tally};
-pub use undelivered::{Undelivered, UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown};
+pub use undelivered::{
+    Part, PartEnd, PartEndError, Undelivered, UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown,
+    UndeliveredWanted,
+};
 
 /// Where dead letters are looked at. All its calls block, and end early when their caller's token is cancelled.
 pub struct DeadLetters {
@@ -148,6 +151,12 @@ pub enum ReplayError {
     /// A record of our own could not be encoded.
     #[error("a record could not be written as JSON; this is a bug")]
     Encode(#[source] RecordError),
+    /// Not even what was redriven is known by the time that the caller gave.
+    #[error(
+        "`audit`, which tells what was redriven before, could not be read to its end in the time that one request has: ask for less, by \
+         `since`, or use `tidings undelivered list`, which takes its time"
+    )]
+    Late,
     /// The caller stopped it.
     #[error("stopped; what is on the log by then is told by `audit`, so the same call goes on from there")]
     Stopped,
@@ -165,7 +174,7 @@ impl ReplayError {
             Self::Unwritten(error) => error.cause(),
             Self::Transaction(error) => error.cause(),
             Self::Store(error) => error.cause(),
-            Self::Brokers => Cause::Dependency,
+            Self::Brokers | Self::Late => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }
     }

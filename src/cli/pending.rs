@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use tidings_core::ids::UserId;
 
-use super::remote::{Remote, Where, print_json, segment, text, with_query};
+use super::remote::{Asking, Remote, next_page, print_json, segment, text};
 use super::table::table;
 use crate::config::Config;
 
@@ -18,17 +18,11 @@ const PAGE: usize = 200;
 pub struct Args {
     /// Only what is pending of this user, also what has not been tried yet.
     user: Option<UserId>,
-    /// Only what last came to this: offline or unacknowledged.
-    #[arg(long)]
-    outcome: Option<String>,
     /// Show at most so many.
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    at: Where,
+    asking: Asking,
 }
 
 /// Runs the command.
@@ -36,25 +30,23 @@ pub struct Args {
 /// # Errors
 /// If no process answers, or it refuses.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(&args.at, config)?;
+    let remote = Remote::new(&args.asking.at, config)?;
     let path =
         args.user.as_ref().map_or_else(|| "/v1/pending".to_owned(), |user| format!("/v1/pending/{}", segment(user.as_str())));
     let (mut pending, mut counts, mut token) = (Vec::new(), Value::Null, None::<String>);
     loop {
         let left = args.limit.saturating_sub(pending.len());
         let page = left.clamp(1, PAGE.min(config.http.page_notifications.get()));
-        let outcome = args.outcome.clone().map(|outcome| ("outcome", outcome));
-        let parameters = [("limit", page.to_string())].into_iter().chain(outcome).chain(token.map(|token| ("pageToken", token)));
-        let answer = remote.get(&with_query(&path, &parameters.collect::<Vec<_>>())).await?;
+        let answer = remote.get(&args.asking.page(&path, token, Some(("limit", page.to_string())))).await?;
         pending.extend(answer["pending"].as_array().into_iter().flatten().take(left).cloned());
         counts = if counts.is_null() { answer["counts"].clone() } else { counts };
-        token = answer["nextPageToken"].as_str().map(str::to_owned);
+        token = next_page(&answer);
         if token.is_none() || pending.len() >= args.limit {
             break;
         }
     }
     let mut out = io::stdout().lock();
-    if args.json {
+    if args.asking.json {
         print_json(&mut out, &json!({"pending": pending, "counts": counts, "more": token.is_some()}))?;
     } else {
         print(&mut out, &pending, (&counts, token.is_some()))?;

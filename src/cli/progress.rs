@@ -80,10 +80,7 @@ impl Moment {
     pub(super) fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
-            Self::Ago(delay) => {
-                let millis = i64::try_from(delay.0.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(now.as_millis().saturating_sub(millis))
-            }
+            Self::Ago(delay) => now.minus(delay.0),
         }
     }
 }

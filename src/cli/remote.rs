@@ -16,8 +16,11 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tidings_core::ids::UserId;
+use tidings_core::record::retry::Outcome;
+use tidings_core::time::Delay;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
@@ -28,6 +31,8 @@ use crate::config::Config;
 
 /// How long a token that is made here is valid.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
+/// How long it may take to reach a process.
+const CONNECTING: Duration = Duration::from_secs(5);
 /// The largest answer that is read.
 const LIMIT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -49,6 +54,30 @@ pub(super) struct Where {
 pub(super) struct Remote {
     uri: Uri,
     token: String,
+    /// For how long an answer is waited for.
+    patience: Duration,
+}
+
+/// Which of what is pending, of whom it is asked, and how it is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Asking {
+    /// Only what last came to this: offline or unacknowledged.
+    #[arg(long)]
+    outcome: Option<Outcome>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) at: Where,
+}
+
+impl Asking {
+    /// The address of the page at `token`.
+    pub(super) fn page(&self, path: &str, token: Option<String>, more: Option<(&str, String)>) -> String {
+        let outcome = self.outcome.map(|outcome| ("outcome", outcome.name().to_owned()));
+        let parameters = more.into_iter().chain(outcome).chain(token.map(|token| ("pageToken", token)));
+        with_query(path, &parameters.collect::<Vec<_>>())
+    }
 }
 
 impl Remote {
@@ -66,7 +95,9 @@ impl Remote {
                     .context("give a `--token` of an operator, or configure the secret that the process has")?
             }
         };
-        Ok(Self { uri, token })
+        // A process gives its callers up by then; one that is configured otherwise may be slower.
+        let patience = config.http.request_timeout.0 + CONNECTING;
+        Ok(Self { uri, token, patience })
     }
 
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -86,7 +117,12 @@ impl Remote {
         }
         let request = request.body(body.map(Value::to_string).unwrap_or_default());
         let request = request.context("the token holds characters that no header may have")?;
-        let (status, bytes) = self.answered(request).await.with_context(|| format!("{} gave no answer", self.uri))?;
+        let answered = timeout(self.patience, self.answered(request)).await;
+        let late = || {
+            anyhow::anyhow!("nothing came for {} (`http.request_timeout` and {} more)", Delay(self.patience), Delay(CONNECTING))
+        };
+        let answered = answered.unwrap_or_else(|_| Err(late()));
+        let (status, bytes) = answered.with_context(|| format!("{} gave no answer", self.uri))?;
         let answer = serde_json::from_slice::<Value>(&bytes);
         if status.is_success() {
             return answer.with_context(|| format!("{} gave an answer that is no JSON: is it tidings?", self.uri));
@@ -155,6 +191,11 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, String)]) -> String {
     }
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
     format!("{path}?{query}")
+}
+
+/// Where the page behind an answer begins, if there is more.
+pub(super) fn next_page(answer: &Value) -> Option<String> {
+    answer["nextPageToken"].as_str().map(str::to_owned)
 }
 
 /// A text of an answer; nothing where there is none.

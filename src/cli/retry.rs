@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use tidings_core::ids::UserId;
 
-use super::remote::{Remote, Where, print_json, segment, with_query};
+use super::remote::{Asking, Remote, next_page, print_json, segment};
 use crate::config::Config;
 
 /// Arguments of `retry`.
@@ -18,14 +18,8 @@ pub struct Args {
     /// Everybody's who is connected, at `http.retries_per_second`.
     #[arg(long, conflicts_with = "user")]
     all: bool,
-    /// Only what last came to this: offline or unacknowledged.
-    #[arg(long)]
-    outcome: Option<String>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    at: Where,
+    asking: Asking,
 }
 
 /// Runs the command.
@@ -33,24 +27,22 @@ pub struct Args {
 /// # Errors
 /// If no process answers, or it refuses. What was sent by then is sent.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let remote = Remote::new(&args.at, config)?;
+    let remote = Remote::new(&args.asking.at, config)?;
     let path =
         args.user.as_ref().map_or_else(|| "/v1/retry-all".to_owned(), |user| format!("/v1/retry/{}", segment(user.as_str())));
     let (mut sent, mut offline, mut token) = (0, 0, None::<String>);
     loop {
-        let outcome = args.outcome.clone().map(|outcome| ("outcome", outcome));
-        let parameters = outcome.into_iter().chain(token.map(|token| ("pageToken", token))).collect::<Vec<_>>();
-        let answer = remote.post(&with_query(&path, &parameters), None).await?;
+        let answer = remote.post(&args.asking.page(&path, token, None), None).await?;
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
         sent += count("sent");
         offline += count("offline");
-        token = answer["nextPageToken"].as_str().map(str::to_owned);
+        token = next_page(&answer);
         if token.is_none() {
             break;
         }
     }
     let mut out = io::stdout().lock();
-    if args.json {
+    if args.asking.json {
         print_json(&mut out, &json!({"sent": sent, "offline": offline}))?;
     } else {
         writeln!(

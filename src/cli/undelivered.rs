@@ -1,20 +1,31 @@
 //! `tidings undelivered`: what ended without success, and beginning its ladder anew.
 //!
 //! Owns: the words that are given and printed, and the exit codes, which are those of `dlq`: 3 if some that were meant could not be redriven.
+//! A list is read from the brokers, however long that takes. What has been delivered meanwhile a running process knows: it is asked to
+//! redrive, a part at a time. Neighbours: `replay` does it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Subcommand;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::record::retry::Outcome;
+use tidings_core::selection::UndeliveredFilter;
+use tokio_util::sync::CancellationToken;
 
-use super::progress::Moment;
-use super::remote::{Remote, Where, print_json, text, with_query};
-use super::shown::LEFT;
+use super::progress::{Bar, Elsewhere, Moment, stoppable};
+use super::remote::{Remote, Where, next_page, print_json, text};
+use super::shown::{LEFT, safe};
 use super::table::table;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::kafka::cluster::Cluster;
+use crate::replay::{Undelivered, UndeliveredWanted, Watch};
 
 /// Arguments of `undelivered`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +47,7 @@ enum Command {
 struct Filter {
     /// Those that ended for this reason: offline or unacknowledged.
     #[arg(long)]
-    reason: Option<String>,
+    reason: Option<Outcome>,
     /// Those of this user; may be given several times.
     #[arg(long = "user", value_name = "USER")]
     users: Vec<UserId>,
@@ -60,12 +71,10 @@ struct ListArgs {
     filter: Filter,
     /// Name so many of the newest.
     #[arg(long, value_name = "N", default_value_t = 20)]
-    newest: u32,
+    newest: usize,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    at: Where,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +90,9 @@ struct RedriveArgs {
     /// Do it.
     #[arg(long)]
     execute: bool,
+    /// The most a second [default, and at most: `http.retries_per_second` of the process that is asked]
+    #[arg(long, value_name = "N")]
+    rate: Option<NonZeroU32>,
     /// Print the report as one JSON object.
     #[arg(long)]
     json: bool,
@@ -89,49 +101,40 @@ struct RedriveArgs {
 }
 
 impl Filter {
-    fn is_all(&self) -> bool {
-        let Self { reason, users, kinds, ids, since, until } = self;
-        let is_timed = since.is_some() || until.is_some();
-        reason.is_none() && users.is_empty() && kinds.is_empty() && ids.is_empty() && !is_timed
-    }
-
-    fn times(&self, clock: Clock) -> [Option<String>; 2] {
-        [self.since, self.until].map(|moment| moment.map(|moment| moment.before(clock.now()).to_string()))
-    }
-
-    fn parameters(&self, clock: Clock) -> Vec<(&'static str, String)> {
-        let [since, until] = self.times(clock);
-        let reason = self.reason.iter().map(|reason| ("reason", reason.clone()));
-        let users = self.users.iter().map(|user| ("user", user.to_string()));
-        let kinds = self.kinds.iter().map(|kind| ("type", kind.clone()));
-        let ids = self.ids.iter().map(|id| ("id", id.to_string()));
-        let times = since.map(|since| ("since", since)).into_iter().chain(until.map(|until| ("until", until)));
-        reason.chain(users).chain(kinds).chain(ids).chain(times).collect()
-    }
-
-    fn selection(&self, clock: Clock) -> Value {
-        let [since, until] = self.times(clock);
-        let Self { reason, users, kinds, ids, .. } = self;
-        json!({"reason": reason, "users": users, "types": kinds, "ids": ids, "since": since, "until": until})
+    fn read(self, clock: Clock) -> UndeliveredFilter {
+        let now = clock.now();
+        UndeliveredFilter {
+            reason: self.reason,
+            users: self.users.into_iter().collect(),
+            kinds: self.kinds.into_iter().collect(),
+            ids: self.ids.into_iter().collect(),
+            since: self.since.map(|moment| moment.before(now)),
+            until: self.until.map(|moment| moment.before(now)),
+        }
     }
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// If no process answers, or it refuses.
+/// If the brokers do not answer; of a redrive, if no process answers, or it refuses.
 pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::List(args) => list(args, config).await,
+        Command::List(args) => {
+            let clock = Clock::start();
+            let undelivered = Undelivered::new(Cluster::new(&config.kafka)?, clock);
+            stoppable(move |stop| list(&undelivered, args, (clock, stop))).await
+        }
         Command::Redrive(args) => redrive(args, config).await,
     }
 }
 
-async fn list(args: ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let mut parameters = args.filter.parameters(Clock::start());
-    parameters.push(("newest", args.newest.to_string()));
-    let listing = Remote::new(&args.at, config)?.get(&with_query("/v1/undelivered", &parameters)).await?;
-    let mut out = io::stdout().lock();
+fn list(undelivered: &Undelivered, args: ListArgs, (clock, stop): (Clock, &CancellationToken)) -> anyhow::Result<ExitCode> {
+    let bar = Bar::new(Elsewhere::Silent);
+    let wanted = UndeliveredWanted { filter: args.filter.read(clock), newest: args.newest, ..UndeliveredWanted::default() };
+    let listing = undelivered.list(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
+    bar.gone();
+    let (mut out, listing) = (io::stdout().lock(), serde_json::to_value(&listing)?);
     if args.json {
         print_json(&mut out, &listing)?
     } else {
@@ -141,19 +144,55 @@ async fn list(args: ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 async fn redrive(args: RedriveArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    if args.execute && args.filter.is_all() && !args.all {
+    let filter = args.filter.read(Clock::start());
+    if args.execute && filter.is_all() && !args.all {
         anyhow::bail!("say which (--reason, --user, --type, --id, --since, --until), or --all of them; nothing was done");
     }
-    let body = json!({"selection": args.filter.selection(Clock::start()), "execute": args.execute});
-    let report = Remote::new(&args.at, config)?.post("/v1/undelivered/redrive", Some(&body)).await?;
+    let remote = Remote::new(&args.at, config)?;
+    let (mut sum, mut token) = (Sum { executed: args.execute, ..Sum::default() }, None);
+    loop {
+        let body = json!({"selection": selection(&filter), "execute": args.execute, "rate": args.rate, "pageToken": token});
+        let report = remote.post("/v1/undelivered/redrive", Some(&body)).await?;
+        token = next_page(&report);
+        sum.add(serde_json::from_value(report).context("the answer is no report: is it tidings of this release?")?);
+        if token.is_none() {
+            break;
+        }
+        // Nobody may listen; that stops nothing.
+        let _ = writeln!(io::stderr().lock(), "{} selected, {} redriven so far", sum.selected, sum.redriven);
+    }
     let mut out = io::stdout().lock();
     if args.json {
-        print_json(&mut out, &report)?
+        print_json(&mut out, &serde_json::to_value(&sum)?)?
     } else {
-        print_report(&mut out, &report)?
+        print_report(&mut out, &sum)?
     }
-    let is_left = report["skipped"]["too_large"].as_u64().is_some_and(|left| left > 0);
+    let is_left = ["too_large", "unreadable", "gone"].iter().any(|why| sum.skipped.contains_key(*why));
     Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+fn selection(filter: &UndeliveredFilter) -> Value {
+    let UndeliveredFilter { reason, users, kinds, ids, since, until } = filter;
+    json!({"reason": reason, "users": users, "types": kinds, "ids": ids, "since": since, "until": until})
+}
+
+/// The reports of all parts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Sum {
+    executed: bool,
+    selected: u64,
+    redriven: u64,
+    skipped: BTreeMap<String, u64>,
+}
+
+impl Sum {
+    fn add(&mut self, part: Self) {
+        self.selected += part.selected;
+        self.redriven += part.redriven;
+        for (why, count) in part.skipped {
+            *self.skipped.entry(why).or_default() += count;
+        }
+    }
 }
 
 fn print_listing(out: &mut impl Write, listing: &Value) -> io::Result<()> {
@@ -179,15 +218,15 @@ fn print_listing(out: &mut impl Write, listing: &Value) -> io::Result<()> {
         writeln!(out)?;
     }
     let count = |name: &str| listing[name].as_u64().unwrap_or(0);
-    let (all, redriven) = (count("undelivered"), count("redriven"));
-    writeln!(out, "{all} undelivered, {redriven} redriven, {} open", all.saturating_sub(redriven))
+    let (all, redriven, unreadable) = (count("undelivered"), count("redriven"), count("unreadable"));
+    let unreadable = if unreadable > 0 { format!("; {unreadable} records do not read") } else { String::new() };
+    writeln!(out, "{all} undelivered, {redriven} redriven, {} open{unreadable}", all.saturating_sub(redriven))
 }
 
-fn print_report(out: &mut impl Write, report: &Value) -> io::Result<()> {
-    let done = if report["executed"] == true { "redriven" } else { "would be redriven (nothing was written: this is a dry run)" };
-    writeln!(out, "{} selected; {done}: {}", report["selected"], report["redriven"])?;
-    let mut skipped = report["skipped"].as_object().into_iter().flatten();
-    skipped.try_for_each(|(why, count)| writeln!(out, "skipped ({why}): {count}"))
+fn print_report(out: &mut impl Write, report: &Sum) -> io::Result<()> {
+    let done = if report.executed { "redriven" } else { "would be redriven (nothing was written: this is a dry run)" };
+    writeln!(out, "{} selected; {done}: {}", report.selected, report.redriven)?;
+    report.skipped.iter().try_for_each(|(why, count)| writeln!(out, "skipped ({}): {count}", safe(why)))
 }
 
 #[cfg(test)]
@@ -202,8 +241,9 @@ mod tests {
                 "redriven": false, "reason": "offline"}]});
         let mut out = Vec::new();
         print_listing(&mut out, &listing).unwrap();
-        print_report(&mut out, &json!({"executed": false, "selected": 3, "redriven": 2, "skipped": {"redriven_before": 1}}))
-            .unwrap();
+        let mut sum = Sum { redriven: 1, ..Sum::default() };
+        sum.add(Sum { selected: 3, redriven: 1, skipped: [("redriven_before".to_owned(), 1)].into(), ..Sum::default() });
+        print_report(&mut out, &sum).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
         reason   type         undelivered  redriven  last at
         offline  payment_due  3            1         2026-01-31T12:00:00.000Z

@@ -152,8 +152,9 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
     let ended = (epoch.clone(), desk.node().clone());
-    let ends = undelivered::ends(Anew::new(cluster.clone(), &courier, ended, clock));
-    let dlq = Dlq::new(DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock), rules);
+    let ends = undelivered::ends(Anew::new(cluster.clone(), &courier, ended, clock), config.request_timeout.0);
+    let letters = DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock);
+    let dlq = Dlq::new(letters, rules, config.request_timeout.0);
     let rest = Rest {
         guard,
         desk,

@@ -5,6 +5,7 @@
 //! meanwhile, is withdrawn or has expired. Neighbours: `undelivered` reads what ended, `http` asks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use rdkafka::message::OwnedHeaders;
@@ -23,9 +24,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::undelivered::{Found, Undelivered, UndeliveredListing, UndeliveredReport};
+use super::undelivered::{Found, Met, Part, PartEnd, Undelivered, UndeliveredReport};
 use super::{Mode, ReplayError, Watch, going};
 use crate::clock::Clock;
+use crate::clock::rate::{Allowance, Rate};
 use crate::config::CourierConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::made::Made;
@@ -39,6 +41,8 @@ const BROKER_WAIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Deliveries of one transaction.
 const BATCH: usize = 500;
+/// While the rate is waited for, it is looked so often whether it is to stop.
+const NAP: Duration = Duration::from_millis(50);
 
 /// Where ladders that have ended begin anew. Its calls block, and end early when their caller's token is cancelled.
 pub struct Anew {
@@ -49,15 +53,31 @@ pub struct Anew {
     transaction_timeout: Duration,
 }
 
+/// What is to be begun anew, how.
+#[derive(Debug, Clone)]
+pub struct RedriveUndelivered {
+    /// Which deliveries.
+    pub filter: UndeliveredFilter,
+    /// Which part of the topic.
+    pub part: Part,
+    /// Whether anything is written.
+    pub mode: Mode,
+    /// The most deliveries a second.
+    pub rate: NonZeroU32,
+}
+
 /// One redrive under way.
 struct Run<'a> {
     anew: &'a Anew,
-    filter: &'a UndeliveredFilter,
+    wanted: &'a RedriveUndelivered,
     store: &'a Store,
     /// There if something is written.
     clerk: Option<Clerk>,
     batch: Vec<Found>,
     seen: BTreeSet<NotificationId>,
+    /// Those that are named by their ids, and that there are.
+    named: BTreeSet<NotificationId>,
+    stop: CancellationToken,
     report: UndeliveredReport,
 }
 
@@ -69,6 +89,8 @@ struct Clerk {
     /// Which are meant, in the words of the command line.
     selection: String,
     clock: Clock,
+    allowance: Allowance,
+    rate: Rate,
 }
 
 impl Anew {
@@ -80,17 +102,10 @@ impl Anew {
         Self { undelivered, ladder, epoch, node, transaction_timeout: config.transaction_timeout.0 }
     }
 
-    /// Counts what ended, and names the newest of it.
-    ///
-    /// # Errors
-    /// As [`Undelivered::list`].
-    pub fn list(
-        &self,
-        filter: &UndeliveredFilter,
-        newest: usize,
-        watch: &mut Watch<'_>,
-    ) -> Result<UndeliveredListing, ReplayError> {
-        self.undelivered.list(filter, newest, watch)
+    /// What ended, to be looked at.
+    #[must_use]
+    pub fn undelivered(&self) -> &Undelivered {
+        &self.undelivered
     }
 
     /// Begins the ladders of those that are meant anew, each once, in the order in which those of a partition ended; or counts what would
@@ -100,23 +115,25 @@ impl Anew {
     /// If brokers or store do not answer, another process redrives, or the caller stopped it. What was done by then stands on `audit`.
     pub fn redrive(
         &self,
-        (filter, mode): (&UndeliveredFilter, &Mode),
+        wanted: &RedriveUndelivered,
         store: &Store,
         watch: &mut Watch<'_>,
     ) -> Result<UndeliveredReport, ReplayError> {
+        let RedriveUndelivered { filter, part, mode, .. } = wanted;
         // Who redrove until now writes no more: from here on `audit` tells of all that was done.
         let clerk = match mode {
             Mode::Try => None,
-            Mode::Execute { who } => Some(self.clerk((who, filter), watch.stop)?),
+            Mode::Execute { who } => Some(self.clerk((who, wanted), watch.stop)?),
         };
         let report = UndeliveredReport { executed: clerk.is_some(), ..UndeliveredReport::default() };
-        let mut run = Run { anew: self, filter, store, clerk, batch: Vec::new(), seen: BTreeSet::new(), report };
-        self.undelivered.read(watch, |found| run.take(found))?;
+        let (seen, named, stop) = (BTreeSet::new(), BTreeSet::new(), watch.stop.clone());
+        let mut run = Run { anew: self, wanted, store, clerk, batch: Vec::new(), seen, named, stop, report };
+        let next = self.undelivered.read((filter.since, part), watch, |met| run.take(met))?;
         run.settle()?;
-        Ok(run.report)
+        Ok(run.ended(next))
     }
 
-    fn clerk(&self, (who, filter): (&UserId, &UndeliveredFilter), stop: &CancellationToken) -> Result<Clerk, ReplayError> {
+    fn clerk(&self, (who, wanted): (&UserId, &RedriveUndelivered), stop: &CancellationToken) -> Result<Clerk, ReplayError> {
         let Undelivered { cluster, clock } = &self.undelivered;
         let id = format!("{}-redrive", cluster.group("courier"));
         let transactions = Transactions::new(cluster, &id, self.transaction_timeout)?;
@@ -128,7 +145,9 @@ impl Anew {
                 return Err(ReplayError::Brokers);
             }
         }
-        Ok(Clerk { transactions, id: Uuid::new_v4(), who: who.clone(), selection: filter.to_string(), clock: *clock })
+        let (id, who, selection) = (Uuid::new_v4(), who.clone(), wanted.filter.to_string());
+        let allowance = Allowance::new(Duration::from_secs(1) / wanted.rate.get(), 0);
+        Ok(Clerk { transactions, id, who, selection, clock: *clock, allowance, rate: Rate::default() })
     }
 
     /// The records that begin a ladder anew, as `who` asked: one of an earlier epoch is notified of once more.
@@ -155,32 +174,65 @@ impl Anew {
 
 impl Run<'_> {
     /// Takes one in, if it is meant.
-    fn take(&mut self, found: Found) -> Result<(), ReplayError> {
-        if !self.filter.holds(&found.record, found.at) {
+    fn take(&mut self, met: Met) -> Result<(), ReplayError> {
+        let filter = &self.wanted.filter;
+        let found = match met {
+            Met::Ended(found) => found,
+            Met::Unreadable(at) => {
+                self.report.skip_some("unreadable", u64::from(filter.may_hold(at)));
+                return Ok(());
+            }
+        };
+        let id = found.record.delivery.notification.id;
+        if filter.ids.contains(&id) {
+            self.named.insert(id);
+        }
+        if !filter.holds(&found.record, found.at) {
             return Ok(());
         }
         self.report.selected += 1;
         if found.is_redriven {
             self.report.skip("redriven_before");
-        } else if !self.seen.insert(found.record.delivery.notification.id) {
+        } else if !self.seen.insert(id) {
             self.report.skip("duplicate");
         } else {
-            self.batch.push(found);
+            self.batch.push(*found);
         }
-        if self.batch.len() < BATCH { Ok(()) } else { self.settle() }
+        if self.batch.len() < self.batch_limit() { Ok(()) } else { self.settle() }
     }
 
-    /// Does what was taken in.
+    /// No more go out at once than the rate has in a second.
+    fn batch_limit(&self) -> usize {
+        usize::try_from(self.wanted.rate.get()).map_or(BATCH, |rate| rate.min(BATCH))
+    }
+
+    /// Does what was taken in, and waits until that is within the rate.
     fn settle(&mut self) -> Result<(), ReplayError> {
         let fit = self.fit()?;
-        match self.clerk.take() {
-            None => self.report.redriven += fit.len() as u64,
-            Some(mut clerk) => {
-                self.begin(&mut clerk, &fit)?;
-                self.clerk = Some(clerk);
-            }
+        let Some(mut clerk) = self.clerk.take() else {
+            self.report.redriven += fit.len() as u64;
+            return Ok(());
+        };
+        let begun = self.begin(&mut clerk, &fit);
+        let now = clerk.clock.elapsed();
+        let until = now + clerk.rate.take_and_wait(fit.len() as u64, clerk.allowance, now);
+        let until = self.wanted.part.until.map_or(until, |late| late.min(until));
+        while clerk.clock.elapsed() < until && !self.stop.is_cancelled() {
+            std::thread::sleep(until.saturating_sub(clerk.clock.elapsed()).min(NAP));
         }
-        Ok(())
+        self.clerk = Some(clerk);
+        begun
+    }
+
+    /// The report, once there is nothing more to read, or not now.
+    fn ended(mut self, next: Option<PartEnd>) -> UndeliveredReport {
+        let before = self.wanted.part.behind.as_ref().map_or(0, |behind| behind.met);
+        let met = before.saturating_add(self.named.len() as u64);
+        match next {
+            Some(next) => self.report.next_page_token = Some(PartEnd { met, ..next }.to_string()),
+            None => self.report.skip_some("gone", (self.wanted.filter.ids.len() as u64).saturating_sub(met)),
+        }
+        self.report
     }
 
     /// Those of what was taken in that are still worth it.

@@ -155,8 +155,7 @@ impl<'a> Run<'a> {
 
     /// Who was notified of what came since then is known for certain.
     fn known_from(&self) -> Option<Timestamp> {
-        let known_ms = i64::try_from(self.known_for?.as_millis()).unwrap_or(i64::MAX);
-        Some(Timestamp::from_millis(self.now.as_millis().saturating_sub(known_ms)))
+        self.known_for.map(|known_for| self.now.minus(known_for))
     }
 
     /// Refuses, before anything is sent, what begins with records that are too old. Where the brokers do not know times, each is looked at

@@ -65,3 +65,4 @@ mod tls;
 mod tombstones;
 mod topics;
 mod traces;
+mod undelivered;

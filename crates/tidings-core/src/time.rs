@@ -43,6 +43,12 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The same time, `delay` earlier.
+    #[must_use]
+    pub fn minus(self, delay: Duration) -> Self {
+        Self::from_millis(self.0.saturating_sub(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long after `earlier` this is; zero if it is before.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

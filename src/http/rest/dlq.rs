@@ -4,6 +4,7 @@
 //! `replay` reads and writes, `cli` asks for the same.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
@@ -115,8 +116,8 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
 }
 
 impl Dlq {
-    pub(super) fn new(letters: DeadLetters, rules: RulesSource) -> Self {
-        Self { letters: Reading::new(letters, "the dead letters"), rules }
+    pub(super) fn new(letters: DeadLetters, rules: RulesSource, request_timeout: Duration) -> Self {
+        Self { letters: Reading::new(letters, "the dead letters", request_timeout), rules }
     }
 
     /// Reads when it is its turn.

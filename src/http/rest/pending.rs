@@ -152,7 +152,7 @@ impl Rest {
 
     fn pending_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
         Ok(PendingWanted {
-            outcome: outcome(query)?,
+            outcome: outcome(query, OUTCOME)?,
             after: query::parameter(query, "pageToken", "is `nextPageToken` of the page before, as it was given")?,
             limit: self.limit(query)?,
             now: self.clock.now(),
@@ -160,16 +160,7 @@ impl Rest {
     }
 }
 
-/// The outcome that a query names.
-pub(super) fn outcome(query: &str) -> Result<Option<Why>, Problem> {
-    named_outcome(query, OUTCOME)
-}
-
-/// The same of a parameter that is called otherwise.
-pub(super) fn named_outcome(query: &str, parameter: &str) -> Result<Option<Why>, Problem> {
-    let named = query::text(query, parameter)?;
-    let known = |name: &str| [Why::Offline, Why::Unacknowledged].into_iter().find(|known| known.name() == name);
-    let unknown =
-        || Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `{parameter}` is `offline` or `unacknowledged`"));
-    named.map(|name| known(&name).ok_or_else(unknown)).transpose()
+/// The outcome that a parameter names.
+pub(super) fn outcome(query: &str, parameter: &str) -> Result<Option<Why>, Problem> {
+    query::parameter(query, parameter, "is `offline` or `unacknowledged`")
 }

@@ -3,13 +3,16 @@
 //! Owns: whose turn it is, and that who leaves ends his. Refuses to know what is read. Neighbours: `dlq` and `undelivered` read topics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use tidings_core::fate::Cause;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::http::problem::Problem;
 use crate::replay::ReplayError;
 
@@ -18,13 +21,21 @@ pub(super) struct Reading<T> {
     from: Arc<T>,
     /// What callers know it as, in the plural or as a clause: "the dead letters".
     what: &'static str,
+    /// For how long a caller waits for his turn and, where a part of the answer is worth something, for what comes then.
+    patience: Duration,
     /// Held by who reads.
     turn: Arc<Mutex<()>>,
 }
 
 impl<T: Send + Sync + 'static> Reading<T> {
-    pub(super) fn new(from: T, what: &'static str) -> Self {
-        Self { from: Arc::new(from), what, turn: Arc::default() }
+    /// Whose callers are given up by the listener after `request_timeout`.
+    pub(super) fn new(from: T, what: &'static str, request_timeout: Duration) -> Self {
+        Self { from: Arc::new(from), what, patience: request_timeout / 3 * 2, turn: Arc::default() }
+    }
+
+    /// When who asks now is to be answered.
+    pub(super) fn until(&self, clock: Clock) -> Duration {
+        clock.elapsed() + self.patience
     }
 
     /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
@@ -34,7 +45,7 @@ impl<T: Send + Sync + 'static> Reading<T> {
     ) -> Result<R, Problem> {
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let turn = self.turn.clone().lock_owned().await;
+        let turn = timeout(self.patience, self.turn.clone().lock_owned()).await.map_err(|_| self.crowded())?;
         let from = self.from.clone();
         let working = tokio::task::spawn_blocking(move || {
             let outcome = work(&from, &stop);
@@ -46,6 +57,12 @@ impl<T: Send + Sync + 'static> Reading<T> {
             tracing::error!(%panicked, what, "reading panicked; this is a bug");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what} could not be read"))
         })
+    }
+
+    fn crowded(&self) -> Problem {
+        let told = format!("others who ask for {} are answered one after the other: ask again", self.what);
+        let problem = Problem::of("busy", StatusCode::SERVICE_UNAVAILABLE, told);
+        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
     }
 }
 

@@ -5,7 +5,7 @@
 //! `pending` lists the same, gateways write the frames.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -84,6 +84,11 @@ impl Pace {
         Self { per_second, turn: tokio::sync::Mutex::default() }
     }
 
+    /// The most notifications a second.
+    pub(super) fn per_second(&self) -> NonZeroU32 {
+        NonZeroU32::try_from(self.per_second).unwrap_or(NonZeroU32::MAX)
+    }
+
     /// Waits until everything that was sent before is within the rate.
     async fn turn(&self, clock: Clock) -> MutexGuard<'_, Rate> {
         let mut rate = self.turn.lock().await;
@@ -114,7 +119,7 @@ impl Rest {
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
         Ok(PendingWanted {
-            outcome: outcome(query)?,
+            outcome: outcome(query, OUTCOME)?,
             after: query::parameter(query, "pageToken", "is `nextPageToken` of the call before, as it was given")?,
             limit: self.pace.per_second,
             now: self.clock.now(),

@@ -4,22 +4,27 @@
 //! `replay` reads and writes, `pending` has what still waits.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tidings_core::ids::{NotificationId, UserId};
+use tidings_core::record::request::Fault;
 use tidings_core::record::retry::Outcome as Why;
 use tidings_core::selection::UndeliveredFilter;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::endpoint::{Asked, Endpoint, Outcome};
+use super::endpoint::{Asked, Endpoint, Outcome, invalid};
 use super::reading::{Reading, unread};
 use super::{Rest, json, query};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, id, instant, text, whole};
 use crate::http::problem::Problem;
-use crate::replay::{Anew, Mode, UndeliveredListing, UndeliveredReport, Watch};
+use crate::replay::{
+    Anew, Mode, Part, PartEnd, PartEndError, RedriveUndelivered, UndeliveredListing, UndeliveredReport, UndeliveredWanted, Watch,
+};
 
 const LIST: &str = "/v1/undelivered";
 const REDRIVE: &str = "/v1/undelivered/redrive";
@@ -31,7 +36,7 @@ pub(super) type Ends = Reading<Anew>;
 
 /// What is to be begun anew.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = UndeliveredRedrive)]
 struct Body {
     /// Which.
@@ -39,6 +44,13 @@ struct Body {
     /// Whether it is done. If not, what would become of them is counted.
     #[serde(default)]
     execute: bool,
+    /// The most a second; `http.retries_per_second`, unless said, and no more than that.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    rate: Option<NonZeroU32>,
+    /// Where to go on: `nextPageToken` of the call before, with the same selection.
+    #[serde(default)]
+    page_token: Option<String>,
 }
 
 /// Which: every condition must hold, of several values of one any. Without a condition: all.
@@ -74,11 +86,16 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
         .query("since", "Ended at this time or later.", instant())
         .query("until", "Ended before this time.", instant())
         .query("newest", "How many of the newest are named; 20, unless said.", whole(0, MOST_NEWEST))
+        .query("pageToken", "Where to go on: `nextPageToken` of the call before, with the same filters.", text())
+        .telling(
+            "What has been read in two thirds of `http.request_timeout` is answered, with a `nextPageToken` if there is more.",
+        )
         .gives::<UndeliveredListing>(StatusCode::OK, "What lies in undelivered.");
     let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Begins ladders anew that ended without success")
         .telling(
             "Each once, with the notification's id and one attempt more in its history, which names who asked. What was delivered meanwhile, \
-             is withdrawn or has expired is left alone. Without `execute` nothing is written. The topic `audit` tells who did it, and which.",
+             is withdrawn or has expired is left alone. Without `execute` nothing is written. What was done in two thirds of \
+             `http.request_timeout` is answered, with a `nextPageToken` if there is more. The topic `audit` tells who did it, and which.",
         )
         .takes::<Body>()
         .gives::<UndeliveredReport>(StatusCode::OK, "What became of them, or would.");
@@ -89,8 +106,8 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
 }
 
 /// What ended without success, for one caller at a time.
-pub(super) fn ends(anew: Anew) -> Ends {
-    Reading::new(anew, "what was not delivered")
+pub(super) fn ends(anew: Anew, request_timeout: Duration) -> Ends {
+    Reading::new(anew, "what was not delivered", request_timeout)
 }
 
 impl Rest {
@@ -101,20 +118,28 @@ impl Rest {
         if newest > MOST_NEWEST {
             return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `newest` {allowed}")));
         }
-        let listing = self.ends.run(move |anew, stop| anew.list(&filter, newest as usize, &mut Watch { stop, progress: &mut |_| {} })).await?;
-        let listing = listing.map_err(unread)?;
-        json(StatusCode::OK, &listing)
+        let behind = query::parameter::<PartEnd>(query, "pageToken", "is `nextPageToken` of the answer before, as it was given")?;
+        let part = Part { behind, until: Some(self.ends.until(self.clock)) };
+        let wanted = UndeliveredWanted { filter, part, newest: newest as usize };
+        let listing =
+            self.ends.run(move |anew, stop| anew.undelivered().list(&wanted, &mut Watch { stop, progress: &mut |_| {} }));
+        json(StatusCode::OK, &listing.await?.map_err(unread)?)
     }
 
     async fn redrive_undelivered(&self, mut asked: Asked) -> Outcome {
-        let Body { selection, execute } = asked.body().await?;
+        let Body { selection, execute, rate, page_token } = asked.body().await?;
         let (filter, store) = (UndeliveredFilter::from(selection), self.store()?.clone());
+        let wrong = |error: PartEndError| invalid(Fault { pointer: "/pageToken".to_owned(), detail: error.to_string() });
+        let behind = page_token.map(|token| token.parse().map_err(wrong)).transpose()?;
+        let part = Part { behind, until: Some(self.ends.until(self.clock)) };
         let who: UserId = asked.caller.user;
         if execute {
             tracing::info!(%who, %filter, "an operator begins ladders anew that ended without success");
         }
         let mode = if execute { Mode::Execute { who } } else { Mode::Try };
-        let report = self.ends.run(move |anew, stop| anew.redrive((&filter, &mode), &store, &mut Watch { stop, progress: &mut |_| {} }));
+        let most = self.pace.per_second();
+        let wanted = RedriveUndelivered { filter, part, mode, rate: rate.map_or(most, |rate| rate.min(most)) };
+        let report = self.ends.run(move |anew, stop| anew.redrive(&wanted, &store, &mut Watch { stop, progress: &mut |_| {} }));
         json(StatusCode::OK, &report.await?.map_err(unread)?)
     }
 }
@@ -133,7 +158,7 @@ fn of_query(query: &str) -> Result<UndeliveredFilter, Problem> {
         .map(|user| user.parse().map_err(|error: tidings_core::ids::IdError| wrong("user", error.to_string())));
     let ids = query::all(query, "id").map(|id| id.parse().map_err(|error: uuid::Error| wrong("id", error.to_string())));
     Ok(UndeliveredFilter {
-        reason: super::pending::named_outcome(query, "reason")?,
+        reason: super::pending::outcome(query, "reason")?,
         users: users.collect::<Result<_, _>>()?,
         kinds: query::all(query, "type").map(std::borrow::Cow::into_owned).collect(),
         ids: ids.collect::<Result<_, _>>()?,

@@ -7,7 +7,7 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::Found;
+use super::{Found, PartEnd};
 
 /// The most groups that are counted apart: whoever may write to the topic can make one of each record.
 const LIMIT_GROUPS: usize = 1_000;
@@ -16,6 +16,7 @@ const OTHERS: &str = "(others)";
 
 /// What lies on `undelivered`.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Undelivered)]
 pub struct UndeliveredListing {
     /// How many ladders ended.
@@ -26,6 +27,12 @@ pub struct UndeliveredListing {
     pub groups: Vec<UndeliveredGroup>,
     /// The newest of them, the newest first.
     pub newest: Vec<UndeliveredShown>,
+    /// How many records there do not read, and tell of no ladder.
+    pub unreadable: u64,
+    /// There if this is not all: the `pageToken` of the next call, whose counts are to be added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub next_page_token: Option<String>,
     #[serde(skip)]
     counted: BTreeMap<(String, String), UndeliveredGroup>,
     #[serde(skip)]
@@ -77,6 +84,7 @@ pub struct UndeliveredShown {
 
 /// What became of those that were meant.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct UndeliveredReport {
     /// Whether anything was written.
     pub executed: bool,
@@ -84,19 +92,31 @@ pub struct UndeliveredReport {
     pub selected: u64,
     /// How many ladders were begun anew, or would be.
     pub redriven: u64,
-    /// How many were left alone, by why: `redriven_before`, `delivered`, `withdrawn`, `expired`, `duplicate` or `too_large`.
+    /// How many were left alone, by why: `redriven_before`, `delivered`, `withdrawn`, `expired`, `duplicate` or `too_large`; how many records
+    /// are `unreadable`; and how many of the notifications that were named are `gone`, as nothing of them lies there any more, or yet.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// There if this is not all: the `pageToken` of the next call, whose counts are to be added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub next_page_token: Option<String>,
 }
 
 impl UndeliveredReport {
     pub(in crate::replay) fn skip(&mut self, why: &'static str) {
-        *self.skipped.entry(why).or_default() += 1;
+        self.skip_some(why, 1);
+    }
+
+    pub(in crate::replay) fn skip_some(&mut self, why: &'static str, count: u64) {
+        if count > 0 {
+            *self.skipped.entry(why).or_default() += count;
+        }
     }
 }
 
 impl UndeliveredListing {
     pub(in crate::replay) fn new(limit: usize) -> Self {
-        Self { undelivered: 0, redriven: 0, groups: Vec::new(), newest: Vec::new(), counted: BTreeMap::new(), limit }
+        let (groups, newest, counted) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { undelivered: 0, redriven: 0, groups, newest, unreadable: 0, next_page_token: None, counted, limit }
     }
 
     /// Takes one in.
@@ -142,7 +162,8 @@ impl UndeliveredListing {
         self.newest.truncate(self.limit);
     }
 
-    pub(in crate::replay) fn sorted(mut self) -> Self {
+    pub(in crate::replay) fn sorted(mut self, next: Option<PartEnd>) -> Self {
+        self.next_page_token = next.map(|next| next.to_string());
         self.sort_newest();
         self.groups = std::mem::take(&mut self.counted).into_values().collect();
         self.groups.sort_by(|one, other| {

@@ -1,5 +1,7 @@
 //! The values of `retry.<delay>` and `undelivered`: a delivery that waits, and one that has ended.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Record;
@@ -149,11 +151,27 @@ impl Outcome {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Offline, Self::Unacknowledged];
+
     fn in_words(self) -> &'static str {
         match self {
             Self::Offline => "no device of the user had been written to",
             Self::Unacknowledged => "a device was written to and has not acknowledged in time",
         }
+    }
+}
+
+/// A text that names no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an outcome is `offline` or `unacknowledged`")]
+pub struct OutcomeError;
+
+impl FromStr for Outcome {
+    type Err = OutcomeError;
+
+    fn from_str(text: &str) -> Result<Self, OutcomeError> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == text).ok_or(OutcomeError)
     }
 }
 

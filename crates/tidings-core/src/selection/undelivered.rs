@@ -33,9 +33,20 @@ impl UndeliveredFilter {
         self.reason.is_none_or(|reason| reason == record.reason)
             && (self.kinds.is_empty() || self.kinds.contains(&notification.kind))
             && (self.ids.is_empty() || self.ids.contains(&notification.id))
-            && self.since.is_none_or(|since| at >= since)
-            && self.until.is_none_or(|until| at < until)
+            && self.may_hold(at)
             && (self.users.is_empty() || is_theirs())
+    }
+
+    /// Whether a record may be meant that was appended at `at` and does not read.
+    #[must_use]
+    pub fn may_hold(&self, at: Timestamp) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
+    }
+
+    /// Whether all are meant.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -90,5 +101,7 @@ mod tests {
         let shown = fits.to_string();
         assert!(shown.starts_with("--reason offline --user 1 --user 2 --type payment_due --id 438e"), "{shown}");
         assert_eq!(UndeliveredFilter::default().to_string(), "--all");
+        assert!(UndeliveredFilter::default().is_all() && !fits.is_all());
+        assert!(fits.may_hold(at) && !fits.may_hold(Timestamp::from_millis(101)));
     }
 }

@@ -1,0 +1,182 @@
+//! What ended without success: looked at as a whole and in parts, begun anew at a rate, and the commands by which operators do that.
+
+use std::io::Read as _;
+use std::net::TcpListener;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::command::{json as json_of, printed, run};
+use crate::harness::eventually;
+use crate::harness::log::Seen;
+use crate::harness::rest::{answered, request, token};
+use crate::harness::world::{Running, World, ms};
+
+const REDRIVE: &str = "/v1/undelivered/redrive";
+/// Its ladder has no rung: it ends when nobody has acknowledged it in time.
+const ONCE: &str = "[[rule]]\nname = \"once\"\nevent = \"once\"\nuser = \"{{ userId }}\"\ntype = \"t\"\nladder = []\n";
+
+/// A world in which a notification ends after a moment, and begun anew waits for long.
+async fn world(change: impl FnOnce(&mut tidings::config::Config)) -> (World, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rules.toml"), ONCE).unwrap();
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec![ms(60_000)];
+        config.pipeline.rules = folder.path().display().to_string();
+        change(config);
+    })
+    .await;
+    (world, folder)
+}
+
+/// Has so many notifications of users who are not there end.
+async fn end(world: &World, count: usize) -> Vec<Seen> {
+    for number in 0..count {
+        let user = format!("absent-{}", number % 3);
+        world.emit(&json!({"type": "once", "id": number.to_string(), "data": {"userId": user}})).await;
+    }
+    world.own_records("undelivered", count).await
+}
+
+async fn asked(running: &Running, body: &Value) -> (u16, Value) {
+    let asked = request(running.address, Method::POST, REDRIVE).bearer_auth(token("ops", "admin"));
+    answered(asked.header("content-type", "application/json").body(body.to_string())).await
+}
+
+fn ids(records: &[Seen], pointer: &str) -> Vec<String> {
+    let mut ids =
+        records.iter().map(|record| record.json().pointer(pointer).unwrap().as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    ids.sort();
+    ids
+}
+
+#[tokio::test]
+async fn a_redrive_that_takes_longer_than_a_request_may_is_answered_in_parts_and_begins_each_ladder_once() {
+    const COUNT: usize = 8;
+    let (world, _folder) = world(|config| {
+        config.http.request_timeout = ms(9_000);
+        config.http.wait_limit = ms(1_000);
+        config.http.broker_timeout = ms(2_000);
+    })
+    .await;
+    let running = world.start().await;
+    let ended = end(&world, COUNT).await;
+    let (mut parts, mut redriven, mut token) = (0, 0, None::<String>);
+    loop {
+        // In six seconds, which are two thirds of what a request may take, no more than six have their turn.
+        let body = json!({"selection": {}, "execute": true, "rate": 1, "pageToken": token});
+        let (status, report) = asked(&running, &body).await;
+        assert_eq!(status, 200, "{report}");
+        assert!(report["redriven"].as_u64().unwrap() < COUNT as u64, "{report}");
+        parts += 1;
+        redriven += report["redriven"].as_u64().unwrap();
+        assert_eq!(report["skipped"].get("duplicate"), None, "{report}");
+        let Some(next) = report["nextPageToken"].as_str() else { break };
+        token = Some(next.to_owned());
+    }
+    assert!(parts > 1, "it was too fast to be asked for in parts");
+    assert_eq!(redriven, COUNT as u64);
+    let begun = world.own_records("retry.1m", COUNT).await;
+    assert_eq!(ids(&begun, "/notification/id"), ids(&ended, "/delivery/notification/id"), "each once");
+    let (status, problem) = asked(&running, &json!({"selection": {}, "pageToken": "7-"})).await;
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("#/pageToken")), "{problem}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_read_and_what_is_gone_is_counted_and_the_rest_goes_on() {
+    let (world, _folder) = world(|_| {}).await;
+    let running = world.start().await;
+    end(&world, 2).await;
+    let version = || OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
+    for key in ["user-a", "user-b"] {
+        world.log.produce_with(&world.own("undelivered"), Some(key), b"{\"reason\":", version()).await;
+    }
+    let gone = "438e828e-0a38-5599-8fb1-76b0e4574c75";
+    let (_, report) = asked(&running, &json!({"selection": {}})).await;
+    assert_eq!((&report["redriven"], &report["skipped"]), (&json!(2), &json!({"unreadable": 2})));
+    let (_, report) = asked(&running, &json!({"selection": {"ids": [gone]}, "execute": true})).await;
+    assert_eq!((&report["selected"], &report["skipped"]), (&json!(0), &json!({"gone": 1, "unreadable": 2})));
+    let listed = request(running.address, Method::GET, "/v1/undelivered").bearer_auth(token("ops", "admin"));
+    let (_, listing) = answered(listed).await;
+    assert_eq!((&listing["undelivered"], &listing["unreadable"], listing.get("nextPageToken")), (&json!(2), &json!(2), None));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_commands_show_what_is_pending_send_it_again_and_begin_anew_what_ended() {
+    let (mut world, _folder) = world(|_| {}).await;
+    let running = world.start().await;
+    let [ended] = end(&world, 1).await.try_into().unwrap();
+    let id = ended.json()["delivery"]["notification"]["id"].as_str().unwrap().to_owned();
+    world.config.gateway.port = running.address.port();
+    let url = format!("http://{}", running.address);
+
+    let listing = json_of(&world, 0, &["undelivered", "list"]).await;
+    assert_eq!((&listing["undelivered"], &listing["newest"][0]["id"]), (&json!(1), &json!(id)));
+    assert_eq!(json_of(&world, 0, &["undelivered", "list", "--reason", "unacknowledged"]).await["undelivered"], 0);
+    let redrive = |more: &[&'static str]| ["undelivered", "redrive"].into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
+    let at = ["--url", &url, "--as", "olga"];
+    let with_at = |words: Vec<&'static str>| words.into_iter().map(str::to_owned).chain(at.map(str::to_owned)).collect::<Vec<_>>();
+    let told = async |code: i32, words: Vec<&'static str>| {
+        let words = with_at(words);
+        json_of(&world, code, &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+    };
+    let tried = told(0, redrive(&["--all"])).await;
+    assert_eq!(tried, json!({"executed": false, "selected": 1, "redriven": 1, "skipped": {}}));
+    assert!(world.log.records(&world.own("audit")).await.is_empty(), "a dry run writes nothing");
+    let refused = run(&world, &["undelivered", "redrive", "--execute"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--all"), "{refused:?}");
+    let gone = told(3, redrive(&["--id", "438e828e-0a38-5599-8fb1-76b0e4574c75", "--execute"])).await;
+    assert_eq!(gone["skipped"], json!({"gone": 1}));
+    let done = told(0, redrive(&["--reason", "offline", "--execute", "--rate", "5"])).await;
+    assert_eq!((&done["executed"], &done["redriven"]), (&json!(true), &json!(1)));
+    let acts = world.own_records("audit", 1).await;
+    assert_eq!(acts[0].json()["who"], "olga");
+    assert_eq!(told(0, redrive(&["--all", "--execute"])).await["skipped"], json!({"redriven_before": 1}));
+    assert_eq!(json_of(&world, 0, &["undelivered", "list"]).await["redriven"], 1);
+
+    let page = eventually("it waits on the rung", async || {
+        let page = told(0, vec!["pending"]).await;
+        (!page["pending"].as_array().unwrap().is_empty()).then_some(page)
+    })
+    .await;
+    assert_eq!((&page["pending"][0]["id"], &page["more"], &page["counts"]["offline"]), (&json!(id), &json!(false), &json!(1)));
+    assert_eq!(told(0, vec!["pending", "absent-0", "--outcome", "unacknowledged"]).await["pending"], json!([]));
+    assert_eq!(told(0, vec!["retry", "--all"]).await, json!({"sent": 0, "offline": 1}));
+    let mut client = running.connect("absent-0").await;
+    let missed = client.frame("notification:new").await;
+    assert_eq!(told(0, vec!["retry", "absent-0"]).await, json!({"sent": 1, "offline": 0}));
+    let again = client.frame("notification:new").await;
+    assert_eq!((&again["notification"]["id"], again["redelivery"].as_u64()), (&missed["notification"]["id"], Some(2)));
+    let shown = printed(&world, 0, &["pending", "--url", &url]).await;
+    assert!(shown.contains(&id) && shown.contains("1 shown; on the rungs wait 1 offline, 0 unacknowledged"), "{shown}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_gives_up_a_process_that_does_not_answer_and_says_so() {
+    let (world, _folder) = world(|config| {
+        config.http.request_timeout = ms(300);
+        config.http.wait_limit = ms(100);
+        config.http.broker_timeout = ms(100);
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // It takes the question and says nothing.
+    let stalled = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut question = Vec::new();
+        let _ = peer.read_to_end(&mut question);
+        String::from_utf8(question).unwrap()
+    });
+    let output = run(&world, &["pending", "--url", &url]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("gave no answer") && told.contains("`http.request_timeout`"), "{told}");
+    assert!(stalled.join().unwrap().starts_with("GET /v1/pending"), "it was asked");
+}
