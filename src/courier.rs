@@ -5,6 +5,7 @@
 //! Neighbours: `core::delivery` decides, `store` has the evidence; gateways hear of attempts by `signals`.
 
 mod attempt;
+mod hour;
 mod line;
 mod member;
 mod metrics;

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Hand, place};
+use super::hour::Hour;
 use super::line::{LIMIT_BYTES, Line, Work};
 use super::metrics::CourierMetrics;
 use super::round::{Plan, ROUND_RECORDS};
@@ -58,6 +59,8 @@ pub(super) struct Member {
     pub(super) store: Store,
     pub(super) runtime: Handle,
     pub(super) clock: Clock,
+    /// What is due, old or expired goes by it.
+    pub(super) hour: Hour,
     pub(super) metrics: CourierMetrics,
     pub(super) rungs: Rungs,
     pub(super) hand: Hand,
@@ -116,6 +119,7 @@ impl Member {
             store: parts.store,
             runtime,
             clock: parts.clock,
+            hour: Hour::new(parts.clock),
             metrics,
             rungs,
             lines: BTreeMap::new(),
@@ -188,6 +192,7 @@ impl Member {
     }
 
     fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), CourierError> {
+        self.hour.heard(record.timestamp());
         let partition = Partition { topic: record.topic().into(), number: record.partition() };
         let share = self.share_bytes();
         let Some(line) = self.lines.get_mut(&partition).filter(|line| line.stuck.is_none()) else {
@@ -196,7 +201,7 @@ impl Member {
         if record.offset() < line.read() {
             return Ok(());
         }
-        match self.rungs.read(record, self.clock.now()) {
+        match self.rungs.read(record, self.hour.now()) {
             Read::Passes => line.pass(record.offset()),
             Read::Waits(held) => {
                 if let Work::Bury(remains) = &held.work {
@@ -309,7 +314,7 @@ impl Member {
     }
 
     pub(super) fn store_failed(&mut self, error: StoreError) -> Result<(), CourierError> {
-        self.metrics.fates.count(error.cause(), error.class(), self.due_records(self.clock.now()));
+        self.metrics.fates.count(error.cause(), error.class(), self.due_records(self.hour.now()));
         if error.cause().fate() != Fate::RetryInPlace {
             return Err(error.into());
         }

@@ -53,7 +53,7 @@ impl Member {
             return Ok(());
         }
         self.pass_markers(consumer)?;
-        let now = self.clock.now();
+        let now = self.hour.now();
         if let Err(error) = self.sample_ends(consumer, now) {
             self.metrics.fates.count(Cause::Dependency, "brokers_unavailable", self.due_records(now));
             self.brokers_failed("the brokers do not say where cursors and receipts end", &error);
@@ -125,7 +125,7 @@ impl Member {
 
     /// Tells for how long the oldest record has been due, also while brokers or store do not answer.
     pub(super) fn measure(&self) {
-        let now = self.clock.now();
+        let now = self.hour.now();
         let oldest = self.lines.values().filter_map(|line| line.due(now).next()).map(|held| held.due).min();
         self.metrics.lag.set(oldest);
     }

@@ -218,3 +218,27 @@ async fn a_clock_that_steps_ends_no_connection_whose_token_counts_and_loses_noth
     world.live(&mut alice, &["half an hour ahead"]).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_nothing_due_early_and_ends_nothing() {
+    const DAY_MS: i64 = 24 * HOUR_MS;
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(2_000);
+        config.courier.ladder = vec![ms(2_500)];
+        config.courier.give_up_after = ms(HOUR_MS.cast_unsigned());
+    })
+    .await;
+    let others = world.start_roles(&[Role::Pipeline, Role::Inbox]).await;
+    let (clock, step) = Clock::stepped();
+    let courier = world.start_by(clock, &[Role::Courier]).await;
+    courier.await_ready().await;
+    world.emit(&payment("waits", "absent")).await;
+    let [notified] = world.own_records("notifications", 1).await.try_into().unwrap();
+    step.to(DAY_MS);
+    let tried = world.own_records("retry.2s500ms", 3).await;
+    assert!(tried[0].timestamp_ms - notified.timestamp_ms >= 2_000, "tried early");
+    assert!(tried.is_sorted_by(|one, next| next.timestamp_ms - one.timestamp_ms >= 2_500), "tried again early");
+    assert!(world.log.records(&world.own("undelivered")).await.is_empty(), "it is no day old");
+    courier.stop().await;
+    others.stop().await;
+}
