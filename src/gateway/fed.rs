@@ -13,7 +13,7 @@ use tidings_core::record::trace::TraceContext;
 use tidings_core::record::{self, RecordError};
 use tidings_core::time::Timestamp;
 
-use super::wording::{Around, Wording};
+use super::wording::{Again, Around, Wording};
 
 /// A record of `notifications` as it was read.
 pub(super) struct Fed {
@@ -44,7 +44,7 @@ pub(super) struct Encoded {
 impl Encoded {
     /// The frames of a record that has `position` behind it.
     pub(super) fn new(mut record: NotificationRecord, position: Position, now: Timestamp) -> Result<Self, FedError> {
-        let around = Around { channel: record.channel, position: Some(position), redelivery: None, at: now };
+        let around = Around { channel: record.channel, position: Some(position), again: None, at: now };
         record.exclude.sort_unstable();
         let (id, once, exclude) = (record.notification.id, record.notification.once, record.exclude.into());
         Ok(Self {
@@ -126,7 +126,7 @@ impl Fed {
 }
 
 /// The frames of a delivery that is tried again.
-pub(super) fn again(delivery: &Delivery, redelivery: u32, now: Timestamp) -> Result<Wording, serde_json::Error> {
-    let around = Around { channel: delivery.channel.clone(), position: None, redelivery: Some(redelivery), at: now };
+pub(super) fn again(delivery: &Delivery, again: Again, now: Timestamp) -> Result<Wording, serde_json::Error> {
+    let around = Around { channel: delivery.channel.clone(), position: None, again: Some(again), at: now };
     Wording::new(around, Cow::Borrowed(&delivery.notification))
 }

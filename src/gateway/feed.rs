@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::fed::Fed;
 use super::inlet::{Broadcast, Control, Inlet, Mail, Withdrawn};
 use super::receipts::forget;
+use super::wording::Again;
 use super::{GatewayError, Shared};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Partition, header};
@@ -206,7 +207,8 @@ impl Feed {
                 if let Some(user) = delivery.channel.mailbox_user()
                     && delivery.epoch == self.shared.epoch
                 {
-                    self.shared.inlet(&user).mail(Mail::Again { delivery, redelivery, trace: self.trace(message) });
+                    let again = Again { redelivery, word: message.offset() };
+                    self.shared.inlet(&user).mail(Mail::Again { delivery, again, trace: self.trace(message) });
                 }
             }
             SignalRecord::Disconnect { user_id, by } => {

@@ -30,6 +30,7 @@ use super::fed::Fed;
 use super::outbox::Outbox;
 use super::reads::Reply;
 use super::receipts::Withdrawal;
+use super::wording::Again;
 use crate::auth::Identity;
 
 const CONTROLS: usize = 4096;
@@ -55,7 +56,7 @@ pub(super) enum Mail {
     /// A record of the user's mailbox.
     New(Arc<Fed>),
     /// A delivery that is tried again.
-    Again { delivery: Box<Delivery>, redelivery: u32, trace: Option<TraceContext> },
+    Again { delivery: Box<Delivery>, again: Again, trace: Option<TraceContext> },
     /// What the user has done with notifications, or what is withdrawn from the mailbox, and its offset.
     Receipt(Box<ReceiptRecord>, i64),
 }

@@ -23,9 +23,18 @@ pub(super) struct Around {
     pub(super) channel: Channel,
     /// The position behind it; none if it is sent again.
     pub(super) position: Option<Position>,
-    /// The number of the attempt, if it is sent again.
-    pub(super) redelivery: Option<u32>,
+    /// If it is sent again.
+    pub(super) again: Option<Again>,
     pub(super) at: Timestamp,
+}
+
+/// That a notification is sent again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Again {
+    /// The number of the attempt.
+    pub(super) redelivery: u32,
+    /// The offset of the word that asks for it: who asks on demand counts no attempt on the ladder, so numbers alone come twice.
+    pub(super) word: i64,
 }
 
 /// A notification's frames.
@@ -70,12 +79,13 @@ impl Wording {
 impl Around {
     fn frame(&self, notification: &Notification, locale: Option<&Locale>) -> Result<Bytes, serde_json::Error> {
         let id = notification.id;
-        let message_id = self.redelivery.map_or_else(|| id.to_string(), |redelivery| format!("{id}/{redelivery}"));
+        let message_id =
+            self.again.map_or_else(|| id.to_string(), |Again { redelivery, word }| format!("{id}/{redelivery}.{word}"));
         let frame = ServerFrame::NotificationNew {
             channel: &self.channel,
             position: self.position,
             notification: &notification.in_locale(locale),
-            redelivery: self.redelivery,
+            redelivery: self.again.map(|again| again.redelivery),
         };
         frames::text(&Sent { frame, message_id: &message_id, reply_to: None, timestamp: self.at })
     }
@@ -94,7 +104,8 @@ mod tests {
         }))
         .unwrap();
         let channel = "user-42".parse().unwrap();
-        let around = Around { channel, position: None, redelivery: Some(2), at: Timestamp::from_millis(0) };
+        let around =
+            Around { channel, position: None, again: Some(Again { redelivery: 2, word: 7 }), at: Timestamp::from_millis(0) };
         Wording::new(around, Cow::Owned(notification)).unwrap()
     }
 

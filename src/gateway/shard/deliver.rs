@@ -15,6 +15,7 @@ use crate::gateway::inlet::{AckMode, Broadcast, Mail};
 use crate::gateway::metrics::Limit;
 use crate::gateway::outbox::Pushed;
 use crate::gateway::tally::Reach;
+use crate::gateway::wording::Again;
 use crate::telemetry::Doing;
 
 /// A record on its way to members.
@@ -57,9 +58,9 @@ impl Shard {
                 }
             }
             Mail::Receipt(receipt, offset) => self.receipt(&receipt, offset),
-            Mail::Again { delivery, redelivery, trace } => {
+            Mail::Again { delivery, again, trace } => {
                 let mut span = self.shared.traces.follow(trace.as_ref(), || doing("write frames", &self.shared.notifications));
-                let written = self.deliver_again(&delivery, redelivery);
+                let written = self.deliver_again(&delivery, again);
                 span.note(FRAMES, written);
             }
         }
@@ -162,12 +163,12 @@ impl Shard {
         if repeated { Handed::Passed } else { Handed::Sent(frame.len()) }
     }
 
-    fn deliver_again(&mut self, delivery: &Delivery, redelivery: u32) -> u64 {
+    fn deliver_again(&mut self, delivery: &Delivery, again: Again) -> u64 {
         if self.withdrawn.contains(delivery.notification.id) {
             return 0;
         }
         let Some(slot) = self.members.slot(&delivery.channel) else { return 0 };
-        let wording = match fed::again(delivery, redelivery, self.now.wall) {
+        let wording = match fed::again(delivery, again, self.now.wall) {
             Ok(wording) => wording,
             Err(error) => {
                 tracing::error!(%error, "a redelivery could not be written as JSON; this is a bug");
