@@ -56,8 +56,9 @@ fn hear(
                 let word = record::decode(header(&message, VERSION_HEADER), message.payload().unwrap_or_default());
                 if let Ok(SignalRecord::ResetBreaker(reset)) = word {
                     tracing::info!(who = %reset.who, topic = reset.topic, "an operator resets breakers");
-                    // A full queue has heard of it.
-                    let _ = resets.try_send(reset.topic);
+                    if resets.try_send(reset.topic).is_err() {
+                        tracing::warn!("too many resets at once: this one is passed over, and can be asked for again");
+                    }
                 }
             }
             Read::OutOfRange => return Ok(()),

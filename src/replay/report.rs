@@ -59,14 +59,7 @@ impl Report {
     /// The same for `audit`.
     #[must_use]
     pub fn counts(&self) -> RedriveCounts {
-        RedriveCounts {
-            letters: self.letters,
-            notified: self.tally.notified,
-            notifications: self.tally.notifications,
-            ignored: self.tally.ignored_in_all(),
-            buried: self.tally.buried_in_all(),
-            skipped: self.tally.skipped_in_all(),
-        }
+        RedriveCounts { letters: self.letters, decided: self.tally.decided() }
     }
 }
 
@@ -89,14 +82,6 @@ impl ReplayReport {
     /// The same for `audit`.
     #[must_use]
     pub fn counts(&self) -> ReplayCounts {
-        ReplayCounts {
-            read: self.read,
-            selected: self.selected,
-            notified: self.tally.notified,
-            notifications: self.tally.notifications,
-            ignored: self.tally.ignored_in_all(),
-            buried: self.tally.buried_in_all(),
-            skipped: self.tally.skipped_in_all(),
-        }
+        ReplayCounts { read: self.read, selected: self.selected, decided: self.tally.decided() }
     }
 }

@@ -8,12 +8,17 @@ use std::fmt;
 
 use serde::Serialize;
 use tidings_core::channel::ChannelKind;
+use tidings_core::record::audit::Decided;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::rules::Burial;
 use utoipa::ToSchema;
 
 /// How many places of one kind are named.
 const NAMED: usize = 10;
+/// The most names that are counted apart: a template can make a type of each event.
+const LIMIT_NAMES: usize = 1_000;
+/// What no other name has room for.
+const OTHERS: &str = "(others)";
 
 /// What follows from records, and what does not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
@@ -89,16 +94,15 @@ impl Tally {
         self.buried.is_empty() && self.skipped.is_empty()
     }
 
-    pub(super) fn ignored_in_all(&self) -> u64 {
-        self.ignored.values().sum()
-    }
-
-    pub(super) fn buried_in_all(&self) -> u64 {
-        self.buried.values().map(|still| still.count).sum()
-    }
-
-    pub(super) fn skipped_in_all(&self) -> u64 {
-        self.skipped.values().map(|skipped| skipped.count).sum()
+    /// The same in sums, for `audit`.
+    pub(super) fn decided(&self) -> Decided {
+        Decided {
+            notified: self.notified,
+            notifications: self.notifications,
+            ignored: self.ignored.values().sum(),
+            buried: self.buried.values().map(|still| still.count).sum(),
+            skipped: self.skipped.values().map(|skipped| skipped.count).sum(),
+        }
     }
 
     pub(super) fn skip(&mut self, class: &'static str, id: &impl fmt::Display, why: &impl fmt::Display) {
@@ -143,8 +147,23 @@ impl Tally {
 
 /// Most names were counted before: those cost no copy.
 fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
-    match counts.get_mut(name) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(name.to_owned(), 1)),
+    if let Some(count) = counts.get_mut(name) {
+        *count += 1;
+        return;
+    }
+    let name = if counts.len() < LIMIT_NAMES { name } else { OTHERS };
+    *counts.entry(name.to_owned()).or_default() += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_without_end_are_counted_and_not_kept() {
+        let mut counts = BTreeMap::new();
+        (0..LIMIT_NAMES + 7).for_each(|number| count(&mut counts, &number.to_string()));
+        count(&mut counts, "3");
+        assert_eq!((counts.len(), counts[OTHERS], counts["3"]), (LIMIT_NAMES + 1, 7, 2));
     }
 }

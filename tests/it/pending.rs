@@ -297,6 +297,10 @@ async fn what_is_retried_on_demand_is_sent_again_at_a_rate_and_the_ladder_stays_
     assert_eq!(world.own_records("retry.1m", 3).await.len(), 3, "one ladder each");
     let acts = world.log.records(&world.own("audit")).await.iter().map(Seen::json).collect::<Vec<_>>();
     assert!(acts.iter().all(|act| act["act"] == "retry" && act["who"] == "ops"), "{acts:?}");
+    let mut selections = acts.iter().map(|act| act["selection"].as_str().unwrap()).collect::<Vec<_>>();
+    selections.sort_unstable();
+    selections.dedup();
+    assert_eq!(selections, ["--all", "alice"]);
     assert_eq!(acts.iter().map(|act| act["sent"].as_u64().unwrap()).sum::<u64>(), 4);
     running.stop().await;
 }

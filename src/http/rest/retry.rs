@@ -107,14 +107,14 @@ impl Rest {
         let wanted = self.retry_wanted(&asked.query)?;
         let rate = self.pace.turn(self.clock).await;
         let page = self.store()?.pending_of(&user, &wanted).await?;
-        self.again(&asked.caller.user, page, rate).await
+        self.again((&asked.caller.user, words(user.as_str(), &wanted)), page, rate).await
     }
 
     async fn retry_all(&self, asked: Asked) -> Outcome {
         let wanted = self.retry_wanted(&asked.query)?;
         let rate = self.pace.turn(self.clock).await;
         let page = self.store()?.pending(&wanted).await?;
-        self.again(&asked.caller.user, page, rate).await
+        self.again((&asked.caller.user, words("--all", &wanted)), page, rate).await
     }
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
@@ -127,7 +127,12 @@ impl Rest {
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(&self, who: &UserId, page: PendingPage, mut rate: MutexGuard<'_, Rate>) -> Outcome {
+    async fn again(
+        &self,
+        (who, selection): (&UserId, String),
+        page: PendingPage,
+        mut rate: MutexGuard<'_, Rate>,
+    ) -> Outcome {
         let mut by_user = BTreeMap::<UserId, Vec<Pending>>::new();
         for item in page.items.into_iter().filter(|item| item.place.epoch == self.courses.epoch) {
             if let Some(user) = item.place.channel.mailbox_user() {
@@ -151,6 +156,7 @@ impl Rest {
             id: uuid::Uuid::new_v4(),
             who: who.clone(),
             node,
+            selection,
             sent: sent as u64,
             users: users as u64,
         });
@@ -170,4 +176,9 @@ impl Rest {
         let signal = SignalRecord::Redeliver { delivery, redelivery };
         self.write_fact((&self.names.signals(), None), item.place.channel.as_str(), &signal).await
     }
+}
+
+/// What is asked for, in the words of the command line.
+fn words(whose: &str, wanted: &PendingWanted) -> String {
+    wanted.outcome.map_or_else(|| whose.to_owned(), |outcome| format!("{whose} --outcome {}", outcome.name()))
 }

@@ -38,6 +38,9 @@ pub struct Retry {
     pub who: UserId,
     /// The process that did it.
     pub node: NodeId,
+    /// Of whom, and of which outcome, in the words of the command line.
+    #[serde(default)]
+    pub selection: String,
     /// How many notifications.
     pub sent: u64,
     /// To how many users.
@@ -131,13 +134,22 @@ pub enum Outcome {
 pub struct RedriveCounts {
     /// How many were meant and had not been redriven before.
     pub letters: u64,
+    /// What became of them.
+    #[serde(flatten)]
+    pub decided: Decided,
+}
+
+/// What became of letters, or records, that were decided on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decided {
     /// Of how many notifications were made.
     pub notified: u64,
     /// How many notifications.
     pub notifications: u64,
     /// How many give none, and nothing is wrong with them.
     pub ignored: u64,
-    /// How many would be buried again.
+    /// How many would be buried.
     pub buried: u64,
     /// How many cannot be decided on.
     pub skipped: u64,
@@ -266,16 +278,9 @@ pub struct ReplayCounts {
     pub read: u64,
     /// How many of those were meant.
     pub selected: u64,
-    /// Of how many notifications were made.
-    pub notified: u64,
-    /// How many notifications.
-    pub notifications: u64,
-    /// How many give none, and nothing is wrong with them.
-    pub ignored: u64,
-    /// How many would be buried.
-    pub buried: u64,
-    /// How many cannot be decided on.
-    pub skipped: u64,
+    /// What became of them.
+    #[serde(flatten)]
+    pub decided: Decided,
 }
 
 /// Somebody wants what a breaker stopped to be read again now.
