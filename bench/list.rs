@@ -75,6 +75,7 @@ fn retention() -> Retention {
     Retention {
         rows: day,
         ids: day,
+        undelivered: day,
         mailbox_rows: rows,
         channel_rows: rows,
         devices: day,

@@ -133,6 +133,8 @@ pub struct Retention {
     pub rows: Duration,
     /// Ids of notifications: as long as the log may be read again, and at least as long as rows.
     pub ids: Duration,
+    /// What was tried of notifications that ended without success: as long as the log tells of them.
+    pub undelivered: Duration,
     /// The most rows of a mailbox.
     pub mailbox_rows: NonZeroUsize,
     /// The most rows of any other channel.

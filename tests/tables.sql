@@ -18,5 +18,5 @@ SELECT 'mark ' || user_id || ' ' || channel || ' ' || COALESCE(read_epoch, -1) |
 FROM marks ORDER BY user_id, channel;
 SELECT 'withdrawn ' || channel || ' ' || id || ' ' || cause || ' ' || partition || ' ' || withdrawn_at FROM withdrawals ORDER BY channel, id;
 SELECT 'attempts ' || channel || ' ' || id || ' ' || epoch || ' ' || "offset" || ' ' || partition || ' ' || COALESCE(appended_at, 0) || ' '
-  || COALESCE(expires_at, 0) || ' ' || made || ' ' || history || ' ' || outcome || ' ' || is_over || ' ' || until_at || ' ' || is_open
+  || COALESCE(expires_at, 0) || ' ' || made || ' ' || history || ' ' || outcome || ' ' || is_undelivered || ' ' || next_at || ' ' || is_open
 FROM attempts ORDER BY channel, id

@@ -150,11 +150,12 @@ CREATE TABLE attempts (
     made        bigint NOT NULL, -- how many there were
     history     text NOT NULL, -- the latest of them, as a list
     outcome     text COLLATE "C" NOT NULL, -- why the last one was needed, or why there are no more
-    is_over     integer NOT NULL, -- whether it ended without success
-    until_at    bigint NOT NULL, -- when the next one is due, or the last rung ended
+    is_undelivered     integer NOT NULL, -- whether it ended without success
+    next_at    bigint NOT NULL, -- when the next one is due, or the last rung ended
     is_open     integer NOT NULL,
     PRIMARY KEY (id, channel)
 );
-CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", outcome, expires_at) WHERE is_open = 1;
-CREATE INDEX attempts_by_age ON attempts (partition, until_at);
+CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_open_by_outcome ON attempts (outcome, channel, epoch, "offset", expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_by_age ON attempts (partition, is_undelivered, next_at);
 CREATE INDEX attempts_by_expiry ON attempts (partition, expires_at) WHERE is_open = 1 AND expires_at IS NOT NULL;

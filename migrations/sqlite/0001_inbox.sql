@@ -143,11 +143,12 @@ CREATE TABLE attempts (
     made        INTEGER NOT NULL, -- how many there were
     history     TEXT    NOT NULL, -- the latest of them, as a list
     outcome     TEXT    NOT NULL, -- why the last one was needed, or why there are no more
-    is_over     INTEGER NOT NULL, -- whether it ended without success
-    until_at    INTEGER NOT NULL, -- when the next one is due, or the last rung ended
+    is_undelivered     INTEGER NOT NULL, -- whether it ended without success
+    next_at    INTEGER NOT NULL, -- when the next one is due, or the last rung ended
     is_open     INTEGER NOT NULL,
     PRIMARY KEY (id, channel)
 ) WITHOUT ROWID;
-CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", outcome, expires_at) WHERE is_open = 1;
-CREATE INDEX attempts_by_age ON attempts (partition, until_at);
+CREATE INDEX attempts_open ON attempts (channel, epoch, "offset", expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_open_by_outcome ON attempts (outcome, channel, epoch, "offset", expires_at) WHERE is_open = 1;
+CREATE INDEX attempts_by_age ON attempts (partition, is_undelivered, next_at);
 CREATE INDEX attempts_by_expiry ON attempts (partition, expires_at) WHERE is_open = 1 AND expires_at IS NOT NULL;

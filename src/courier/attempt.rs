@@ -9,12 +9,12 @@ use tidings_core::delivery::decide::Decision;
 use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
 use tidings_core::ids::NodeId;
+use tidings_core::record::RecordError;
 use tidings_core::record::dead_letter::Extent;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
-use tidings_core::record::RecordError;
 use tidings_core::rules::Burial;
 use tidings_core::time::Timestamp;
 
@@ -76,7 +76,8 @@ impl Hand {
             Decision::CarryOver => {
                 let Some(onward) = &rungs.onward else { return Ok(Vec::new()) };
                 let traced = trace.map(TraceContext::headers).unwrap_or_default();
-                Ok(vec![Made::of(onward, delivery.channel.as_str(), &carried(pending, notified), traced)?])
+                let next_at = rungs.ladder.due(Rung::FIRST, now, delivery.notification.id);
+                Ok(vec![Made::of(onward, delivery.channel.as_str(), &carried(pending, notified, next_at), traced)?])
             }
             Decision::Undelivered { reason } => {
                 let context = delivery.context(notified, reason, trace, &self.node).headers();
@@ -119,8 +120,11 @@ impl Hand {
 }
 
 /// The notification of `pending`, which lies in the partition `at`, as it is written again in the next epoch.
-fn carried(pending: &Pending, at: (&str, i32)) -> NotificationRecord {
-    pending.whole.as_deref().cloned().unwrap_or_else(|| pending.delivery.notified(at))
+fn carried(pending: &Pending, at: (&str, i32), next_at: Timestamp) -> NotificationRecord {
+    let mut record = pending.whole.as_deref().cloned().unwrap_or_else(|| pending.delivery.notified(at));
+    // It waits for an acknowledgement as if it were sent for the first time.
+    record.attempts.last_mut().into_iter().for_each(|last| last.next_at = Some(next_at));
+    record
 }
 
 pub(super) fn place(partition: &Partition, offset: i64) -> Place<'_> {
@@ -151,8 +155,8 @@ mod tests {
 
     use tidings_core::delivery::ladder::Ladder;
     use tidings_core::record::decode;
-    use tidings_core::record::retry::{Delivery, Outcome};
     use tidings_core::record::meta::EpochRecord;
+    use tidings_core::record::retry::{Delivery, Outcome};
     use tidings_core::time::Delay;
 
     use super::*;

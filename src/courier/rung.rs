@@ -133,9 +133,9 @@ impl Rungs {
         }
         let notified: NotificationRecord = decode(version, value)?;
         let whole = self.onward.is_some().then(|| Box::new(notified.clone()));
-        let NotificationRecord { channel, notification, ladder, .. } = notified;
-        let (epoch, offset, attempts) = (self.epoch.epoch, record.offset(), Vec::new());
-        let delivery = Delivery { channel, notification, epoch, offset, appended_at, ladder, attempts_forgotten: 0, attempts };
+        let NotificationRecord { channel, notification, ladder, attempts_forgotten, attempts, .. } = notified;
+        let (epoch, offset) = (self.epoch.epoch, record.offset());
+        let delivery = Delivery { channel, notification, epoch, offset, appended_at, ladder, attempts_forgotten, attempts };
         Ok((delivery, whole))
     }
 
@@ -146,6 +146,8 @@ impl Rungs {
             Some(format!("{} is no mailbox: nothing of it is tried again", delivery.channel))
         } else if own != record.partition() || record.key() != Some(delivery.channel.as_str().as_bytes()) {
             Some(format!("{} belongs to partition {own}, with the channel as key", delivery.channel))
+        } else if delivery.epoch > self.epoch.epoch {
+            Some(format!("epoch {} has not begun", delivery.epoch))
         } else if delivery.offset < 0 {
             Some(format!("no notification lies at offset {}", delivery.offset))
         } else {

@@ -4,11 +4,14 @@
 //! Long because the records of five kinds of topics are decoded here, with their tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::message::Message;
 use tidings_core::channel::Channel;
 use tidings_core::delivery::ladder::JITTER_LIMIT;
 use tidings_core::fate::Cause;
+use tidings_core::position::Epoch;
+use tidings_core::record::meta::EpochRecord;
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::record::receipt::ReceiptRecord;
 use tidings_core::record::retry::{Delivery, Outcome, RetryRecord, UndeliveredRecord};
@@ -23,6 +26,9 @@ use crate::telemetry::Span;
 /// The most that waits, in bytes of values, whatever the number of records.
 const LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
+/// Nobody waits longer for the first acknowledgement.
+const FIRST_LIMIT: Duration = Duration::from_hours(1);
+
 /// The names of the topics that are folded.
 #[derive(Debug, Clone)]
 pub(super) struct Topics {
@@ -36,11 +42,13 @@ pub(super) struct Topics {
     requests: Arc<str>,
     /// How many partitions each has.
     pub(super) partitions: i32,
+    /// Their generation.
+    epoch: Epoch,
 }
 
 impl Topics {
     /// Those of a cluster that has these rungs.
-    pub(super) fn of_cluster(names: &TopicNames, rungs: &[Delay], partitions: i32) -> Self {
+    pub(super) fn of_cluster(names: &TopicNames, rungs: &[Delay], epoch: &EpochRecord) -> Self {
         Self {
             notifications: names.notifications().into(),
             cursors: names.cursors().into(),
@@ -48,7 +56,8 @@ impl Topics {
             rungs: rungs.iter().map(|rung| (names.retry(rung).into(), *rung)).collect(),
             undelivered: names.undelivered().into(),
             requests: names.requests().into(),
-            partitions,
+            partitions: epoch.partitions,
+            epoch: epoch.epoch,
         }
     }
 
@@ -80,7 +89,8 @@ impl Topics {
 /// What a record holds.
 #[derive(Debug)]
 pub(super) enum Content {
-    Notification(Box<Notified>),
+    /// With what was tried where it lay before.
+    Notification(Box<Notified>, Option<Box<Tried>>),
     Cursor(Heard),
     Receipt(Received),
     Tried(Box<Tried>),
@@ -151,31 +161,61 @@ pub(super) fn read<M: Message>(topics: &Topics, record: &M) -> Result<Content, U
         }
         let soonest = appended.plus(delay.0);
         let said = delivery.attempts.last().and_then(|attempt| attempt.next_at).unwrap_or(soonest);
-        let until = said.clamp(soonest, soonest.plus(JITTER_LIMIT));
-        return Ok(tried(topics, record, Ending { delivery, ended: None, until }));
+        let next_at = said.clamp(soonest, soonest.plus(JITTER_LIMIT));
+        return Ok(tried(topics, record, Ending { delivery, undelivered: None, next_at }));
     }
     if record.topic() == &*topics.undelivered {
         let UndeliveredRecord { delivery, reason, .. } = decode(version, value)?;
-        return Ok(tried(topics, record, Ending { delivery, ended: Some(reason), until: appended }));
+        // How many partitions this topic has, nobody is held to.
+        if record.key() != Some(delivery.channel.as_str().as_bytes()) {
+            let (name, own) = (UndeliveredRecord::NAME, record.partition());
+            return Err(Unfit::Misplaced { name, channel: delivery.channel, own });
+        }
+        return Ok(tried(topics, record, Ending { delivery, undelivered: Some(reason), next_at: appended }));
     }
     let notified = Notified { record: decode(version, value)?, partition, offset: record.offset(), appended };
     expect_home(topics, record, notified.record.channel.clone(), NotificationRecord::NAME)?;
-    Ok(Content::Notification(Box::new(notified)))
+    let tried = tried_before(topics, record, &notified);
+    Ok(Content::Notification(Box::new(notified), tried))
+}
+
+/// What was tried of a notification in an earlier epoch: from here on it waits in this one.
+fn tried_before<M: Message>(topics: &Topics, record: &M, notified: &Notified) -> Option<Box<Tried>> {
+    let Notified {
+        record: NotificationRecord { channel, notification, ladder, attempts_forgotten, attempts, .. }, offset, ..
+    } = notified;
+    let next_at = attempts.last()?.next_at.unwrap_or(notified.appended);
+    let delivery = Delivery {
+        channel: channel.clone(),
+        notification: notification.clone(),
+        epoch: topics.epoch,
+        offset: *offset,
+        appended_at: Some(notified.appended),
+        ladder: ladder.clone(),
+        attempts_forgotten: *attempts_forgotten,
+        attempts: attempts.clone(),
+    };
+    let next_at = next_at.clamp(notified.appended, notified.appended.plus(FIRST_LIMIT));
+    match tried(topics, record, Ending { delivery, undelivered: None, next_at }) {
+        Content::Tried(tried) => Some(tried),
+        _ => None,
+    }
 }
 
 /// How far a delivery has come.
 struct Ending {
     delivery: Delivery,
-    ended: Option<Outcome>,
-    until: Timestamp,
+    undelivered: Option<Outcome>,
+    next_at: Timestamp,
 }
 
-fn tried<M: Message>(topics: &Topics, record: &M, Ending { delivery, ended, until }: Ending) -> Content {
-    if !delivery.channel.is_mailbox() {
+fn tried<M: Message>(topics: &Topics, record: &M, Ending { delivery, undelivered, next_at }: Ending) -> Content {
+    // What is of a later epoch is its own inbox's to fold; of one that never began, nobody's.
+    if !delivery.channel.is_mailbox() || delivery.epoch > topics.epoch {
         return Content::Nothing;
     }
     let (home, topic) = (delivery.channel.partition(topics.partitions), topics.of(record).clone());
-    Content::Tried(Box::new(Tried { delivery, ended, until, home, topic, partition: record.partition() }))
+    Content::Tried(Box::new(Tried { delivery, undelivered, next_at, home, topic, partition: record.partition() }))
 }
 
 /// Refuses what does not lie under its channel's key in its channel's partition.
@@ -207,7 +247,10 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn push(&mut self, content: Content, bytes: usize) {
         match content {
-            Content::Notification(notified) => self.fold.notifications.push(*notified),
+            Content::Notification(notified, tried) => {
+                self.fold.notifications.push(*notified);
+                self.fold.attempts.extend(tried.map(|tried| *tried));
+            }
             Content::Cursor(heard) => self.fold.cursors.push(heard),
             Content::Receipt(received) => self.fold.receipts.push(received),
             Content::Tried(tried) => self.fold.attempts.push(*tried),
@@ -311,11 +354,8 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
     use tidings_core::delivery::stretch::Stretches;
-    use tidings_core::position::Epoch;
     use tidings_core::record::cursor::CursorRecord;
 
     use super::*;
@@ -323,7 +363,7 @@ mod tests {
     fn topics() -> Topics {
         let rungs = vec![("retry".into(), Delay(Duration::from_secs(30)))];
         let [notifications, cursors, receipts, undelivered, requests] = ["n", "c", "r", "u", "q"].map(Arc::from);
-        Topics { notifications, cursors, receipts, rungs, undelivered, requests, partitions: 4 }
+        Topics { notifications, cursors, receipts, rungs, undelivered, requests, partitions: 4, epoch: Epoch(1) }
     }
 
     #[test]
@@ -371,7 +411,7 @@ mod tests {
             read(&topics, &OwnedMessage::new(Some(value), key, topic.into(), time, partition, 7, Some(headers)))
         };
         let own = channel.partition(4);
-        assert!(matches!(lying(("n", &notification), own, Some("user-1")), Ok(Content::Notification(_))));
+        assert!(matches!(lying(("n", &notification), own, Some("user-1")), Ok(Content::Notification(..))));
         assert!(matches!(lying(("r", &receipt), own, Some("user-1")), Ok(Content::Receipt(_))));
         for record in [("n", &notification), ("r", &receipt)] {
             for (partition, key) in [((own + 1) % 4, Some("user-1")), (own, Some("user-2")), (own, None)] {
@@ -395,7 +435,7 @@ mod tests {
             let (key, value) = (Some(b"user-1".to_vec()), Some(value.to_string().into_bytes()));
             let time = rdkafka::Timestamp::CreateTime(1_000);
             match read(&topics, &OwnedMessage::new(value, key, "retry".into(), time, own, 3, Some(headers))) {
-                Ok(Content::Tried(tried)) => tried.until.as_millis(),
+                Ok(Content::Tried(tried)) => tried.next_at.as_millis(),
                 other => panic!("{other:?}"),
             }
         };

@@ -75,7 +75,7 @@ pub(super) struct Projector {
 impl Projector {
     /// Makes the thread's state and joins the group.
     pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), InboxError> {
-        let topics = Topics::of_cluster(parts.cluster.names(), &parts.rungs, parts.epoch.partitions);
+        let topics = Topics::of_cluster(parts.cluster.names(), &parts.rungs, &parts.epoch);
         let consumer = Consumer::join(&parts.cluster, "inbox", &topics.names())?;
         let complaints = Complaints::new("inbox", parts.clock);
         let this = Self {

@@ -24,7 +24,7 @@ use super::said::Quiet;
 use crate::clock::Clock;
 pub use epoch::write_epoch;
 pub use grow::{Waiting, grow, waiting};
-pub use plan::{Count, NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic};
+pub use plan::{Count, NOTIFICATIONS_KEPT, Plan, RECEIPTS_KEPT, Topic, UNDELIVERED_KEPT};
 pub use watch::watch;
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -156,13 +156,16 @@ impl Anew {
         let UndeliveredRecord { mut delivery, reason, .. } = ended.clone();
         let (channel, notifications) = (delivery.channel.clone(), names.notifications());
         let notified = (notifications.as_str(), channel.partition(self.epoch.partitions));
-        if delivery.epoch != self.epoch.epoch {
-            return Ok(vec![Made::of(&notifications, channel.as_str(), &delivery.notified(notified), Vec::new())?]);
-        }
-        let next = self.ladder.next(Rung::FIRST, delivery.ladder.as_deref()).unwrap_or(Rung(1));
+        let is_past = delivery.epoch != self.epoch.epoch;
+        // What is written to `notifications` is sent by every gateway, and waits there first.
+        let first = || self.ladder.next(Rung::FIRST, delivery.ladder.as_deref()).unwrap_or(Rung(1));
+        let next = if is_past { Rung::FIRST } else { first() };
         let next_at = Some(self.ladder.due(next, now, delivery.notification.id));
         let (node, by) = (self.node.clone(), Some(who.clone()));
         delivery.tell(Attempt { at: now, node, sink: Sink::Websocket, outcome: reason, next_at, by });
+        if is_past {
+            return Ok(vec![Made::of(&notifications, channel.as_str(), &delivery.notified(notified), Vec::new())?]);
+        }
         let context = delivery.context(notified, reason, None, &self.node).headers();
         let signal = SignalRecord::Redeliver { redelivery: delivery.made(), delivery: Box::new(delivery.clone()) };
         Ok(vec![

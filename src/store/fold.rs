@@ -37,6 +37,7 @@ impl Store {
                 transaction.rollback().await?;
                 return Ok(Folded::Moved);
             }
+            attempts::take_turns(connection, batch).await?;
             let conflicts = notified::add(connection, epoch, retention, batch).await?;
             stretches::merge(connection, retention, &batch.cursors).await?;
             let crowded_out = receipts::add(connection, retention, &batch.receipts).await?;

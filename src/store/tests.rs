@@ -39,6 +39,7 @@ fn whole() -> Retention {
     Retention {
         rows: years,
         ids: years,
+        undelivered: years,
         mailbox_rows: many,
         channel_rows: many,
         devices: 30 * DAY,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_core::position::Epoch;
 
+use super::attempts::Limits;
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
 use super::notified::Trims;
@@ -70,7 +71,7 @@ impl Store {
                 ids: forget_ids(connection, epoch, limits(&notifications, retention.ids)).await?,
                 devices: forget_devices(connection, limits(&cursors, retention.devices)).await?,
                 receipts: forget_receipts(connection, limits(&receipts, retention.receipts)).await?,
-                attempts: age_attempts(connection, &notifications, retention.ids).await?,
+                attempts: age_attempts(connection, &notifications, retention).await?,
             };
             transaction.commit().await?;
             Ok(trimmed)
@@ -164,8 +165,9 @@ async fn forget_devices(connection: &mut Connection, limits: String) -> Result<u
     Ok(gone.len())
 }
 
-async fn age_attempts(connection: &mut Connection, clocks: &[(i32, i64)], ids: Duration) -> Result<usize, StoreError> {
-    attempts::age(connection, &limits(clocks, ids), &limits(clocks, Duration::ZERO), LIMIT).await
+async fn age_attempts(connection: &mut Connection, clocks: &[(i32, i64)], retention: &Retention) -> Result<usize, StoreError> {
+    let [now, ids, undelivered] = [Duration::ZERO, retention.ids, retention.undelivered].map(|age| limits(clocks, age));
+    attempts::age(connection, &Limits { now, ids, undelivered }, LIMIT).await
 }
 
 /// What receipts said of notifications that are still there stays with them, however old: nothing becomes unread by age, and nothing

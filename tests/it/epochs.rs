@@ -96,7 +96,13 @@ async fn what_was_pending_when_an_epoch_ended_is_delivered_in_the_next_and_nothi
     let running = world.start().await;
     let (mut alice, told) = back(running.address, &offered["position"]).await;
     assert_eq!(told["recovered"], false, "{told}");
-    world.own_records("notifications.e2", 2).await;
+    let carried = world.own_records("notifications.e2", 2).await;
+    let attempts = carried.iter().map(|record| {
+        let record = record.json();
+        (record["notification"]["eventId"].clone(), record["attempts"].as_array().map_or(0, Vec::len))
+    });
+    let attempts = attempts.collect::<std::collections::HashMap<_, _>>();
+    assert_eq!(attempts, [(json!("offered"), 1), (json!("undecided"), 0)].into(), "what was tried is not forgotten");
     world.emit(&payment("after", "alice")).await;
     let mut events = until(&mut alice, "after").await;
     events.sort();

@@ -13,7 +13,7 @@ use tidings_core::locale::Locale;
 use tidings_core::notification::{Notification, Priority, Texts};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::record::audit::{
-    self, AuditRecord, BreakerReset, EventSelection, Reached, Redrive, RedriveCounts, RedriveStep, Redriven, Replay,
+    self, AuditRecord, BreakerReset, Decided, EventSelection, Reached, Redrive, RedriveCounts, RedriveStep, Redriven, Replay,
     ReplayCounts, ReplayPlan, ReplaySpan, ReplayStep,
 };
 use tidings_core::record::cursor::CursorRecord;
@@ -100,14 +100,17 @@ fn users() -> impl Strategy<Value = Vec<UserId>> {
 pub(crate) fn notification_record() -> impl Strategy<Value = NotificationRecord> {
     let place = (".{1,10}", 0..i32::MAX, 0..i64::MAX, option::of(timestamp()));
     let origin = place.prop_map(|(topic, partition, offset, timestamp)| Origin { topic, partition, offset, timestamp });
-    (channel(), notification(), ".{0,10}", origin, users(), ladder()).prop_map(
-        |(channel, notification, rule, origin, exclude, ladder)| NotificationRecord {
+    let tried = (0..1_000_u32, vec(attempt(), 0..3));
+    (channel(), notification(), ".{0,10}", origin, users(), ladder(), tried).prop_map(
+        |(channel, notification, rule, origin, exclude, ladder, (attempts_forgotten, attempts))| NotificationRecord {
             channel,
             notification,
             rule,
             origin,
             exclude,
             ladder,
+            attempts_forgotten,
+            attempts,
         },
     )
 }
@@ -172,18 +175,21 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![Just(Outcome::Offline), Just(Outcome::Unacknowledged)]
 }
 
-fn delivery() -> impl Strategy<Value = Delivery> {
+fn attempt() -> impl Strategy<Value = Attempt> {
     let more = (option::of(timestamp()), option::of(parsed(".{1,10}")));
-    let attempt = (timestamp(), parsed(".{1,10}"), outcome(), more).prop_map(|(at, node, outcome, (next_at, by))| Attempt {
+    (timestamp(), parsed(".{1,10}"), outcome(), more).prop_map(|(at, node, outcome, (next_at, by))| Attempt {
         at,
         node,
         sink: Sink::Websocket,
         outcome,
         next_at,
         by,
-    });
+    })
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
     let place = (any::<u64>(), any::<i64>(), option::of(timestamp()));
-    (channel(), notification(), place, ladder(), any::<u32>(), vec(attempt, 0..3)).prop_map(
+    (channel(), notification(), place, ladder(), 0..=1_000_000_u32, vec(attempt(), 0..3)).prop_map(
         |(channel, notification, (epoch, offset, appended_at), ladder, attempts_forgotten, attempts)| Delivery {
             channel,
             notification,
@@ -316,7 +322,7 @@ fn redrive_step() -> impl Strategy<Value = RedriveStep> {
     let outcome = ended();
     let counts = any::<[u32; 6]>().prop_map(|counts| {
         let [letters, notified, notifications, ignored, buried, skipped] = counts.map(u64::from);
-        RedriveCounts { letters, notified, notifications, ignored, buried, skipped }
+        RedriveCounts { letters, decided: Decided { notified, notifications, ignored, buried, skipped } }
     });
     let ended =
         (outcome, option::of(".{0,20}"), counts).prop_map(|(outcome, why, counts)| RedriveStep::Ended { outcome, why, counts });
@@ -358,7 +364,7 @@ fn replay_step() -> impl Strategy<Value = ReplayStep> {
     let reached = (0..i32::MAX, 0..i64::MAX).prop_map(|(partition, next)| Reached { partition, next });
     let counts = any::<[u32; 7]>().prop_map(|counts| {
         let [read, selected, notified, notifications, ignored, buried, skipped] = counts.map(u64::from);
-        ReplayCounts { read, selected, notified, notifications, ignored, buried, skipped }
+        ReplayCounts { read, selected, decided: Decided { notified, notifications, ignored, buried, skipped } }
     });
     prop_oneof![
         (plan(), ".{0,12}").prop_map(|(plan, rules)| ReplayStep::Begun { plan: Box::new(plan), rules }),
@@ -394,10 +400,11 @@ pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
             step
         })),
         reset().prop_map(AuditRecord::BreakerReset),
-        (by(), any::<u64>(), any::<u64>()).prop_map(|((id, who, node), sent, users)| AuditRecord::Retry(audit::Retry {
+        (by(), ".{0,10}", any::<u64>(), any::<u64>()).prop_map(|((id, who, node), selection, sent, users)| AuditRecord::Retry(audit::Retry {
             id,
             who,
             node,
+            selection,
             sent,
             users
         })),

@@ -225,6 +225,8 @@ mod tests {
             },
             exclude: vec!["7".parse().unwrap()],
             ladder: delivery.ladder.clone(),
+            attempts_forgotten: 0,
+            attempts: Vec::new(),
         };
         let undelivered = retry::UndeliveredRecord {
             delivery: delivery.clone(),

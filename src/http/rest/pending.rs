@@ -129,7 +129,7 @@ impl<'a> Shown<'a> {
             kind: &notification.kind,
             appended_at: item.appended_at,
             expires_at: notification.expires_at,
-            next_at: item.tried.as_ref().map(|tried| tried.until),
+            next_at: item.tried.as_ref().map(|tried| tried.next_at),
             attempts: told(item.appended_at, item.tried.as_ref(), Came::Waiting),
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Projector;
 use crate::config::InboxConfig;
 use crate::inbox::InboxError;
-use crate::kafka::topics::NOTIFICATIONS_KEPT;
+use crate::kafka::topics::{NOTIFICATIONS_KEPT, UNDELIVERED_KEPT};
 use crate::store::Retention;
 
 /// How often the store is asked, if there was little to do.
@@ -18,6 +18,7 @@ pub(in crate::inbox) fn retention(config: &InboxConfig) -> Retention {
     Retention {
         rows: config.retention.0,
         ids: config.retention.0.max(NOTIFICATIONS_KEPT),
+        undelivered: config.retention.0.max(UNDELIVERED_KEPT),
         mailbox_rows: config.mailbox_rows,
         channel_rows: config.channel_rows,
         devices: config.device_retention.0,

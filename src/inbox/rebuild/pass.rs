@@ -201,7 +201,7 @@ impl<T: FnMut(&Progressed)> Passes<T> {
 
 impl Generation {
     fn look(reader: &Reader, (cluster, rungs): (&Cluster, &[Delay]), epoch: &EpochRecord) -> Result<Self, RebuildError> {
-        let topics = Topics::of_cluster(cluster.clone().of_epoch(epoch).names(), rungs, epoch.partitions);
+        let topics = Topics::of_cluster(cluster.clone().of_epoch(epoch).names(), rungs, epoch);
         let mut partitions = Vec::new();
         for topic in topics.names() {
             partitions.extend(reader.partitions_if_there(topic, BROKER_WAIT)?);

@@ -20,6 +20,9 @@ pub const NOTIFICATIONS_KEPT: Duration = Duration::from_hours(7 * 24);
 /// How long `receipts` keeps a record, at least.
 pub const RECEIPTS_KEPT: Duration = Duration::from_hours(30 * 24);
 
+/// How long `undelivered` keeps a record.
+pub const UNDELIVERED_KEPT: Duration = Duration::from_hours(30 * 24);
+
 /// What the configuration asks for.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -139,7 +142,7 @@ impl Plan {
                 ..self.fixed(self.names.cursors(), 0)
             },
             self.fixed(self.names.receipts(), receipts_ms),
-            self.kept(self.names.undelivered(), 30 * DAY_MS),
+            self.kept(self.names.undelivered(), millis(UNDELIVERED_KEPT)),
             self.kept(self.names.dlq(), 30 * DAY_MS),
             // Longer than any letter lies in `dlq`: it says which have been redriven.
             self.kept(self.names.audit(), 90 * DAY_MS),

@@ -84,7 +84,8 @@ type Row = (
 );
 
 impl Store {
-    /// What is known of a notification; nothing, if it was never folded or its id is forgotten.
+    /// What is known of a notification; nothing, if it was never folded or is forgotten: its id, and of what ended without success also what
+    /// was tried.
     ///
     /// # Errors
     /// If the database does not answer.
@@ -97,30 +98,25 @@ impl Store {
     /// # Errors
     /// If the database does not answer.
     pub async fn states_of(&self, ids: &[NotificationId]) -> Result<Vec<(NotificationId, About)>, StoreError> {
-        let asked = Value::from_iter(ids.iter().map(|id| json!([id]))).to_string();
-        let rows: Vec<Row> = self
-            .answered(async {
-                Ok(run!(&mut self.reader().await?, |it| {
-                    sqlx::query_as(concat!(
-                        "SELECT CAST(asked.key AS bigint), kept.channel, kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
-                           gone.cause, gone.withdrawn_at, ",
-                        tried!(),
-                        " FROM json_each($1) AS asked CROSS JOIN notifications AS kept
-                         LEFT JOIN withdrawals AS gone ON gone.id = kept.id AND gone.channel = kept.channel
-                         LEFT JOIN attempts AS tried ON tried.id = kept.id AND tried.channel = kept.channel
-                         WHERE kept.id = asked.value ->> 0 ORDER BY asked.key, kept.channel",
-                    ))
-                    .bind(&asked)
-                    .fetch_all(it)
-                    .await
-                })?)
-            })
-            .await?;
+        let rows = self.rows_about(ids).await?;
         let mut all = Vec::<(NotificationId, About)>::with_capacity(rows.len());
         let mut places = Vec::with_capacity(rows.len());
         for row in rows {
-            let (index, channel, epoch, offset, appended_at, body, cause, withdrawn_at, made, history, outcome, is_over, until) =
-                row;
+            let (
+                index,
+                channel,
+                epoch,
+                offset,
+                appended_at,
+                body,
+                cause,
+                withdrawn_at,
+                made,
+                history,
+                outcome,
+                is_undelivered,
+                next_at,
+            ) = row;
             let id = usize::try_from(index).ok().and_then(|index| ids.get(index)).copied();
             let Some(id) = id.filter(|id| all.last().is_none_or(|(last, _)| last != id)) else { continue };
             let unreadable = |source| StoreError::unreadable("notifications", source);
@@ -135,13 +131,42 @@ impl Store {
                 acknowledged: Vec::new(),
                 users: Vec::new(),
                 withdrawn: withdrawn.map(|(cause, at)| Withdrawn { cause: read_cause(&cause), at: Timestamp::from_millis(at) }),
-                tried: read_tried((made, history, outcome, is_over, until))?,
+                tried: read_tried((made, history, outcome, is_undelivered, next_at))?,
             };
             all.push((id, about));
         }
         self.tell_devices(&places, &mut all).await?;
         self.tell_users(&mut all).await?;
         Ok(all)
+    }
+
+    async fn rows_about(&self, ids: &[NotificationId]) -> Result<Vec<Row>, StoreError> {
+        let asked = Value::from_iter(ids.iter().map(|id| json!([id]))).to_string();
+        self.answered(async {
+                Ok(run!(&mut self.reader().await?, |it| {
+                    sqlx::query_as(concat!(
+                        "SELECT CAST(asked.key AS bigint), kept.channel, kept.epoch, kept.\"offset\", kept.appended_at, kept.body,
+                           gone.cause, gone.withdrawn_at, ",
+                        tried!(),
+                        " FROM json_each($1) AS asked CROSS JOIN notifications AS kept
+                         LEFT JOIN withdrawals AS gone ON gone.id = kept.id AND gone.channel = kept.channel
+                         LEFT JOIN attempts AS tried ON tried.id = kept.id AND tried.channel = kept.channel
+                         WHERE kept.id = asked.value ->> 0
+                         UNION ALL SELECT CAST(asked.key AS bigint), tried.channel, tried.epoch, tried.\"offset\",
+                           COALESCE(tried.appended_at, 0), NULL, gone.cause, gone.withdrawn_at, ",
+                        tried!(),
+                        " FROM json_each($1) AS asked CROSS JOIN attempts AS tried
+                         LEFT JOIN withdrawals AS gone ON gone.id = tried.id AND gone.channel = tried.channel
+                         WHERE tried.id = asked.value ->> 0 AND tried.is_undelivered = 1
+                           AND NOT EXISTS (SELECT 1 FROM notifications AS kept WHERE kept.id = tried.id AND kept.channel = tried.channel)
+                         ORDER BY 1, 2",
+                    ))
+                    .bind(&asked)
+                    .fetch_all(it)
+                    .await
+                })?)
+        })
+        .await
     }
 
     /// Where all the notifications lie that follow from a request, in the order of their channels.

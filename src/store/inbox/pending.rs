@@ -56,6 +56,8 @@ pub struct Pending {
     pub appended_at: Timestamp,
     /// What was tried; nothing yet, if the first acknowledgement is still waited for.
     pub tried: Option<TriedUntil>,
+    /// The epoch and the offset by which it is in order.
+    listed_at: (i64, i64),
 }
 
 /// What was tried of a notification.
@@ -68,9 +70,9 @@ pub struct TriedUntil {
     /// Why the last attempt was needed, or why there is none more.
     pub outcome: Outcome,
     /// Whether it has ended without success.
-    pub is_over: bool,
+    pub is_undelivered: bool,
     /// When the next attempt is due, or it ended.
-    pub until: Timestamp,
+    pub next_at: Timestamp,
 }
 
 /// How much waits.
@@ -89,10 +91,15 @@ impl Pending {
         Position::after(self.place.epoch, self.place.offset)
     }
 
+    fn token(&self) -> PageToken {
+        let (epoch, offset) = self.listed_at;
+        PageToken { appended_at: self.appended_at.as_millis(), channel: self.place.channel.clone(), epoch, offset }
+    }
+
     /// The same as a delivery.
     #[must_use]
     pub fn delivery(&self) -> Delivery {
-        let Self { record, place, appended_at, tried } = self;
+        let Self { record, place, appended_at, tried, .. } = self;
         let attempts = tried.as_ref().map(|tried| tried.attempts.clone()).unwrap_or_default();
         let made = tried.as_ref().map_or(0, |tried| tried.made);
         Delivery {
@@ -110,15 +117,34 @@ impl Pending {
 
 /// The columns of [`tried!`].
 pub(super) type TriedRow = (Option<i64>, Option<String>, Option<String>, Option<i32>, Option<i64>);
-type Row = (String, String, i64, i64, i64, String, Option<i64>, Option<String>, Option<String>, Option<i32>, Option<i64>);
+/// A channel and an id, the epoch and offset by which they are in order, those where it lies, when it was appended, its body, and what was
+/// tried.
+#[rustfmt::skip]
+type Row = (String, String, i64, i64, i64, i64, i64, String, Option<i64>, Option<String>, Option<String>, Option<i32>, Option<i64>);
 
 /// What was tried, as five columns of `tried`.
 macro_rules! tried {
     () => {
-        "tried.made, tried.history, tried.outcome, tried.is_over, tried.until_at"
+        "tried.made, tried.history, tried.outcome, tried.is_undelivered, tried.next_at"
     };
 }
 pub(super) use tried;
+
+/// What waits on the rungs and is of an outcome. What was carried over lies elsewhere than where it was tried: pages go by the latter.
+macro_rules! open_rows {
+    ($outcome:literal) => {
+        concat!(
+            "SELECT tried.channel, tried.id, tried.epoch, tried.\"offset\", kept.epoch, kept.\"offset\", kept.appended_at, kept.body, ",
+            tried!(),
+            " FROM attempts AS tried CROSS JOIN notifications AS kept
+             WHERE tried.is_open = 1 AND (tried.channel, tried.epoch, tried.\"offset\") > ($1, $2, $3)
+               AND (tried.expires_at IS NULL OR tried.expires_at > $4) AND ",
+            $outcome,
+            " AND kept.id = tried.id AND kept.channel = tried.channel AND kept.body IS NOT NULL
+             ORDER BY tried.channel, tried.epoch, tried.\"offset\" LIMIT $6",
+        )
+    };
+}
 
 impl Store {
     /// A page of what waits on the rungs, in the order of mailboxes.
@@ -134,7 +160,7 @@ impl Store {
             looked_at += rows.len();
             for item in self.still_pending(rows, &mut after).await? {
                 if page.items.len() == wanted.limit.get() {
-                    page.next = page.items.last().map(token);
+                    page.next = page.items.last().map(Pending::token);
                     return Ok(page);
                 }
                 page.items.push(item);
@@ -161,7 +187,7 @@ impl Store {
             let is_last = rows.len() < LOOK;
             for item in self.still_pending(rows, &mut after).await? {
                 if page.items.len() == wanted.limit.get() {
-                    page.next = page.items.last().map(token);
+                    page.next = page.items.last().map(Pending::token);
                     return Ok(page);
                 }
                 page.items.push(item);
@@ -202,29 +228,13 @@ impl Store {
     }
 
     async fn open_rows(&self, wanted: &PendingWanted, after: Option<&PageToken>) -> Result<Vec<Row>, StoreError> {
-        let (channel, epoch, offset) = after.map_or(("", 0, 0), |after| (after.channel.as_str(), after.epoch, after.offset));
-        self.answered(async {
-            Ok(run!(&mut self.reader().await?, |it| {
-                sqlx::query_as(concat!(
-                    "SELECT tried.channel, tried.id, tried.epoch, tried.\"offset\", kept.appended_at, kept.body, ",
-                    tried!(),
-                    " FROM attempts AS tried CROSS JOIN notifications AS kept
-                     WHERE tried.is_open = 1 AND (tried.channel, tried.epoch, tried.\"offset\") > ($1, $2, $3)
-                       AND (tried.expires_at IS NULL OR tried.expires_at > $4) AND (CAST($5 AS text) IS NULL OR tried.outcome = $5)
-                       AND kept.id = tried.id AND kept.channel = tried.channel AND kept.body IS NOT NULL
-                     ORDER BY tried.channel, tried.epoch, tried.\"offset\" LIMIT $6",
-                ))
-                .bind(channel)
-                .bind(epoch)
-                .bind(offset)
-                .bind(wanted.now.as_millis())
-                .bind(wanted.outcome.map(Outcome::name))
-                .bind(LOOK as i64)
-                .fetch_all(it)
-                .await
-            })?)
-        })
-        .await
+        let from = after.map_or(("", 0, 0), |after| (after.channel.as_str(), after.epoch, after.offset));
+        // One text for both would leave the index by outcome unused.
+        let sql = match wanted.outcome {
+            None => open_rows!("CAST($5 AS text) IS NULL"),
+            Some(_) => open_rows!("tried.outcome = $5"),
+        };
+        self.rows(sql, from, wanted).await
     }
 
     async fn mailbox_rows(
@@ -234,26 +244,37 @@ impl Store {
         after: Option<&PageToken>,
     ) -> Result<Vec<Row>, StoreError> {
         let (epoch, offset) = after.map_or((0, -1), |after| (after.epoch, after.offset));
+        let sql = concat!(
+            "SELECT kept.channel, kept.id, kept.epoch, kept.\"offset\", kept.epoch, kept.\"offset\", kept.appended_at, kept.body, ",
+            tried!(),
+            " FROM notifications AS kept LEFT JOIN attempts AS tried ON tried.id = kept.id AND tried.channel = kept.channel
+             WHERE kept.channel = $1 AND (kept.epoch, kept.\"offset\") > ($2, $3) AND kept.body IS NOT NULL
+               AND (kept.expires_at IS NULL OR kept.expires_at > $4) AND COALESCE(tried.is_undelivered, 0) = 0
+               AND (CAST($5 AS text) IS NULL OR tried.outcome = $5) AND",
+            is_not_withdrawn!(),
+            "ORDER BY kept.epoch, kept.\"offset\" LIMIT $6",
+        );
+        self.rows(sql, (mailbox.as_str(), epoch, offset), wanted).await
+    }
+
+    /// The rows of a statement that are wanted: `$1` to `$3` are behind which channel, epoch and offset they lie.
+    async fn rows(
+        &self,
+        sql: &'static str,
+        (channel, epoch, offset): (&str, i64, i64),
+        wanted: &PendingWanted,
+    ) -> Result<Vec<Row>, StoreError> {
         self.answered(async {
             Ok(run!(&mut self.reader().await?, |it| {
-                sqlx::query_as(concat!(
-                    "SELECT kept.channel, kept.id, kept.epoch, kept.\"offset\", kept.appended_at, kept.body, ",
-                    tried!(),
-                    " FROM notifications AS kept LEFT JOIN attempts AS tried ON tried.id = kept.id AND tried.channel = kept.channel
-                     WHERE kept.channel = $1 AND (kept.epoch, kept.\"offset\") > ($2, $3) AND kept.body IS NOT NULL
-                       AND (kept.expires_at IS NULL OR kept.expires_at > $4) AND COALESCE(tried.is_over, 0) = 0
-                       AND (CAST($5 AS text) IS NULL OR tried.outcome = $5) AND",
-                    is_not_withdrawn!(),
-                    "ORDER BY kept.epoch, kept.\"offset\" LIMIT $6",
-                ))
-                .bind(mailbox.as_str())
-                .bind(epoch)
-                .bind(offset)
-                .bind(wanted.now.as_millis())
-                .bind(wanted.outcome.map(Outcome::name))
-                .bind(LOOK as i64)
-                .fetch_all(it)
-                .await
+                sqlx::query_as(sql)
+                    .bind(channel)
+                    .bind(epoch)
+                    .bind(offset)
+                    .bind(wanted.now.as_millis())
+                    .bind(wanted.outcome.map(Outcome::name))
+                    .bind(LOOK as i64)
+                    .fetch_all(it)
+                    .await
             })?)
         })
         .await
@@ -263,7 +284,7 @@ impl Store {
     async fn still_pending(&self, rows: Vec<Row>, after: &mut Option<PageToken>) -> Result<Vec<Pending>, StoreError> {
         let items = rows.into_iter().map(pending).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = items.last() {
-            *after = Some(token(last));
+            *after = Some(last.token());
         }
         let asked = items.iter().map(|item| item.place.clone()).collect::<Vec<_>>();
         let evidence = if asked.is_empty() { Vec::new() } else { self.evidence(&asked).await? };
@@ -272,33 +293,42 @@ impl Store {
     }
 }
 
-fn token(item: &Pending) -> PageToken {
-    let Asked { channel, epoch, offset, .. } = &item.place;
-    let epoch = i64::try_from(epoch.0).unwrap_or(i64::MAX);
-    PageToken { appended_at: item.appended_at.as_millis(), channel: channel.clone(), epoch, offset: *offset }
-}
-
 fn pending(row: Row) -> Result<Pending, StoreError> {
-    let (channel, id, epoch, offset, appended_at, body, made, history, outcome, is_over, until) = row;
+    let (
+        channel,
+        id,
+        listed_epoch,
+        listed_offset,
+        epoch,
+        offset,
+        appended_at,
+        body,
+        made,
+        history,
+        outcome,
+        is_undelivered,
+        next_at,
+    ) = row;
     let channel: Channel = channel.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
     let id: NotificationId = id.parse().map_err(|source| StoreError::unreadable("notifications", source))?;
     Ok(Pending {
         record: serde_json::from_str(&body).map_err(|source| StoreError::unreadable("notifications", source))?,
         place: Asked { channel, id, epoch: read_epoch(epoch), offset },
         appended_at: Timestamp::from_millis(appended_at),
-        tried: read_tried((made, history, outcome, is_over, until))?,
+        tried: read_tried((made, history, outcome, is_undelivered, next_at))?,
+        listed_at: (listed_epoch, listed_offset),
     })
 }
 
 /// What was tried, if anything was.
-pub(super) fn read_tried((made, history, outcome, is_over, until): TriedRow) -> Result<Option<TriedUntil>, StoreError> {
-    let (Some(made), Some(history), Some(outcome), Some(until)) = (made, history, outcome, until) else { return Ok(None) };
+pub(super) fn read_tried((made, history, outcome, is_undelivered, next_at): TriedRow) -> Result<Option<TriedUntil>, StoreError> {
+    let (Some(made), Some(history), Some(outcome), Some(next_at)) = (made, history, outcome, next_at) else { return Ok(None) };
     Ok(Some(TriedUntil {
         made: u32::try_from(made).unwrap_or(u32::MAX),
         attempts: serde_json::from_str(&history).map_err(|source| StoreError::unreadable("attempts", source))?,
         outcome: read_outcome(&outcome),
-        is_over: is_over == Some(1),
-        until: Timestamp::from_millis(until),
+        is_undelivered: is_undelivered == Some(1),
+        next_at: Timestamp::from_millis(next_at),
     }))
 }
 

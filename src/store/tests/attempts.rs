@@ -9,7 +9,7 @@ use super::*;
 const HOUR_MS: i64 = 3_600_000;
 
 /// A record of the ladder, of the notification of that number at that offset, after so many attempts.
-fn tried(id: u128, offset: i64, made: usize) -> Tried {
+pub(super) fn tried(id: u128, offset: i64, made: usize) -> Tried {
     let attempt = |number: usize| Attempt {
         at: Timestamp::from_millis(i64::try_from(number).unwrap()),
         node: "node-1".parse().unwrap(),
@@ -28,12 +28,12 @@ fn tried(id: u128, offset: i64, made: usize) -> Tried {
         attempts_forgotten: 0,
         attempts: (1..=made).map(attempt).collect(),
     };
-    let until = Timestamp::from_millis(HOUR_MS);
-    Tried { delivery, ended: None, until, home: 0, topic: "retry.30s".into(), partition: 0 }
+    let next_at = Timestamp::from_millis(HOUR_MS);
+    Tried { delivery, undelivered: None, next_at, home: 0, topic: "retry.30s".into(), partition: 0 }
 }
 
 fn ended(id: u128, offset: i64, made: usize) -> Tried {
-    Tried { ended: Some(Outcome::Unacknowledged), ..tried(id, offset, made) }
+    Tried { undelivered: Some(Outcome::Unacknowledged), ..tried(id, offset, made) }
 }
 
 /// The same in another mailbox.
@@ -42,7 +42,7 @@ fn of(mailbox: &str, mut tried: Tried) -> Tried {
     tried
 }
 
-fn ladder(attempts: Vec<Tried>) -> Fold {
+pub(super) fn ladder(attempts: Vec<Tried>) -> Fold {
     Fold { attempts, ..Fold::default() }
 }
 
@@ -106,6 +106,9 @@ on_both! {
     pages_hold_each_that_waits_once_in_the_order_of_mailboxes,
     of_one_user_all_waits_that_nobody_has_acknowledged,
     what_has_expired_waits_no_more_and_attempts_go_with_the_ids,
+    what_ended_without_success_is_told_for_as_long_as_the_log_has_it_although_its_id_is_forgotten,
+    what_was_carried_over_waits_where_it_lies_now_and_is_closed_by_what_is_said_of_it_there,
+    what_was_acknowledged_where_it_was_carried_to_does_not_wait_when_its_attempts_are_folded_late,
 }
 
 async fn the_record_with_the_most_attempts_is_told_whichever_was_folded_first(fixtures: [Fixture; 2]) {
@@ -127,7 +130,7 @@ async fn an_ended_ladder_waits_no_more_until_somebody_begins_it_anew(fixtures: [
     either_way(fixtures, folds, async |fixture: &Fixture| {
         assert_eq!(waits(fixture, &wanted(10)).await, []);
         assert_eq!(waits_in_mailbox(fixture).await, [6], "nothing was tried of this one");
-        assert!(fixture.store.state_of(id_of(1)).await.unwrap().unwrap().tried.unwrap().is_over);
+        assert!(fixture.store.state_of(id_of(1)).await.unwrap().unwrap().tried.unwrap().is_undelivered);
         fixture.fold(ladder(vec![tried(1, 3, 3)])).await;
         assert_eq!(waits(fixture, &wanted(10)).await, [("user-1".to_owned(), 3)]);
         assert_eq!(waits_in_mailbox(fixture).await, [3, 6]);
@@ -227,4 +230,66 @@ async fn what_has_expired_waits_no_more_and_attempts_go_with_the_ids(fixture: Fi
     trim(&fixture, &short()).await;
     assert_eq!(counted(0).await, 0);
     assert!(super::tables::dump(&fixture.store).await.iter().all(|line| !line.starts_with("attempts")), "forgotten");
+}
+
+async fn what_ended_without_success_is_told_for_as_long_as_the_log_has_it_although_its_id_is_forgotten(fixture: Fixture) {
+    let fold_at = async |id: u128, offset: i64, hour: i64, attempts: Vec<Tried>| {
+        let clock = Some(Timestamp::from_millis(hour * HOUR_MS));
+        let moves = vec![Move { clock, ..step("notifications", offset, offset + 1) }];
+        fixture.fold(Fold { moves, notifications: vec![at(id, offset, hour)], attempts, ..Fold::default() }).await;
+    };
+    fold_at(1, 0, 0, vec![ended(1, 0, 2)]).await;
+    fold_at(2, 1, 0, vec![tried(2, 1, 2)]).await;
+    let known = async |id: u128| fixture.store.state_of(id_of(id)).await.unwrap();
+    // Rows are kept for 10 hours, ids for 20, and undelivered for 40.
+    fold_at(3, 2, 22, Vec::new()).await;
+    trim(&fixture, &short()).await;
+    let about = known(1).await.expect("it is on undelivered");
+    assert_eq!((about.record, about.tried.map(|tried| (tried.made, tried.is_undelivered))), (None, Some((2, true))));
+    assert_eq!(known(2).await, None);
+    fold_at(4, 3, 42, Vec::new()).await;
+    trim(&fixture, &short()).await;
+    assert_eq!(known(1).await, None);
+}
+
+/// The notification 1 was tried in its epoch, and is carried over to the next.
+async fn carry_over(fixture: &Fixture) {
+    fixture.fold(notifications(0, 10, vec![notified(1, 3)])).await;
+    super::epochs::fold_later(fixture, 3, vec![Notified { offset: 2, ..notified(1, 3) }]).await;
+}
+
+/// That a device has acknowledged it there.
+fn said_there() -> Fold {
+    let mut heard = cursor("a", &[(0, 5)], &[(0, 5)]);
+    heard.epoch = super::epochs::LATER;
+    cursors(vec![heard])
+}
+
+async fn open(fixture: &Fixture) -> u64 {
+    let counts = fixture.store.pending_counts(Timestamp::from_millis(0)).await.unwrap();
+    counts.offline + counts.unacknowledged
+}
+
+async fn what_was_carried_over_waits_where_it_lies_now_and_is_closed_by_what_is_said_of_it_there(fixture: Fixture) {
+    carry_over(&fixture).await;
+    let mut other = notified(2, 6);
+    other.record.channel = "user-2".parse().unwrap();
+    fixture.fold(notifications(10, 20, vec![other])).await;
+    fixture.fold(ladder(vec![tried(1, 3, 2), of("user-2", tried(2, 6, 1))])).await;
+    let page = fixture.store.pending(&wanted(1)).await.unwrap();
+    let item = &page.items[0];
+    assert_eq!((item.place.epoch, item.place.offset), (super::epochs::LATER, 2));
+    assert_eq!((item.delivery().epoch, item.delivery().offset, item.delivery().made()), (super::epochs::LATER, 2, 2));
+    let rest = fixture.store.pending(&PendingWanted { after: page.next, ..wanted(1) }).await.unwrap();
+    assert_eq!(rest.items.iter().map(|item| item.place.channel.as_str()).collect::<Vec<_>>(), ["user-2"]);
+    assert_eq!(open(&fixture).await, 2);
+    fixture.fold(said_there()).await;
+    assert_eq!(open(&fixture).await, 1);
+}
+
+async fn what_was_acknowledged_where_it_was_carried_to_does_not_wait_when_its_attempts_are_folded_late(fixture: Fixture) {
+    carry_over(&fixture).await;
+    fixture.fold(said_there()).await;
+    fixture.fold(ladder(vec![tried(1, 3, 2)])).await;
+    assert_eq!(open(&fixture).await, 0);
 }

@@ -59,20 +59,13 @@ async fn on_postgres_of_two_epochs_that_fold_one_id_at_once_both_places_are_know
         };
         let mut quick = fixture.store.writer().await.unwrap().begin_writing().await.unwrap();
         notified::add(quick.connection(), first, &retention(), &of(first)).await.unwrap();
-        let me: i32 = run!(quick.connection(), |it| sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(it).await.unwrap());
+        let me = pid(quick.connection()).await;
         let slow = Store::open(&fixture.config).await.unwrap();
         let (retention, fold) = (retention(), of(second));
         let folding = slow.fold(second, &retention, &fold);
         let finishing = async {
-            let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
-            loop {
-                let waiting: i64 = run!(&mut fixture.store.reader().await.unwrap(), |it| {
-                    sqlx::query_scalar(waits).bind(me).fetch_one(it).await.unwrap()
-                });
-                if waiting > 0 {
-                    return quick.commit().await.unwrap();
-                }
-            }
+            until_waited_for(&fixture, me).await;
+            quick.commit().await.unwrap();
         };
         let (folded, ()) = tokio::join!(folding, finishing);
         assert!(matches!(folded.unwrap(), Folded::Committed { .. }));
@@ -80,6 +73,49 @@ async fn on_postgres_of_two_epochs_that_fold_one_id_at_once_both_places_are_know
         let newest = fixture.store.newest(&course, 1).await.unwrap();
         assert_eq!(super::recover::offsets(&newest), [20 + id as i64], "positions of the later epoch lead to it");
         assert_eq!(fixture.evidence(id, id as i64).await.first_offset, Some(id as i64), "and its place in the earlier is known");
+    }
+}
+
+async fn pid(connection: &mut connection::Connection) -> i32 {
+    run!(connection, |it| sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(it).await.unwrap())
+}
+
+async fn until_waited_for(fixture: &Fixture, pid: i32) {
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+    loop {
+        let waiting: i64 = run!(&mut fixture.store.reader().await.unwrap(), |it| {
+            sqlx::query_scalar(waits).bind(pid).fetch_one(it).await.unwrap()
+        });
+        if waiting > 0 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_postgres_an_attempt_and_what_ends_it_are_not_folded_past_each_other() {
+    let Some(fixture) = Fixture::postgres().await else { return };
+    fixture.fold(notifications(0, 10, vec![notified(1, 3), notified(2, 6)])).await;
+    let attempt = |id, offset| super::attempts::ladder(vec![super::attempts::tried(id, offset, 1)]);
+    let said = |from, to| cursors(vec![cursor("a", &[(from, to)], &[(from, to)])]);
+    for (first, second) in [(said(0, 4), attempt(1, 3)), (attempt(2, 6), said(0, 8))] {
+        // All that a fold does but its end.
+        let mut quick = fixture.store.writer().await.unwrap().begin_writing().await.unwrap();
+        crate::store::attempts::take_turns(quick.connection(), &first).await.unwrap();
+        stretches::merge(quick.connection(), &retention(), &first.cursors).await.unwrap();
+        crate::store::attempts::add(quick.connection(), &first.attempts).await.unwrap();
+        crate::store::attempts::close(quick.connection(), &first.cursors, &first.receipts).await.unwrap();
+        let me = pid(quick.connection()).await;
+        let slow = Store::open(&fixture.config).await.unwrap();
+        let retention = retention();
+        let finishing = async {
+            until_waited_for(&fixture, me).await;
+            quick.commit().await.unwrap();
+        };
+        let (folded, ()) = tokio::join!(slow.fold(EPOCH, &retention, &second), finishing);
+        assert!(matches!(folded.unwrap(), Folded::Committed { .. }));
+        let open = fixture.store.pending_counts(Timestamp::from_millis(0)).await.unwrap();
+        assert_eq!(open, PendingCounts::default());
     }
 }
 

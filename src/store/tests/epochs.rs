@@ -8,7 +8,7 @@ use super::recover::{course, offsets, page};
 use super::retention::short;
 use super::*;
 
-const LATER: Epoch = Epoch(4);
+pub(super) const LATER: Epoch = Epoch(4);
 
 on_both! {
     a_row_moves_to_its_place_in_a_later_epoch_and_old_acknowledgements_still_count,
@@ -26,7 +26,7 @@ fn later() -> Course {
 }
 
 /// What the later epoch's log holds, from its beginning.
-async fn fold_later(fixture: &Fixture, to: i64, notified: Vec<Notified>) {
+pub(super) async fn fold_later(fixture: &Fixture, to: i64, notified: Vec<Notified>) {
     fixture.store.claim(LATER, &[standing("notifications.e4", 0)]).await.unwrap();
     let fold = Fold { moves: vec![step("notifications.e4", 0, to)], notifications: notified, ..Fold::default() };
     assert_eq!(

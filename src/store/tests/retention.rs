@@ -38,7 +38,7 @@ async fn fold_records(fixture: &Fixture, retention: &Retention, records: Vec<Not
 
 pub(super) fn short() -> Retention {
     let hours = |hours: u64| Duration::from_hours(hours);
-    Retention { rows: hours(10), ids: hours(20), devices: hours(30), receipts: hours(30), ..retention() }
+    Retention { rows: hours(10), ids: hours(20), undelivered: hours(40), devices: hours(30), receipts: hours(30), ..retention() }
 }
 
 /// Trims until nothing is left to do, and says what was done.

@@ -81,7 +81,7 @@ pub struct Case<'a> {
     pub rung: Rung,
     /// The rungs that its rule names, if it does.
     pub own: Option<&'a [Delay]>,
-    /// How many attempts it tells of. Only behind the last rung, where the rung no longer says it, does that count.
+    /// How many attempts it tells of. They are counted on from there, and decide nothing else.
     pub made: u32,
     /// How far it got.
     pub reach: Reach,
@@ -113,7 +113,7 @@ pub enum Decision {
     Drop(Dropped),
     /// It is tried again, and waits on `next`.
     Attempt {
-        /// The attempt's number, from 1. It follows from the rung alone, but for the last one that is repeated.
+        /// The attempt's number, from 1: more than that of any attempt that is told of, or that the rung stands for.
         redelivery: u32,
         /// Where it waits then.
         next: Rung,
@@ -155,12 +155,10 @@ pub fn decide(case: Case<'_>, ladder: &Ladder) -> Decision {
         (Standing::Current | Standing::Old, Reach::NotOffered) => Outcome::Offline,
     };
     let is_repeated = case.own.is_none() && ladder.is_last(case.rung);
+    // One that was begun anew has more behind it than its rung says.
+    let redelivery = case.made.max(ladder.attempts_to(case.rung, case.own)).saturating_add(1);
     match ladder.next(case.rung, case.own) {
-        Some(next) if is_repeated && case.standing != Standing::Old => {
-            let redelivery = case.made.max(ladder.attempts_to(next, None)).saturating_add(1);
-            Decision::Attempt { redelivery, next, outcome }
-        }
-        Some(next) if !is_repeated => Decision::Attempt { redelivery: ladder.attempts_to(next, case.own), next, outcome },
+        Some(next) if !is_repeated || case.standing != Standing::Old => Decision::Attempt { redelivery, next, outcome },
         _ => Decision::Undelivered { reason: outcome },
     }
 }
@@ -244,7 +242,9 @@ mod tests {
         let (ladder, own) = (ladder(3), [1, 3].map(|seconds| Delay(Duration::from_secs(seconds))));
         let own = |rung, made| decide(Case { own: Some(&own), made, ..case(rung, Reach::NotOffered) }, &ladder);
         let climbed = |rung, redelivery| Decision::Attempt { redelivery, next: Rung(rung), outcome: Outcome::Offline };
-        assert_eq!([own(0, 9), own(1, 9)], [climbed(1, 1), climbed(3, 2)], "a forged count changes nothing");
+        assert_eq!([own(0, 0), own(1, 1)], [climbed(1, 1), climbed(3, 2)]);
+        assert_eq!([own(0, 9), own(1, 10)], [climbed(1, 10), climbed(3, 11)], "begun anew, it is counted on");
+        assert_eq!(own(3, 0), own(3, 900), "a count ends no ladder, and prolongs none");
         assert_eq!(own(3, 2), Decision::Undelivered { reason: Outcome::Offline });
         let none = Case { own: Some(&[]), ..case(0, Reach::Offered) };
         assert_eq!(decide(none, &ladder), Decision::Undelivered { reason: Outcome::Unacknowledged });

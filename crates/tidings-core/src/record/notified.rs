@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Record;
+use super::retry::{Attempt, any_count, is_none_forgotten};
 use crate::channel::Channel;
 use crate::ids::UserId;
 use crate::notification::Notification;
@@ -30,6 +31,12 @@ pub struct NotificationRecord {
     /// The rungs on which it waits if nobody acknowledges it, and behind which it ends; none: all rungs, the last until it expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ladder: Option<Vec<Delay>>,
+    /// How many attempts came before `attempts` and are told no more.
+    #[serde(default, deserialize_with = "any_count", skip_serializing_if = "is_none_forgotten")]
+    pub attempts_forgotten: u32,
+    /// What was tried where it lay before: of one that was carried over from an earlier epoch, or begun anew from one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
 }
 
 impl NotificationRecord {

@@ -46,14 +46,17 @@ pub const LIMIT_ATTEMPTS: usize = 64;
 const CARRIED: &str = "carried-over";
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_none_forgotten(attempts: &u32) -> bool {
+pub(super) fn is_none_forgotten(attempts: &u32) -> bool {
     *attempts == 0
 }
 
-/// A number that nobody of ours wrote decides nothing, so it is no reason to refuse the record either.
-fn any_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+/// More than any ladder comes to while its notification is worth it. What is more was never counted by us.
+const LIMIT_FORGOTTEN: u32 = 1_000_000;
+
+/// A number that nobody of ours wrote decides nothing, so it is no reason to refuse the record either: it is ignored.
+pub(super) fn any_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let count = i64::deserialize(deserializer)?;
-    Ok(u32::try_from(count.max(0)).unwrap_or(u32::MAX))
+    Ok(u32::try_from(count).ok().filter(|count| *count <= LIMIT_FORGOTTEN).unwrap_or(0))
 }
 
 impl Delivery {
@@ -85,6 +88,8 @@ impl Delivery {
             origin: Origin { topic: topic.to_owned(), partition, offset: self.offset, timestamp: self.appended_at },
             exclude: Vec::new(),
             ladder: self.ladder.clone(),
+            attempts_forgotten: self.attempts_forgotten,
+            attempts: self.attempts.clone(),
         }
     }
 
@@ -231,8 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_count_of_attempts_neither_refuses_the_record_nor_overflows() {
-        for (forged, read) in [("-1", 0), ("2147483648", 1 << 31), ("9223372036854775807", u32::MAX)] {
+    fn a_forged_count_of_attempts_is_ignored_and_refuses_no_record() {
+        for (forged, read) in
+            [("-1", 0), ("1000000", LIMIT_FORGOTTEN), ("1000001", 0), ("2147483648", 0), ("9223372036854775807", 0)]
+        {
             let mut delivery = delivery(forged);
             assert_eq!(delivery.attempts_forgotten, read, "{forged}");
             (0..=LIMIT_ATTEMPTS).for_each(|number| delivery.tell(attempt(number)));

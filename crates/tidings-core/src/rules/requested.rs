@@ -105,6 +105,8 @@ impl<'a> Asking<'a> {
             origin: self.record.origin(),
             exclude: Vec::new(),
             ladder: None,
+            attempts_forgotten: 0,
+            attempts: Vec::new(),
         });
         told.collect()
     }

@@ -293,6 +293,8 @@ impl Rule {
             rule: self.name.clone(),
             origin: event.origin.clone(),
             exclude: Vec::new(),
+            attempts_forgotten: 0,
+            attempts: Vec::new(),
         };
         let mut records = Vec::with_capacity(channels.len() + 1);
         for channel in channels {

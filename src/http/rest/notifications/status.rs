@@ -187,7 +187,7 @@ fn state(about: &About, now: Timestamp) -> State {
         State::Published
     } else if !about.acknowledged.is_empty() {
         State::Delivered
-    } else if about.tried.as_ref().is_some_and(|tried| tried.is_over) {
+    } else if about.tried.as_ref().is_some_and(|tried| tried.is_undelivered) {
         State::Undelivered
     } else if is_expired {
         State::Expired
