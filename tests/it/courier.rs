@@ -144,16 +144,22 @@ async fn what_is_withdrawn_while_it_waits_on_a_rung_is_dropped_when_it_is_due() 
 }
 
 #[tokio::test]
-async fn forged_headers_and_a_forged_list_of_attempts_shorten_nothing() {
+async fn forged_headers_counts_due_times_and_lists_of_attempts_shorten_nothing_and_prolong_nothing() {
     let world = waiting(300, &[2_000]).await;
     let running = world.start().await;
     world.emit(&payment("1", "absent")).await;
     let [real] = world.own_records("retry.2s", 1).await.try_into().unwrap();
     let mut forged = real.json();
-    forged["attempts"] = json!([{"at": "2001-01-01T00:00:00.000Z", "node": "x", "sink": "websocket", "outcome": "offline"}]);
-    forge(&world, "retry.2s", real.partition, &forged).await;
-    let ended = world.own_records("undelivered", 2).await;
-    let forged_at = world.own_records("retry.2s", 2).await.iter().map(|record| record.timestamp_ms).max().unwrap();
+    for (due, count, next_at) in
+        [("0", -1_i64, "2001-01-01T00:00:00.000Z"), ("4102444800000", 1 << 31, "2100-01-01T00:00:00.000Z")]
+    {
+        let at = "2001-01-01T00:00:00.000Z";
+        forged["attempts"] = json!([{"at": at, "node": "x", "sink": "websocket", "outcome": "offline", "nextAt": next_at}]);
+        forged["attemptsForgotten"] = json!(count);
+        forge_with(&world, ("retry.2s", real.partition), &forged, (due, &count.to_string())).await;
+    }
+    let ended = world.own_records("undelivered", 3).await;
+    let forged_at = world.own_records("retry.2s", 3).await.iter().map(|record| record.timestamp_ms).max().unwrap();
     let last = ended.iter().map(|record| record.timestamp_ms).max().unwrap();
     assert!(Duration::from_millis((last - forged_at).cast_unsigned()) >= Duration::from_secs(2));
     for ended in &ended {
@@ -211,7 +217,9 @@ async fn a_forged_retry_of_what_is_not_there_is_buried_and_what_lies_behind_it_c
     let running = world.start().await;
     world.emit(&payment("1", "absent")).await;
     let [real] = world.own_records("retry.700ms", 1).await.try_into().unwrap();
-    for (field, value) in [("offset", json!(i64::MAX)), ("offset", json!(-1)), ("channel", json!("booking-updates"))] {
+    for (field, value) in
+        [("offset", json!(i64::MAX)), ("offset", json!(-1)), ("channel", json!("booking-updates")), ("epoch", json!(7))]
+    {
         let mut forged = real.json();
         forged[field] = value;
         forge(&world, "retry.700ms", real.partition, &forged).await;
@@ -219,7 +227,7 @@ async fn a_forged_retry_of_what_is_not_there_is_buried_and_what_lies_behind_it_c
     world.emit(&payment("2", "absent")).await;
     let ended = world.own_records("undelivered", 2).await;
     assert_eq!(ended.last().unwrap().json()["delivery"]["notification"]["eventId"], "2");
-    let dead = world.own_records("dlq", 3).await;
+    let dead = world.own_records("dlq", 4).await;
     assert!(dead.iter().all(|dead| dead.header("tidings-error-class") == "forged"), "{dead:?}");
     assert!(dead.iter().any(|dead| dead.json()["offset"] == i64::MAX));
     running.stop().await;
@@ -227,11 +235,16 @@ async fn a_forged_retry_of_what_is_not_there_is_buried_and_what_lies_behind_it_c
 
 /// Writes a retry record that tidings did not write.
 async fn forge(world: &World, topic: &str, partition: i32, value: &serde_json::Value) {
+    forge_with(world, (topic, partition), value, ("0", "99")).await;
+}
+
+/// The same with a time at which it is due, and a number of attempts, in its headers.
+async fn forge_with(world: &World, (topic, partition): (&str, i32), value: &serde_json::Value, (due, attempt): (&str, &str)) {
     let producer: FutureProducer = crate::harness::log::config(&world.log.brokers).create().unwrap();
     let headers = OwnedHeaders::new()
         .insert(Header { key: "tidings-version", value: Some("1") })
-        .insert(Header { key: "tidings-due", value: Some("0") })
-        .insert(Header { key: "tidings-attempt", value: Some("99") })
+        .insert(Header { key: "tidings-due", value: Some(due) })
+        .insert(Header { key: "tidings-attempt", value: Some(attempt) })
         .insert(Header { key: "tidings-original-topic", value: Some("elsewhere") })
         .insert(Header { key: "tidings-original-timestamp", value: Some("2001-01-01T00:00:00.000Z") })
         .insert(Header { key: "tidings-error-class", value: Some("forged") });

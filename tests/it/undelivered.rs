@@ -119,7 +119,8 @@ async fn the_commands_show_what_is_pending_send_it_again_and_begin_anew_what_end
     assert_eq!(json_of(&world, 0, &["undelivered", "list", "--reason", "unacknowledged"]).await["undelivered"], 0);
     let redrive = |more: &[&'static str]| ["undelivered", "redrive"].into_iter().chain(more.iter().copied()).collect::<Vec<_>>();
     let at = ["--url", &url, "--as", "olga"];
-    let with_at = |words: Vec<&'static str>| words.into_iter().map(str::to_owned).chain(at.map(str::to_owned)).collect::<Vec<_>>();
+    let with_at =
+        |words: Vec<&'static str>| words.into_iter().map(str::to_owned).chain(at.map(str::to_owned)).collect::<Vec<_>>();
     let told = async |code: i32, words: Vec<&'static str>| {
         let words = with_at(words);
         json_of(&world, code, &words.iter().map(String::as_str).collect::<Vec<_>>()).await

@@ -400,14 +400,9 @@ pub(crate) fn act() -> impl Strategy<Value = AuditRecord> {
             step
         })),
         reset().prop_map(AuditRecord::BreakerReset),
-        (by(), ".{0,10}", any::<u64>(), any::<u64>()).prop_map(|((id, who, node), selection, sent, users)| AuditRecord::Retry(audit::Retry {
-            id,
-            who,
-            node,
-            selection,
-            sent,
-            users
-        })),
+        (by(), ".{0,10}", any::<u64>(), any::<u64>()).prop_map(|((id, who, node), selection, sent, users)| AuditRecord::Retry(
+            audit::Retry { id, who, node, selection, sent, users }
+        )),
         (by(), ".{0,10}", redriven).prop_map(|((id, who, node), selection, redriven)| {
             AuditRecord::Undelivered(audit::UndeliveredRedriven { id, who, node, selection, redriven })
         }),

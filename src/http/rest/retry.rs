@@ -127,12 +127,7 @@ impl Rest {
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(
-        &self,
-        (who, selection): (&UserId, String),
-        page: PendingPage,
-        mut rate: MutexGuard<'_, Rate>,
-    ) -> Outcome {
+    async fn again(&self, (who, selection): (&UserId, String), page: PendingPage, mut rate: MutexGuard<'_, Rate>) -> Outcome {
         let mut by_user = BTreeMap::<UserId, Vec<Pending>>::new();
         for item in page.items.into_iter().filter(|item| item.place.epoch == self.courses.epoch) {
             if let Some(user) = item.place.channel.mailbox_user() {
