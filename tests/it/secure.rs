@@ -1,35 +1,16 @@
 //! A cluster with TLS and passwords (SASL), reached by nothing but configuration.
 
-use tidings::config::{Config, Scalar};
-
 use crate::harness::broker::OwnBroker;
 use crate::harness::certificates::Authority;
 use crate::harness::eventually;
 use crate::harness::process::Process;
 use crate::harness::world::{World, payment};
 
-/// Properties of a client with this password, which stands in a file as secrets do.
-fn secure(config: &mut Config, broker: &OwnBroker, files: &tempfile::TempDir, (authority, password): (&Authority, &str)) {
-    let (ca, secret) = (files.path().join("ca.pem"), files.path().join("password"));
-    std::fs::write(&ca, authority.pem()).unwrap();
-    std::fs::write(&secret, password).unwrap();
-    config.kafka.brokers = broker.secure();
-    for (name, value) in [
-        ("security.protocol", "SASL_SSL"),
-        ("sasl.mechanism", "PLAIN"),
-        ("sasl.username", "tidings"),
-        ("ssl.ca.location", ca.to_str().unwrap()),
-    ] {
-        config.kafka.properties.insert(name.into(), Scalar::Text(value.into()));
-    }
-    config.kafka.property_files.insert("sasl.password".into(), secret.display().to_string());
-}
-
 #[tokio::test]
 async fn a_cluster_with_tls_and_passwords_is_used_from_the_first_topic_to_the_last_cursor() {
     let authority = Authority::new();
     let (broker, files) = (OwnBroker::start_secure(&authority.issue((0, 30))), tempfile::tempdir().unwrap());
-    let world = World::on(&broker.brokers, |config| secure(config, &broker, &files, (&authority, "password"))).await;
+    let world = World::on(&broker.brokers, |config| broker.secured(config, files.path(), (&authority, "password"))).await;
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
     world.emit(&payment("1", "alice")).await;
@@ -47,7 +28,7 @@ async fn a_wrong_password_and_a_certificate_of_a_stranger_are_named_and_waited_o
     for (who, password, named) in
         [(&authority, "another password", "Authentication failed"), (&stranger, "password", "certificate verify failed")]
     {
-        secure(&mut world.config, &broker, &files, (who, password));
+        broker.secured(&mut world.config, files.path(), (who, password));
         let process = Process::spawn(&world);
         let logged = eventually(&format!("the log says {named:?}"), async || {
             let logged = process.logged();

@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::certificates::Pair;
+use tidings::config::{Config, Scalar};
+
+use super::certificates::{Authority, Pair};
 
 /// The address of the broker that all tests share.
 pub(crate) fn shared() -> &'static str {
@@ -93,6 +95,23 @@ impl OwnBroker {
     /// Where it listens with TLS and passwords.
     pub(crate) fn secure(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("bootstrap.secure")).unwrap().trim().to_owned()
+    }
+
+    /// Has tidings come there as its user, with this password, which stands in a file as secrets do.
+    pub(crate) fn secured(&self, config: &mut Config, files: &Path, (authority, password): (&Authority, &str)) {
+        let (ca, secret) = (files.join("ca.pem"), files.join("password"));
+        std::fs::write(&ca, authority.pem()).unwrap();
+        std::fs::write(&secret, password).unwrap();
+        config.kafka.brokers = self.secure();
+        for (name, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", "tidings"),
+            ("ssl.ca.location", ca.to_str().unwrap()),
+        ] {
+            config.kafka.properties.insert(name.into(), Scalar::Text(value.into()));
+        }
+        config.kafka.property_files.insert("sasl.password".into(), secret.display().to_string());
     }
 
     /// Stops the broker and keeps its data.
