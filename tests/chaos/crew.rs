@@ -25,9 +25,9 @@ impl Member {
 
 /// Processes of a world.
 pub(crate) struct Crew {
-    world: Arc<World>,
-    nodes: Nodes,
     members: Vec<Member>,
+    nodes: Nodes,
+    world: Arc<World>,
     pub(crate) kills: usize,
     /// How often one had ended by itself, and was started again.
     pub(crate) restarts: usize,

@@ -26,7 +26,7 @@ async fn each_role_is_killed_with_something_in_hand_and_every_event_is_accounted
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_with_all_roles_is_killed_with_something_in_hand_and_every_event_is_accounted_for() {
     let mut trial = Trial::begin("kill -9 of the whole process", with_rules(World::with(hurried).await), &[WHOLE]).await;
-    for _ in 0..2 * rounds() {
+    for _ in 0..3 * rounds() {
         trial.kill(0).await;
     }
     trial.settle().await;

@@ -5,7 +5,7 @@ use crate::harness::world::World;
 use crate::load::{hurried, with_rules};
 use crate::trial::{Trial, rounds};
 
-const JOINS: usize = 5;
+const JOINS: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_join_and_leave_every_second_cost_no_event() {

@@ -30,11 +30,12 @@ pub(crate) struct Trial {
     fault: &'static str,
     seed: u64,
     random: StdRng,
-    pub(crate) world: Arc<World>,
     pub(crate) nodes: Nodes,
     pub(crate) crew: Crew,
     pub(crate) devices: Devices,
     load: Load,
+    /// Goes last, and its topics with it.
+    pub(crate) world: Arc<World>,
     weight: Weight,
     /// Letters that lay on a `dlq` which is gone by now.
     letters: BTreeSet<Place>,

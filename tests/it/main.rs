@@ -26,7 +26,6 @@ mod health;
 mod hostile;
 mod identity;
 mod inbox_rest;
-mod kill;
 mod lag;
 mod lifecycle;
 mod limits;

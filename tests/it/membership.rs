@@ -1,4 +1,4 @@
-//! How members of a group come and go: by name, by either protocol, and in a storm.
+//! How members of a group come and go: by name and by either protocol; a storm of them is in `tests/chaos`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,15 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rand::RngExt as _;
 use tidings::cli::Role;
 use tidings::config::{GroupProtocol, Scalar};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::broker::OwnBroker;
+use crate::harness::eventually;
 use crate::harness::process::Process;
-use crate::harness::world::{PARTITIONS, Running, World, get, metric, ms, payment};
-use crate::harness::{eventually, seed};
+use crate::harness::world::{PARTITIONS, Running, World, get, ms, payment};
 
 /// Between two events: a few hundred a second.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -151,50 +150,6 @@ async fn produce(world: Arc<World>, produced: Arc<AtomicU64>, stop: Cancellation
         produced.store(number + 1, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-#[tokio::test]
-async fn members_that_join_leave_and_are_killed_every_second_under_load_lose_nothing() {
-    let mut random = seed::random("members_that_join_leave_and_are_killed");
-    let world = World::with(|config| {
-        config.kafka.properties.insert("session.timeout.ms".into(), Scalar::Number(6000));
-        config.courier.ack_timeout = ms(60_000);
-    })
-    .await;
-    let world = Arc::new(world);
-    let (produced, stop) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
-    let producing = tokio::spawn(produce(world.clone(), produced.clone(), stop.clone()));
-    // Of another process, so that what one holds is lost to the other.
-    let stays = Process::spawn(&world);
-    stays.await_ready().await;
-    let mut members = Vec::new();
-    for number in 0..8 {
-        members.push(Process::spawn(&world));
-        tokio::time::sleep(Duration::from_millis(random.random_range(500..1500))).await;
-        if number % 2 == 1 {
-            // The older one: it had time to get partitions.
-            let mut oldest = members.remove(0);
-            if random.random_bool(0.5) {
-                oldest.kill();
-            } else {
-                oldest.terminate();
-                assert!(oldest.ended().await.success(), "{}", oldest.logged());
-            }
-        }
-    }
-    eventually("so many events are a load", async || (produced.load(Ordering::Relaxed) > 500).then_some(())).await;
-    stop.cancel();
-    producing.await.unwrap();
-    let count = produced.load(Ordering::Relaxed);
-    until_all_are_notified(&world, count).await;
-    let inbox = eventually("every event is in the inbox", async || {
-        let inbox = world.inbox("alice").await;
-        (inbox.len() as u64 >= count).then_some(inbox)
-    })
-    .await;
-    assert_eq!(inbox.len() as u64, count, "each once, however often it was decided");
-    let given = metric(stays.address, "tidings_pipeline_given_back_partitions_total").await;
-    assert!(given > 0.0, "partitions were handed over");
 }
 
 #[tokio::test]
