@@ -39,7 +39,7 @@ pub struct Retry {
     /// The process that did it.
     pub node: NodeId,
     /// Of whom, and of which outcome, in the words of the command line.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selection: String,
     /// How many notifications.
     pub sent: u64,
