@@ -96,7 +96,11 @@ impl Fixture {
         let mut session = PgConnection::connect(&server).await.unwrap();
         sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut session).await.unwrap();
         let url = format!("{server}?options[search_path]={schema}").parse().unwrap();
-        Some(Self::with(tempfile::tempdir().unwrap(), config(url)).await)
+        let config = config(url);
+        // Schemas of one database are made in turn, and other tests make theirs.
+        let patient = StoreConfig { busy_timeout: Delay(Duration::from_secs(60)), ..config.clone() };
+        Store::migrate(&patient).await.unwrap().close().await;
+        Some(Self::with(tempfile::tempdir().unwrap(), config).await)
     }
 
     /// One on each database that there is.

@@ -163,12 +163,25 @@ impl Log {
 
     /// Has the broker refuse larger batches for a topic.
     pub(crate) async fn take_less(&self, topic: &str, bytes: u32) {
-        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
         let bytes = bytes.to_string();
         let smaller = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
-        for altered in admin.alter_configs([&smaller], &AdminOptions::new()).await.unwrap() {
+        self.alter(&smaller, ("max.message.bytes", &bytes)).await;
+        // A broker tells of a setting just before it lives by it. It does so before it tells of the next one.
+        self.alter(&smaller.set("flush.messages", &bytes), ("flush.messages", &bytes)).await;
+    }
+
+    /// Changes the settings of a topic, and waits until the broker tells of the one that is named.
+    async fn alter(&self, settings: &AlterConfig<'_>, (name, value): (&str, &str)) {
+        let admin: AdminClient<DefaultClientContext> = config(&self.brokers).create().unwrap();
+        for altered in admin.alter_configs([settings], &AdminOptions::new()).await.unwrap() {
             altered.unwrap();
         }
+        eventually("a setting is in force", async || {
+            let told = admin.describe_configs([&settings.specifier], &AdminOptions::new()).await.unwrap();
+            let told = told.into_iter().find_map(|resource| resource.unwrap().get(name)?.value.clone());
+            (told.as_deref() == Some(value)).then_some(())
+        })
+        .await;
     }
 
     /// Removes everything below `offset`, as retention would.
