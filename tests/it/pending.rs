@@ -1,7 +1,7 @@
 //! What nobody acknowledged: ladders of rules, what was tried, and what operators see of it and do about it. Long because the whole way of what is not
 //! acknowledged is walked here, from the first rung to being begun anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -275,9 +275,10 @@ async fn what_is_retried_on_demand_is_sent_again_at_a_rate_and_the_ladder_stays_
     let next = first["nextPageToken"].as_str().expect("there is a second one");
     let second = done(&running, &format!("/v1/retry/alice?pageToken={next}")).await;
     assert_eq!((&second["sent"], second.get("nextPageToken")), (&json!(1), None));
-    let mut again = Vec::new();
+    let (mut again, mut message_ids) = (Vec::new(), BTreeSet::new());
     while again.len() < 2 {
         let frame = alice.frame("notification:new").await;
+        assert!(message_ids.insert(frame["messageId"].to_string()), "{frame}");
         // The first rung's own attempt is the first one.
         if frame["redelivery"] == 2 {
             again.push(frame["notification"]["eventId"].as_str().unwrap().to_owned());
@@ -294,6 +295,11 @@ async fn what_is_retried_on_demand_is_sent_again_at_a_rate_and_the_ladder_stays_
         query = format!("?pageToken={next}");
     }
     assert_eq!((sent, offline), (2, 1));
+    for _ in 0..sent {
+        let frame = alice.frame("notification:new").await;
+        assert_eq!(frame["redelivery"], 2, "no attempt of the ladder came between");
+        assert!(message_ids.insert(frame["messageId"].to_string()), "another frame, although it has the same number: {frame}");
+    }
     assert_eq!(world.own_records("retry.1m", 3).await.len(), 3, "one ladder each");
     let acts = world.log.records(&world.own("audit")).await.iter().map(Seen::json).collect::<Vec<_>>();
     assert!(acts.iter().all(|act| act["act"] == "retry" && act["who"] == "ops"), "{acts:?}");

@@ -40,8 +40,12 @@ async fn end(world: &World, count: usize) -> Vec<Seen> {
     world.own_records("undelivered", count).await
 }
 
+fn token_of_ops() -> String {
+    token("ops", "admin")
+}
+
 async fn asked(running: &Running, body: &Value) -> (u16, Value) {
-    let asked = request(running.address, Method::POST, REDRIVE).bearer_auth(token("ops", "admin"));
+    let asked = request(running.address, Method::POST, REDRIVE).bearer_auth(token_of_ops());
     answered(asked.header("content-type", "application/json").body(body.to_string())).await
 }
 
@@ -63,6 +67,20 @@ async fn a_redrive_that_takes_longer_than_a_request_may_is_answered_in_parts_and
     .await;
     let running = world.start().await;
     let ended = end(&world, COUNT).await;
+    // Of one partition alone, the others were read by an earlier part.
+    let home = ended[0].partition;
+    let rest = (0..4).filter(|partition| *partition != home).map(|partition| format!(".{partition}-1000")).collect::<String>();
+    let listed = request(running.address, Method::GET, &format!("/v1/undelivered?pageToken=0{rest}"));
+    let (_, listing) = answered(listed.bearer_auth(token_of_ops())).await;
+    assert_eq!(listing["undelivered"], ended.iter().filter(|record| record.partition == home).count(), "{listing}");
+    // Whether something that is named was met in an earlier part goes with the token.
+    let named = json!({"ids": [ended[0].json()["delivery"]["notification"]["id"]]});
+    let elsewhere = format!(".{home}-1000");
+    for (met, skipped) in [(0, json!({"gone": 1})), (1, json!({}))] {
+        let (_, report) = asked(&running, &json!({"selection": named, "pageToken": format!("{met}{elsewhere}")})).await;
+        assert_eq!((&report["selected"], &report["skipped"]), (&json!(0), &skipped));
+    }
+
     let (mut parts, mut redriven, mut token) = (0, 0, None::<String>);
     loop {
         // In six seconds, which are two thirds of what a request may take, no more than six have their turn.
@@ -99,9 +117,41 @@ async fn what_does_not_read_and_what_is_gone_is_counted_and_the_rest_goes_on() {
     assert_eq!((&report["redriven"], &report["skipped"]), (&json!(2), &json!({"unreadable": 2})));
     let (_, report) = asked(&running, &json!({"selection": {"ids": [gone]}, "execute": true})).await;
     assert_eq!((&report["selected"], &report["skipped"]), (&json!(0), &json!({"gone": 1, "unreadable": 2})));
-    let listed = request(running.address, Method::GET, "/v1/undelivered").bearer_auth(token("ops", "admin"));
+    let listed = request(running.address, Method::GET, "/v1/undelivered").bearer_auth(token_of_ops());
     let (_, listing) = answered(listed).await;
     assert_eq!((&listing["undelivered"], &listing["unreadable"], listing.get("nextPageToken")), (&json!(2), &json!(2), None));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_ended_in_an_earlier_epoch_is_begun_anew_with_its_history_and_is_sent_again_by_who_asks() {
+    let (world, _folder) = world(|_| {}).await;
+    let running = world.start().await;
+    let [ended] = end(&world, 1).await.try_into().unwrap();
+    let id = ended.json()["delivery"]["notification"]["id"].clone();
+    running.stop().await;
+    world.grow(8).await.unwrap();
+    let running = world.start().await;
+    let (status, report) = asked(&running, &json!({"selection": {"ids": [id]}, "execute": true})).await;
+    assert_eq!((status, &report["redriven"]), (200, &json!(1)), "{report}");
+    let [begun] = world.own_records("notifications.e2", 1).await.try_into().unwrap();
+    let begun = begun.json();
+    assert_eq!(begun["notification"]["id"], id);
+    assert_eq!((&begun["attempts"][0]["by"], &begun["attempts"][0]["outcome"]), (&json!("ops"), &json!("offline")));
+    let operator = async |method: Method, path: &str| {
+        let (status, answer) = answered(request(running.address, method, path).bearer_auth(token_of_ops())).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let one = eventually("it waits in this epoch, with what was tried", async || {
+        let page = operator(Method::GET, "/v1/pending").await;
+        page["pending"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    assert_eq!((&one["id"], &one["attempts"][1]["number"], &one["attempts"][1]["by"]), (&id, &json!(1), &json!("ops")));
+    assert!(one["position"].as_str().unwrap().starts_with("2:"), "{one}");
+    // Nobody is there: all that is pending of this epoch is counted, and nothing is left out.
+    assert_eq!(operator(Method::POST, "/v1/retry-all").await["offline"], 1);
     running.stop().await;
 }
 
