@@ -3,7 +3,9 @@
 //! Owns: accepting connections, judging requests, health, metrics, the console, the document of all that, and how errors are answered. Refuses to know what
 //! a WebSocket says: it mounts the gateway's route as it is. Neighbours: `gateway` below, the assembly above.
 
+mod asyncapi;
 mod console;
+mod document;
 mod guard;
 mod health;
 mod listener;
@@ -54,7 +56,7 @@ pub enum Door {
 #[must_use]
 pub fn routes(parts: Parts) -> BoxedFilter<(Response,)> {
     let own = health::routes(parts.health).or(metrics::routes(parts.metrics, parts.clock)).unify();
-    let mut routes = own.or(openapi::routes()).unify().boxed();
+    let mut routes = own.or(openapi::routes()).unify().or(asyncapi::routes()).unify().boxed();
     match parts.door {
         Door::Absent => {}
         Door::Closed { path } => routes = routes.or(problem::closed(&path)).unify().boxed(),

@@ -26,10 +26,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {
-        Command::Render(args) => return cli::render::run(args),
-        Command::Config(args) if args.is_default() => return cli::config::print_default(),
-        _ => {}
+    if let Command::Config(args) = &cli.command
+        && args.is_default()
+    {
+        return cli::config::print_default();
     }
     let config = load(&cli)?;
     telemetry::start_logging(&config.log);
@@ -52,7 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Inbox(args) => cli::inbox::run(&args, &config).await,
             Command::Store(args) => cli::store::run(&args, &config.store).await,
             Command::Check(args) => cli::check::run(&args, &config.courier),
-            Command::Render(args) => cli::render::run(args),
+            Command::Render(args) => cli::render::run(args, config).await,
         }
     })
 }

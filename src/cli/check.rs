@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tidings_core::rules::check::{Report, check};
-use tidings_core::rules::{Limits, shipped, shipped_schemas};
+use tidings_core::rules::check::{Report, Subject, check};
+use tidings_core::rules::{Limits, Severity, shipped, shipped_schemas};
 
+use super::shown::safe;
 use crate::config::CourierConfig;
 use crate::config::folder::Folder;
 
@@ -19,19 +20,32 @@ pub struct Args {
     /// A folder of schemas of events (*.json) [default: the schemas that tidings ships]
     #[arg(long, value_name = "DIR")]
     schemas: Option<PathBuf>,
-    /// Print a JSON object with `rules`, `schemas` and `problems`
+    /// A folder of the same schemas as they were: what has changed since and breaks a rule is said to have changed
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
+    /// Fail on warnings too
+    #[arg(long)]
+    strict: bool,
+    /// Print a JSON object with `rules`, `schemas`, `samples`, `errors`, `warnings` and `problems`
     #[arg(long)]
     json: bool,
 }
 
-/// Prints every problem with file and line. The exit code is 1 if there is any. The ladders of rules may name the rungs of `courier`.
+/// Prints every problem with file and line. The exit code is 1 if one is an error. The ladders of rules may name the rungs of `courier`.
 ///
 /// # Errors
 /// If a folder cannot be read, or the output cannot be written.
 pub fn run(args: &Args, courier: &CourierConfig) -> anyhow::Result<ExitCode> {
     let rules = Folder::or_shipped(args.rules.as_deref(), "toml", shipped())?;
     let schemas = Folder::or_shipped(args.schemas.as_deref(), "json", shipped_schemas())?;
-    let report = check(&rules.files(), &schemas.files(), Limits::default(), &courier.ladder);
+    let before = args.before.as_deref().map(|folder| Folder::read(folder, "json")).transpose()?;
+    let report = check(&Subject {
+        rules: &rules.files(),
+        schemas: &schemas.files(),
+        before: &before.as_ref().map(Folder::files).unwrap_or_default(),
+        limits: Limits::default(),
+        rungs: &courier.ladder,
+    });
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -39,23 +53,36 @@ pub fn run(args: &Args, courier: &CourierConfig) -> anyhow::Result<ExitCode> {
     } else {
         print(&mut out, &report)?;
     }
-    Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let failing = if args.strict { report.problems.len() } else { report.errors };
+    Ok(if failing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Each problem with the line that it is about, in the form that editors and CI systems follow.
 fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for problem in &report.problems {
-        writeln!(out, "{problem}")?;
+        let severity = match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        writeln!(out, "{}:{}: {severity}: {}", problem.file, problem.line, safe(&problem.message))?;
+        if let Some(text) = &problem.text {
+            writeln!(out, "    {}", safe(text))?;
+        }
+        writeln!(out, "    → {} [{}]", safe(&problem.help), problem.class)?;
     }
     let counted = |count: usize, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
-    let (rules, schemas) = (counted(report.rules, "rule"), counted(report.schemas, "schema"));
-    match report.problems.len() {
-        0 => writeln!(out, "{rules}, {schemas}: no problems"),
-        problems => writeln!(out, "{rules}, {schemas}: {}", counted(problems, "problem")),
-    }
+    let [rules, schemas, samples] = [(report.rules, "rule"), (report.schemas, "schema"), (report.samples, "sample")]
+        .map(|(count, what)| counted(count, what));
+    let found = [(report.errors, "error"), (report.warnings, "warning")];
+    let found = found.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count, what)).collect::<Vec<_>>();
+    let found = if found.is_empty() { "no problems".to_owned() } else { found.join(", ") };
+    writeln!(out, "{rules}, {schemas}, {samples}: {found}")
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::rules::File;
+
     use super::*;
 
     fn printed(report: &Report) -> String {
@@ -64,21 +91,51 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    #[test]
-    fn what_is_right_takes_one_line() {
-        let report = Report { rules: 6, schemas: 5, problems: Vec::new() };
-        insta::assert_snapshot!(printed(&report), @"6 rules, 5 schemas: no problems");
+    fn of_payments(rule: &str) -> Report {
+        let rules = [File { name: "rules/a.toml", text: rule }];
+        let schemas: Vec<_> = shipped_schemas().iter().filter(|file| file.text.contains("payment:due")).copied().collect();
+        check(&Subject { rules: &rules, schemas: &schemas, before: &[], limits: Limits::default(), rungs: &[] })
     }
 
     #[test]
-    fn each_problem_takes_a_line_that_editors_can_follow() {
-        let text = "[[rule]]\nname = \"a\"\nevent = \"payment:due\"\nuser = \"{{ user }}\"\ntype = \"t\"\n";
-        let rules = [tidings_core::rules::File { name: "rules/a.toml", text }];
-        let schemas: Vec<_> = shipped_schemas().iter().filter(|file| file.text.contains("payment:due")).copied().collect();
-        let report = check(&rules, &schemas, Limits::default(), &[]);
-        insta::assert_snapshot!(printed(&report), @r"
-        rules/a.toml:4: `user` reads `user`, which schemas/events/payment.due.json does not have
-        1 rule, 1 schema: 1 problem
-        ");
+    fn what_is_right_takes_one_line() {
+        let report = Report { rules: 6, schemas: 5, samples: 1, errors: 0, warnings: 0, problems: Vec::new() };
+        insta::assert_snapshot!(printed(&report), @"6 rules, 5 schemas, 1 sample: no problems");
+    }
+
+    #[test]
+    fn each_problem_is_shown_with_its_line_and_what_to_do() {
+        let report = of_payments("[[rule]]\nname = \"a\"\nevent = \"payment:due\"\nuser = \"{{ user }}\"\ntype = \"t\"\n");
+        insta::assert_snapshot!(printed(&report), @r#"
+        rules/a.toml:4: error: `user` reads `user`, which schemas/events/payment.due.json does not have
+            user = "{{ user }}"
+            → is `userId` meant? [variable_undefined]
+        1 rule, 1 schema, 2 samples: 1 error
+        "#);
+    }
+
+    #[test]
+    fn the_same_as_json_has_one_shape() {
+        let report = of_payments("[[rule]]\nname = \"a\"\nevent = \"payment:due\"\nuser = \"{{ userid }}\"\ntype = \"t\"\n");
+        insta::assert_json_snapshot!(report, @r#"
+        {
+          "rules": 1,
+          "schemas": 1,
+          "samples": 2,
+          "errors": 1,
+          "warnings": 0,
+          "problems": [
+            {
+              "file": "rules/a.toml",
+              "line": 4,
+              "severity": "error",
+              "class": "variable_undefined",
+              "message": "`user` reads `userid`, which schemas/events/payment.due.json does not have",
+              "text": "user = \"{{ userid }}\"",
+              "help": "is `userId` meant?"
+            }
+          ]
+        }
+        "#);
     }
 }

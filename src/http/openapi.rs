@@ -8,7 +8,6 @@ mod lifted;
 
 use std::sync::LazyLock;
 
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 use utoipa::openapi::path::{HttpMethod, Paths};
@@ -20,8 +19,7 @@ use warp::reply::Response;
 
 pub(super) use self::described::{Description, id, instant, text, truth, whole};
 pub(super) use self::lifted::{NotificationSchema, REQUEST_NAME};
-use super::problem::Problem;
-use super::{health, metrics, rest};
+use super::{asyncapi, document, health, metrics, rest};
 
 const PATH: &str = "/openapi.json";
 const ABOUT: &str = "Notifications of tidings over HTTP. A caller proves who it is by a token, as for a WebSocket; errors are \
@@ -29,30 +27,16 @@ const ABOUT: &str = "Notifications of tidings over HTTP. A caller proves who it 
     parameter that an address does not have with 400. What is written is on the log when it is answered; what is read follows it.";
 
 /// The document, or why there is none.
-static DOCUMENT: LazyLock<Result<String, serde_json::Error>> = LazyLock::new(|| Ok(document(all())?.to_string()));
+static DOCUMENT: LazyLock<document::Made> = LazyLock::new(|| Ok(document(all())?.to_string()));
 
 /// `GET /openapi.json`.
 pub(super) fn routes() -> BoxedFilter<(Response,)> {
-    warp::path!("openapi.json").and(warp::get()).map(answer).boxed()
-}
-
-fn answer() -> Response {
-    match &*DOCUMENT {
-        Ok(text) => {
-            let mut response = Response::new(text.as_str().into());
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-        Err(error) => {
-            tracing::error!(%error, "the document of HTTP could not be made; this is a bug");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the document could not be made").answer()
-        }
-    }
+    warp::path!("openapi.json").and(warp::get()).map(|| document::answer(&DOCUMENT)).boxed()
 }
 
 fn all() -> Vec<Description> {
     let own = Description::open(Method::GET, PATH, "This document").gives_json(StatusCode::OK, "OpenAPI 3.1.");
-    health::described().into_iter().chain([metrics::described(), own]).chain(rest::described()).collect()
+    health::described().into_iter().chain([metrics::described(), asyncapi::described(), own]).chain(rest::described()).collect()
 }
 
 fn document(descriptions: Vec<Description>) -> Result<Value, serde_json::Error> {

@@ -34,7 +34,7 @@ fn parsed<T: FromStr + std::fmt::Debug>(pattern: &'static str) -> impl Strategy<
     pattern.prop_filter_map("it does not read as what it is to be", |text: String| text.parse().ok())
 }
 
-fn timestamp() -> impl Strategy<Value = Timestamp> {
+pub(crate) fn timestamp() -> impl Strategy<Value = Timestamp> {
     any::<i64>().prop_map(Timestamp::from_millis)
 }
 
@@ -57,7 +57,7 @@ fn locales() -> impl Strategy<Value = std::collections::BTreeMap<Locale, Texts>>
     btree_map(parsed("[a-z]{2,8}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?"), texts(), 0..3)
 }
 
-fn notification() -> impl Strategy<Value = Notification> {
+pub(crate) fn notification() -> impl Strategy<Value = Notification> {
     let text = || option::of(".{0,12}");
     let fixed = (any::<u128>(), parsed(".{1,12}"), ".{0,12}", timestamp(), texts());
     let more = (data(), priority(), text(), text(), option::of(timestamp()), any::<bool>(), locales());
@@ -85,7 +85,7 @@ fn notification() -> impl Strategy<Value = Notification> {
     )
 }
 
-fn channel() -> impl Strategy<Value = Channel> {
+pub(crate) fn channel() -> impl Strategy<Value = Channel> {
     prop_oneof![parsed("user-.{1,10}"), parsed("role-.{1,10}"), parsed(".{1,20}")]
 }
 
@@ -93,7 +93,7 @@ fn ladder() -> impl Strategy<Value = Option<Vec<Delay>>> {
     option::of(vec((1..u64::from(u32::MAX)).prop_map(|millis| Delay(Duration::from_millis(millis))), 0..3))
 }
 
-fn users() -> impl Strategy<Value = Vec<UserId>> {
+pub(crate) fn users() -> impl Strategy<Value = Vec<UserId>> {
     vec(parsed(".{1,10}"), 0..3)
 }
 
@@ -136,17 +136,17 @@ pub(crate) fn cursor() -> impl Strategy<Value = CursorRecord> {
     )
 }
 
-fn position() -> impl Strategy<Value = Position> {
+pub(crate) fn position() -> impl Strategy<Value = Position> {
     (any::<u64>(), 0..i64::MAX).prop_map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset })
 }
 
-fn source() -> impl Strategy<Value = Option<Source>> {
+pub(crate) fn source() -> impl Strategy<Value = Option<Source>> {
     let source = (parsed(".{1,10}"), any::<u128>())
         .prop_map(|(device_id, connection)| Source { device_id, connection_id: ConnectionId(Uuid::from_u128(connection)) });
     option::of(source)
 }
 
-fn id() -> impl Strategy<Value = NotificationId> {
+pub(crate) fn id() -> impl Strategy<Value = NotificationId> {
     any::<u128>().prop_map(|id| NotificationId(Uuid::from_u128(id)))
 }
 

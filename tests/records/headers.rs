@@ -16,7 +16,8 @@ use tidings_core::time::Timestamp;
 
 use crate::any;
 use crate::kinds::{files, json, top};
-use crate::schema::{fits, named, strict};
+use crate::schema::{fits, named};
+use crate::strict::strict;
 
 /// What schema and golden files are called.
 pub(crate) const NAME: &str = "headers";

@@ -10,23 +10,9 @@ use crate::any;
 use crate::golden::golden;
 use crate::headers;
 use crate::kinds::{KINDS, Kind, files, json, json_of};
+use crate::strict::strict;
 
 const BASE: &str = "tidings:///";
-
-/// The schema's text with every field that it does not name forbidden, so that none is forgotten in it.
-pub(crate) fn strict(schema: &Value) -> Value {
-    match schema {
-        Value::Object(fields) => {
-            let mut grown: serde_json::Map<_, _> = fields.iter().map(|(name, value)| (name.clone(), strict(value))).collect();
-            if fields.contains_key("properties") && fields.get("type") == Some(&json!("object")) {
-                grown.insert("unevaluatedProperties".into(), json!(false));
-            }
-            Value::Object(grown)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(strict).collect()),
-        other => other.clone(),
-    }
-}
 
 fn validator(kind: &Kind, version: u32, change: fn(&Value) -> Value) -> Validator {
     named(kind.name, version, change)

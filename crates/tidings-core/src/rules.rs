@@ -30,7 +30,7 @@ use crate::record::notified::NotificationRecord;
 use crate::time::Delay;
 
 pub use condition::{Condition, ConditionError, Unjudged};
-pub use problem::{File, Problem};
+pub use problem::{File, Problem, Severity};
 pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
 pub use shipped::{shipped, shipped_schemas};
@@ -68,6 +68,18 @@ impl RuleSet {
         &self.rules
     }
 
+    /// The rule of that name as if there were no other; none if it is not there.
+    #[must_use]
+    pub fn only(&self, name: &str) -> Option<Self> {
+        let kept = self.rules.iter().position(|rule| rule.name() == name)?;
+        let rules = vec![self.rules.get(kept)?.clone()];
+        let exact =
+            self.exact.iter().filter(|(_, indexes)| indexes.contains(&kept)).map(|(kind, _)| (kind.clone(), vec![0])).collect();
+        // The patterns stay, and lead nowhere but for its own.
+        let globbed = self.globbed.iter().map(|index| if *index == kept { 0 } else { usize::MAX }).collect();
+        Some(Self { rules, exact, globbed, globs: self.globs.clone(), templates: self.templates.clone() })
+    }
+
     /// A problem for each rung of a rule's own ladder that is not among `rungs`.
     #[must_use]
     pub fn unknown_rungs(&self, rungs: &[Delay]) -> Vec<Problem> {
@@ -81,6 +93,11 @@ impl RuleSet {
         let globs = if self.globbed.is_empty() { Vec::new() } else { self.globs.matches(kind) };
         let globbed = globs.into_iter().filter_map(|glob| self.globbed.get(glob));
         exact.iter().chain(globbed).filter_map(|index| self.rules.get(*index))
+    }
+
+    /// Whether a rule is for events of type `kind`.
+    pub(crate) fn is_for(&self, rule: &Rule, kind: &str) -> bool {
+        self.select(kind).any(|selected| selected.name() == rule.name())
     }
 
     /// Which rule could not be rendered, and the line to go to.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
-use super::HANG;
+use super::{HANG, frames};
 
 /// What a device sees next.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +143,7 @@ impl Client {
             let next = tokio::time::timeout(HANG, self.socket.next()).await.expect("nothing was heard");
             match next {
                 Some(Ok(message)) if message.is_text() => {
-                    return Heard::Frame(serde_json::from_str(message.as_text().unwrap()).unwrap());
+                    return Heard::Frame(frames::of_server(message.as_text().unwrap().as_bytes()));
                 }
                 Some(Ok(message)) if message.is_close() => {
                     return message.as_close().map_or(Heard::Closed(1005), |(code, _)| Heard::Closed(code.into()));

@@ -6,9 +6,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::HANG;
 use super::bare::upgrade;
 use super::world::World;
+use super::{HANG, frames};
 
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const CLOSE: u8 = 0x88;
@@ -56,7 +56,7 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.first, TEXT, "{self:?}");
-        serde_json::from_slice(&self.payload).unwrap()
+        frames::of_server(&self.payload)
     }
 
     /// The code of a close frame; 1005 if it has none.

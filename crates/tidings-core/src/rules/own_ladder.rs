@@ -3,6 +3,8 @@
 //! Owns: the key `ladder`. Refuses rungs that do not climb: where a delivery goes next follows from the rung it lies on. Which rungs there
 //! are, the courier's configuration says. Neighbours: `parse` calls it, `delivery::ladder` goes by it.
 
+use std::time::Duration;
+
 use super::problem::{Place, Problem};
 use super::table::Table;
 use crate::time::Delay;
@@ -50,6 +52,22 @@ impl OwnLadder {
         let unknown = self.0.iter().filter(|(delay, _)| !rungs.contains(delay));
         unknown.map(move |(delay, place)| {
             place.problem(format!("`{KEY}`: there is no rung of {delay}; `courier.ladder` has {known}"))
+        })
+    }
+
+    /// A problem for each rung that is only reached when a notification is of no use any more, `end` after its event.
+    pub(super) fn behind(&self, end: Delay) -> impl Iterator<Item = Problem> {
+        let mut reached = Duration::ZERO;
+        let behind = self.0.iter().filter(move |(delay, _)| {
+            let is_behind = reached + delay.0 >= end.0;
+            reached += delay.0;
+            is_behind
+        });
+        behind.map(move |(delay, place)| {
+            let message = format!(
+                "`{KEY}`: nothing waits on the rung of {delay} to its end: it has expired before (`expires_after` = {end})"
+            );
+            place.problem(message).of("rung_unreachable", "leave the rung out, or let it expire later").mild()
         })
     }
 }

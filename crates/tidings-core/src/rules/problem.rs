@@ -1,5 +1,6 @@
-//! Problems: what is wrong in a file that people write, with the line to go to.
+//! Problems: what is wrong in a file that people write, with the line to go to and what to do there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,8 +31,17 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A rule that is none. What is wrong with it otherwise has a class of its own ([`Problem::of`]).
     pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem { file: Arc::clone(&self.file), line: self.line, message: message.into() }
+        Problem {
+            file: Arc::clone(&self.file),
+            line: self.line,
+            severity: Severity::Error,
+            class: "rule_invalid",
+            message: message.into(),
+            text: None,
+            help: RULE_HELP.into(),
+        }
     }
 
     /// The place of the line `line` (from 1) of a text that begins here.
@@ -46,6 +56,19 @@ impl fmt::Display for Place {
     }
 }
 
+/// What to do about a rule that is none.
+const RULE_HELP: &str = "mend the rule; docs/events.md lists its keys and what each may hold";
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Events would be buried, or the file cannot be used.
+    Error,
+    /// It may be meant.
+    Warning,
+}
+
 /// Something wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
@@ -53,8 +76,36 @@ pub struct Problem {
     pub file: Arc<str>,
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong, and what is allowed.
+    /// How bad it is.
+    pub severity: Severity,
+    /// A short name of what is wrong, stable across releases.
+    pub class: &'static str,
+    /// What is wrong, in a sentence.
     pub message: String,
+    /// The line as it stands there, if whoever found the problem has the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What to do about it.
+    pub help: Cow<'static, str>,
+}
+
+impl Problem {
+    /// The same with a class of its own and what to do about it.
+    pub(super) fn of(self, class: &'static str, help: impl Into<Cow<'static, str>>) -> Self {
+        Self { class, help: help.into(), ..self }
+    }
+
+    /// The same as one that may be meant.
+    pub(super) fn mild(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+
+    /// The same with its line, if it is one of `files`.
+    pub(super) fn quoting(self, files: &[File<'_>]) -> Self {
+        let file = files.iter().find(|file| file.name == &*self.file);
+        let line = file.and_then(|file| file.text.lines().nth(self.line.saturating_sub(1)));
+        Self { text: line.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()), ..self }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -15,7 +15,7 @@ use super::audience::Audience;
 use super::context;
 use super::own_ladder::OwnLadder;
 use super::path::Path;
-use super::problem::Place;
+use super::problem::{Place, Problem};
 use super::template::{TemplateError, Templates, Use};
 use super::verdict::Terms;
 use super::wording::Wording;
@@ -175,6 +175,15 @@ impl Text {
         }
     }
 
+    /// What it says where it is not the same for every event.
+    pub(super) fn source(&self, templates: &Templates) -> Option<String> {
+        match &self.body {
+            Body::Literal(_) => None,
+            Body::Path(path) => Some(path.written()),
+            Body::Template(name) => templates.source(name),
+        }
+    }
+
     /// Its words for an event.
     pub(super) fn render(&self, pass: &Pass<'_>, purpose: Use) -> Result<String, TemplateError> {
         match &self.body {
@@ -243,8 +252,19 @@ impl Rule {
 
     /// The line to go to, as `FILE:LINE`.
     pub(super) fn line_of(&self, error: &RenderError) -> String {
+        self.place_of(error).to_string()
+    }
+
+    /// The line to go to.
+    pub(super) fn place_of(&self, error: &RenderError) -> Place {
         let field = self.texts().find(|(field, _)| field == error.place().1);
-        field.map_or_else(|| self.place.clone(), |(_, text)| text.place.inside(error.line())).to_string()
+        field.map_or_else(|| self.place.clone(), |(_, text)| text.place.inside(error.line()))
+    }
+
+    /// The problems of rungs that lie behind the end of its notifications.
+    pub(super) fn unclimbed(&self) -> Vec<Problem> {
+        let ladder = self.ladder.as_ref().zip(self.expires_after);
+        ladder.map(|(ladder, end)| ladder.behind(end).collect()).unwrap_or_default()
     }
 
     /// Whether its condition holds for an event.

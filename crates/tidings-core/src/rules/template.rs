@@ -198,6 +198,11 @@ impl Templates {
         template.undeclared_variables(true).into_iter().filter(|path| !globals.contains(path.as_str())).collect()
     }
 
+    /// A template as it was added; of an expression, with braces around it.
+    pub(super) fn source(&self, name: &str) -> Option<String> {
+        self.environment.get_template(name).ok().map(|template| template.source().to_owned())
+    }
+
     /// What one field may cost.
     pub(super) fn limits(&self) -> Limits {
         self.limits

@@ -54,6 +54,20 @@ impl IgnoreReason {
         }
     }
 
+    /// The same as a sentence.
+    #[must_use]
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::NoRule => "no rule is for events of this type",
+            Self::Tombstone => "the record has no value",
+            Self::EmptyPayload => "the record's value is empty",
+            Self::NobodyLeft => "the request leaves out everybody it is for",
+            Self::TooOld => "it happened longer ago than `max_age`",
+            Self::ConditionFalse => "the condition (`when`) does not hold",
+            Self::AudienceEmpty => "the list of users whom it tells is empty",
+        }
+    }
+
     /// Of the reasons of several rules the first is shown, and any counts more than that there is no rule.
     pub(super) fn or(self, other: Self) -> Self {
         if self == Self::NoRule { other } else { self }

@@ -1,10 +1,11 @@
 //! A schema of an event's `data` (JSON Schema, draft 2020-12), with its samples and the lines where things stand.
 //!
 //! Owns: what a schema file must be: named after its type, valid, with samples that satisfy it. Its `title` is the type; a
-//! file name cannot hold every type.
+//! file name cannot hold every type. Neighbours: `variants` makes other events of its samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jsonschema::Validator;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -15,6 +16,11 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Keywords behind which properties may hide that are not looked for.
 const INDIRECT: [&str; 8] = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
 
+/// What to do about a file that is no schema.
+const SCHEMA_HELP: &str = "mend the schema: draft 2020-12, its `title` the type of the events, in a file named after it";
+/// What to do about an example that is none.
+const SAMPLE_HELP: &str = "mend the entry in `examples`, or what the schema asks of it";
+
 pub(super) struct Schema<'a> {
     pub(super) file: File<'a>,
     /// The type of its events.
@@ -22,6 +28,7 @@ pub(super) struct Schema<'a> {
     /// The `examples` that satisfy it, and where they stand.
     pub(super) samples: Vec<(Value, Place)>,
     root: Value,
+    validator: Validator,
 }
 
 /// What a schema says of a field.
@@ -54,7 +61,7 @@ impl<'a> Schema<'a> {
             Ok(root) => root,
             Err(error) => {
                 let place = file.place(0).inside(error.line());
-                problems.push(place.problem(format!("no JSON: {error}")));
+                problems.push(invalid(&place, format!("no JSON: {error}")));
                 return None;
             }
         };
@@ -65,26 +72,34 @@ impl<'a> Schema<'a> {
                 "" => "`title` must be the type of the events".to_owned(),
                 kind => format!("the schema of `{kind}` (its `title`) belongs into {}", file_name(kind)),
             };
-            problems.push(locate(&file, "/title").problem(message));
+            problems.push(invalid(&locate(&file, "/title"), message));
         }
         if root.get("$schema").is_some_and(|draft| draft != DRAFT) {
-            problems.push(locate(&file, "/$schema").problem(format!("`$schema` must be {DRAFT}")));
+            problems.push(invalid(&locate(&file, "/$schema"), format!("`$schema` must be {DRAFT}")));
         }
         if root.get("type").is_none_or(|kind| kind != "object") {
-            problems.push(locate(&file, "/type").problem("`type` must be `object`: it describes the `data` of an event"));
+            let message = "`type` must be `object`: it describes the `data` of an event";
+            problems.push(invalid(&locate(&file, "/type"), message));
         }
         if root.pointer("/properties/event").is_some() {
             let place = locate(&file, "/properties/event");
-            problems.push(place.problem(format!("templates cannot read a field `{EVENT}`: that name is the event itself")));
+            problems.push(invalid(&place, format!("templates cannot read a field `{EVENT}`: that name is the event itself")));
         }
         for error in jsonschema::draft202012::meta::validator().iter_errors(&root) {
-            problems.push(locate(&file, error.instance_path().as_str()).problem(format!("no valid schema: {error}")));
+            problems.push(invalid(&locate(&file, error.instance_path().as_str()), format!("no valid schema: {error}")));
         }
         if problems.len() > before {
             return None;
         }
-        let samples = samples(&file, &root, problems)?;
-        Some(Self { file, kind, samples, root })
+        let validator = match jsonschema::draft202012::new(&root) {
+            Ok(validator) => validator,
+            Err(error) => {
+                problems.push(invalid(&file.place(0), format!("no usable schema: {error}")));
+                return None;
+            }
+        };
+        let samples = samples(&file, (&root, &validator), problems);
+        Some(Self { file, kind, samples, root, validator })
     }
 
     /// What the schema says of the field at `path`.
@@ -109,27 +124,43 @@ impl<'a> Schema<'a> {
         answer
     }
 
-    /// The first sample without the field at `path`, and with null in its place: those of them that the schema allows, and what
-    /// to call them.
-    pub(super) fn lacking(&self, path: &[&str]) -> Vec<(String, Value)> {
-        let Ok(validator) = jsonschema::draft202012::new(&self.root) else { return Vec::new() };
-        let Some((sample, _)) = self.samples.first() else { return Vec::new() };
-        let mut variants = Vec::new();
-        for depth in 0..path.len() {
-            let (steps, shown) = (&path[..=depth], path[..=depth].join("."));
-            let (mut without, mut null) = (sample.clone(), sample.clone());
-            if let Some(parent) = parent(&mut without, steps) {
-                parent.remove(path[depth]);
-                variants.push((format!("without `{shown}`"), without));
-            }
-            if let Some(parent) = parent(&mut null, steps) {
-                parent.insert(path[depth].to_owned(), Value::Null);
-                variants.push((format!("whose `{shown}` is null"), null));
-            }
-        }
-        variants.retain(|(_, data)| validator.is_valid(data));
-        variants
+    /// Whether it allows an event with this data.
+    pub(super) fn allows(&self, data: &Value) -> bool {
+        self.validator.is_valid(data)
     }
+
+    /// What it says of the field at `path` itself, if that stands among plain properties.
+    pub(super) fn property(&self, path: &[&str]) -> Option<&Value> {
+        path.iter().try_fold(&self.root, |schema, step| schema.get("properties")?.get(step))
+    }
+
+    /// The types that the field at `path` may have; none if the schema does not say it there.
+    pub(super) fn types(&self, path: &[&str]) -> Option<BTreeSet<String>> {
+        let property = self.property(path)?;
+        let named = match property.get("type")? {
+            Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            kind => BTreeSet::from([kind.as_str()?.to_owned()]),
+        };
+        Some(named)
+    }
+
+    /// The names of the fields beside the one at `path`, and its own.
+    pub(super) fn siblings(&self, path: &[&str]) -> Vec<&str> {
+        let around = path.split_last().map_or(&[][..], |(_, around)| around);
+        let around = if around.is_empty() { Some(&self.root) } else { self.property(around) };
+        let properties = around.and_then(|around| around.get("properties")).and_then(Value::as_object);
+        properties.into_iter().flat_map(|fields| fields.keys()).map(String::as_str).collect()
+    }
+
+    /// Where the field at `path` is described, or the nearest thing around it.
+    pub(super) fn place(&self, path: &[&str]) -> Place {
+        let pointer = path.iter().map(|step| format!("/properties/{step}")).collect::<String>();
+        locate(&self.file, &pointer)
+    }
+}
+
+fn invalid(place: &Place, message: impl Into<String>) -> Problem {
+    place.problem(message).of("schema_invalid", SCHEMA_HELP)
 }
 
 fn allows_null(schema: &Value) -> bool {
@@ -140,24 +171,12 @@ fn allows_null(schema: &Value) -> bool {
     }
 }
 
-/// The object that holds the last step of a path.
-fn parent<'v>(value: &'v mut Value, path: &[&str]) -> Option<&'v mut serde_json::Map<String, Value>> {
-    let (_, steps) = path.split_last()?;
-    steps.iter().try_fold(value, |value, step| value.get_mut(step))?.as_object_mut()
-}
-
-/// The `examples` that satisfy the schema; nothing if the schema cannot be used at all.
-fn samples(file: &File<'_>, root: &Value, problems: &mut Vec<Problem>) -> Option<Vec<(Value, Place)>> {
-    let validator = match jsonschema::draft202012::new(root) {
-        Ok(validator) => validator,
-        Err(error) => {
-            problems.push(file.place(0).problem(format!("no usable schema: {error}")));
-            return None;
-        }
-    };
+/// The `examples` that satisfy the schema.
+fn samples(file: &File<'_>, (root, validator): (&Value, &Validator), problems: &mut Vec<Problem>) -> Vec<(Value, Place)> {
     let examples = root.get("examples").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     if examples.is_empty() {
-        problems.push(file.place(0).problem("no `examples`: there is nothing to try the rules with"));
+        let message = "no `examples`: there is nothing to try the rules with";
+        problems.push(file.place(0).problem(message).of("sample_missing", "add `examples` with at least one event's data"));
     }
     let mut samples = Vec::new();
     for (index, example) in examples.iter().enumerate() {
@@ -165,13 +184,14 @@ fn samples(file: &File<'_>, root: &Value, problems: &mut Vec<Problem>) -> Option
         let before = problems.len();
         for error in validator.iter_errors(example) {
             let place = locate(file, &format!("{pointer}{}", error.instance_path().as_str()));
-            problems.push(place.problem(format!("this sample does not satisfy the schema: {error}")));
+            let message = format!("this sample does not satisfy the schema: {error}");
+            problems.push(place.problem(message).of("sample_invalid", SAMPLE_HELP));
         }
         if problems.len() == before {
             samples.push((example.clone(), locate(file, &pointer)));
         }
     }
-    Some(samples)
+    samples
 }
 
 /// The place of the value that a JSON pointer names, or of the nearest one around it.

@@ -328,3 +328,19 @@ fn a_rule_that_cannot_be_rendered_is_named_with_the_line_to_go_to() {
     assert_eq!(line(r#"{"type":"t","data":{"who":[{}]}}"#).as_deref(), Some("a at rules/a.toml:4"));
     assert_eq!(line("no event"), None);
 }
+
+#[test]
+fn a_rule_alone_says_what_it_says_among_others() {
+    let text = "[[rule]]\nname = \"exact\"\nevent = \"a:b\"\nuser = \"1\"\ntype = \"t\"\n\
+                [[rule]]\nname = \"glob\"\nevent = \"a:*\"\nuser = \"2\"\ntype = \"t\"\n\
+                [[rule]]\nname = \"wide\"\nevent = \"*\"\nuser = \"3\"\ntype = \"t\"\n";
+    let rules = RuleSet::parse(&[File { name: "rules/a.toml", text }], Limits::default()).unwrap();
+    let names = |rules: &RuleSet, kind: &str| rules.select(kind).map(|rule| rule.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&rules, "a:b"), ["exact", "glob", "wide"]);
+    for name in ["exact", "glob", "wide"] {
+        let only = rules.only(name).unwrap();
+        assert_eq!(names(&only, "a:b"), [name]);
+        assert_eq!(names(&only, "c").len(), usize::from(name == "wide"));
+    }
+    assert!(rules.only("other").is_none());
+}
