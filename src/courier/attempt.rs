@@ -233,4 +233,17 @@ mod tests {
         let dropped = Decision::Drop(tidings_core::delivery::decide::Dropped::Delivered);
         assert!(hand().carry_out(&rungs(), &pending(), &dropped, Timestamp::from_millis(5)).unwrap().is_empty());
     }
+
+    #[test]
+    fn what_is_carried_over_takes_along_what_was_tried_and_waits_for_a_first_acknowledgement() {
+        let rungs = rungs().finishing(Some("t.notifications.e2".into()));
+        let (mut pending, at) = (pending(), Timestamp::from_millis(1));
+        let (node, sink, outcome) = ("node-1".parse().unwrap(), Sink::Websocket, Outcome::Offline);
+        pending.delivery.tell(Attempt { at, node, sink, outcome, next_at: Some(Timestamp::from_millis(9)), by: None });
+        let made = hand().carry_out(&rungs, &pending, &Decision::CarryOver, Timestamp::from_millis(5)).unwrap();
+        let record: NotificationRecord = decode(Some(b"1"), made[0].value.as_deref().unwrap()).unwrap();
+        assert_eq!((made.len(), made[0].topic.as_str(), record.rule.as_str()), (1, "t.notifications.e2", "carried-over"));
+        let tried = record.attempts.iter().map(|attempt| (attempt.at, attempt.next_at)).collect::<Vec<_>>();
+        assert_eq!(tried, [(at, Some(Timestamp::from_millis(30_005)))]);
+    }
 }
