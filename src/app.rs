@@ -35,6 +35,7 @@ use crate::kafka::cluster::{Cluster, Flavour};
 use crate::kafka::embedded::Embedded;
 use crate::kafka::probe;
 use crate::kafka::topics::{self, Plan};
+use crate::registry::Registry;
 use crate::telemetry::health::{self, Health};
 use crate::telemetry::{Exporting, Metrics, Traces};
 
@@ -74,6 +75,7 @@ struct Assembly {
     health: Health,
     metrics: Metrics,
     traces: Traces,
+    registry: Registry,
     /// Changes when everything that may change is to be read again.
     reloads: watch::Receiver<u64>,
     /// How clients are known, if this process faces any.
@@ -121,6 +123,8 @@ impl App {
     /// # Errors
     /// As [`App::prepare`].
     pub async fn prepare_by(clock: Clock, config: Config, roles: &[Role], source: Source) -> anyhow::Result<Self> {
+        // reqwest, which exports spans, asks for one although nobody but the registry's client encrypts with it. Whoever was first is as good.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let node = config.node.name()?;
         let auth = roles.contains(&Role::Gateway).then(|| Auth::new(&config.auth)).transpose()?.map(Arc::new);
         let mut cluster = Cluster::new(&config.kafka)?.of_node(&node);
@@ -136,6 +140,7 @@ impl App {
         let reload = Reload::listen().context("SIGHUP cannot be heard")?;
         let (health, metrics) = (Health::new(clock), Metrics::new());
         let cluster = cluster.measured(&metrics);
+        let registry = Registry::start(&config.registry, clock, &metrics)?;
         let (traces, exporting) = Traces::start(&config.telemetry.otlp, node.as_str(), &metrics)?;
         let listener = Listener::bind(&ListenerParts { gateway: &config.gateway, http: &config.http, clock, metrics: &metrics })?;
         // From the first answer on, a process is only ready with everything it is going to do.
@@ -144,7 +149,7 @@ impl App {
         }
         let reloads = reload.requests();
         let guard = auth.clone().map(|auth| listener.guard(auth, clock));
-        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, traces, reloads, auth, guard };
+        let assembly = Assembly { config, roles, node, clock, cluster, health, metrics, traces, registry, reloads, auth, guard };
         Ok(Self { assembly, listener, exporting, reload, embedded })
     }
 

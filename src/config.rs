@@ -30,8 +30,8 @@ pub use rules::{Edition, RulesError, RulesSource};
 pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CountsConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig,
     InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
-    PresenceConfig, ProxyProtocol, RecoveryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig, TlsConfig,
-    TopicConfig, TopicsConfig,
+    PresenceConfig, ProxyProtocol, RecoveryConfig, RegistryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig,
+    TlsConfig, TopicConfig, TopicsConfig,
 };
 pub use site::Site;
 pub use topics::{Settings, Topics};
@@ -51,6 +51,8 @@ pub struct Config {
     pub kafka: KafkaConfig,
     /// Events to notifications.
     pub pipeline: PipelineConfig,
+    /// Schemas of what is read.
+    pub registry: RegistryConfig,
     /// Connections.
     pub gateway: GatewayConfig,
     /// Requests, whatever they ask for.
@@ -79,6 +81,7 @@ impl Config {
         shown.auth.hide();
         shown.store.hide();
         shown.kafka.hide();
+        shown.registry.hide();
         toml::to_string_pretty(&shown)
     }
 }

@@ -28,6 +28,7 @@ use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::dispatch::{self, Answers, Dispatch, DispatchError, Plan, Tell};
 use crate::kafka::producer::Producer;
+use crate::registry::Registry;
 use crate::telemetry::health::Role;
 use crate::telemetry::{Complaints, Metrics, Traces};
 use crate::worker::{self as thread, WorkerError};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub config: PipelineConfig,
     /// What was read is finished within this time when partitions go, and at the end.
     pub drain_timeout: Duration,
+    /// Where the schemas of records lie.
+    pub registry: Registry,
     /// The rules.
     pub rules: Rulebook,
     /// Changes when the rules are to be read again.
@@ -87,6 +90,7 @@ impl PipelineError {
             Self::Thread(error) => error.cause(),
             Self::Dispatch(DispatchError::Consumer(_)) => Cause::Dependency,
             Self::Dispatch(DispatchError::Produce(error)) => error.cause(),
+            Self::Dispatch(DispatchError::Forbidden(_)) => Cause::Forbidden,
             Self::Dispatch(DispatchError::WorkerGone) => Cause::Bug,
         }
     }
@@ -149,6 +153,7 @@ fn serve(
         let context = Context {
             rules: parts.rules.reader(),
             topics: settings.clone(),
+            registry: parts.registry.clone(),
             clock: parts.clock,
             traces: parts.traces.clone(),
             complaints: complaints.clone(),

@@ -18,10 +18,11 @@ mod shown;
 mod tally;
 mod undelivered;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use tidings_core::event::{SourceHeader, SourceRecord};
+use tidings_core::event::{Explained, SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::ids::{NodeId, UserId};
 use tidings_core::record::RecordError;
@@ -32,11 +33,12 @@ use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::config::{PipelineConfig, TopicPattern, Topics};
+use crate::config::{PipelineConfig, Settings, TopicPattern, Topics};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::ScanError;
 use crate::kafka::transaction::TransactionError;
+use crate::registry::{Registry, RegistryError};
 use crate::store::StoreError;
 
 pub use anew::{Anew, RedriveUndelivered};
@@ -82,8 +84,33 @@ struct Site {
     cluster: Cluster,
     sources: Vec<TopicPattern>,
     topics: Topics,
+    registry: Registry,
     node: NodeId,
     clock: Clock,
+}
+
+/// Why it cannot be said what becomes of a record.
+enum Undecided {
+    /// Only a later release can.
+    Newer(RecordError),
+    /// Its schema is not there.
+    Registry(Arc<RegistryError>),
+}
+
+impl Undecided {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Newer(error) => error.class(),
+            Self::Registry(error) => error.class(),
+        }
+    }
+
+    fn in_full(&self) -> String {
+        match self {
+            Self::Newer(error) => error.in_full(),
+            Self::Registry(error) => error.in_full(),
+        }
+    }
 }
 
 /// Who waits for a call: what stops it, and who is told how far it is.
@@ -157,6 +184,11 @@ pub enum ReplayError {
          `since`, or use `tidings undelivered list`, which takes its time"
     )]
     Late,
+    /// The schemas of records are not there.
+    #[error(
+        "a record's schema is not there: {0}; what is on the log by then is told by `audit`, so the same call goes on from there"
+    )]
+    Registry(String),
     /// The caller stopped it.
     #[error("stopped; what is on the log by then is told by `audit`, so the same call goes on from there")]
     Stopped,
@@ -175,6 +207,7 @@ impl ReplayError {
             Self::Transaction(error) => error.cause(),
             Self::Store(error) => error.cause(),
             Self::Brokers | Self::Late => Cause::Dependency,
+            Self::Registry(_) => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }
     }
@@ -192,8 +225,15 @@ impl DeadLetters {
         Self { site: Site::new(cluster, config, (node, clock)) }
     }
 
+    /// With the schemas of this registry.
+    #[must_use]
+    pub fn with_schemas(mut self, registry: Registry) -> Self {
+        self.site.registry = registry;
+        self
+    }
+
     /// What becomes of the record of a letter, as if it were decided on when it was buried: an event is not too old for having lain here.
-    fn decide(&self, rules: &RuleSet, letter: &Letter) -> Result<Verdict, RecordError> {
+    fn decide(&self, rules: &RuleSet, letter: &Letter) -> Result<Verdict, Undecided> {
         if letter.unread_headers > 0 {
             return Ok(Verdict::Bury(Burial::illegible()));
         }
@@ -210,7 +250,11 @@ impl DeadLetters {
             value: letter.value.as_deref(),
             headers: &headers,
         };
-        self.site.topics.of(&original.topic).decide(rules, &record, letter.buried_at)
+        let settings = self.site.topics.of(&original.topic);
+        match self.site.explained(&settings, &record)? {
+            Ok(explained) => settings.decide(rules, (&record, explained), letter.buried_at).map_err(Undecided::Newer),
+            Err(burial) => Ok(Verdict::Bury(burial)),
+        }
     }
 }
 
@@ -220,6 +264,13 @@ impl Events {
     pub fn new(cluster: Cluster, config: &PipelineConfig, ids_kept: Duration, (node, clock): (NodeId, Clock)) -> Self {
         Self { site: Site::new(cluster, config, (node, clock)), ids_kept }
     }
+
+    /// With the schemas of this registry.
+    #[must_use]
+    pub fn with_schemas(mut self, registry: Registry) -> Self {
+        self.site.registry = registry;
+        self
+    }
 }
 
 impl Site {
@@ -227,7 +278,15 @@ impl Site {
         let requests = cluster.names().requests();
         let topics = Topics::new(config, &requests);
         let sources = config.topics.iter().cloned().chain([TopicPattern::named(requests)]).collect();
-        Self { cluster, sources, topics, node, clock }
+        Self { cluster, sources, topics, registry: Registry::default(), node, clock }
+    }
+
+    /// What schemas make of a record's parts, or why it would be buried.
+    fn explained(&self, settings: &Settings, record: &SourceRecord<'_>) -> Result<Result<Explained, Burial>, Undecided> {
+        if !settings.has_events() {
+            return Ok(Ok(Explained::default()));
+        }
+        self.registry.explained(record, settings.reading()).map_err(Undecided::Registry)
     }
 
     /// Whether the pipeline reads a topic. No expression means those of tidings' own.

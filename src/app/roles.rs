@@ -137,6 +137,7 @@ impl Assembly {
             config: self.config.pipeline.clone(),
             // The other half is for telling clients, and for writing their cursors.
             drain_timeout: self.config.shutdown.drain_timeout.0 / 2,
+            registry: self.registry.clone(),
             rules: Rulebook::open(self.rules())?,
             reloads: self.reloads.clone(),
             node: self.node.clone(),
@@ -191,6 +192,7 @@ impl Assembly {
             cluster: self.cluster.clone(),
             config: self.config.http.clone(),
             pipeline: self.config.pipeline.clone(),
+            registry: self.registry.clone(),
             courier: self.config.courier.clone(),
             rules: self.rules(),
             guard,

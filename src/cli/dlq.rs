@@ -24,7 +24,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
+use crate::registry::Registry;
 use crate::replay::{Again, DeadLetters, GroupBy, Mode, Redrive, ReplayError, Wanted, Watch};
+use crate::telemetry::Metrics;
 
 /// Arguments of `dlq`.
 #[derive(Debug, clap::Args)]
@@ -157,7 +159,8 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
         let epoch = topics::check(&cluster, &plan).await?;
         cluster = cluster.of_epoch(&epoch);
     }
-    let letters = DeadLetters::new(cluster, &config.pipeline, config.node.name()?, clock);
+    let registry = Registry::start(&config.registry, clock, &Metrics::new())?;
+    let letters = DeadLetters::new(cluster, &config.pipeline, config.node.name()?, clock).with_schemas(registry);
     let edition = |folder: Option<PathBuf>| Edition::read(&RulesSource::new(&config.pipeline, &config.courier).or_of(folder));
     match args.command {
         Command::List(args) => stoppable(move |stop| list(&letters, args, (clock, stop))).await,

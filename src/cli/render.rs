@@ -18,6 +18,8 @@ use super::produce::header;
 use crate::clock::Clock;
 use crate::config::{Config, Edition, RulesSource, Topics};
 use crate::kafka::cluster::Cluster;
+use crate::registry::Registry;
+use crate::telemetry::Metrics;
 
 /// Show what a record would become: each notification as its receivers get it, or why there is none
 #[derive(Debug, Clone, clap::Args)]
@@ -77,7 +79,8 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
             std::iter::once((taken.topic.parse().map_err(anyhow::Error::msg)?, envelope_of(envelope))).collect();
     }
     let topics = Topics::new(&config.pipeline, &requests);
-    let verdict = |rules: &RuleSet| taken.decided(rules, &topics);
+    let registry = Registry::start(&config.registry, Clock::start(), &Metrics::new())?;
+    let verdict = |rules: &RuleSet| taken.decided(rules, (&topics, &registry));
     let whole = verdict(&edition.rules)?;
     let told = match &args.rule {
         None => Told { verdict: whole, alone: None },

@@ -23,7 +23,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
+use crate::registry::Registry;
 use crate::replay::{Events, Mode, Planned, Progress, Replay, ReplayError, Replayed, Selected, Watch};
+use crate::telemetry::Metrics;
 
 /// How often a line of JSON says how far it is.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -139,7 +141,8 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
         let epoch = topics::check(&cluster, &plan).await?;
         cluster = cluster.of_epoch(&epoch);
     }
-    let events = Events::new(cluster, &config.pipeline, plan.ids_kept(), (config.node.name()?, clock));
+    let registry = Registry::start(&config.registry, clock, &Metrics::new())?;
+    let events = Events::new(cluster, &config.pipeline, plan.ids_kept(), (config.node.name()?, clock)).with_schemas(registry);
     let source = RulesSource::new(&config.pipeline, &config.courier).or_of(args.rules.clone());
     let edition = Edition::read(&source)?;
     stoppable(move |stop| replay(&events, edition, args, (clock, stop))).await

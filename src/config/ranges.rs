@@ -43,6 +43,7 @@ impl super::Config {
         self.refuse_secrets(&mut refused);
         self.refuse_edges(&mut refused);
         self.refuse_store(&mut refused);
+        self.refuse_registry(&mut refused);
         refused
     }
 
@@ -271,7 +272,7 @@ impl super::Config {
             ("shutdown.drain_timeout", self.shutdown.drain_timeout),
         ];
         let rungs = self.courier.ladder.iter().map(|rung| ("courier.ladder", *rung));
-        for (key, delay) in positive.into_iter().chain(rungs) {
+        for (key, delay) in positive.into_iter().chain(rungs).chain(self.registry_delays()) {
             if delay.0.as_millis() == 0 || delay.0.as_secs() > 31 * 86_400 {
                 refused.push((key, "must be from `1ms` to `31days`".into()));
             }
@@ -347,6 +348,42 @@ impl super::Config {
         }
         if !self.store.password.is_empty() && !self.store.password_file.is_empty() {
             refused.push(("store.password_file", "set either `password` or `password_file`, not both".into()));
+        }
+    }
+
+    fn registry_delays(&self) -> [(&'static str, Delay); 4] {
+        [
+            ("registry.connect_timeout", self.registry.connect_timeout),
+            ("registry.request_timeout", self.registry.request_timeout),
+            ("registry.unknown_wait", self.registry.unknown_wait),
+            ("registry.failure_retention", self.registry.failure_retention),
+        ]
+    }
+
+    fn refuse_registry(&self, refused: &mut Vec<Refused>) {
+        let registry = &self.registry;
+        for url in &registry.urls {
+            let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+            let is_fine = |place: &str| !place.is_empty() && !place.starts_with('/') && !place.contains(['@', '?', '#', ' ']);
+            if !place.is_some_and(is_fine) {
+                let message = "must be addresses such as `https://registry.example.com`, without user, query and fragment";
+                refused.push(("registry.urls", message.into()));
+            }
+        }
+        let set = [&registry.password, &registry.password_file, &registry.token, &registry.token_file];
+        if set.into_iter().filter(|secret| !secret.is_empty()).count() > 1 {
+            let message = "set one of `password`, `password_file`, `token` and `token_file`: it knows us by one of them";
+            refused.push(("registry.password", message.into()));
+        }
+        let has_token = !registry.token.is_empty() || !registry.token_file.is_empty();
+        if has_token && !registry.user.is_empty() {
+            refused.push(("registry.user", "goes with a password, and not with a token".into()));
+        }
+        if registry.schemas.get() > 1_000_000 {
+            refused.push(("registry.schemas", "must be 1 to 1000000".into()));
+        }
+        if registry.schema_bytes.get() > 64 << 20 {
+            refused.push(("registry.schema_bytes", format!("must be 1 to {}", 64 << 20)));
         }
     }
 

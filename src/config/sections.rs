@@ -4,6 +4,7 @@
 //! Long because every key of every section stands here, once.
 
 mod gateway;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -11,10 +12,11 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use serde::{Deserialize, Serialize};
 use tidings_core::breaker::Limits;
 use tidings_core::channel::{Channel, Pattern};
-use tidings_core::event::{Envelope, IdPlace};
+use tidings_core::event::{Envelope, IdPlace, Written};
 use tidings_core::time::Delay;
 
 pub use self::gateway::{CountsConfig, PresenceConfig, RecoveryConfig};
+pub use self::registry::RegistryConfig;
 use super::database::Database;
 use super::header::Header;
 use super::network::Network;
@@ -147,6 +149,8 @@ pub struct PipelineConfig {
 #[allow(missing_docs, reason = "see default.toml")]
 pub struct TopicConfig {
     pub envelope: Envelope,
+    pub format: Written,
+    pub key_format: Written,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub type_header: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

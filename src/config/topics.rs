@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::event::{Event, Reading, SourceRecord};
+use tidings_core::event::{Event, Explained, Reading, SourceRecord};
 use tidings_core::record::RecordError;
-use tidings_core::rules::{RuleSet, Terms, Verdict, decide, decide_if, decide_request};
+use tidings_core::rules::{RuleSet, Terms, Verdict, decide_explained, decide_if, decide_request};
 use tidings_core::time::Timestamp;
 
 use super::{PipelineConfig, TopicConfig, TopicPattern};
@@ -36,13 +36,24 @@ impl Settings {
         Terms { reading: &self.reading, max_age: self.max_age, now }
     }
 
-    /// What becomes of a record that is decided on at `now`.
+    /// How the parts of a record are written.
+    #[must_use]
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    /// What becomes of a record that is decided on at `now`, with what schemas made of its parts.
     ///
     /// # Errors
     /// If only a later release can say that.
-    pub fn decide(&self, rules: &RuleSet, record: &SourceRecord<'_>, now: Timestamp) -> Result<Verdict, RecordError> {
+    pub fn decide(
+        &self,
+        rules: &RuleSet,
+        (record, explained): (&SourceRecord<'_>, Explained),
+        now: Timestamp,
+    ) -> Result<Verdict, RecordError> {
         match self.kind {
-            Kind::Events => Ok(decide(rules, record, &self.terms(now))),
+            Kind::Events => Ok(decide_explained(rules, record, explained, &self.terms(now))),
             Kind::Requests => decide_request(rules, record, &self.terms(now)),
         }
     }
@@ -60,10 +71,10 @@ impl Settings {
     pub fn decide_if<E>(
         &self,
         rules: &RuleSet,
-        (record, now): (&SourceRecord<'_>, Timestamp),
+        ((record, explained), now): ((&SourceRecord<'_>, Explained), Timestamp),
         is_meant: impl FnOnce(&Event) -> Result<bool, E>,
     ) -> Result<Option<Verdict>, E> {
-        decide_if(rules, record, &self.terms(now), is_meant)
+        decide_if(rules, (record, explained), &self.terms(now), is_meant)
     }
 }
 
@@ -81,7 +92,13 @@ impl Topics {
     pub fn new(config: &PipelineConfig, requests: &str) -> Self {
         let age = |age: Duration| Some(age).filter(|age| !age.is_zero());
         let settings = |of: &TopicConfig| {
-            let reading = Reading { envelope: of.envelope, type_header: of.type_header.clone(), id: of.id.clone() };
+            let reading = Reading {
+                envelope: of.envelope,
+                type_header: of.type_header.clone(),
+                id: of.id.clone(),
+                format: of.format,
+                key_format: of.key_format,
+            };
             Arc::new(Settings { kind: Kind::Events, reading, max_age: age(of.max_age.unwrap_or(config.max_age).0) })
         };
         let sections = config.per_topic.iter().map(|(pattern, of)| (pattern.clone(), settings(of))).collect();
@@ -137,7 +154,7 @@ mod tests {
             let (now, value) = (Timestamp::from_millis(0), br#"{"to":{"user":"ada"},"message":"hello"}"#);
             let record =
                 SourceRecord { topic, partition: 0, offset: 0, timestamp: now, key: None, value: Some(value), headers: &[] };
-            topics.of(topic).decide(&rules, &record, now).unwrap()
+            topics.of(topic).decide(&rules, (&record, Explained::default()), now).unwrap()
         };
         assert!(matches!(verdict("requests"), Verdict::Notify(_)));
         assert!(matches!(verdict("payments"), Verdict::Bury(_)));

@@ -56,6 +56,7 @@ use crate::gateway::Desk;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, version_header};
 use crate::kafka::topic::TopicNames;
+use crate::registry::Registry;
 use crate::replay::{Anew, DeadLetters};
 use crate::store::{Courses, Store};
 use crate::telemetry::{Labels, Metrics, Traces};
@@ -68,6 +69,8 @@ pub struct RestParts {
     pub config: HttpConfig,
     /// How what was buried is decided on.
     pub pipeline: PipelineConfig,
+    /// With which schemas.
+    pub registry: Registry,
     /// The rungs on which ladders begin anew.
     pub courier: CourierConfig,
     /// By which rules.
@@ -128,7 +131,8 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, pipeline, courier, rules, guard, desk, store, epoch, clock, traces, metrics } = parts;
+    let RestParts { cluster, config, pipeline, registry, courier, rules, guard, desk, store, epoch, clock, traces, metrics } =
+        parts;
     let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
     let (keys, rates) = (Keys::new(config.idempotency_keys), Rates::new(&config));
     metrics.register("http", |registry| {
@@ -150,10 +154,9 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     ];
     register(&metrics, &limits);
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
-    let decided = Decided::new(&cluster, config.broker_timeout.0, clock);
-    let ended = (epoch.clone(), desk.node().clone());
+    let (decided, ended) = (Decided::new(&cluster, config.broker_timeout.0, clock), (epoch.clone(), desk.node().clone()));
     let ends = undelivered::ends(Anew::new(cluster.clone(), &courier, ended, clock), config.request_timeout.0);
-    let letters = DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock);
+    let letters = DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock).with_schemas(registry);
     let dlq = Dlq::new(letters, rules, config.request_timeout.0);
     let rest = Rest {
         guard,

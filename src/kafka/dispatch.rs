@@ -2,7 +2,8 @@
 //!
 //! Owns: the trackers, back pressure, the commits of what is done, and the handing over of partitions. Refuses to know what
 //! workers do: they answer each record once. Full queue of a worker: polling waits a moment, then its partitions are paused
-//! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them.
+//! while the others go on. Full queue of answers: workers wait for the polling thread, which never waits for them. Long because what workers
+//! are given and may answer is to be read at once.
 
 mod ages;
 mod gaps;
@@ -16,6 +17,7 @@ mod round;
 mod standing;
 mod start;
 mod turns;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ use holdings::{Holdings, Spot};
 use lanes::Lanes;
 pub use meters::Meters;
 use standing::Standing;
+pub use waits::Awaited;
+use waits::Waits;
 
 /// How long the brokers may take at the end for the last commit and our leaving.
 const LEAVE_LIMIT: Duration = Duration::from_secs(6);
@@ -181,7 +185,7 @@ pub enum Task<A> {
 /// What comes back.
 #[derive(Debug)]
 pub enum Answer<A> {
-    /// A record is done. For each record comes exactly one of this, [`Answer::Left`] and [`Answer::Stopped`], sooner or later.
+    /// A record is done. For each record comes exactly one of this, [`Answer::Left`], [`Answer::Waiting`] and [`Answer::Stopped`], sooner or later.
     Done(Done),
     /// A record was not decided, because its topic is halted or its partition stopped. It is read again.
     Left(Done),
@@ -193,6 +197,18 @@ pub enum Answer<A> {
         offset: i64,
         /// What its version is, and ours.
         why: RecordError,
+    },
+    /// A record was not decided, since what it needs is on its way: nothing more of its partition is to be read until then.
+    Waiting {
+        /// The record.
+        done: Done,
+        /// What it needs.
+        awaited: Awaited,
+    },
+    /// Nobody lets us have what records need, and waiting does not help.
+    Forbidden {
+        /// Who, and what to do.
+        why: String,
     },
     /// Too much of a topic was buried: halt it.
     Tripped {
@@ -223,6 +239,9 @@ pub enum DispatchError {
     /// What follows from a record could not be written. Its offset is not committed.
     #[error("a record could not be written; it is read again at the next start")]
     Produce(#[source] ProduceError),
+    /// What records need is not given to us.
+    #[error("{0}")]
+    Forbidden(String),
     /// A worker's thread has ended.
     #[error("a worker's thread has ended, which is a bug")]
     WorkerGone,
@@ -262,6 +281,7 @@ pub struct Dispatch<A> {
     /// Partitions that workers stopped, until they are paused.
     unpaused: Vec<Partition>,
     late: Late,
+    waits: Waits,
     /// The end of what is counted as lost, by partition.
     lost_to: HashMap<Partition, i64>,
 }
@@ -284,6 +304,7 @@ impl<A> Dispatch<A> {
             range_check_due: None,
             unpaused: Vec::new(),
             late: Late::default(),
+            waits: Waits::default(),
             lost_to: HashMap::new(),
             plan,
         }

@@ -21,7 +21,7 @@ use tidings_core::record::{RecordError, encode_into};
 use tidings_core::rules::Burial;
 
 use crate::kafka::consumer::trace_of;
-use crate::kafka::dispatch::{Answer, Source};
+use crate::kafka::dispatch::{Answer, Awaited, Source};
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket as _, version_header};
 use crate::kafka::topic::TopicNames;
 use crate::telemetry::{Doing, Span};
@@ -73,6 +73,18 @@ impl Publisher {
     pub(super) fn stopped(&self, source: &Source, why: RecordError) {
         source.lease.halt();
         self.way.tell(Answer::Stopped { done: source.done(), offset: source.offset, why });
+    }
+
+    /// This record is not decided, nor any behind it in its partition, until what it needs is there.
+    pub(super) fn waits(&self, source: &Source, awaited: Awaited) {
+        source.lease.halt();
+        self.way.tell(Answer::Waiting { done: source.done(), awaited });
+    }
+
+    /// What this record needs is not given to us.
+    pub(super) fn forbidden(&self, source: &Source, why: String) {
+        self.left(source);
+        self.way.tell(Answer::Forbidden { why });
     }
 
     /// Too much of this record's topic was buried.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam_channel::Receiver;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
-use tidings_core::event::{SourceHeader, SourceRecord};
+use tidings_core::event::{Explained, SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
 use tidings_core::record::trace::{PARENT_HEADER, STATE_HEADER, TraceContext};
@@ -18,7 +18,8 @@ use tidings_core::rules::{Burial, Verdict};
 use crate::clock::Clock;
 use crate::config::{Settings, Topics};
 use crate::kafka::consumer::{content, legible};
-use crate::kafka::dispatch::{Lost, News, Ruling, Source, Task};
+use crate::kafka::dispatch::{Awaited, Lost, News, Ruling, Source, Task};
+use crate::registry::{Explanation, Registry, RegistryError};
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
 use super::flight::{Again, What};
@@ -30,9 +31,20 @@ use super::rulebook::Reader;
 pub(super) struct Context {
     pub(super) rules: Reader,
     pub(super) topics: Topics,
+    pub(super) registry: Registry,
     pub(super) clock: Clock,
     pub(super) traces: Traces,
     pub(super) complaints: Complaints,
+}
+
+/// Why a record is not decided on now.
+enum Undecided {
+    /// A later release wrote it.
+    Newer(RecordError),
+    /// Its schema is on its way.
+    Waits(Awaited),
+    /// Nobody gives us its schema.
+    Forbidden(Arc<RegistryError>),
 }
 
 /// What one thread needs.
@@ -87,10 +99,7 @@ impl Worker {
         let began = source.is_timed().then(|| self.context.clock.elapsed());
         let verdict = match self.verdict(&source) {
             Ok(verdict) => verdict,
-            Err(newer) => {
-                self.tally.failed(newer.cause(), newer.class());
-                return self.publisher.stopped(&source, newer);
-            }
+            Err(undecided) => return self.leave(&source, undecided),
         };
         if let Some(began) = began {
             self.tally.decided_within(self.context.clock.elapsed() - began);
@@ -121,6 +130,20 @@ impl Worker {
         }
     }
 
+    fn leave(&mut self, source: &Source, undecided: Undecided) {
+        match undecided {
+            Undecided::Newer(newer) => {
+                self.tally.failed(newer.cause(), newer.class());
+                self.publisher.stopped(source, newer);
+            }
+            Undecided::Waits(awaited) => self.publisher.waits(source, awaited),
+            Undecided::Forbidden(error) => {
+                self.tally.failed(error.cause(), error.class());
+                self.publisher.forbidden(source, error.in_full());
+            }
+        }
+    }
+
     /// Tells the gate of its topic what becomes of a record, unless the record's partition is no longer read.
     fn hear(&self, source: &Source, news: News) -> Ruling {
         if source.lease.is_over() {
@@ -142,8 +165,8 @@ impl Worker {
         self.context.traces.context(content(headers, PARENT_HEADER), content(headers, STATE_HEADER))
     }
 
-    /// What becomes of a record, unless only a later release can say that.
-    fn verdict(&mut self, source: &Source) -> Result<Verdict, RecordError> {
+    /// What becomes of a record, unless that cannot be said now.
+    fn verdict(&mut self, source: &Source) -> Result<Verdict, Undecided> {
         let Self { context, settings, .. } = self;
         let partition = source.lease.partition();
         let settings = match settings.get(&partition.topic) {
@@ -163,7 +186,13 @@ impl Worker {
             value: source.value.as_deref(),
             headers: &headers,
         };
-        settings.decide(context.rules.rules(), &record, context.clock.now())
+        let explained = match explain(&context.registry, settings, &record) {
+            Explanation::Ready(explained) => explained,
+            Explanation::Wait(awaited) => return Err(Undecided::Waits(awaited)),
+            Explanation::Bury(burial) => return Ok(Verdict::Bury(burial)),
+            Explanation::Forbidden(error) => return Err(Undecided::Forbidden(error)),
+        };
+        settings.decide(context.rules.rules(), (&record, explained), context.clock.now()).map_err(Undecided::Newer)
     }
 
     fn lost(&mut self, Lost { source, last }: Lost) {
@@ -182,6 +211,11 @@ impl Worker {
         let place = Place { topic: &partition.topic, partition: partition.number, offset: source.offset };
         self.context.complaints.say(place, class, "a record was buried in dlq");
     }
+}
+
+/// Requests are in plain JSON, whoever writes them.
+fn explain(registry: &Registry, settings: &Settings, record: &SourceRecord<'_>) -> Explanation {
+    if settings.has_events() { registry.explain(record, settings.reading()) } else { Explanation::Ready(Explained::default()) }
 }
 
 fn news_of(verdict: &Verdict) -> News {

@@ -19,7 +19,7 @@ use super::audit::Done;
 use super::letters::{Found, places, read, spans};
 use super::report::Report;
 use super::scribe::Scribe;
-use super::{DeadLetters, Mode, Progress, ReplayError, Watch};
+use super::{DeadLetters, Mode, Progress, ReplayError, Undecided, Watch};
 use crate::config::Edition;
 use crate::kafka::scan::Scan;
 
@@ -206,6 +206,10 @@ impl Run<'_> {
                 }
                 Ok(Verdict::Ignore(reason)) => self.report.tally.ignore(reason.name()),
                 Ok(Verdict::Bury(burial)) => self.report.tally.bury(&pick.id, burial),
+                Err(Undecided::Registry(error)) => {
+                    self.settle(picks, notified)?;
+                    return Err(ReplayError::Registry(error.in_full()));
+                }
                 Err(error) => self.report.tally.skip(error.class(), &pick.id, &error.in_full()),
             }
         }

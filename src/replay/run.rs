@@ -77,6 +77,14 @@ enum Made {
     Idle,
 }
 
+/// Why it is not said what becomes of a record.
+enum Unsaid {
+    /// It cannot be, by a class and a text: the others go on.
+    Skip(&'static str, String),
+    /// The registry does not answer: nothing behind it may be marked.
+    Registry(String),
+}
+
 /// What writes, and in whose name.
 struct Clerk {
     scribe: Scribe,
@@ -249,21 +257,27 @@ impl<'a> Run<'a> {
             }
             Ok(Some(Verdict::Ignore(reason))) => report.tally.ignore(reason.name()),
             Ok(Some(Verdict::Bury(burial))) => report.tally.bury(&Shown(place), burial),
-            Err((class, why)) => report.tally.skip(class, &Shown(place), &why),
+            Err(Unsaid::Skip(class, why)) => report.tally.skip(class, &Shown(place), &why),
+            Err(Unsaid::Registry(why)) => return Err(ReplayError::Registry(why)),
         }
         report.selected += 1;
         Ok(Made::Nothing)
     }
 
     /// What becomes of a record as if it were decided on when it was written; none if it is not meant.
-    fn decide(&self, record: &SourceRecord<'_>) -> Result<Option<Verdict>, (&'static str, String)> {
+    fn decide(&self, record: &SourceRecord<'_>) -> Result<Option<Verdict>, Unsaid> {
         let (rules, filter) = (&self.how.edition.rules, &self.filter);
+        let explained = match self.events.site.explained(&self.settings, record) {
+            Ok(Ok(explained)) => explained,
+            Ok(Err(burial)) => return Ok(Some(Verdict::Bury(burial))),
+            Err(error) => return Err(Unsaid::Registry(error.in_full())),
+        };
         if filter.asks_for_events() {
-            let verdict = self.settings.decide_if(rules, (record, record.timestamp), |event| filter.holds(event));
-            return verdict.map_err(|unjudged| (unjudged.class(), unjudged.to_string()));
+            let verdict = self.settings.decide_if(rules, ((record, explained), record.timestamp), |event| filter.holds(event));
+            return verdict.map_err(|unjudged| Unsaid::Skip(unjudged.class(), unjudged.to_string()));
         }
-        let verdict = self.settings.decide(rules, record, record.timestamp);
-        verdict.map(Some).map_err(|newer| (newer.class(), newer.in_full()))
+        let verdict = self.settings.decide(rules, (record, explained), record.timestamp);
+        verdict.map(Some).map_err(|newer| Unsaid::Skip(newer.class(), newer.in_full()))
     }
 
     /// Counts notifications, or sends them.

@@ -20,6 +20,7 @@ pub(crate) mod present;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod reading;
+pub(crate) mod registry;
 pub(crate) mod rest;
 pub(crate) mod seed;
 pub(crate) mod world;

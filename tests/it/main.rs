@@ -54,6 +54,7 @@ mod read_state;
 mod rebuild;
 mod recovery;
 mod refusals;
+mod registry;
 mod reload;
 mod replay;
 mod requests;

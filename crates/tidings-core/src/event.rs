@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::EventId;
 use crate::record::notified::Origin;
+use crate::schema::Read;
 use crate::time::Timestamp;
 
 pub use error::{EventError, Part};
@@ -27,7 +28,7 @@ pub use identity::Identity;
 pub(crate) use identity::identify;
 pub(crate) use json::describe;
 use plain::Shape;
-pub use reading::{Envelope, IdPlace, IdPlaceError, Reading};
+pub use reading::{Envelope, IdPlace, IdPlaceError, Reading, Written};
 
 /// A record of a domain topic, as the consumer hands it out.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +95,42 @@ pub struct Event {
     pub time: Timestamp,
     /// Where it lies on Kafka.
     pub origin: Origin,
+    /// The record's key: what its schema makes of it, else its text; none if it has no key, or one that is no text.
+    pub key: Option<Value>,
+}
+
+/// What schemas made of a record's parts.
+#[derive(Debug, Clone, Default)]
+pub struct Explained {
+    /// Its value, if that has a schema.
+    pub value: Option<Read>,
+    /// Its key, likewise.
+    pub key: Option<Value>,
+}
+
+/// What an envelope is looked for in.
+enum Content<'a> {
+    /// The value's bytes, which are JSON if they are anything.
+    Bytes(&'a [u8]),
+    /// What a schema made of them.
+    Read(Read),
+}
+
+impl Content<'_> {
+    fn parse(self) -> Result<Value, EventError> {
+        match self {
+            Self::Bytes(bytes) => json::parse(bytes),
+            Self::Read(read) => Ok(read.value),
+        }
+    }
+
+    /// What a value is called whose envelope does not say its type: by its schema.
+    fn name(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Bytes(_) => None,
+            Self::Read(read) => read.name.clone(),
+        }
+    }
 }
 
 /// What an envelope holds.
@@ -112,39 +149,55 @@ struct Said {
 /// If the value is empty, no UTF-8, no JSON, nested too deep, or no event in the envelope it is taken for; or if a part of the
 /// envelope is there and of the wrong type.
 pub fn decode(record: &SourceRecord<'_>, reading: &Reading) -> Result<Event, EventError> {
+    decode_explained(record, Explained::default(), reading)
+}
+
+/// The same of a record whose value or key has a schema.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_explained(record: &SourceRecord<'_>, explained: Explained, reading: &Reading) -> Result<Event, EventError> {
     let value = match record.value {
         None | Some([]) => return Err(EventError::Empty),
         Some(value) => value,
     };
+    let content = explained.value.map_or(Content::Bytes(value), Content::Read);
     let said = match reading.envelope {
-        Envelope::Detect => detect(record, reading, value)?,
-        Envelope::CloudEvents => cloudevents::read(record, reading, value)?,
-        Envelope::Outbox => outbox::read(record, reading, value)?,
-        Envelope::Plain => plain::read(record, reading, json::object(json::parse(value)?)?, Shape::Nested)?,
-        Envelope::Flat => plain::read(record, reading, json::object(json::parse(value)?)?, Shape::Flat)?,
+        Envelope::Detect => detect(record, reading, content)?,
+        Envelope::CloudEvents => cloudevents::read(record, reading, content)?,
+        Envelope::Outbox => outbox::read(record, reading, content)?,
+        Envelope::Plain => bare(record, reading, (content, Shape::Nested))?,
+        Envelope::Flat => bare(record, reading, (content, Shape::Flat))?,
     };
+    let key = explained.key.or_else(|| std::str::from_utf8(record.key?).ok().map(Value::from));
     let (identity, event_id) = match (said.source, said.id) {
         (Some(source), Some(id)) => (Identity::Named { source, id: id.clone() }, id),
         (_, id) => identify(record, value, id)?,
     };
     let time = said.time.unwrap_or(record.timestamp);
     let origin = record.origin();
-    Ok(Event { kind: said.kind, data: said.data, identity, event_id, time, origin })
+    Ok(Event { kind: said.kind, data: said.data, identity, event_id, time, origin, key })
+}
+
+fn bare(record: &SourceRecord<'_>, reading: &Reading, (content, shape): (Content<'_>, Shape)) -> Result<Said, EventError> {
+    let name = content.name();
+    plain::read(record, reading, json::object(content.parse()?)?, (shape, name.as_deref()))
 }
 
 /// Headers tell first, since they need no look at the value; then what stands in the value.
-fn detect(record: &SourceRecord<'_>, reading: &Reading, value: &[u8]) -> Result<Said, EventError> {
+fn detect(record: &SourceRecord<'_>, reading: &Reading, content: Content<'_>) -> Result<Said, EventError> {
     if !record.headers.is_empty() {
         if cloudevents::mode(record)?.is_some() {
-            return cloudevents::read(record, reading, value);
+            return cloudevents::read(record, reading, content);
         }
         if outbox::is_one(record) {
-            return outbox::read(record, reading, value);
+            return outbox::read(record, reading, content);
         }
     }
-    let fields = json::object(json::parse(value)?)?;
+    let name = content.name();
+    let fields = json::object(content.parse()?)?;
     if fields.contains_key("specversion") {
         return cloudevents::structured(record, reading, fields);
     }
-    plain::read(record, reading, fields, Shape::Either)
+    plain::read(record, reading, fields, (Shape::Either, name.as_deref()))
 }

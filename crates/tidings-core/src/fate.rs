@@ -10,6 +10,10 @@ pub enum Cause {
     Poison,
     /// The broker or the database is away or slow, or a later release is needed: trying again later may help, and nothing else will.
     Dependency,
+    /// A schema is not there yet: it may come in a moment. Whoever has waited long enough says that it is poison.
+    UnknownSchema,
+    /// Who we are is not known, or not enough: nothing can be done until somebody changes that.
+    Forbidden,
     /// The receiver did not take it: absent, silent, or its sink said no.
     Recipient,
     /// A limit or a rule of ours, or the broker's, says no for good.
@@ -50,9 +54,9 @@ impl Cause {
     pub fn fate(self) -> Fate {
         match self {
             Self::Poison | Self::Refused => Fate::DeadLetter,
-            Self::Dependency => Fate::RetryInPlace,
+            Self::Dependency | Self::UnknownSchema => Fate::RetryInPlace,
             Self::Recipient => Fate::RetryLater,
-            Self::Bug => Fate::Stop,
+            Self::Bug | Self::Forbidden => Fate::Stop,
         }
     }
 
@@ -62,6 +66,8 @@ impl Cause {
         match self {
             Self::Poison => "poison",
             Self::Dependency => "dependency",
+            Self::UnknownSchema => "unknown_schema",
+            Self::Forbidden => "forbidden",
             Self::Recipient => "recipient",
             Self::Refused => "refused",
             Self::Bug => "bug",
@@ -80,14 +86,25 @@ mod tests {
         assert_eq!(Cause::Dependency.fate(), Fate::RetryInPlace);
         assert_eq!(Cause::Recipient.fate(), Fate::RetryLater);
         assert_eq!(Cause::Bug.fate(), Fate::Stop);
+        assert_eq!((Cause::UnknownSchema.fate(), Cause::Forbidden.fate()), (Fate::RetryInPlace, Fate::Stop));
     }
 
     #[test]
     fn the_names_in_headers_and_metrics_never_change() {
-        let causes = [Cause::Poison, Cause::Dependency, Cause::Recipient, Cause::Refused, Cause::Bug];
+        let causes = [
+            Cause::Poison,
+            Cause::Dependency,
+            Cause::UnknownSchema,
+            Cause::Forbidden,
+            Cause::Recipient,
+            Cause::Refused,
+            Cause::Bug,
+        ];
         insta::assert_snapshot!(causes.map(|cause| format!("{}: {}", cause.name(), cause.fate().name())).join("\n"), @r"
         poison: dead_letter
         dependency: retry_in_place
+        unknown_schema: retry_in_place
+        forbidden: stop
         recipient: retry_later
         refused: dead_letter
         bug: stop

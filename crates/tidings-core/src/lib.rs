@@ -2,7 +2,7 @@
 //! system. Bytes and the time come in as arguments; decisions go out as values.
 //!
 //! Rooms, each may use those above it: `ids` `channel` `position` `time` `locale` `fate` `breaker` `offsets` `stretch`, then `notification`,
-//! then `record` and `event`, then `rules`, `delivery` and `selection`, then `recovery` and `presence`, then `protocol`. ARCHITECTURE.md has the table.
+//! then `record`, `schema` and `event`, then `rules`, `delivery` and `selection`, then `recovery` and `presence`, then `protocol`. ARCHITECTURE.md has the table.
 
 pub mod breaker;
 pub mod channel;
@@ -19,6 +19,7 @@ pub mod protocol;
 pub mod record;
 pub mod recovery;
 pub mod rules;
+pub mod schema;
 pub mod selection;
 pub mod stretch;
 pub mod time;

@@ -35,7 +35,7 @@ pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
 pub use shipped::{shipped, shipped_schemas};
 pub use template::{Limits, TemplateError};
-pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide, decide_if};
+pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide, decide_explained, decide_if};
 
 /// All rules, ready to be matched and rendered.
 ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::message::{BorrowedMessage, Message as _};
-use tidings_core::event::{SourceHeader, SourceRecord};
+use tidings_core::event::{Explained, SourceHeader, SourceRecord};
 use tidings_core::rules::{Burial, RuleSet, Verdict, check, shipped_schemas};
 use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
@@ -22,6 +22,7 @@ use crate::config::folder::Folder;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::legible_end;
 use crate::kafka::scan::{Scan, Scanned};
+use crate::registry::Registry;
 
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -125,7 +126,7 @@ impl Taken {
     }
 
     /// What becomes of it, as if it were decided on when it was written.
-    pub(super) fn decided(&self, rules: &RuleSet, topics: &Topics) -> anyhow::Result<Verdict> {
+    pub(super) fn decided(&self, rules: &RuleSet, (topics, registry): (&Topics, &Registry)) -> anyhow::Result<Verdict> {
         if self.is_illegible {
             return Ok(Verdict::Bury(Burial::illegible()));
         }
@@ -139,7 +140,16 @@ impl Taken {
             value: self.value.as_deref(),
             headers: &headers,
         };
-        let verdict = topics.of(&self.topic).decide(rules, &record, self.timestamp);
+        let settings = topics.of(&self.topic);
+        let explained = match settings.has_events() {
+            true => registry.explained(&record, settings.reading()).map_err(|error| anyhow::anyhow!("{}", error.in_full()))?,
+            false => Ok(Explained::default()),
+        };
+        let explained = match explained {
+            Ok(explained) => explained,
+            Err(burial) => return Ok(Verdict::Bury(burial)),
+        };
+        let verdict = settings.decide(rules, (&record, explained), self.timestamp);
         verdict.map_err(|newer| anyhow::anyhow!("only a later release of tidings can read it: {}", newer.in_full()))
     }
 }

@@ -42,7 +42,7 @@ impl Late {
             Stop::Unknown => {
                 self.unknown_due = Some(now + (UNKNOWN_INTERVAL * 2_u32.pow(self.in_vain.min(8))).min(UNKNOWN_LONGEST));
             }
-            Stop::Gone | Stop::Halted | Stop::Newer => {}
+            Stop::Gone | Stop::Halted | Stop::Newer | Stop::Waiting => {}
         }
     }
 

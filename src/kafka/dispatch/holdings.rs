@@ -92,10 +92,12 @@ pub(super) enum Stop {
     Halted,
     /// A later release wrote what comes next.
     Newer,
+    /// What its next record needs is on its way.
+    Waiting,
 }
 
 impl Stop {
-    pub(super) const ALL: [Self; 5] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted, Self::Newer];
+    pub(super) const ALL: [Self; 6] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted, Self::Newer, Self::Waiting];
 
     /// The name in metrics.
     pub(super) fn name(self) -> &'static str {
@@ -105,6 +107,7 @@ impl Stop {
             Self::Unknown => "unknown",
             Self::Halted => "halted",
             Self::Newer => "newer",
+            Self::Waiting => "waiting",
         }
     }
 }

@@ -62,7 +62,7 @@ impl Meters {
         shelf.register(
             "held_partitions",
             "Partitions that are ours and not read, by reason: records are gone, nobody has said where they begin or the brokers do \
-             not tell, their topic is halted, or a later release wrote what comes next",
+             not tell, their topic is halted, a later release wrote what comes next, or its schema is on its way",
             self.held.clone(),
         );
         shelf.register("lost_offsets", "Offsets that were gone from a topic before they were read", self.lost.clone());

@@ -55,6 +55,9 @@ impl<A> Dispatch<A> {
         if self.topics.any_halted() {
             self.tend_halts(consumer, now)?;
         }
+        if self.waits.any() {
+            self.tend_waits(consumer, now)?;
+        }
         self.watch_stopped(consumer, now);
         self.begin_late(consumer, now)?;
         if self.range_check_due.is_some_and(|due| now >= due) {
@@ -78,7 +81,7 @@ impl<A> Dispatch<A> {
 
     /// One step of the group.
     pub(super) fn turn(&mut self, consumer: &Consumer) -> Result<(), DispatchError> {
-        let wait = if self.lanes.any_paused() { BUSY_WAIT } else { IDLE_WAIT };
+        let wait = if self.lanes.any_paused() || self.waits.any() { BUSY_WAIT } else { IDLE_WAIT };
         match consumer.poll(wait)? {
             Step::Nothing => {}
             Step::Record(record) => self.hand_out(consumer, &record)?,
@@ -173,6 +176,12 @@ impl<A> Dispatch<A> {
                 self.stop(done.spot, offset, &why);
                 Ok(())
             }
+            Answer::Waiting { done, awaited } => {
+                self.lanes.done(done.lane, done.bytes);
+                self.wait(done.spot, awaited);
+                Ok(())
+            }
+            Answer::Forbidden { why } => Err(DispatchError::Forbidden(why)),
             Answer::Tripped { topic, trip } => {
                 self.halt(topic, trip);
                 Ok(())

@@ -49,6 +49,8 @@ impl World {
 
     /// A world on a broker of the test's own.
     pub(crate) async fn on(brokers: &str, change: impl FnOnce(&mut Config)) -> Self {
+        // reqwest asks for one.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let name = uuid::Uuid::new_v4().simple().to_string();
         let dir = tempfile::tempdir().unwrap();
         let topic = format!("events-{name}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{EventError, Part, Reading, Said, SourceRecord, json, plain};
+use super::{Content, EventError, Part, Reading, Said, SourceRecord, json, plain};
 use crate::ids::{self, EventId};
 
 /// The longest source, in bytes.
@@ -38,10 +38,10 @@ pub(super) fn mode(record: &SourceRecord<'_>) -> Result<Option<Mode>, EventError
     Ok(binary.then_some(Mode::Binary))
 }
 
-pub(super) fn read(record: &SourceRecord<'_>, reading: &Reading, value: &[u8]) -> Result<Said, EventError> {
+pub(super) fn read(record: &SourceRecord<'_>, reading: &Reading, content: Content<'_>) -> Result<Said, EventError> {
     match mode(record)? {
-        Some(Mode::Binary) => binary(record, reading, value).map_err(|error| error.within(BINARY)),
-        Some(Mode::Structured) | None => structured(record, reading, json::object(json::parse(value)?)?),
+        Some(Mode::Binary) => binary(record, reading, content).map_err(|error| error.within(BINARY)),
+        Some(Mode::Structured) | None => structured(record, reading, json::object(content.parse()?)?),
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn structured(
     inside().map_err(|error: EventError| error.within(STRUCTURED))
 }
 
-fn binary(record: &SourceRecord<'_>, reading: &Reading, value: &[u8]) -> Result<Said, EventError> {
+fn binary(record: &SourceRecord<'_>, reading: &Reading, content: Content<'_>) -> Result<Said, EventError> {
     let required = |name: &'static str| {
         record.text(name, || Part::header(name))?.ok_or_else(|| EventError::Missing { part: Part::header(name) })
     };
@@ -80,11 +80,12 @@ fn binary(record: &SourceRecord<'_>, reading: &Reading, value: &[u8]) -> Result<
     let time = record.text("ce_time", || Part::header("ce_time"))?.map(str::parse).transpose();
     let time = time.map_err(|source| EventError::Time { part: Part::header("ce_time"), source })?;
     let content_type = content_type(record).unwrap_or_default();
-    if !content_type.is_empty() && !is_json(content_type) {
+    // What a schema was found for is JSON by now, whatever it was.
+    if matches!(content, Content::Bytes(_)) && !content_type.is_empty() && !is_json(content_type) {
         let instead = "the data is read as a JSON object, `application/json`";
         return Err(unsupported(content_type, instead));
     }
-    let data = json::object(json::parse(value)?)?;
+    let data = json::object(content.parse()?)?;
     let configured = reading.id_of(record, &data)?;
     Ok(Said { kind, data: Arc::new(data), time, source: Some(source), id: Some(configured.unwrap_or(own)) })
 }

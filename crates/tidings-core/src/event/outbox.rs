@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{EventError, Part, Reading, Said, SourceRecord, json, plain};
+use super::{Content, EventError, Part, Reading, Said, SourceRecord, json, plain};
 
 const ID: &str = "id";
 const TYPE: &str = "eventType";
@@ -19,9 +19,9 @@ pub(super) fn is_one(record: &SourceRecord<'_>) -> bool {
     record.header(ID).is_some() && record.header(TYPE).is_some()
 }
 
-pub(super) fn read(record: &SourceRecord<'_>, reading: &Reading, value: &[u8]) -> Result<Said, EventError> {
+pub(super) fn read(record: &SourceRecord<'_>, reading: &Reading, content: Content<'_>) -> Result<Said, EventError> {
     let inside = || {
-        let data = json::inner_object(json::parse(value)?)?;
+        let data = json::inner_object(content.parse()?)?;
         let name = reading.type_header.as_deref().unwrap_or(TYPE);
         let kind = plain::checked(&text(record, name)?, || Part::Header(name.to_owned().into()))?;
         let id = match reading.id_of(record, &data)? {

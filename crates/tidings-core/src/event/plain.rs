@@ -31,10 +31,10 @@ pub(super) fn read(
     record: &SourceRecord<'_>,
     reading: &Reading,
     mut fields: Map<String, Value>,
-    shape: Shape,
+    (shape, name): (Shape, Option<&str>),
 ) -> Result<Said, EventError> {
     let configured = reading.id_of(record, &fields)?;
-    let kind = kind(record, reading, &fields)?;
+    let kind = kind(record, reading, (&fields, name))?;
     let nested = if shape == Shape::Flat { None } else { json::take_object(&mut fields, "data")? };
     let Some(data) = nested else {
         if shape == Shape::Nested {
@@ -51,7 +51,12 @@ pub(super) fn read(
     Ok(Said { kind, data: Arc::new(data), time, source: None, id })
 }
 
-fn kind(record: &SourceRecord<'_>, reading: &Reading, fields: &Map<String, Value>) -> Result<String, EventError> {
+/// The type: from where the configuration says, else from a header or a field that says types, else what the value's schema calls it.
+fn kind(
+    record: &SourceRecord<'_>,
+    reading: &Reading,
+    (fields, name): (&Map<String, Value>, Option<&str>),
+) -> Result<String, EventError> {
     if let Some(header) = &reading.type_header {
         let part = || Part::Header(header.clone().into());
         let text = record.text(header, part)?.ok_or_else(|| EventError::Missing { part: part() })?;
@@ -68,7 +73,10 @@ fn kind(record: &SourceRecord<'_>, reading: &Reading, fields: &Map<String, Value
         Some((field, other)) => {
             Err(EventError::WrongType { part: Part::field(field), found: describe(other), expected: "a string" })
         }
-        None => Err(EventError::Missing { part: Part::field(TYPE_FIELDS[0]) }),
+        None => match name {
+            Some(name) => checked(name, || Part::field(TYPE_FIELDS[0])),
+            None => Err(EventError::Missing { part: Part::field(TYPE_FIELDS[0]) }),
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{EventError, Part, SourceRecord, json};
 use crate::ids::EventId;
+use crate::schema::{Format, Framed, KEY_HEADER, SchemaError, VALUE_HEADER};
 
 /// How the records of a topic are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,9 +22,72 @@ pub struct Reading {
     pub type_header: Option<String>,
     /// Where an event's id is, if not where its envelope has it.
     pub id: Option<IdPlace>,
+    /// How values are written.
+    pub format: Written,
+    /// How keys are written: with a schema only if that is said here or in a header, since a key may begin with any byte.
+    pub key_format: Written,
+}
+
+/// Whether a registry has the schema of what is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Written {
+    /// Each record is looked at.
+    #[default]
+    Auto,
+    /// In Avro.
+    Avro,
+    /// In Protobuf.
+    Protobuf,
+    /// In JSON with a schema.
+    JsonSchema,
+    /// It has none.
+    None,
+}
+
+impl Written {
+    /// Refuses a schema of another format.
+    ///
+    /// # Errors
+    /// If it is in another one than is said.
+    pub fn expect(self, found: Format) -> Result<(), SchemaError> {
+        let wanted = match self {
+            Self::Auto | Self::None => return Ok(()),
+            Self::Avro => Format::Avro,
+            Self::Protobuf => Format::Protobuf,
+            Self::JsonSchema => Format::JsonSchema,
+        };
+        if found == wanted { Ok(()) } else { Err(SchemaError::Format { found, wanted }) }
+    }
 }
 
 impl Reading {
+    /// What a record's value says of its schema, if it has one.
+    ///
+    /// # Errors
+    /// If it must have one, and does not say which.
+    pub fn frame<'a>(&self, record: &SourceRecord<'a>) -> Result<Option<Framed<'a>>, SchemaError> {
+        let Some(value) = record.value.filter(|value| !value.is_empty() && self.format != Written::None) else { return Ok(None) };
+        let header = if record.headers.is_empty() { None } else { record.header(VALUE_HEADER) };
+        if header.is_none() && self.format == Written::Auto && !Framed::is_likely(value) {
+            return Ok(None);
+        }
+        Framed::of_value(value, header).map(Some)
+    }
+
+    /// The same for its key.
+    ///
+    /// # Errors
+    /// As [`Reading::frame`].
+    pub fn frame_of_key<'a>(&self, record: &SourceRecord<'a>) -> Result<Option<Framed<'a>>, SchemaError> {
+        let Some(key) = record.key.filter(|key| !key.is_empty() && self.key_format != Written::None) else { return Ok(None) };
+        let header = if record.headers.is_empty() { None } else { record.header(KEY_HEADER) };
+        if header.is_none() && self.key_format == Written::Auto {
+            return Ok(None);
+        }
+        Framed::of_key(key, header).map(Some)
+    }
+
     /// The id that the configuration names, if it does.
     pub(super) fn id_of(&self, record: &SourceRecord<'_>, fields: &Map<String, Value>) -> Result<Option<EventId>, EventError> {
         let Some(place) = &self.id else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What templates see: the fields of an event's data as variables, and `event` with its type, id and time. Nothing else.
+//! What templates see: the fields of an event's data as variables, and `event` with its type, id, time and key. Nothing else.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// The variable that stands for the event itself; it hides a field of the same name.
 pub(super) const EVENT: &str = "event";
 /// The fields of [`EVENT`].
-pub(super) const EVENT_FIELDS: [&str; 3] = ["type", "id", "time"];
+pub(super) const EVENT_FIELDS: [&str; 4] = ["type", "id", "time", "key"];
 
 /// The context in which all templates of one event are rendered. Values are made when a template asks for them.
 pub(super) fn context(event: &Event) -> Value {
@@ -22,6 +22,7 @@ pub(super) fn context(event: &Event) -> Value {
         kind: event.kind.clone(),
         id: event.event_id.clone(),
         time: event.time,
+        key: event.key.clone(),
     })
 }
 
@@ -31,11 +32,13 @@ struct Variables {
     kind: String,
     id: EventId,
     time: Timestamp,
+    key: Option<serde_json::Value>,
 }
 
 impl Variables {
     fn event(&self) -> Value {
-        let values = [self.kind.clone(), self.id.to_string(), self.time.to_string()];
+        let texts = [self.kind.clone(), self.id.to_string(), self.time.to_string()].map(Value::from);
+        let values = texts.into_iter().chain(self.key.as_ref().map(convert));
         Value::from_pairs(EVENT_FIELDS.into_iter().zip(values))
     }
 }

@@ -73,7 +73,15 @@ impl<'a> Asking<'a> {
 
     fn event(self, asked: request::AskedEvent) -> Event {
         let (origin, time) = (self.record.origin(), asked.time.unwrap_or(self.record.timestamp));
-        Event { kind: asked.kind, data: asked.data.into(), identity: self.identity, event_id: self.event_id, time, origin }
+        Event {
+            kind: asked.kind,
+            data: asked.data.into(),
+            identity: self.identity,
+            event_id: self.event_id,
+            time,
+            origin,
+            key: None,
+        }
     }
 
     fn notifications(&self, words: Words) -> Vec<NotificationRecord> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Rendered, RuleSet};
-use crate::event::{self, Event, EventError, Reading, SourceRecord};
+use crate::event::{self, Event, EventError, Explained, Reading, SourceRecord};
 use crate::fate::Cause;
 use crate::record::context::{Blamed, Failure, LIMIT_MESSAGE_BYTES};
 use crate::record::notified::NotificationRecord;
@@ -133,10 +133,16 @@ pub struct Terms<'a> {
 /// Decides what becomes of a record. One verdict for one record: if any rule fails on it, it is buried as a whole.
 #[must_use]
 pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> Verdict {
+    decide_explained(rules, record, Explained::default(), terms)
+}
+
+/// The same of a record whose value or key has a schema.
+#[must_use]
+pub fn decide_explained(rules: &RuleSet, record: &SourceRecord<'_>, explained: Explained, terms: &Terms<'_>) -> Verdict {
     if let Some(reason) = nothing_said(record) {
         return Verdict::Ignore(reason);
     }
-    match event::decode(record, terms.reading) {
+    match event::decode_explained(record, explained, terms.reading) {
         Ok(event) => by_rules(rules, &event, terms),
         Err(error) if error.is_empty() => Verdict::Ignore(IgnoreReason::EmptyPayload),
         Err(error) => Verdict::Bury(unread(&error)),
@@ -150,14 +156,14 @@ pub fn decide(rules: &RuleSet, record: &SourceRecord<'_>, terms: &Terms<'_>) -> 
 /// What `is_meant` says.
 pub fn decide_if<E>(
     rules: &RuleSet,
-    record: &SourceRecord<'_>,
+    (record, explained): (&SourceRecord<'_>, Explained),
     terms: &Terms<'_>,
     is_meant: impl FnOnce(&Event) -> Result<bool, E>,
 ) -> Result<Option<Verdict>, E> {
     if nothing_said(record).is_some() {
         return Ok(None);
     }
-    match event::decode(record, terms.reading) {
+    match event::decode_explained(record, explained, terms.reading) {
         Ok(event) => Ok(is_meant(&event)?.then(|| by_rules(rules, &event, terms))),
         Err(error) if error.is_empty() => Ok(None),
         Err(error) => Ok(Some(Verdict::Bury(unread(&error)))),

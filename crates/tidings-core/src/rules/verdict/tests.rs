@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::{File, Limits, check, shipped, shipped_schemas};
 use super::*;
-use crate::event::Envelope;
+use crate::event::{Envelope, Written};
 use crate::notification::Priority;
 
 fn record(value: Option<&[u8]>) -> SourceRecord<'_> {
@@ -12,7 +12,8 @@ fn record(value: Option<&[u8]>) -> SourceRecord<'_> {
     SourceRecord { topic: "bookings", partition: 3, offset: 42, timestamp, key: None, value, headers: &[] }
 }
 
-static READING: Reading = Reading { envelope: Envelope::Detect, type_header: None, id: None };
+static READING: Reading =
+    Reading { envelope: Envelope::Detect, type_header: None, id: None, format: Written::Auto, key_format: Written::Auto };
 
 /// Terms at the time of [`record`].
 fn terms() -> Terms<'static> {

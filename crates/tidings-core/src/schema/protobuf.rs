@@ -1,0 +1,294 @@
+//! Protobuf: messages, found by Confluent's message indexes, as JSON.
+//!
+//! Owns: compiling schemas with their imports, and the mapping. It is proto3's own ("ProtoJSON") but for whole numbers of 64 bits, which are
+//! numbers here, since nothing is lost, and `confluent.type.Decimal`, which is exact text. Fields without presence are always there.
+//! Refuses to open a file: an import is a reference, or one that everybody has (`known`).
+
+mod known;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorProto;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, SerializeOptions};
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use serde_json::{Map, Value};
+
+use super::avro::real;
+use super::{Definition, Format, LIMIT_DEPTH, LIMIT_VALUES, Read, SchemaError, decimal};
+
+/// What the schema itself is called among the files it imports; nobody imports it.
+const ROOT: &str = "tidings-root.proto";
+/// How deep brackets may nest in a schema: parsers follow them on the stack.
+const LIMIT_BRACKETS: usize = 64;
+/// How many numbers a message index may have: messages within messages.
+const LIMIT_INDEX: usize = 64;
+const DECIMAL: &str = "confluent.type.Decimal";
+
+#[derive(Debug)]
+pub(super) struct Protobuf {
+    /// By their place in the schema: the number of the message, then that of the one within, and so on.
+    messages: HashMap<Vec<u32>, (MessageDescriptor, Arc<str>)>,
+}
+
+impl Protobuf {
+    pub(super) fn compile(definition: &Definition) -> Result<Self, SchemaError> {
+        let unusable = |why: &dyn ToString| SchemaError::unusable(Format::Protobuf, why.to_string());
+        let texts = definition.references.iter().map(|reference| (reference.name.as_str(), reference.text.as_str()));
+        let texts = texts.chain([(ROOT, definition.text.as_str())]).collect::<HashMap<_, _>>();
+        if texts.values().any(|text| nests_deep(text)) {
+            return Err(unusable(&format!("brackets nest deeper than {LIMIT_BRACKETS} levels")));
+        }
+        let mut resolver = ChainFileResolver::new();
+        resolver.add(Texts(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()));
+        resolver.add(GoogleFileResolver::new());
+        resolver.add(known::Known);
+        let mut compiler = protox::Compiler::with_file_resolver(resolver);
+        compiler.include_imports(true);
+        compiler.open_file(ROOT).map_err(|error| unusable(&error))?;
+        let pool = compiler.descriptor_pool();
+        let file = pool.get_file_by_name(ROOT).ok_or_else(|| unusable(&"it compiles to nothing"))?;
+        let mut messages = HashMap::new();
+        index(file.messages(), &mut Vec::new(), &mut messages);
+        Ok(Self { messages })
+    }
+
+    pub(super) fn read(&self, index: Option<&[u8]>, body: &[u8]) -> Result<Read, SchemaError> {
+        let misfit = |why: String| SchemaError::misfit(Format::Protobuf, why);
+        let (index, body) = match index {
+            // What a header says of it ends with it; one that says nothing means the first message.
+            Some([]) => (vec![0], body),
+            Some(bytes) => (split(bytes).map_err(misfit)?.0, body),
+            None => split(body).map_err(misfit)?,
+        };
+        let Some((message, name)) = self.messages.get(&index) else {
+            return Err(misfit(format!("it says that it is message {index:?}, and the schema has no such message")));
+        };
+        let message = DynamicMessage::decode(message.clone(), body).map_err(|error| misfit(format!("as {name}: {error}")))?;
+        let value = Mapping { values: 0 }.message(&message, 0).map_err(misfit)?;
+        Ok(Read { value, name: Some(Arc::clone(name)) })
+    }
+}
+
+/// The schemas that the root refers to, and the root.
+struct Texts(HashMap<String, String>);
+
+impl FileResolver for Texts {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        let text = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
+        match compiled(text) {
+            Some(file) => Ok(File::from_file_descriptor_proto(FileDescriptorProto { name: Some(name.to_owned()), ..file })),
+            None => File::from_source(name, text),
+        }
+    }
+}
+
+/// A schema that is no text but a compiled file in Base64: Confluent's Python serializers register such, and some registries give them
+/// back as they came.
+fn compiled(text: &str) -> Option<FileDescriptorProto> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    FileDescriptorProto::decode(bytes.as_slice()).ok().filter(|file| file.name.is_some())
+}
+
+/// Whether brackets nest too deep, outside of texts and comments.
+fn nests_deep(schema: &str) -> bool {
+    let (mut depth, mut bytes) = (0_usize, schema.bytes().peekable());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' | b'\'' => {
+                while let Some(within) = bytes.next() {
+                    match within {
+                        b'\\' => drop(bytes.next()),
+                        end if end == byte => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'/' if bytes.peek() == Some(&b'/') => drop(bytes.by_ref().find(|byte| *byte == b'\n')),
+            b'/' if bytes.peek() == Some(&b'*') => {
+                bytes.next();
+                while let Some(within) = bytes.next() {
+                    if within == b'*' && bytes.peek() == Some(&b'/') {
+                        break;
+                    }
+                }
+            }
+            b'{' | b'[' | b'(' | b'<' => depth += 1,
+            b'}' | b']' | b')' | b'>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > LIMIT_BRACKETS {
+            return true;
+        }
+    }
+    false
+}
+
+/// Notes each message that the schema's text declares, by its place. What stands for a `map` or a `group` is not declared as one.
+fn index(
+    messages: impl Iterator<Item = MessageDescriptor>,
+    place: &mut Vec<u32>,
+    found: &mut HashMap<Vec<u32>, (MessageDescriptor, Arc<str>)>,
+) {
+    let declared = messages.filter(|message| !message.is_map_entry() && !is_group(message));
+    for (number, message) in (0_u32..).zip(declared) {
+        place.push(number);
+        found.insert(place.clone(), (message.clone(), message.full_name().into()));
+        index(message.child_messages(), place, found);
+        place.pop();
+    }
+}
+
+fn is_group(message: &MessageDescriptor) -> bool {
+    let stands_for = |field: FieldDescriptor| field.is_group() && field.kind().as_message() == Some(message);
+    message.parent_message().is_some_and(|parent| parent.fields().any(stands_for))
+}
+
+/// The message index at the beginning of some bytes, and what follows: a count, then that many numbers, all zigzag; a count of 0
+/// means the first message.
+fn split(bytes: &[u8]) -> Result<(Vec<u32>, &[u8]), String> {
+    let mut rest = bytes;
+    let count = number(&mut rest)?;
+    if count == 0 {
+        return Ok((vec![0], rest));
+    }
+    if !usize::try_from(count).is_ok_and(|count| count <= LIMIT_INDEX) {
+        return Err(format!("its message index has {count} numbers; at most {LIMIT_INDEX} are read"));
+    }
+    let mut index = Vec::new();
+    for _ in 0..count {
+        let number = number(&mut rest)?;
+        index.push(u32::try_from(number).map_err(|_| format!("its message index holds {number}"))?);
+    }
+    Ok((index, rest))
+}
+
+fn number(rest: &mut &[u8]) -> Result<i64, String> {
+    let mut value = 0_u64;
+    for shift in (0..35).step_by(7) {
+        let (byte, behind) = rest.split_first().ok_or_else(|| "it ends within its message index".to_owned())?;
+        *rest = behind;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+        }
+    }
+    Err("a number of its message index takes more than 32 bits".to_owned())
+}
+
+/// From messages to JSON.
+struct Mapping {
+    values: usize,
+}
+
+impl Mapping {
+    fn count(&mut self, values: usize, depth: usize) -> Result<(), String> {
+        self.values = self.values.saturating_add(values);
+        if self.values > LIMIT_VALUES {
+            return Err(format!("it holds more than {LIMIT_VALUES} values"));
+        }
+        if depth > LIMIT_DEPTH { Err(format!("it nests deeper than {LIMIT_DEPTH} levels")) } else { Ok(()) }
+    }
+
+    fn message(&mut self, message: &DynamicMessage, depth: usize) -> Result<Value, String> {
+        let descriptor = message.descriptor();
+        let name = descriptor.full_name();
+        self.count(1, depth)?;
+        if name == DECIMAL {
+            return exact(message);
+        }
+        if name.starts_with("google.protobuf.") && is_well_known(name) {
+            return well_known(message);
+        }
+        self.count(descriptor.fields().len(), depth)?;
+        let mut fields = Map::new();
+        for field in descriptor.fields() {
+            let is_there = !field.supports_presence() || message.has_field(&field);
+            let has_default = !is_there && field.kind().as_message().is_none() && has_explicit_default(&field);
+            if is_there || has_default {
+                let value = self.value(&message.get_field(&field), &field.kind(), depth + 1)?;
+                fields.insert(field.json_name().to_owned(), value);
+            }
+        }
+        Ok(Value::Object(fields))
+    }
+
+    fn value(&mut self, value: &prost_reflect::Value, kind: &Kind, depth: usize) -> Result<Value, String> {
+        use prost_reflect::Value as Read;
+        Ok(match value {
+            Read::Bool(flag) => Value::Bool(*flag),
+            Read::I32(number) => Value::from(*number),
+            Read::I64(number) => Value::from(*number),
+            Read::U32(number) => Value::from(*number),
+            Read::U64(number) => Value::from(*number),
+            // The shortest text that means this float, and not the digits that it has as a double.
+            Read::F32(number) => real(number.to_string().parse().unwrap_or(f64::NAN)),
+            Read::F64(number) => real(*number),
+            Read::String(text) => Value::String(text.clone()),
+            Read::Bytes(bytes) => Value::String(BASE64_STANDARD.encode(bytes)),
+            Read::EnumNumber(number) => name_of(*number, kind),
+            Read::Message(message) => self.message(message, depth)?,
+            Read::List(items) => {
+                self.count(items.len(), depth)?;
+                let items = items.iter().map(|item| self.value(item, kind, depth + 1));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Read::Map(entries) => {
+                self.count(entries.len(), depth)?;
+                let values = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
+                let values = values.unwrap_or_else(|| kind.clone());
+                let entries = entries.iter().map(|(key, value)| Ok((shown(key), self.value(value, &values, depth + 1)?)));
+                Value::Object(entries.collect::<Result<_, String>>()?)
+            }
+        })
+    }
+}
+
+fn has_explicit_default(field: &FieldDescriptor) -> bool {
+    field.field_descriptor_proto().default_value.is_some()
+}
+
+/// An enum's value by its name; one that the schema does not have by its number.
+fn name_of(number: i32, kind: &Kind) -> Value {
+    let Kind::Enum(kind) = kind else { return Value::from(number) };
+    if kind.full_name() == "google.protobuf.NullValue" {
+        return Value::Null;
+    }
+    kind.get_value(number).map_or_else(|| Value::from(number), |value| Value::String(value.name().to_owned()))
+}
+
+fn shown(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
+    }
+}
+
+/// Whether ProtoJSON has a form of its own for a type.
+fn is_well_known(name: &str) -> bool {
+    let name = name.trim_start_matches("google.protobuf.");
+    let single = ["Any", "Timestamp", "Duration", "Struct", "Value", "ListValue", "FieldMask", "Empty"];
+    single.contains(&name) || name.ends_with("Value")
+}
+
+fn well_known(message: &DynamicMessage) -> Result<Value, String> {
+    let options = SerializeOptions::new().stringify_64_bit_integers(false).skip_default_fields(false);
+    let name = message.descriptor().full_name().to_owned();
+    message.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| format!("a {name}: {error}"))
+}
+
+/// Confluent's decimal: the number in two's complement, its digits, and how many of them stand behind the point.
+fn exact(message: &DynamicMessage) -> Result<Value, String> {
+    let field = |name: &str| message.get_field_by_name(name);
+    let unscaled = field("value").and_then(|value| value.as_bytes().cloned()).unwrap_or_default();
+    let scale = field("scale").and_then(|scale| scale.as_i32()).unwrap_or_default();
+    let text = decimal::text(&unscaled, i64::from(scale));
+    text.map(Value::String).ok_or_else(|| format!("a decimal has {} bytes or a scale that nobody means", unscaled.len()))
+}
