@@ -29,6 +29,7 @@ mod health;
 mod hostile;
 mod identity;
 mod inbox_rest;
+mod interrupted;
 mod lag;
 mod lifecycle;
 mod limits;

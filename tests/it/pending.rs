@@ -134,7 +134,7 @@ async fn a_rules_own_ladder_ends_behind_its_last_rung_and_the_common_one_repeats
 }
 
 /// When each notification was appended to a topic; that it lies there more than once is a second ladder.
-async fn appended(world: &World, topic: &str, pointer: &str) -> BTreeMap<String, i64> {
+pub(crate) async fn appended(world: &World, topic: &str, pointer: &str) -> BTreeMap<String, i64> {
     let mut times = BTreeMap::new();
     for record in world.log.records(&world.own(topic)).await {
         let id = record.json().pointer(pointer).unwrap().as_str().unwrap().to_owned();
