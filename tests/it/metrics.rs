@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 41] = [
+const UNITS: [&str; 42] = [
     "seconds",
     "bytes",
     "ratio",
@@ -48,6 +48,7 @@ const UNITS: [&str; 41] = [
     "recoveries",
     "reloads",
     "requests",
+    "schemas",
     "signals",
     "spans",
     "states",
