@@ -10,8 +10,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let top = Path::new(&manifest).join("../..").canonicalize()?;
     let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     let mut code = String::new();
-    for (name, folder, extension) in [("RULES", "rules", "toml"), ("SCHEMAS", "schemas/events", "json")] {
+    for (name, folder, extension) in [
+        ("RULES", "rules", "toml"),
+        ("SCHEMAS", "schemas/events", "json"),
+        ("AVRO", "schemas/events", "avsc"),
+        ("PROTOBUF", "schemas/events", "proto"),
+    ] {
         println!("cargo::rerun-if-changed={}", top.join(folder).display());
+        // Only the test that holds the languages together reads the others.
+        if ["avsc", "proto"].contains(&extension) {
+            writeln!(code, "#[cfg(test)]")?;
+        }
         writeln!(code, "const {name}: &[File<'static>] = &[")?;
         for path in files(&top.join(folder), extension)? {
             let shown = path.strip_prefix(&top)?.to_string_lossy().replace('\\', "/");

@@ -16,3 +16,6 @@ pub fn shipped() -> &'static [File<'static>] {
 pub fn shipped_schemas() -> &'static [File<'static>] {
     SCHEMAS
 }
+
+#[cfg(test)]
+mod tests;
