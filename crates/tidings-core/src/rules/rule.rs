@@ -2,6 +2,7 @@
 //!
 //! Owns: the fields of a rule and how they become a notification. Refuses half a notification: the first field that cannot
 //! be rendered is an error that names rule, field and line. Neighbours: `parse` makes rules, `template` renders texts.
+//! Long because all that a rule says becomes one notification, field by field.
 
 use std::borrow::Cow;
 use std::cell::Cell;

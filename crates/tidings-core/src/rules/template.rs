@@ -3,7 +3,7 @@
 //! Owns: the MiniJinja environment and what may be printed. A missing variable is an error, and so is printing null, a list or
 //! an object: nobody is to read "Welcome back, none". Integers print as they are, fractions at their shortest (120.50 as
 //! `120.5`, 120.0 as `120.0`; the filter `format` does more), booleans as `true` and `false`. Nothing is escaped, the texts
-//! are not HTML.
+//! are not HTML. Long because what may be printed, and how, is held beside it by tests.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
