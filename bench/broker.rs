@@ -8,7 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -61,9 +61,6 @@ pub(crate) fn prompt(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultPr
     Ok(config.create()?)
 }
 
-/// A record to be written: its key, its value and its headers.
-pub(crate) type Loaded = (String, String, OwnedHeaders);
-
 /// Writes `count` records, each with its key and value and all with the same headers, and waits until the broker has them.
 pub(crate) fn fill(
     brokers: &str,
@@ -78,7 +75,12 @@ pub(crate) fn fill(
 }
 
 /// The same with headers of each record's own.
-pub(crate) fn fill_each(brokers: &str, topic: &str, count: u64, record: impl Fn(u64) -> Loaded) -> anyhow::Result<()> {
+pub(crate) fn fill_each<V: ToBytes>(
+    brokers: &str,
+    topic: &str,
+    count: u64,
+    record: impl Fn(u64) -> (String, V, OwnedHeaders),
+) -> anyhow::Result<()> {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("linger.ms", "20")

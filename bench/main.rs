@@ -17,6 +17,7 @@ mod pipeline;
 mod projector;
 mod replay;
 mod report;
+mod schemas;
 mod server;
 mod storm;
 mod tls;
@@ -47,6 +48,8 @@ fn main() -> anyhow::Result<()> {
     if args.first().is_some_and(|arg| arg == "bare") {
         return bare::serve(&args.split_off(1));
     }
+    // Fails if there is one already, which does as well. Both are rustls with ring.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(measure(&args))
 }
@@ -73,6 +76,9 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     }
     if wanted("pipeline") {
         pipeline::run(&size, &mut report).await?;
+    }
+    if wanted("schemas") {
+        schemas::run(&size, &mut report).await?;
     }
     if wanted("projector") {
         projector::run(&size, &mut report).await?;

@@ -15,7 +15,7 @@ use crate::{Size, broker};
 /// The type of the load's events.
 pub(crate) const KIND: &str = "bench:confirmed";
 /// Events of the backlog.
-const EVENTS: u64 = 400_000;
+pub(crate) const EVENTS: u64 = 400_000;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What one run measured.
@@ -101,22 +101,35 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
 /// A topic full of events of about 250 bytes.
 pub(crate) async fn backlog(size: &Size, partitions: i32) -> anyhow::Result<String> {
     let source = broker::topic(&size.brokers, partitions).await?;
-    let event = |number: u64| {
-        serde_json::json!({
-            "id": format!("e-{number}"), "type": KIND, "time": "2099-01-31T12:00:00Z",
-            "data": {"userId": format!("u-{}", number % 10_000), "bookingId": format!("b-{number}"), "vehicleName": "A blue one",
-                     SENT: number, "note": "x".repeat(80)},
-        })
-        .to_string()
-    };
-    broker::fill(&size.brokers, &source, (EVENTS, &OwnedHeaders::new()), |number| (number.to_string(), event(number)))?;
+    let record = |number: u64| (number.to_string(), event(number).to_string());
+    broker::fill(&size.brokers, &source, (EVENTS, &OwnedHeaders::new()), record)?;
     Ok(source)
+}
+
+/// An event of about 250 bytes.
+pub(crate) fn event(number: u64) -> serde_json::Value {
+    serde_json::json!({
+        "id": format!("e-{number}"), "type": KIND, "time": "2099-01-31T12:00:00Z",
+        "data": {"userId": format!("u-{}", number % 10_000), "bookingId": format!("b-{number}"), "vehicleName": "A blue one",
+                 SENT: number, "note": "x".repeat(80)},
+    })
 }
 
 /// Starts a pipeline on the backlog and waits until it has written everything.
 pub(crate) async fn once(size: &Size, source: &str, work: Work) -> anyhow::Result<Figures> {
+    with(size, source, work, Vec::new()).await
+}
+
+/// The same with more configuration.
+pub(crate) async fn with(
+    size: &Size,
+    source: &str,
+    work: Work,
+    more: Vec<(&'static str, String)>,
+) -> anyhow::Result<Figures> {
     let rules = Rules::write(work.told, work.rules)?;
-    let setup = Setup { roles: vec!["pipeline"], partitions: work.partitions, config: rules.config(source) };
+    let config = [rules.config(source), more].concat();
+    let setup = Setup { roles: vec!["pipeline"], partitions: work.partitions, config };
     let started = Instant::now();
     let server = Server::tidings(&size.brokers, &setup).await?;
     finish(size, server, EVENTS * u64::try_from(work.told)?, started).await

@@ -17,7 +17,7 @@ use tidings_core::record::context::{Context, Failure, Original};
 use tidings_core::selection::LetterFilter;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{KIND, Rules};
+use crate::pipeline::{Rules, event};
 use crate::report::{Budget, Pair, Report, say};
 use crate::{Size, broker};
 
@@ -99,22 +99,12 @@ pub(crate) async fn redrive(size: &Size, report: &mut Report) -> anyhow::Result<
     Ok(())
 }
 
-/// The value of an event, of about 250 bytes.
-fn event(number: u64) -> String {
-    serde_json::json!({
-        "id": format!("e-{number}"), "type": KIND, "time": "2099-01-31T12:00:00Z",
-        "data": {"userId": format!("u-{}", number % 10_000), "bookingId": format!("b-{number}"), "vehicleName": "A blue one",
-                 crate::clients::SENT: number, "note": "x".repeat(80)},
-    })
-    .to_string()
-}
-
 /// Events of all tenants. Those of one tenant have its number as key and in a header.
 fn fill(size: &Size, topic: &str) -> anyhow::Result<()> {
     for tenant in 0..TENANTS {
         let name = tenant.to_string();
         let headers = OwnedHeaders::new().insert(Header { key: "tenant", value: Some(&name) });
-        let record = |number: u64| (name.clone(), event(tenant * EVENTS / TENANTS + number));
+        let record = |number: u64| (name.clone(), event(tenant * EVENTS / TENANTS + number).to_string());
         broker::fill(&size.brokers, topic, (EVENTS / TENANTS, &headers), record)?;
     }
     Ok(())
@@ -134,7 +124,7 @@ fn bury(size: &Size, topic: &str, dlq: &str) -> anyhow::Result<()> {
             .headers()
             .into_iter()
             .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key: &key, value: value.as_deref() }));
-        (number.to_string(), event(number), headers)
+        (number.to_string(), event(number).to_string(), headers)
     })
 }
 
