@@ -65,46 +65,58 @@ async fn measure(names: &[String]) -> anyhow::Result<()> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let machine = Machine::look()?;
     let mut report = Report::default();
+    live(&size, &wanted, &mut report).await?;
+    stored(&size, &wanted, &mut report).await?;
+    say(&format!("\nmedians of {} runs\n\n{report}\n{}", size.runs, machine.compare()?));
+    Ok(())
+}
+
+/// What happens on its way to a device.
+async fn live(size: &Size, wanted: &impl Fn(&str) -> bool, report: &mut Report) -> anyhow::Result<()> {
     if wanted("connections") {
-        connections::run(&size, &mut report).await?;
+        connections::run(size, report).await?;
     }
     if wanted("fanout") {
-        fanout::run(&size, &mut report).await?;
+        fanout::run(size, report).await?;
     }
     if wanted("person") {
-        person::run(&size, &mut report).await?;
+        person::run(size, report).await?;
     }
     if wanted("pipeline") {
-        pipeline::run(&size, &mut report).await?;
+        pipeline::run(size, report).await?;
     }
     if wanted("schemas") {
-        schemas::run(&size, &mut report).await?;
-    }
-    if wanted("projector") {
-        projector::run(&size, &mut report).await?;
-    }
-    if wanted("list") {
-        list::run(&size, &mut report).await?;
-    }
-    if wanted("replay") {
-        replay::run(&size, &mut report).await?;
-    }
-    if wanted("redrive") {
-        replay::redrive(&size, &mut report).await?;
+        schemas::run(size, report).await?;
     }
     if wanted("storm") {
-        storm::run(&size, &mut report).await?;
+        storm::run(size, report).await?;
     }
     if wanted("tls") {
-        tls::run(&size, &mut report).await?;
-    }
-    if wanted("waiting") {
-        waiting::run(&size, &mut report).await?;
+        tls::run(size, report).await?;
     }
     if wanted("growth") {
-        growth::run(&size, &mut report).await?;
+        growth::run(size, report).await?;
     }
-    say(&format!("\nmedians of {} runs\n\n{report}\n{}", size.runs, machine.compare()?));
+    Ok(())
+}
+
+/// What is folded, looked up, or tried once more.
+async fn stored(size: &Size, wanted: &impl Fn(&str) -> bool, report: &mut Report) -> anyhow::Result<()> {
+    if wanted("projector") {
+        projector::run(size, report).await?;
+    }
+    if wanted("list") {
+        list::run(size, report).await?;
+    }
+    if wanted("replay") {
+        replay::run(size, report).await?;
+    }
+    if wanted("redrive") {
+        replay::redrive(size, report).await?;
+    }
+    if wanted("waiting") {
+        waiting::run(size, report).await?;
+    }
     Ok(())
 }
 

@@ -121,12 +121,7 @@ pub(crate) async fn once(size: &Size, source: &str, work: Work) -> anyhow::Resul
 }
 
 /// The same with more configuration.
-pub(crate) async fn with(
-    size: &Size,
-    source: &str,
-    work: Work,
-    more: Vec<(&'static str, String)>,
-) -> anyhow::Result<Figures> {
+pub(crate) async fn with(size: &Size, source: &str, work: Work, more: Vec<(&'static str, String)>) -> anyhow::Result<Figures> {
     let rules = Rules::write(work.told, work.rules)?;
     let config = [rules.config(source), more].concat();
     let setup = Setup { roles: vec!["pipeline"], partitions: work.partitions, config };

@@ -8,7 +8,7 @@ use rdkafka::message::OwnedHeaders;
 use serde_json::{Value, json};
 
 use crate::clients::SENT;
-use crate::pipeline::{EVENTS, KIND, Work, event, with};
+use crate::pipeline::{EVENTS, Work, event, with};
 use crate::report::{Budget, Pair, Report, say};
 use crate::{Size, broker};
 
@@ -97,7 +97,11 @@ impl Language {
             Self::JsonSchema => bytes = event.to_string().into_bytes(),
             Self::Avro => {
                 let data = &event["data"];
-                for text in ["id", "type", "time"].map(|name| &event[name]).into_iter().chain(["userId", "bookingId", "vehicleName"].map(|name| &data[name])) {
+                for text in ["id", "type", "time"]
+                    .map(|name| &event[name])
+                    .into_iter()
+                    .chain(["userId", "bookingId", "vehicleName"].map(|name| &data[name]))
+                {
                     avro_text(&mut bytes, text);
                 }
                 varint(&mut bytes, zigzag(data[SENT].as_i64().unwrap_or(0)));

@@ -120,6 +120,7 @@ impl Anew {
         watch: &mut Watch<'_>,
     ) -> Result<UndeliveredReport, ReplayError> {
         let RedriveUndelivered { filter, part, mode, .. } = wanted;
+        filter.check()?;
         // Who redrove until now writes no more: from here on `audit` tells of all that was done.
         let clerk = match mode {
             Mode::Try => None,

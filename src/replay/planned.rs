@@ -241,6 +241,10 @@ impl Events {
         }
         let filter = EventFilter::new(&plan.events).map_err(PlanError::from)?;
         self.expect_source(&plan.topic, &filter)?;
+        // What `audit` says was true when it was written, if it was written by a replay.
+        if let Some(target) = &plan.to_topic {
+            self.expect_target(target)?;
+        }
         let scan = Scan::open(&self.site.cluster, &plan.topic, self.site.clock)?;
         let (spans, gone) = left(&plan, &reached, scan.bounds())?;
         Ok(Planned { id, plan, filter, scan, spans, gone, rules: Some(rules) })

@@ -6,12 +6,10 @@
 mod part;
 mod told;
 
-use std::time::Duration;
-
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::retry::UndeliveredRecord;
 use tidings_core::record::{VERSION_HEADER, decode};
-use tidings_core::selection::{Marks, UndeliveredFilter};
+use tidings_core::selection::{Marks, SKEW, UndeliveredFilter};
 use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
 
@@ -30,9 +28,6 @@ pub struct Undelivered {
     pub(super) cluster: Cluster,
     pub(super) clock: Clock,
 }
-
-/// How much earlier than what it is about a mark may have been written, by clocks of brokers that differ.
-const SKEW: Duration = Duration::from_hours(1);
 
 /// Progress is told once in so many offsets.
 const TOLD_EVERY: u64 = 1024;
@@ -81,6 +76,7 @@ impl Undelivered {
     /// If the brokers do not answer, the time is too short even to learn what was redriven, or the caller stopped it.
     pub fn list(&self, wanted: &UndeliveredWanted, watch: &mut Watch<'_>) -> Result<UndeliveredListing, ReplayError> {
         let UndeliveredWanted { filter, part, newest } = wanted;
+        filter.check()?;
         let mut listing = UndeliveredListing::new(*newest);
         let next = self.read((filter.since, part), watch, |met| {
             match met {

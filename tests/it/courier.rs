@@ -1,5 +1,6 @@
 //! Not acknowledged: tried again, in time, once, and ended honestly.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::message::{Header, OwnedHeaders};
@@ -8,6 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::HANG;
+use crate::harness::log::Seen;
 use crate::harness::rest::{NOTIFICATIONS, accepted, answered, ask, request, token};
 use crate::harness::world::{World, ms, payment};
 
@@ -150,18 +152,26 @@ async fn forged_headers_counts_due_times_and_lists_of_attempts_shorten_nothing_a
     world.emit(&payment("1", "absent")).await;
     let [real] = world.own_records("retry.2s", 1).await.try_into().unwrap();
     let mut forged = real.json();
+    // What is behind it and believed would go on with it, and so before its own time.
+    tokio::time::sleep(Duration::from_millis(700)).await;
     for (due, count, next_at) in
         [("0", -1_i64, "2001-01-01T00:00:00.000Z"), ("4102444800000", 1 << 31, "2100-01-01T00:00:00.000Z")]
     {
         let at = "2001-01-01T00:00:00.000Z";
+        forged["notification"]["id"] = json!(uuid::Uuid::new_v4());
         forged["attempts"] = json!([{"at": at, "node": "x", "sink": "websocket", "outcome": "offline", "nextAt": next_at}]);
         forged["attemptsForgotten"] = json!(count);
         forge_with(&world, ("retry.2s", real.partition), &forged, (due, &count.to_string())).await;
     }
     let ended = world.own_records("undelivered", 3).await;
-    let forged_at = world.own_records("retry.2s", 3).await.iter().map(|record| record.timestamp_ms).max().unwrap();
-    let last = ended.iter().map(|record| record.timestamp_ms).max().unwrap();
-    assert!(Duration::from_millis((last - forged_at).cast_unsigned()) >= Duration::from_secs(2));
+    let of = |records: &[Seen], pointer: &str| {
+        let id = |record: &Seen| record.json().pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        records.iter().map(|record| (id(record), record.timestamp_ms)).collect::<BTreeMap<_, _>>()
+    };
+    let waited = of(&world.own_records("retry.2s", 3).await, "/notification/id");
+    for (id, ended_at) in of(&ended, "/delivery/notification/id") {
+        assert!(ended_at - waited[&id] >= 2_000, "{id} went on after {} ms", ended_at - waited[&id]);
+    }
     for ended in &ended {
         let attempts = ended.json()["delivery"]["attempts"].as_array().unwrap().len();
         assert_eq!(ended.header("tidings-attempt"), attempts.to_string());

@@ -14,5 +14,5 @@ pub use events::{EventFilter, EventFilterError};
 pub use filter::{FilterError, LetterFilter};
 pub use order::{Ordered, Pick, Picks};
 pub use range::{PartRange, RangeError, Resolved, resolve};
-pub use redriven::{Marks, Unfit, unfit};
+pub use redriven::{Marks, SKEW, Unfit, unfit};
 pub use undelivered::UndeliveredFilter;

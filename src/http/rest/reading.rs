@@ -21,7 +21,7 @@ pub(super) struct Reading<T> {
     from: Arc<T>,
     /// What callers know it as, in the plural or as a clause: "the dead letters".
     what: &'static str,
-    /// For how long a caller waits for his turn and, where a part of the answer is worth something, for what comes then.
+    /// After so long a caller is answered, where a part of the answer is worth something. Half of it he waits for his turn.
     patience: Duration,
     /// Held by who reads.
     turn: Arc<Mutex<()>>,
@@ -45,7 +45,7 @@ impl<T: Send + Sync + 'static> Reading<T> {
     ) -> Result<R, Problem> {
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let turn = timeout(self.patience, self.turn.clone().lock_owned()).await.map_err(|_| self.crowded())?;
+        let turn = timeout(self.patience / 2, self.turn.clone().lock_owned()).await.map_err(|_| self.crowded())?;
         let from = self.from.clone();
         let working = tokio::task::spawn_blocking(move || {
             let outcome = work(&from, &stop);

@@ -23,12 +23,22 @@ pub struct LetterFilter {
     pub until: Option<Timestamp>,
 }
 
-/// A filter that no letter can ever pass.
+/// A filter that nothing can ever pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no letter is buried at {since} or later and before {until}: swap the two times")]
+#[error("nothing is of {since} or later and before {until}: swap the two times")]
 pub struct FilterError {
     since: Timestamp,
     until: Timestamp,
+}
+
+impl FilterError {
+    /// Refuses times in the wrong order, or the same.
+    pub(super) fn check(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), Self> {
+        match (since, until) {
+            (Some(since), Some(until)) if since >= until => Err(Self { since, until }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl LetterFilter {
@@ -37,10 +47,7 @@ impl LetterFilter {
     /// # Errors
     /// If its times are in the wrong order, or the same.
     pub fn check(&self) -> Result<(), FilterError> {
-        match (self.since, self.until) {
-            (Some(since), Some(until)) if since >= until => Err(FilterError { since, until }),
-            _ => Ok(()),
-        }
+        FilterError::check(self.since, self.until)
     }
 
     /// Whether any letter passes.

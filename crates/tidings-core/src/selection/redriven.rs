@@ -1,11 +1,15 @@
 //! What is not tried again: what was already, and letters of which no record can be made.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::record::audit::{AuditRecord, Redrive, RedriveStep, Redriven, UndeliveredRedriven};
 use crate::record::letter::Letter;
 use crate::stretch::Stretches;
 use crate::time::Timestamp;
+
+/// By how much the clocks of the brokers of `audit` and `undelivered` may differ: a mark may seem older than what it is about.
+pub const SKEW: Duration = Duration::from_secs(60);
 
 /// Which records of one topic, `dlq` or `undelivered`, `audit` says have been tried again.
 #[derive(Debug, Default)]
@@ -19,10 +23,10 @@ impl Marks {
         }
     }
 
-    /// The same of records of `undelivered`.
+    /// The same of records of `undelivered`, of which one may be redriven in the moment in which it is written.
     pub fn note_undelivered(&mut self, at: Timestamp, record: AuditRecord) {
         if let AuditRecord::Undelivered(UndeliveredRedriven { redriven, .. }) = record {
-            self.0.push((at, redriven));
+            self.0.push((at.plus(SKEW), redriven));
         }
     }
 
@@ -121,7 +125,9 @@ mod tests {
         marks.note_letters(at(14), undelivered(progress(0, 7, 8)));
         assert!(!marks.of(0, at(5)).contains(7), "that is another topic");
         let mut marks = Marks::default();
+        assert!(marks.of(0, at(5)).is_empty());
         marks.note_undelivered(at(14), undelivered(progress(0, 7, 8)));
+        assert!(marks.of(0, at(1_014)).contains(7), "by the clock of another broker");
         marks.note_undelivered(at(14), progress(0, 9, 10));
         assert_eq!([7, 9].map(|offset| marks.of(0, at(5)).contains(offset)), [true, false]);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::FilterError;
 use crate::ids::{NotificationId, UserId};
 use crate::record::retry::{Outcome, UndeliveredRecord};
 use crate::time::Timestamp;
@@ -25,6 +26,14 @@ pub struct UndeliveredFilter {
 }
 
 impl UndeliveredFilter {
+    /// Refuses what cannot hold for any delivery.
+    ///
+    /// # Errors
+    /// If its times are in the wrong order, or the same.
+    pub fn check(&self) -> Result<(), FilterError> {
+        FilterError::check(self.since, self.until)
+    }
+
     /// Whether a record is meant that was appended at `at`.
     #[must_use]
     pub fn holds(&self, record: &UndeliveredRecord, at: Timestamp) -> bool {
