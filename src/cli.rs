@@ -15,6 +15,7 @@ mod remote;
 pub mod render;
 pub mod replay;
 pub mod retry;
+pub mod schemas;
 mod shown;
 pub mod store;
 mod table;
@@ -70,6 +71,8 @@ pub enum Command {
     Retry(retry::Args),
     /// Look at what ended without success, and begin its ladder anew.
     Undelivered(undelivered::Args),
+    /// Compare the shipped schemas of events with those of a registry, or put them there.
+    Schemas(schemas::Args),
     /// Bring the database's schema up to date.
     Store(store::Args),
     /// Make the inbox's tables anew from the log.

@@ -51,7 +51,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Tail(args) => cli::tail::run(args, &config).await,
             Command::Inbox(args) => cli::inbox::run(&args, &config).await,
             Command::Store(args) => cli::store::run(&args, &config.store).await,
-            Command::Check(args) => cli::check::run(&args, &config.courier),
+            Command::Check(args) => cli::check::run(&args, &config).await,
+            Command::Schemas(args) => cli::schemas::run(args, &config.registry).await,
             Command::Render(args) => cli::render::run(args, config).await,
         }
     })

@@ -17,10 +17,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("PROTOBUF", "schemas/events", "proto"),
     ] {
         println!("cargo::rerun-if-changed={}", top.join(folder).display());
-        // Only the test that holds the languages together reads the others.
-        if ["avsc", "proto"].contains(&extension) {
-            writeln!(code, "#[cfg(test)]")?;
-        }
         writeln!(code, "const {name}: &[File<'static>] = &[")?;
         for path in files(&top.join(folder), extension)? {
             let shown = path.strip_prefix(&top)?.to_string_lossy().replace('\\', "/");

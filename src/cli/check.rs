@@ -1,5 +1,7 @@
 //! `tidings check`: are rules, templates and schemas right, and do they fit each other?
 
+mod registered;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +10,7 @@ use tidings_core::rules::check::{Report, Subject, check};
 use tidings_core::rules::{Limits, Severity, shipped, shipped_schemas};
 
 use super::shown::safe;
-use crate::config::CourierConfig;
+use crate::config::Config;
 use crate::config::folder::Folder;
 
 /// Check rules, templates and schemas of events, and print every problem with file and line
@@ -23,6 +25,18 @@ pub struct Args {
     /// A folder of the same schemas as they were: what has changed since and breaks a rule is said to have changed
     #[arg(long, value_name = "DIR")]
     before: Option<PathBuf>,
+    /// A new version of a schema in any language (*.avsc, *.proto, *.json); only rules for its events are checked
+    #[arg(long, value_name = "FILE", conflicts_with = "before")]
+    schema: Option<PathBuf>,
+    /// A subject of a registry: what --schema is compared with, else its latest version, compared with the one before
+    #[arg(long, value_name = "SUBJECT", conflicts_with = "before")]
+    subject: Option<String>,
+    /// The registry, as https://registry.example.com [default: `registry.urls`]
+    #[arg(long, value_name = "URL", requires = "subject")]
+    registry: Option<String>,
+    /// The type of the events of --schema or --subject [default: what the schema calls its values]
+    #[arg(long = "type", value_name = "TYPE", id = "type")]
+    kind: Option<String>,
     /// Fail on warnings too
     #[arg(long)]
     strict: bool,
@@ -34,17 +48,20 @@ pub struct Args {
 /// Prints every problem with file and line. The exit code is 1 if one is an error. The ladders of rules may name the rungs of `courier`.
 ///
 /// # Errors
-/// If a folder cannot be read, or the output cannot be written.
-pub fn run(args: &Args, courier: &CourierConfig) -> anyhow::Result<ExitCode> {
+/// If a folder, a schema or the registry cannot be read, or the output cannot be written.
+pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
     let rules = Folder::or_shipped(args.rules.as_deref(), "toml", shipped())?;
     let schemas = Folder::or_shipped(args.schemas.as_deref(), "json", shipped_schemas())?;
     let before = args.before.as_deref().map(|folder| Folder::read(folder, "json")).transpose()?;
+    let versions = registered::versions(args, &config.registry).await?;
     let report = check(&Subject {
         rules: &rules.files(),
         schemas: &schemas.files(),
         before: &before.as_ref().map(Folder::files).unwrap_or_default(),
+        described: versions.now.as_slice(),
+        described_before: versions.before.as_slice(),
         limits: Limits::default(),
-        rungs: &courier.ladder,
+        rungs: &config.courier.ladder,
     });
     let mut out = io::stdout().lock();
     if args.json {
@@ -94,7 +111,7 @@ mod tests {
     fn of_payments(rule: &str) -> Report {
         let rules = [File { name: "rules/a.toml", text: rule }];
         let schemas: Vec<_> = shipped_schemas().iter().filter(|file| file.text.contains("payment:due")).copied().collect();
-        check(&Subject { rules: &rules, schemas: &schemas, before: &[], limits: Limits::default(), rungs: &[] })
+        check(&Subject { rules: &rules, schemas: &schemas, ..Subject::default() })
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::command::{json as told, printed, run};
 use crate::harness::eventually;
 use crate::harness::log::Seen;
+use crate::harness::registry;
 use crate::harness::world::{World, payment};
 
 fn shipped(folder: &str) -> String {
@@ -121,4 +122,55 @@ async fn what_is_ignored_buried_or_not_there_says_why() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && error.contains(why), "{place}: {error}");
     }
+}
+
+#[tokio::test]
+async fn the_shipped_schemas_are_put_into_a_registry_once_and_compared_with_what_is_there() {
+    let (world, url) = (World::new().await, registry::shared());
+    let subject = format!("{}-value", world.topic);
+    let ask = async |code: i32, verb: &str| {
+        let args = ["schemas", verb, "--registry", &url, "--topic", &world.topic, "--type", "payment:due", "--format", "avro"];
+        let mut told = told(&world, code, &args).await;
+        let row = told["subjects"][0].take();
+        assert_eq!(row["subject"], subject);
+        row
+    };
+    assert_eq!(ask(1, "diff").await["state"], "absent");
+    let registered = ask(0, "register").await;
+    assert_eq!(registered["state"], "registered");
+    for verb in ["register", "diff"] {
+        let again = ask(0, verb).await;
+        assert_eq!((&again["state"], &again["id"], &again["version"]), (&json!("same"), &registered["id"], &json!(1)), "{verb}");
+    }
+    // Somebody has registered another version since.
+    let path = Path::new(&shipped("schemas/events")).join("payment.due.avsc");
+    let mut schema = serde_json::from_str::<Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "dueDate");
+    let candidate = world.dir.path().join("payment.avsc");
+    fs::write(&candidate, schema.to_string()).unwrap();
+    let rules = shipped("rules");
+    let args = ["check", "--rules", &rules, "--registry", &url, "--subject", &subject, "--type", "payment:due"];
+    let is_told =
+        |report: &Value| problems(report).into_iter().filter(|problem| !problem.starts_with("audience")).collect::<Vec<_>>();
+    assert_eq!(is_told(&told(&world, 0, &args).await), Vec::<String>::new());
+    let with_candidate = [&args[..], &["--schema", candidate.to_str().unwrap()]].concat();
+    assert_eq!(is_told(&told(&world, 1, &with_candidate).await), ["field_removed 9"], "before it is registered");
+    let posted =
+        reqwest::Client::new().post(format!("{url}/subjects/{subject}/versions")).json(&json!({"schema": schema.to_string()}));
+    assert!(posted.send().await.unwrap().status().is_success());
+    assert_eq!(is_told(&told(&world, 1, &args).await), ["field_removed 9"], "its latest version is held against the one before");
+    let row = ask(1, "diff").await;
+    assert_eq!((&row["state"], &row["version"]), (&json!("differs"), &json!(2)));
+    assert!(
+        row["difference"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|line| line.as_str().unwrap().starts_with("+ ") && line.as_str().unwrap().contains("dueDate")),
+        "{row}"
+    );
+
+    let output = run(&world, &["schemas", "diff", "--registry", "http://127.0.0.1:9"]).await;
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("tidings.events."), "{error}");
 }

@@ -33,7 +33,7 @@ pub use condition::{Condition, ConditionError, Unjudged};
 pub use problem::{File, Problem, Severity};
 pub use requested::decide_request;
 pub use rule::{RenderError, Rule};
-pub use shipped::{shipped, shipped_schemas};
+pub use shipped::{ShippedDefinition, shipped, shipped_definitions, shipped_schemas};
 pub use template::{Limits, TemplateError};
 pub use verdict::{Burial, IgnoreReason, Terms, Verdict, decide, decide_explained, decide_if};
 

@@ -10,6 +10,7 @@ mod error;
 mod frame;
 mod json;
 mod protobuf;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use self::protobuf::Protobuf;
 
 pub use error::SchemaError;
 pub use frame::{Framed, KEY_HEADER, SchemaId, VALUE_HEADER};
+pub use shape::{Shape, example};
 
 /// The most values that one record may become: a few bytes can stand for any number of empty ones.
 const LIMIT_VALUES: usize = 1 << 20;

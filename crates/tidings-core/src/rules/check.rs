@@ -22,8 +22,21 @@ use crate::time::{Delay, Timestamp};
 use reach::Reach;
 use schema::Schema;
 
+/// A schema that is no file of JSON Schema: what its events look like once they are read ([`crate::schema::Shape`]).
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// What it is called in problems: a file, or a subject with its version.
+    pub name: String,
+    /// Its text, in its own language.
+    pub text: String,
+    /// The type of its events.
+    pub kind: String,
+    /// A JSON Schema of what they hold.
+    pub shape: Value,
+}
+
 /// What is checked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Subject<'a> {
     /// Rule files (TOML).
     pub rules: &'a [File<'a>],
@@ -31,6 +44,10 @@ pub struct Subject<'a> {
     pub schemas: &'a [File<'a>],
     /// Schemas of the same events as they were: a rule that breaks by what has changed is told so.
     pub before: &'a [File<'a>],
+    /// Schemas in other languages. If there are any, only rules for their events are checked; examples of the others are tried on them.
+    pub described: &'a [Described],
+    /// The same as they were.
+    pub described_before: &'a [Described],
     /// What a notification may cost.
     pub limits: Limits,
     /// The rungs that a rule's own ladder may name.
@@ -68,33 +85,38 @@ struct Case<'a> {
 pub fn check(subject: &Subject<'_>) -> Report {
     let (set, mut problems) = parse::parse(subject.rules, subject.limits);
     problems.extend(set.unknown_rungs(subject.rungs));
-    let read: Vec<Schema<'_>> = subject.schemas.iter().filter_map(|file| Schema::read(*file, &mut problems)).collect();
+    let files: Vec<Schema<'_>> = subject.schemas.iter().filter_map(|file| Schema::read(*file, &mut problems)).collect();
     // What is wrong with a version that is replaced is nobody's concern any more.
-    let before: Vec<Schema<'_>> = subject.before.iter().filter_map(|file| Schema::read(*file, &mut Vec::new())).collect();
+    let mut before: Vec<Schema<'_>> = subject.before.iter().filter_map(|file| Schema::read(*file, &mut Vec::new())).collect();
+    before.splice(0..0, described(subject.described_before, &files));
+    let others = described(subject.described, &files);
+    let read = if others.is_empty() { files } else { others };
     for rule in set.rules() {
-        problems.extend(rule.unclimbed());
         let schemas: Vec<&Schema<'_>> = read.iter().filter(|schema| set.is_for(rule, &schema.kind)).collect();
         // A schema file that has problems of its own is not missing.
         let is_broken = || !is_glob(rule.event()) && subject.schemas.iter().any(|file| schema::is_for(file, rule.event()));
         if !schemas.is_empty() {
+            problems.extend(rule.unclimbed());
             problems.extend(beside(&set, rule, &schemas, &before));
-        } else if !is_broken() {
+        } else if subject.described.is_empty() && !is_broken() {
             problems.push(unknown_event(&set, rule, &before));
         }
     }
     problems.sort();
     problems.dedup();
+    report(subject, (set.rules().len(), &read), problems)
+}
+
+fn described<'a>(all: &'a [Described], files: &[Schema<'_>]) -> Vec<Schema<'a>> {
+    all.iter().filter_map(|one| Schema::described(one, files)).collect()
+}
+
+fn report(subject: &Subject<'_>, (rules, schemas): (usize, &[Schema<'_>]), problems: Vec<Problem>) -> Report {
     let files: Vec<File<'_>> = subject.rules.iter().chain(subject.schemas).copied().collect();
     let problems: Vec<Problem> = problems.into_iter().map(|problem| problem.quoting(&files)).collect();
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    Report {
-        rules: set.rules().len(),
-        schemas: read.len(),
-        samples: read.iter().map(|schema| schema.samples.len()).sum(),
-        errors,
-        warnings: problems.len() - errors,
-        problems,
-    }
+    let samples = schemas.iter().map(|schema| schema.samples.len()).sum();
+    Report { rules, schemas: schemas.len(), samples, errors, warnings: problems.len() - errors, problems }
 }
 
 /// The value of a record with the first sample of the events of type `kind`, if there is one without problems.

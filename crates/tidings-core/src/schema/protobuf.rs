@@ -56,6 +56,11 @@ impl Protobuf {
         Ok(Self { messages })
     }
 
+    /// The message that is meant where none is named.
+    pub(super) fn first(&self) -> Option<&MessageDescriptor> {
+        self.messages.get(&vec![0]).map(|(message, _)| message)
+    }
+
     pub(super) fn read(&self, index: Option<&[u8]>, body: &[u8]) -> Result<Read, SchemaError> {
         let misfit = |why: String| SchemaError::misfit(Format::Protobuf, why);
         let (index, body) = match index {

@@ -9,8 +9,10 @@ use jsonschema::Validator;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::Described;
 use crate::rules::context::EVENT;
 use crate::rules::problem::{File, Place, Problem};
+use crate::schema::example;
 
 const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Keywords behind which properties may hide that are not looked for.
@@ -29,6 +31,16 @@ pub(super) struct Schema<'a> {
     pub(super) samples: Vec<(Value, Place)>,
     root: Value,
     validator: Validator,
+    language: Language,
+}
+
+/// What the text of a schema is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Language {
+    /// JSON Schema, as what is looked up in it.
+    Json,
+    /// Something else.
+    Other,
 }
 
 /// What a schema says of a field.
@@ -99,7 +111,23 @@ impl<'a> Schema<'a> {
             }
         };
         let samples = samples(&file, (&root, &validator), problems);
-        Some(Self { file, kind, samples, root, validator })
+        Some(Self { file, kind, samples, root, validator, language: Language::Json })
+    }
+
+    /// A schema in another language, with those of the `others`' samples that it allows, else one that it makes up.
+    pub(super) fn described(described: &'a Described, others: &[Schema<'_>]) -> Option<Self> {
+        let file = File { name: &described.name, text: &described.text };
+        let validator = jsonschema::draft202012::new(&described.shape).ok()?;
+        let of_kind = others.iter().filter(|other| other.kind == described.kind).flat_map(|other| &other.samples);
+        let mut samples = of_kind
+            .filter(|(data, _)| validator.is_valid(data))
+            .map(|(data, _)| (data.clone(), file.place(0)))
+            .collect::<Vec<_>>();
+        if samples.is_empty() {
+            samples.push((example(&described.shape), file.place(0)));
+        }
+        let (kind, root) = (described.kind.clone(), described.shape.clone());
+        Some(Self { file, kind, samples, root, validator, language: Language::Other })
     }
 
     /// What the schema says of the field at `path`.
@@ -154,6 +182,14 @@ impl<'a> Schema<'a> {
 
     /// Where the field at `path` is described, or the nearest thing around it.
     pub(super) fn place(&self, path: &[&str]) -> Place {
+        if self.language == Language::Other {
+            let name = path.last().copied().unwrap_or_default();
+            let words = |line: &str| {
+                line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name || camel(word) == name)
+            };
+            let line = self.file.text.lines().position(words).map_or(1, |line| line + 1);
+            return self.file.place(0).inside(line);
+        }
         let pointer = path.iter().map(|step| format!("/properties/{step}")).collect::<String>();
         locate(&self.file, &pointer)
     }
@@ -161,6 +197,16 @@ impl<'a> Schema<'a> {
 
 fn invalid(place: &Place, message: impl Into<String>) -> Problem {
     place.problem(message).of("schema_invalid", SCHEMA_HELP)
+}
+
+/// As Protobuf names a field in JSON.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |name, word| {
+        let mut letters = word.chars();
+        name + &letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+    })
 }
 
 fn allows_null(schema: &Value) -> bool {

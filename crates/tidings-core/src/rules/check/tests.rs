@@ -28,7 +28,7 @@ fn report(rules: &str, schemas: &[(&str, &str)], before: &[(&str, &str)]) -> Rep
     let schemas: Vec<File<'_>> = schemas.iter().map(|(name, text)| File { name, text }).collect();
     let before: Vec<File<'_>> = before.iter().map(|(name, text)| File { name, text }).collect();
     let rules = [File { name: "rules/a.toml", text: rules }];
-    check(&Subject { rules: &rules, schemas: &schemas, before: &before, limits: Limits::default(), rungs: &[] })
+    check(&Subject { rules: &rules, schemas: &schemas, before: &before, ..Subject::default() })
 }
 
 fn shown(report: &Report) -> String {
@@ -119,7 +119,7 @@ fn lines(rules: &str, schemas: &[(&str, &str)]) -> String {
 
 #[test]
 fn what_is_shipped_has_no_problem() {
-    let subject = Subject { rules: shipped(), schemas: shipped_schemas(), before: &[], limits: Limits::default(), rungs: &[] };
+    let subject = Subject { rules: shipped(), schemas: shipped_schemas(), ..Subject::default() };
     let report = check(&subject);
     assert_eq!(report.problems, []);
     assert_eq!((report.rules > 0, report.schemas), (true, shipped_schemas().len()));
@@ -245,7 +245,7 @@ fn a_rung_behind_the_end_of_a_notification_is_named() {
         let schema = schema(properties, example);
         let schemas = [File { name: "new/a.json", text: &schema }];
         let rungs = ["30s", "10m"].map(|rung| rung.parse().unwrap());
-        shown(&check(&Subject { rules: &rules, schemas: &schemas, before: &[], limits: Limits::default(), rungs: &rungs }))
+        shown(&check(&Subject { rules: &rules, schemas: &schemas, rungs: &rungs, ..Subject::default() }))
     };
     assert_eq!(told("1h"), "");
     snapshot("check_rungs", &told("5m"));
@@ -287,4 +287,34 @@ fn a_field_of_another_type_breaks_who_cannot_print_or_compare_it() {
 fn events_that_are_described_no_more_leave_their_rules_behind() {
     let (old, other) = (schema(ANY.0, ANY.1), schema(ANY.0, ANY.1).replace("\"a\"", "\"b\""));
     snapshot("check_event_removed", &shown(&report(&rule("title = \"t\""), &[("new/b.json", &other)], &[("old/a.json", &old)])));
+}
+
+fn described(name: &str, (format, text): (crate::schema::Format, &str)) -> Described {
+    let definition = crate::schema::Definition { format, text: text.to_owned(), references: Vec::new() };
+    Described { name: name.to_owned(), text: text.to_owned(), kind: "a".to_owned(), shape: definition.shape().unwrap().schema }
+}
+
+#[test]
+fn a_schema_in_another_language_is_checked_by_what_its_values_are_read_as() {
+    use crate::schema::Format;
+    let avro = |fields: &str| format!("{{\"type\": \"record\", \"name\": \"A\", \"fields\": [\n{fields}\n]}}");
+    let user = "{\"name\": \"user_id\", \"type\": \"string\"}";
+    let amount =
+        "{\"name\": \"amount\", \"type\": {\"type\": \"bytes\", \"logicalType\": \"decimal\", \"precision\": 9, \"scale\": 2}}";
+    let (before, gone) = (avro(&format!("{user},\n{amount}")), avro(user));
+    let optional = avro(&format!("{user},\n{}", "{\"name\": \"amount\", \"type\": [\"null\", \"double\"]}"));
+    let text = rule("user = \"{{ user_id }}\"\ntitle = \"${{ amount }}\"");
+    let rules = [File { name: "rules/a.toml", text: &text }];
+    let told = |now: &str| {
+        let (now, before) =
+            (described("new.avsc", (Format::Avro, now)), described("payments-value version 1", (Format::Avro, &before)));
+        let subject = Subject { rules: &rules, described: &[now], described_before: &[before], ..Subject::default() };
+        let report = check(&subject);
+        shown(&Report {
+            problems: report.problems.into_iter().filter(|problem| problem.class != "audience_empty").collect(),
+            ..report
+        })
+    };
+    assert_eq!(told(&before), "");
+    snapshot("check_avro", &[told(&gone), told(&optional)].join("\n"));
 }

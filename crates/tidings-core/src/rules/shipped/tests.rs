@@ -8,54 +8,8 @@ use super::super::{Limits, RuleSet, Terms, Verdict, decide_explained};
 use super::*;
 use crate::event::{Explained, Reading, SourceHeader, SourceRecord};
 use crate::record::notified::NotificationRecord;
-use crate::schema::{Definition, Format, Framed, Schema};
+use crate::schema::{Framed, Schema};
 use crate::time::Timestamp;
-
-/// A schema of a shipped type of events, in one language.
-struct ShippedDefinition {
-    /// The type of the events.
-    kind: String,
-    /// The full name of the record or message.
-    record: String,
-    definition: Definition,
-}
-
-/// The schemas of shipped events in every language: Avro, Protobuf and JSON Schema of each type.
-fn shipped_definitions() -> Vec<ShippedDefinition> {
-    let of_type = |schema: &File<'static>| {
-        let kind = field(schema.text, "title");
-        let beside = |files: &[File<'static>]| files.iter().find(|file| stem(file.name) == stem(schema.name)).copied();
-        let avro = beside(AVRO)
-            .map(|file| (Format::Avro, format!("{}.{}", field(file.text, "namespace"), field(file.text, "name")), file));
-        let message = |file: File<'static>| format!("{}.{}", word(file.text, "package "), word(file.text, "message "));
-        let protobuf = beside(PROTOBUF).map(|file| (Format::Protobuf, message(file), file));
-        let json = Some((Format::JsonSchema, kind.clone(), *schema));
-        let definition = move |(format, record, file): (Format, String, File<'static>)| ShippedDefinition {
-            kind: kind.clone(),
-            record,
-            definition: Definition { format, text: file.text.to_owned(), references: Vec::new() },
-        };
-        [avro, protobuf, json].into_iter().flatten().map(definition)
-    };
-    SCHEMAS.iter().flat_map(of_type).collect()
-}
-
-/// The name of a file without its ending.
-fn stem(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-/// The text of a field at the top of some JSON.
-fn field(json: &str, name: &str) -> String {
-    let value = serde_json::from_str::<Value>(json).unwrap_or_default();
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// What stands behind the first line that begins with a keyword of Protobuf.
-fn word(text: &str, keyword: &str) -> String {
-    let rest = text.lines().find_map(|line| line.strip_prefix(keyword)).unwrap_or_default();
-    rest.trim_end_matches([';', '{', ' ']).to_owned()
-}
 
 /// A whole number as Avro writes it.
 fn zigzag(number: i64, out: &mut Vec<u8>) {
