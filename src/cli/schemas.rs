@@ -3,6 +3,7 @@
 //! Owns: under which subjects they belong there, and what differs. Refuses to decide whether a registry takes a schema: it says so itself, by
 //! the compatibility that its operators have chosen. Neighbours: `registry` asks, core `rules::shipped` has the texts.
 
+mod asked;
 mod difference;
 
 use std::io::{self, Write};
@@ -13,9 +14,9 @@ use serde::Serialize;
 use tidings_core::rules::{ShippedDefinition, shipped_definitions};
 use tidings_core::schema::{Definition, Format};
 
+pub(super) use self::asked::Asked;
 use super::table::table;
 use crate::config::RegistryConfig;
-use crate::registry::{Client, RegistryError};
 
 /// Compare the schemas that tidings ships with those of a registry, or put them there
 #[derive(Debug, Clone, clap::Args)]
@@ -93,12 +94,12 @@ pub async fn run(args: Args, config: &RegistryConfig) -> anyhow::Result<ExitCode
         Command::Diff(which) => (which, Writing::Nothing),
         Command::Register(which) => (which, Writing::WhatDiffers),
     };
-    let client = client(which.registry.as_deref(), config)?;
+    let registry = Asked::new(which.registry.as_deref(), config)?;
     let meant = meant(&which)?;
     let mut rows = Vec::with_capacity(meant.len());
     for (subject, shipped) in meant {
-        let row = compared(&client, subject, &shipped).await?;
-        rows.push(if is_written == Writing::WhatDiffers { registered(&client, row, &shipped.definition).await? } else { row });
+        let row = compared(&registry, subject, &shipped).await?;
+        rows.push(if is_written == Writing::WhatDiffers { registered(&registry, row, &shipped.definition).await? } else { row });
     }
     let mut out = io::stdout().lock();
     if which.json {
@@ -116,16 +117,6 @@ pub async fn run(args: Args, config: &RegistryConfig) -> anyhow::Result<ExitCode
 enum Writing {
     Nothing,
     WhatDiffers,
-}
-
-/// A client of the registry that is named, else of the one that is configured.
-pub(super) fn client(url: Option<&str>, config: &RegistryConfig) -> anyhow::Result<Client> {
-    let mut config = config.clone();
-    if let Some(url) = url {
-        config.urls = vec![url.to_owned()];
-    }
-    anyhow::ensure!(!config.urls.is_empty(), "there is no registry: name one (--registry URL), or configure `registry.urls`");
-    Ok(Client::new(&config)?)
 }
 
 pub(super) fn format(text: &str) -> Result<Format, serde_json::Error> {
@@ -152,30 +143,25 @@ fn meant(which: &Which) -> anyhow::Result<Vec<(String, ShippedDefinition)>> {
     Ok(vec![(format!("{topic}-value"), shipped)])
 }
 
-async fn compared(client: &Client, subject: String, shipped: &ShippedDefinition) -> anyhow::Result<Row> {
+async fn compared(registry: &Asked, subject: String, shipped: &ShippedDefinition) -> anyhow::Result<Row> {
     let (kind, format) = (shipped.kind.clone(), shipped.definition.format);
     let absent =
         Row { subject, kind, format, state: State::Absent, version: None, id: None, difference: Vec::new(), message: None };
-    let there = match client.subject(&absent.subject, None).await {
-        Ok(there) => there,
-        Err(RegistryError::Refused { status: 404, .. }) => return Ok(absent),
-        Err(error) => return Err(anyhow::Error::from(error).context(format!("the subject {}", absent.subject))),
-    };
+    let Some(there) = registry.subject(&absent.subject, None).await? else { return Ok(absent) };
     let difference = difference::lines(&there.definition, &shipped.definition);
     let state = if difference.is_empty() { State::Same } else { State::Differs };
     Ok(Row { state, version: Some(there.version), id: Some(there.id), difference, ..absent })
 }
 
 /// Twice is as good as once: what is the same is left alone.
-async fn registered(client: &Client, row: Row, definition: &Definition) -> anyhow::Result<Row> {
+async fn registered(registry: &Asked, row: Row, definition: &Definition) -> anyhow::Result<Row> {
     if row.state == State::Same {
         return Ok(row);
     }
-    match client.register(&row.subject, definition).await {
-        Ok(id) => Ok(Row { state: State::Registered, id: Some(id), version: None, ..row }),
-        Err(RegistryError::Refused { told, .. }) => Ok(Row { state: State::Refused, message: Some(told), ..row }),
-        Err(error) => Err(anyhow::Error::from(error).context(format!("the subject {}", row.subject))),
-    }
+    Ok(match registry.register(&row.subject, definition).await? {
+        Ok(id) => Row { state: State::Registered, id: Some(id), version: None, ..row },
+        Err(told) => Row { state: State::Refused, message: Some(told), ..row },
+    })
 }
 
 fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {

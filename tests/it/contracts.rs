@@ -11,6 +11,7 @@ use crate::harness::eventually;
 use crate::harness::log::Seen;
 use crate::harness::registry;
 use crate::harness::world::{World, payment};
+use crate::registry::{WORDS, said};
 
 fn shipped(folder: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).display().to_string()
@@ -169,8 +170,44 @@ async fn the_shipped_schemas_are_put_into_a_registry_once_and_compared_with_what
             .any(|line| line.as_str().unwrap().starts_with("+ ") && line.as_str().unwrap().contains("dueDate")),
         "{row}"
     );
+}
 
-    let output = run(&world, &["schemas", "diff", "--registry", "http://127.0.0.1:9"]).await;
+#[tokio::test]
+async fn a_registry_that_cannot_be_asked_says_where_why_and_what_to_do() {
+    let (world, url) = (World::new().await, registry::shared());
+    let refuses = |status| registry::Chosen::answering(move |_| registry::Answer(status, "", "nobody knows you".to_owned()));
+    let (locked, other) = (refuses(401).await, refuses(404).await);
+    let lost = format!("{}-lost", world.topic);
+    for (url, why) in [
+        (url.as_str(), [format!("has no subject {lost}: it has "), String::new()]),
+        (
+            "http://127.0.0.1:9",
+            ["127.0.0.1:9".to_owned(), "see that it runs, and what --registry or `registry.urls` names".to_owned()],
+        ),
+        (&locked.url, ["401: nobody knows you".to_owned(), "see `registry.user`".to_owned()]),
+        (&other.url, ["it does not answer as a registry: 404".to_owned(), other.url.clone()]),
+    ] {
+        let output = run(&world, &["check", "--registry", url, "--subject", &lost]).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(&lost) && why.iter().all(|part| error.contains(part)), "{url}: {error}");
+        assert!(!error.contains("asking again"), "nobody does: {error}");
+    }
+    let output = run(&world, &["schemas", "diff"]).await;
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && error.contains("tidings.events."), "{error}");
+    assert!(
+        output.status.code() == Some(1) && error.contains("name one (--registry URL), or configure `registry.urls`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_record_in_avro_is_rendered_by_its_schema_in_the_registry() {
+    let url = registry::shared();
+    let world = World::with(|config| config.registry.urls = vec![url.clone()]).await;
+    let mut service = registry::Producer::start(&world.config.kafka.brokers, &url);
+    let (partition, offset) = service.produce(&said("avro", &world.topic, "p-1"));
+    let place = format!("{}:{partition}:{offset}", world.topic);
+    let shown = told(&world, 0, &["render", "payment-due", "--from", &place]).await;
+    assert_eq!(shown["notifications"][0]["notification"]["message"], WORDS, "{shown}");
 }

@@ -19,7 +19,7 @@ const DUE: &str = r#"{"type":"record","name":"Due","namespace":"acme","fields":[
     {"name":"type","type":"string"},{"name":"userId","type":"string"},{"name":"paymentId","type":"string"},
     {"name":"amount","type":{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}},
     {"name":"dueDate","type":{"type":"int","logicalType":"date"}}]}"#;
-const WORDS: &str = "You have a payment of $120.50 due on 2026-02-01.";
+pub(crate) const WORDS: &str = "You have a payment of $120.50 due on 2026-02-01.";
 
 fn with_registry(config: &mut Config, url: &str) {
     config.registry.urls = vec![url.to_owned()];
@@ -36,7 +36,7 @@ fn with_topics(config: &mut Config, url: &str) -> Vec<String> {
 }
 
 /// A payment as the service says it in each format.
-fn said(format: &str, topic: &str, id: &str) -> Value {
+pub(crate) fn said(format: &str, topic: &str, id: &str) -> Value {
     let common = json!({"type": "payment:due", "userId": "alice", "paymentId": id, "amount": "120.50", "dueDate": "2026-02-01"});
     let with = |amount: Value, date: Value| {
         let mut value = common.clone();

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use tidings_core::rules::check::Described;
-use tidings_core::schema::{Definition, Format, SchemaError, Shape};
+use tidings_core::schema::{Definition, Format, Reference, SchemaError, Shape};
 
 use super::Args;
-use crate::cli::schemas::client;
+use crate::cli::schemas::Asked;
 use crate::config::RegistryConfig;
-use crate::registry::{RegistryError, Subject};
+use crate::registry::Subject;
 
 /// What a schema may need to be read, however it nests.
 const STACK_BYTES: usize = 16 << 20;
@@ -25,22 +25,22 @@ pub(super) struct Versions {
 
 /// The versions that the arguments name; none if they name none.
 pub(super) async fn versions(args: &Args, config: &RegistryConfig) -> anyhow::Result<Versions> {
-    let candidate = args.schema.as_deref().map(|file| of_file(args, file)).transpose()?;
-    let Some(subject) = &args.subject else { return Ok(Versions { now: candidate, before: None }) };
-    let client = client(args.registry.as_deref(), config)?;
+    let Some(subject) = &args.subject else {
+        let now = args.schema.as_deref().map(|file| of_file(args, file, &[])).transpose()?;
+        return Ok(Versions { now, before: None });
+    };
+    let registry = Asked::new(args.registry.as_deref(), config)?;
     let named = |found: Subject| of_subject(args, subject, found);
-    let latest = client.subject(subject, None).await.with_context(|| format!("the subject {subject}"))?;
-    if candidate.is_some() {
-        return Ok(Versions { now: candidate, before: Some(named(latest)?) });
+    let Some(latest) = registry.subject(subject, None).await? else { return Err(registry.missing(subject).await) };
+    if let Some(file) = &args.schema {
+        // A new version refers to what the one before does, else to nothing that is known here.
+        let now = of_file(args, file, &latest.definition.references)?;
+        return Ok(Versions { now: Some(now), before: Some(named(latest)?) });
     }
     let before = match latest.version.checked_sub(1).filter(|version| *version > 0) {
         None => None,
-        Some(version) => match client.subject(subject, Some(version)).await {
-            Ok(found) => Some(named(found)?),
-            // Versions may be deleted one by one.
-            Err(RegistryError::Refused { status: 404, .. }) => None,
-            Err(error) => return Err(anyhow::Error::from(error).context(format!("version {version} of the subject {subject}"))),
-        },
+        // Versions may be deleted one by one.
+        Some(version) => registry.subject(subject, Some(version)).await?.map(named).transpose()?,
     };
     Ok(Versions { now: Some(named(latest)?), before })
 }
@@ -49,7 +49,7 @@ fn of_subject(args: &Args, subject: &str, found: Subject) -> anyhow::Result<Desc
     described(args, format!("{subject} version {}", found.version), found.definition)
 }
 
-fn of_file(args: &Args, file: &Path) -> anyhow::Result<Described> {
+fn of_file(args: &Args, file: &Path, references: &[Reference]) -> anyhow::Result<Described> {
     let format = match file.extension().and_then(|extension| extension.to_str()) {
         Some("avsc") => Format::Avro,
         Some("proto") => Format::Protobuf,
@@ -57,7 +57,7 @@ fn of_file(args: &Args, file: &Path) -> anyhow::Result<Described> {
         _ => anyhow::bail!("{} is no schema by its name: it ends in .avsc, .proto or .json", file.display()),
     };
     let text = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
-    described(args, file.display().to_string(), Definition { format, text, references: Vec::new() })
+    described(args, file.display().to_string(), Definition { format, text, references: references.to_vec() })
 }
 
 fn described(args: &Args, name: String, definition: Definition) -> anyhow::Result<Described> {

@@ -84,13 +84,16 @@ struct Case<'a> {
 #[must_use]
 pub fn check(subject: &Subject<'_>) -> Report {
     let (set, mut problems) = parse::parse(subject.rules, subject.limits);
+    let is_whole = problems.is_empty();
     problems.extend(set.unknown_rungs(subject.rungs));
     let files: Vec<Schema<'_>> = subject.schemas.iter().filter_map(|file| Schema::read(*file, &mut problems)).collect();
     // What is wrong with a version that is replaced is nobody's concern any more.
     let mut before: Vec<Schema<'_>> = subject.before.iter().filter_map(|file| Schema::read(*file, &mut Vec::new())).collect();
-    before.splice(0..0, described(subject.described_before, &files));
-    let others = described(subject.described, &files);
-    let read = if others.is_empty() { files } else { others };
+    before.splice(0..0, described((subject.described_before, &files), &mut Vec::new()));
+    let others = described((subject.described, &files), &mut problems);
+    let read = if subject.described.is_empty() { files } else { others };
+    // A rule that does not read may be the one that is missed.
+    problems.extend(read.iter().filter(|schema| is_whole && schema.is_described()).filter_map(|schema| unruled(&set, schema)));
     for rule in set.rules() {
         let schemas: Vec<&Schema<'_>> = read.iter().filter(|schema| set.is_for(rule, &schema.kind)).collect();
         // A schema file that has problems of its own is not missing.
@@ -107,8 +110,18 @@ pub fn check(subject: &Subject<'_>) -> Report {
     report(subject, (set.rules().len(), &read), problems)
 }
 
-fn described<'a>(all: &'a [Described], files: &[Schema<'_>]) -> Vec<Schema<'a>> {
-    all.iter().filter_map(|one| Schema::described(one, files)).collect()
+fn described<'a>((all, files): (&'a [Described], &[Schema<'_>]), problems: &mut Vec<Problem>) -> Vec<Schema<'a>> {
+    all.iter().filter_map(|one| Schema::described((one, files), problems)).collect()
+}
+
+/// Who asks what a schema means for rules is not told "nothing" because no rule is for it.
+fn unruled(set: &RuleSet, schema: &Schema<'_>) -> Option<Problem> {
+    if set.rules().iter().any(|rule| set.is_for(rule, &schema.kind)) {
+        return None;
+    }
+    let message = format!("no rule is for events of the type `{}`", schema.kind);
+    let help = "if services write another type in a header or a field, name that one (--type payment:due); else add a rule";
+    Some(schema.file.place(0).problem(message).of("rule_missing", help))
 }
 
 fn report(subject: &Subject<'_>, (rules, schemas): (usize, &[Schema<'_>]), problems: Vec<Problem>) -> Report {

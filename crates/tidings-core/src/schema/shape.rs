@@ -38,19 +38,37 @@ impl Definition {
                 let name = message.map(|message| message.full_name().to_owned());
                 Ok(Shape { name, schema: message.map_or(json!({}), |message| protobuf::message(message, 0)) })
             }
-            Format::JsonSchema => {
-                let unusable = |error: serde_json::Error| SchemaError::unusable(self.format, error.to_string());
-                let mut schema = serde_json::from_str::<Value>(&self.text).map_err(unusable)?;
-                let name = schema.get("title").and_then(Value::as_str).map(str::to_owned);
-                // The few keywords that are looked at mean the same in every draft.
-                if let Some(fields) = schema.as_object_mut() {
-                    fields.remove("$schema");
-                    fields.remove("$id");
-                }
-                Ok(Shape { name, schema })
-            }
+            Format::JsonSchema => json_schema(self),
         }
     }
+}
+
+/// The schema itself, with what it refers to within it, so that it stands alone.
+fn json_schema(definition: &Definition) -> Result<Shape, SchemaError> {
+    let unusable = |error: serde_json::Error| SchemaError::unusable(definition.format, error.to_string());
+    let plain = |text: &str| {
+        let mut schema = serde_json::from_str::<Value>(text).map_err(unusable)?;
+        // The few keywords that are looked at mean the same in every draft.
+        if let Some(fields) = schema.as_object_mut() {
+            fields.remove("$schema");
+            fields.remove("$id");
+        }
+        Ok(schema)
+    };
+    let mut schema = plain(&definition.text)?;
+    let name = schema.get("title").and_then(Value::as_str).map(str::to_owned);
+    for reference in &definition.references {
+        let mut part = plain(&reference.text)?;
+        if let Some(fields) = part.as_object_mut() {
+            fields.insert("$id".to_owned(), reference.name.clone().into());
+        }
+        if let Some(parts) =
+            schema.as_object_mut().and_then(|fields| fields.entry("$defs").or_insert_with(|| json!({})).as_object_mut())
+        {
+            parts.insert(reference.name.clone(), part);
+        }
+    }
+    Ok(Shape { name, schema })
 }
 
 /// An example of a value; what nothing is said of is a text.

@@ -18,10 +18,19 @@ const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Keywords behind which properties may hide that are not looked for.
 const INDIRECT: [&str; 8] = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
 
+/// Where an event may say its type, beside its data.
+const TYPES: [&str; 3] = ["type", "event", "eventType"];
+
 /// What to do about a file that is no schema.
 const SCHEMA_HELP: &str = "mend the schema: draft 2020-12, its `title` the type of the events, in a file named after it";
 /// What to do about an example that is none.
 const SAMPLE_HELP: &str = "mend the entry in `examples`, or what the schema asks of it";
+
+/// What to do about a schema that is not followed.
+const DESCRIBED_HELP: &str =
+    "say the same in keywords that draft 2020-12 knows, with all that it refers to; or check the rules with --schemas";
+/// What to do where no sample can be made up.
+const UNKNOWN_SAMPLE_HELP: &str = "add `examples` to the JSON Schema of the same type in the folder of --schemas";
 
 pub(super) struct Schema<'a> {
     pub(super) file: File<'a>,
@@ -114,20 +123,35 @@ impl<'a> Schema<'a> {
         Some(Self { file, kind, samples, root, validator, language: Language::Json })
     }
 
-    /// A schema in another language, with those of the `others`' samples that it allows, else one that it makes up.
-    pub(super) fn described(described: &'a Described, others: &[Schema<'_>]) -> Option<Self> {
+    /// A schema in another language, with those of its own and the `others`' samples that it allows, else one that it makes up.
+    pub(super) fn described((described, others): (&'a Described, &[Schema<'_>]), problems: &mut Vec<Problem>) -> Option<Self> {
         let file = File { name: &described.name, text: &described.text };
-        let validator = jsonschema::draft202012::new(&described.shape).ok()?;
+        let root = data(&described.shape);
+        let validator = match jsonschema::draft202012::new(&root) {
+            Ok(validator) => validator,
+            Err(error) => {
+                let message = format!("rules cannot be tried on what this schema describes: {error}");
+                problems.push(file.place(0).problem(message).of("schema_invalid", DESCRIBED_HELP));
+                return None;
+            }
+        };
+        let own = described.shape.get("examples").and_then(Value::as_array).into_iter().flatten();
         let of_kind = others.iter().filter(|other| other.kind == described.kind).flat_map(|other| &other.samples);
-        let mut samples = of_kind
-            .filter(|(data, _)| validator.is_valid(data))
-            .map(|(data, _)| (data.clone(), file.place(0)))
-            .collect::<Vec<_>>();
+        let allowed = own.chain(of_kind.map(|(data, _)| data)).filter(|data| validator.is_valid(data)).cloned();
+        let mut samples = allowed.map(|data| (data, file.place(0))).collect::<Vec<_>>();
         if samples.is_empty() {
-            samples.push((example(&described.shape), file.place(0)));
+            samples.extend(Some(example(&root)).filter(|data| validator.is_valid(data)).map(|data| (data, file.place(0))));
         }
-        let (kind, root) = (described.kind.clone(), described.shape.clone());
-        Some(Self { file, kind, samples, root, validator, language: Language::Other })
+        if samples.is_empty() {
+            let message = "no sample is known: there is nothing to try the rules with";
+            problems.push(file.place(0).problem(message).of("sample_missing", UNKNOWN_SAMPLE_HELP));
+        }
+        Some(Self { file, kind: described.kind.clone(), samples, root, validator, language: Language::Other })
+    }
+
+    /// Whether it is no file of JSON Schema.
+    pub(super) fn is_described(&self) -> bool {
+        self.language == Language::Other
     }
 
     /// What the schema says of the field at `path`.
@@ -197,6 +221,21 @@ impl<'a> Schema<'a> {
 
 fn invalid(place: &Place, message: impl Into<String>) -> Problem {
     place.problem(message).of("schema_invalid", SCHEMA_HELP)
+}
+
+/// The schema of an event's data: of what stands in `data` where the type stands beside it, else of the whole value.
+fn data(shape: &Value) -> Value {
+    let properties = shape.get("properties").and_then(Value::as_object);
+    let data =
+        properties.filter(|fields| TYPES.iter().any(|name| fields.contains_key(*name))).and_then(|fields| fields.get("data"));
+    let Some(data) = data.filter(|data| data.get("type").is_some_and(|kind| kind == "object")) else { return shape.clone() };
+    let mut data = data.clone();
+    for key in ["$defs", "definitions"] {
+        if let (Some(fields), Some(parts)) = (data.as_object_mut(), shape.get(key)) {
+            fields.entry(key).or_insert_with(|| parts.clone());
+        }
+    }
+    data
 }
 
 /// As Protobuf names a field in JSON.

@@ -318,3 +318,50 @@ fn a_schema_in_another_language_is_checked_by_what_its_values_are_read_as() {
     assert_eq!(told(&before), "");
     snapshot("check_avro", &[told(&gone), told(&optional)].join("\n"));
 }
+
+fn with_described(one: &Described) -> String {
+    let text = rule("user = \"{{ user_id }}\"\ntitle = \"{{ amount }}\"");
+    let rules = [File { name: "rules/a.toml", text: &text }];
+    let report = check(&Subject { rules: &rules, described: std::slice::from_ref(one), ..Subject::default() });
+    report
+        .problems
+        .iter()
+        .filter(|problem| problem.class != "audience_empty")
+        .map(|problem| format!("{} {problem}\n", problem.class))
+        .collect()
+}
+
+#[test]
+fn a_schema_that_is_not_followed_or_that_no_rule_is_for_is_not_taken_for_a_good_one() {
+    use crate::schema::{Definition, Format, Reference};
+    let fields = r#"{"name": "user_id", "type": "string"}, {"name": "amount", "type": "int"}"#;
+    let avro = format!(r#"{{"type": "record", "name": "A", "fields": [{fields}]}}"#);
+    let one = described("a.avsc", (Format::Avro, &avro));
+    assert_eq!(with_described(&one), "");
+    let other = Described { kind: "acme.A".to_owned(), ..one };
+    assert_eq!(with_described(&other), "rule_missing a.avsc:1: no rule is for events of the type `acme.A`\n");
+
+    // The data of an event may stand beside its type.
+    let beside = format!(
+        r#"{{"type": "record", "name": "E", "fields": [{{"name": "type", "type": "string"}}, {{"name": "data", "type": {avro}}}]}}"#
+    );
+    assert_eq!(with_described(&described("e.avsc", (Format::Avro, &beside))), "");
+
+    // What a schema of a registry refers to goes with it, and what is not there is not fetched.
+    let text = r#"{"type": "object", "required": ["user_id", "amount"], "properties": {"user_id": {"$ref": "user.json"}, "amount": {"type": "string"}},
+        "examples": [{"user_id": "alice", "amount": "1.00"}]}"#;
+    let user = Reference {
+        name: "user.json".to_owned(),
+        text: r#"{"$id": "elsewhere", "type": "string", "pattern": "^al"}"#.to_owned(),
+    };
+    let definition = Definition { format: Format::JsonSchema, text: text.to_owned(), references: vec![user] };
+    let shape = definition.shape().unwrap().schema;
+    let told =
+        |shape| with_described(&Described { name: "a.json".to_owned(), text: text.to_owned(), kind: "a".to_owned(), shape });
+    assert_eq!(told(shape.clone()), "");
+    let mut without = shape.clone();
+    without.as_object_mut().unwrap().remove("examples");
+    assert!(told(without.clone()).starts_with("sample_missing a.json:1: "), "{}", told(without));
+    let alone = serde_json::from_str::<Value>(text).unwrap();
+    assert!(told(alone.clone()).starts_with("schema_invalid a.json:1: "), "{}", told(alone));
+}
