@@ -239,6 +239,18 @@ mod tests {
         ];
         let mut out = Vec::new();
         print(&mut out, &rows).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        subject         format  state
+        payments-value  Avro    as shipped (version 2, id 7)
+        payments-value  Avro    differs (version 2, id 7)
+        payments-value  Avro    refused (version 2, id 7)
+
+        payments-value (Avro)
+          - "name": "sum"
+          + "name": "amount"
+
+        payments-value (Avro): a reader of version 2 could not read it
+          + "name": "amount"
+        "#);
     }
 }

@@ -1,3 +1,5 @@
+//! Long because each class of problem has a test with the text that is printed.
+
 use super::super::{shipped, shipped_schemas};
 use super::*;
 
