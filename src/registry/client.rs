@@ -8,6 +8,7 @@ mod guarded;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -27,6 +28,8 @@ use super::error::RegistryError;
 
 /// The most schemas that one may refer to, directly or not.
 const LIMIT_REFERENCES: usize = 256;
+/// What a registry says that does not have a subject, a version or a schema. A path that it does not have is a plain 404 to it, also as a code.
+const UNKNOWN: RangeInclusive<u32> = 40_401..=40_403;
 /// What may stand in the name of a subject within a path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -204,7 +207,9 @@ impl Client {
         match reply {
             None => Missed::Failed(RegistryError::away(in_full(failure))),
             Some(Reply::TooLarge) => Missed::Failed(RegistryError::TooLarge { limit: self.limit_bytes }),
-            Some(Reply::Status { status: 404, code: Some(_), told, .. }) => Missed::Unknown(told.clone()),
+            Some(Reply::Status { status: 404, code: Some(code), told, .. }) if UNKNOWN.contains(code) => {
+                Missed::Unknown(told.clone())
+            }
             Some(Reply::Status { status: 404, told, .. }) if asked == Asked::Guid => {
                 Missed::Unknown(format!("{told} (or it is too old to know schemas by GUID)"))
             }

@@ -227,6 +227,8 @@ async fn a_registry_that_is_busy_or_broken_burns_nothing() {
         2 => Answer(404, "", "no such page".to_owned()),
         3 => Answer(200, "", "<html>Please log in</html>".to_owned()),
         4 => Answer(302, "Location: http://127.0.0.1:1/\r\n", String::new()),
+        // What Confluent's registry says of a path that it does not have.
+        5 => Answer(404, "", json!({"error_code": 404, "message": "HTTP 404 Not Found"}).to_string()),
         _ => schema("JSON", "{}"),
     })
     .await;
@@ -234,7 +236,7 @@ async fn a_registry_that_is_busy_or_broken_burns_nothing() {
     let running = world.start_roles(&[Role::Pipeline]).await;
     world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
     world.own_records("notifications", 1).await;
-    assert_eq!(chosen.asked("/schemas/ids/7"), 6);
+    assert_eq!(chosen.asked("/schemas/ids/7"), 7);
     assert_eq!(world.log.records(&world.own("dlq")).await.len(), 0);
     running.stop().await;
 }
