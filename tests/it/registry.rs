@@ -229,14 +229,20 @@ async fn a_registry_that_is_busy_or_broken_burns_nothing() {
         4 => Answer(302, "Location: http://127.0.0.1:1/\r\n", String::new()),
         // What Confluent's registry says of a path that it does not have.
         5 => Answer(404, "", json!({"error_code": 404, "message": "HTTP 404 Not Found"}).to_string()),
+        // A page that is longer than a schema may be.
+        6 => Answer(503, "", "x".repeat(1 << 20)),
         _ => schema("JSON", "{}"),
     })
     .await;
-    let world = World::with(|config| with_registry(config, &chosen.url)).await;
+    let world = World::with(|config| {
+        with_registry(config, &chosen.url);
+        config.registry.schema_bytes = NonZeroUsize::new(1 << 10).unwrap();
+    })
+    .await;
     let running = world.start_roles(&[Role::Pipeline]).await;
     world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
     world.own_records("notifications", 1).await;
-    assert_eq!(chosen.asked("/schemas/ids/7"), 7);
+    assert_eq!(chosen.asked("/schemas/ids/7"), 8);
     assert_eq!(world.log.records(&world.own("dlq")).await.len(), 0);
     running.stop().await;
 }

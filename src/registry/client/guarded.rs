@@ -80,10 +80,15 @@ impl Middleware for Guarded {
         let (status, again) = (response.status(), response.headers().get(RETRY_AFTER).cloned());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > self.limit_bytes {
+            let left = self.limit_bytes - body.len();
+            if chunk.len() > left && status.is_success() {
                 return Err(reqwest_middleware::Error::middleware(Reply::TooLarge));
             }
-            body.extend_from_slice(&chunk);
+            // Who refuses with a page that is too large still refuses: that it does is what counts.
+            body.extend_from_slice(&chunk[..chunk.len().min(left)]);
+            if chunk.len() > left {
+                break;
+            }
         }
         if status.is_success() {
             return Ok(Response::from(hyper::Response::new(body)));
