@@ -351,12 +351,11 @@ impl super::Config {
         }
     }
 
-    fn registry_delays(&self) -> [(&'static str, Delay); 4] {
+    fn registry_delays(&self) -> [(&'static str, Delay); 3] {
         [
             ("registry.connect_timeout", self.registry.connect_timeout),
             ("registry.request_timeout", self.registry.request_timeout),
             ("registry.unknown_wait", self.registry.unknown_wait),
-            ("registry.failure_retention", self.registry.failure_retention),
         ]
     }
 
@@ -379,8 +378,12 @@ impl super::Config {
         if has_token && !registry.user.is_empty() {
             refused.push(("registry.user", "goes with a password, and not with a token".into()));
         }
-        if registry.schemas.get() > 1_000_000 {
-            refused.push(("registry.schemas", "must be 1 to 1000000".into()));
+        // Who waits for an answer finds it on the shelf: it has to lie there until then, and that of the key beside that of the value.
+        if !(1..=31 * 86_400).contains(&registry.failure_retention.0.as_secs()) {
+            refused.push(("registry.failure_retention", "must be from `1s` to `31days`".into()));
+        }
+        if !(2..=1_000_000).contains(&registry.schemas.get()) {
+            refused.push(("registry.schemas", "must be 2 to 1000000".into()));
         }
         if registry.schema_bytes.get() > 64 << 20 {
             refused.push(("registry.schema_bytes", format!("must be 1 to {}", 64 << 20)));
