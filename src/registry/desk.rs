@@ -98,7 +98,8 @@ async fn serve(errand: &Errand, mut asked: mpsc::Receiver<Ask>) {
     let mut fetching = FuturesUnordered::new();
     loop {
         tokio::select! {
-            ask = asked.recv() => match ask {
+            // Beyond that they stay in the queue, and when that is full whoever asks is to look again.
+            ask = asked.recv(), if fetching.len() < LIMIT_ASKED => match ask {
                 Some((id, awaited)) => fetching.push(errand.run(id, awaited)),
                 None => return,
             },
