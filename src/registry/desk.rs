@@ -108,6 +108,28 @@ async fn serve(errand: &Errand, mut asked: mpsc::Receiver<Ask>) {
     }
 }
 
+/// For how long a registry that answers has said that it does not know a schema. While it is away it says nothing, so that this time does not
+/// count.
+#[derive(Default)]
+struct Unknown {
+    waited: Duration,
+    last: Option<Duration>,
+}
+
+impl Unknown {
+    /// It says so, now; for how long by then.
+    fn again(&mut self, now: Duration) -> Duration {
+        if let Some(last) = self.last.replace(now) {
+            self.waited += now.saturating_sub(last);
+        }
+        self.waited
+    }
+
+    fn interrupted(&mut self) {
+        self.last = None;
+    }
+}
+
 /// What is needed to get schemas.
 struct Errand {
     client: Client,
@@ -123,26 +145,26 @@ struct Errand {
 impl Errand {
     /// Asks for a schema until it is there, or is known not to come.
     async fn run(&self, id: SchemaId, awaited: Awaited) {
-        let (mut pause, mut unknown_since, mut troubled) = (PAUSE_FIRST, None, false);
+        let (mut pause, mut unknown, mut troubled) = (PAUSE_FIRST, Unknown::default(), false);
         let outcome = loop {
             let outcome = self.fetch(id).await;
-            let (error, asked) = match outcome {
+            let (error, asked, longest) = match outcome {
                 Ok(schema) => break Ok(schema),
                 Err(Missed::Unknown(told)) => {
-                    let now = self.clock.elapsed();
-                    let waited = now - *unknown_since.get_or_insert(now);
+                    let waited = unknown.again(self.clock.elapsed());
                     self.meters.fetched("schema_unknown");
                     let error = RegistryError::Unknown { id, waited: Delay(rounded(waited)), told };
                     if waited >= self.unknown_wait {
                         break Err(error);
                     }
-                    (error, None)
+                    (error, None, (self.unknown_wait - waited).max(PAUSE_FIRST))
                 }
                 Err(Missed::Failed(error)) => {
                     self.meters.fetched(error.class());
                     let RegistryError::Away { again, .. } = &error else { break Err(error) };
+                    unknown.interrupted();
                     let again = *again;
-                    (error, again)
+                    (error, again, PAUSE_ASKED_LONGEST)
                 }
             };
             self.complain(id, &error);
@@ -150,9 +172,8 @@ impl Errand {
             troubled = true;
             // Within half of it, so that many who wait for the same do not come back together.
             let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
-            let left = unknown_since.map(|since| (since + self.unknown_wait).saturating_sub(self.clock.elapsed()));
             let next = asked.map_or(jittered, |asked| asked.clamp(jittered, PAUSE_ASKED_LONGEST));
-            tokio::time::sleep(left.map_or(next, |left| next.min(left.max(PAUSE_FIRST)))).await;
+            tokio::time::sleep(next.min(longest)).await;
             pause = (pause * 2).min(PAUSE_LONGEST);
         };
         match &outcome {
@@ -202,4 +223,21 @@ fn compile(definition: &Definition) -> Result<Schema, SchemaError> {
 /// To tenths of a second, for people.
 fn rounded(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis() / 100 * 100).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_the_registry_is_away_no_time_passes_for_what_it_does_not_know() {
+        let at = Duration::from_secs;
+        let mut unknown = Unknown::default();
+        assert_eq!(unknown.again(at(10)), at(0));
+        assert_eq!(unknown.again(at(12)), at(2));
+        unknown.interrupted();
+        unknown.interrupted();
+        assert_eq!(unknown.again(at(3_600)), at(2));
+        assert_eq!(unknown.again(at(3_603)), at(5));
+    }
 }
