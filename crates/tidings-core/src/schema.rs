@@ -5,6 +5,7 @@
 //! come in as text, with all they refer to. Neighbours: `registry` fetches and keeps, `event` looks for the envelope in what is read.
 
 mod avro;
+mod budget;
 mod decimal;
 mod error;
 mod frame;
@@ -27,11 +28,6 @@ use self::protobuf::Protobuf;
 pub use error::SchemaError;
 pub use frame::{Framed, KEY_HEADER, SchemaId, VALUE_HEADER};
 pub use shape::{Shape, example};
-
-/// The most values that one record may become: a few bytes can stand for any number of empty ones.
-const LIMIT_VALUES: usize = 1 << 20;
-/// How deep values may lie in each other.
-const LIMIT_DEPTH: usize = 128;
 
 /// In which language a schema is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

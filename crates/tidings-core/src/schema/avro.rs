@@ -14,7 +14,8 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Number, Value};
 
 use self::plan::{Node, NodeId, UuidForm};
-use super::{Definition, Format, LIMIT_DEPTH, LIMIT_VALUES, Read, SchemaError, decimal};
+use super::budget::Budget;
+use super::{Definition, Format, Read, SchemaError, decimal};
 
 #[derive(Debug)]
 pub(super) struct Avro {
@@ -29,7 +30,7 @@ impl Avro {
     }
 
     pub(super) fn read(&self, body: &[u8]) -> Result<Read, SchemaError> {
-        let mut reader = Reader { nodes: &self.nodes, rest: body, values: 0 };
+        let mut reader = Reader { nodes: &self.nodes, rest: body, budget: Budget::default() };
         let value = reader.value(self.root, 0);
         let at = body.len() - reader.rest.len();
         let value = value.map_err(|why| SchemaError::misfit(Format::Avro, format!("{why}, at byte {at} of {}", body.len())))?;
@@ -47,18 +48,12 @@ type Why = String;
 struct Reader<'a> {
     nodes: &'a [Node],
     rest: &'a [u8],
-    values: usize,
+    budget: Budget,
 }
 
 impl<'a> Reader<'a> {
     fn value(&mut self, node: NodeId, depth: usize) -> Result<Value, Why> {
-        self.values += 1;
-        if self.values > LIMIT_VALUES {
-            return Err(format!("it holds more than {LIMIT_VALUES} values"));
-        }
-        if depth > LIMIT_DEPTH {
-            return Err(format!("it nests deeper than {LIMIT_DEPTH} levels"));
-        }
+        self.budget.values(1, depth)?;
         let nodes = self.nodes;
         match nodes.get(node).unwrap_or(&Node::Null) {
             Node::Null => Ok(Value::Null),
@@ -86,6 +81,7 @@ impl<'a> Reader<'a> {
             Node::Record(fields) => {
                 let mut record = Map::new();
                 for (name, field) in fields {
+                    self.budget.brings(name.len())?;
                     record.insert(name.clone(), self.value(*field, depth + 1)?);
                 }
                 Ok(Value::Object(record))
@@ -120,7 +116,7 @@ impl<'a> Reader<'a> {
 
     /// The bytes of a decimal that carries its scale: a length, the number, and the scale (specification, "Big decimal").
     fn big_decimal(&mut self) -> Result<String, Why> {
-        let mut inner = Reader { nodes: &[], rest: self.bytes()?, values: 0 };
+        let mut inner = Reader { nodes: &[], rest: self.bytes()?, budget: Budget::default() };
         let (unscaled, scale) = (inner.bytes()?, inner.int()?);
         if !inner.rest.is_empty() {
             return Err("a decimal holds more than its number and its scale".to_owned());
@@ -131,7 +127,9 @@ impl<'a> Reader<'a> {
     fn symbol(&mut self, symbols: &[String]) -> Result<Value, Why> {
         let index = self.int()?;
         let symbol = usize::try_from(index).ok().and_then(|index| symbols.get(index));
-        symbol.map(|symbol| Value::String(symbol.clone())).ok_or_else(|| format!("an enum of {} has no {index}", symbols.len()))
+        let symbol = symbol.ok_or_else(|| format!("an enum of {} has no {index}", symbols.len()))?;
+        self.budget.brings(symbol.len())?;
+        Ok(Value::String(symbol.clone()))
     }
 
     fn array(&mut self, items: NodeId, depth: usize) -> Result<Value, Why> {

@@ -18,7 +18,8 @@ use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use serde_json::{Map, Value};
 
 use super::avro::real;
-use super::{Definition, Format, LIMIT_DEPTH, LIMIT_VALUES, Read, SchemaError, decimal};
+use super::budget::Budget;
+use super::{Definition, Format, Read, SchemaError, decimal};
 
 /// What the schema itself is called among the files it imports; nobody imports it.
 const ROOT: &str = "tidings-root.proto";
@@ -73,7 +74,7 @@ impl Protobuf {
             return Err(misfit(format!("it says that it is message {index:?}, and the schema has no such message")));
         };
         let message = DynamicMessage::decode(message.clone(), body).map_err(|error| misfit(format!("as {name}: {error}")))?;
-        let value = Mapping { values: 0 }.message(&message, 0).map_err(misfit)?;
+        let value = Mapping::default().message(&message, 0).map_err(misfit)?;
         Ok(Read { value, name: Some(Arc::clone(name)) })
     }
 }
@@ -185,35 +186,29 @@ fn number(rest: &mut &[u8]) -> Result<i64, String> {
 }
 
 /// From messages to JSON.
+#[derive(Default)]
 struct Mapping {
-    values: usize,
+    budget: Budget,
 }
 
 impl Mapping {
-    fn count(&mut self, values: usize, depth: usize) -> Result<(), String> {
-        self.values = self.values.saturating_add(values);
-        if self.values > LIMIT_VALUES {
-            return Err(format!("it holds more than {LIMIT_VALUES} values"));
-        }
-        if depth > LIMIT_DEPTH { Err(format!("it nests deeper than {LIMIT_DEPTH} levels")) } else { Ok(()) }
-    }
-
     fn message(&mut self, message: &DynamicMessage, depth: usize) -> Result<Value, String> {
         let descriptor = message.descriptor();
         let name = descriptor.full_name();
-        self.count(1, depth)?;
+        self.budget.values(1, depth)?;
         if name == DECIMAL {
             return exact(message);
         }
         if name.starts_with("google.protobuf.") && is_well_known(name) {
             return well_known(message);
         }
-        self.count(descriptor.fields().len(), depth)?;
+        self.budget.values(descriptor.fields().len(), depth)?;
         let mut fields = Map::new();
         for field in descriptor.fields() {
             let is_there = !field.supports_presence() || message.has_field(&field);
-            let has_default = !is_there && field.kind().as_message().is_none() && has_explicit_default(&field);
+            let has_default = !is_there && field.kind().as_message().is_none() && default_of(&field).is_some();
             if is_there || has_default {
+                self.budget.brings(field.json_name().len() + default_of(&field).filter(|_| has_default).map_or(0, str::len))?;
                 let value = self.value(&message.get_field(&field), &field.kind(), depth + 1)?;
                 fields.insert(field.json_name().to_owned(), value);
             }
@@ -234,15 +229,19 @@ impl Mapping {
             Read::F64(number) => real(*number),
             Read::String(text) => Value::String(text.clone()),
             Read::Bytes(bytes) => Value::String(BASE64_STANDARD.encode(bytes)),
-            Read::EnumNumber(number) => name_of(*number, kind),
+            Read::EnumNumber(number) => {
+                let name = name_of(*number, kind);
+                self.budget.brings(name.as_str().map_or(0, str::len))?;
+                name
+            }
             Read::Message(message) => self.message(message, depth)?,
             Read::List(items) => {
-                self.count(items.len(), depth)?;
+                self.budget.values(items.len(), depth)?;
                 let items = items.iter().map(|item| self.value(item, kind, depth + 1));
                 Value::Array(items.collect::<Result<_, _>>()?)
             }
             Read::Map(entries) => {
-                self.count(entries.len(), depth)?;
+                self.budget.values(entries.len(), depth)?;
                 let values = kind.as_message().map(|entry| entry.map_entry_value_field().kind());
                 let values = values.unwrap_or_else(|| kind.clone());
                 let entries = entries.iter().map(|(key, value)| Ok((shown(key), self.value(value, &values, depth + 1)?)));
@@ -252,8 +251,8 @@ impl Mapping {
     }
 }
 
-fn has_explicit_default(field: &FieldDescriptor) -> bool {
-    field.field_descriptor_proto().default_value.is_some()
+fn default_of(field: &FieldDescriptor) -> Option<&str> {
+    field.field_descriptor_proto().default_value.as_deref()
 }
 
 /// An enum's value by its name; one that the schema does not have by its number.

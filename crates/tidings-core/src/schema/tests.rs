@@ -1,5 +1,7 @@
 //! What values become, and that hostile ones end. Long because each format has both.
 
+mod hostile;
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::schema::LIMIT_DEPTH;
+use crate::schema::budget::LIMIT_DEPTH;
 
 /// Looks that one validation may take: less than a second.
 const LIMIT_LOOKS: u64 = 20_000_000;
