@@ -28,6 +28,26 @@ const LIMIT_BRACKETS: usize = 64;
 /// How many numbers a message index may have: messages within messages.
 const LIMIT_INDEX: usize = 64;
 const DECIMAL: &str = "confluent.type.Decimal";
+const ANY: &str = "google.protobuf.Any";
+/// What ProtoJSON has a form of its own for, beside `Any`.
+const WELL_KNOWN: [&str; 16] = [
+    "BoolValue",
+    "BytesValue",
+    "DoubleValue",
+    "Duration",
+    "Empty",
+    "FieldMask",
+    "FloatValue",
+    "Int32Value",
+    "Int64Value",
+    "ListValue",
+    "StringValue",
+    "Struct",
+    "Timestamp",
+    "UInt32Value",
+    "UInt64Value",
+    "Value",
+];
 
 #[derive(Debug)]
 pub(super) struct Protobuf {
@@ -199,7 +219,10 @@ impl Mapping {
         if name == DECIMAL {
             return exact(message);
         }
-        if name.starts_with("google.protobuf.") && is_well_known(name) {
+        if name == ANY {
+            return self.any(message, depth);
+        }
+        if is_well_known(name) {
             return well_known(message);
         }
         self.budget.values(descriptor.fields().len(), depth)?;
@@ -213,6 +236,25 @@ impl Mapping {
                 fields.insert(field.json_name().to_owned(), value);
             }
         }
+        Ok(Value::Object(fields))
+    }
+
+    /// A message of any type, with the name of that. The library would follow one within another until the stack ends, and count nothing.
+    fn any(&mut self, message: &DynamicMessage, depth: usize) -> Result<Value, String> {
+        let field = |name: &str| message.get_field_by_name(name);
+        let url = field("type_url").and_then(|url| url.as_str().map(str::to_owned)).unwrap_or_default();
+        let bytes = field("value").and_then(|value| value.as_bytes().cloned()).unwrap_or_default();
+        let name = url.rsplit('/').next().unwrap_or_default();
+        let kind = message.descriptor().parent_pool().get_message_by_name(name);
+        let kind = kind.ok_or_else(|| format!("a {ANY} holds a `{name}`, which the schema does not have"))?;
+        // Each one within another is a copy of all that is in it.
+        self.budget.brings(bytes.len())?;
+        let within = DynamicMessage::decode(kind, bytes).map_err(|error| format!("a {ANY} as {name}: {error}"))?;
+        let mut fields = match self.message(&within, depth + 1)? {
+            Value::Object(fields) if !is_well_known(name) && name != ANY => fields,
+            value => Map::from_iter([("value".to_owned(), value)]),
+        };
+        fields.insert("@type".to_owned(), Value::String(url));
         Ok(Value::Object(fields))
     }
 
@@ -275,11 +317,8 @@ fn shown(key: &MapKey) -> String {
     }
 }
 
-/// Whether ProtoJSON has a form of its own for a type.
 fn is_well_known(name: &str) -> bool {
-    let name = name.trim_start_matches("google.protobuf.");
-    let single = ["Any", "Timestamp", "Duration", "Struct", "Value", "ListValue", "FieldMask", "Empty"];
-    single.contains(&name) || name.ends_with("Value")
+    name.strip_prefix("google.protobuf.").is_some_and(|name| WELL_KNOWN.contains(&name))
 }
 
 fn well_known(message: &DynamicMessage) -> Result<Value, String> {

@@ -50,3 +50,33 @@ fn a_few_bytes_of_protobuf_do_not_become_gigabytes_of_names_and_defaults() {
         assert!(told.contains("names, symbols and defaults"), "{told}");
     }
 }
+
+/// A field of a length and bytes, however many.
+fn of_length(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![number << 3 | 2];
+    prost_reflect::prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+    [&field, bytes].concat()
+}
+
+#[test]
+fn messages_of_any_type_are_read_with_the_same_limits() {
+    let name = long_name();
+    let text = |field: &str| {
+        format!(
+            "syntax = \"proto3\"; import \"google/protobuf/any.proto\"; import \"google/protobuf/duration.proto\";
+             message M {{ repeated google.protobuf.Any a = 1; }} message E {{ int64 {field} = 1; }}"
+        )
+    };
+    let any = |kind: &str, bytes: &[u8]| [of_length(1, format!("t/{kind}").as_bytes()), of_length(2, bytes)].concat();
+    let body = |items: &[Vec<u8>]| [vec![0_u8], items.iter().flat_map(|item| of_length(1, item)).collect()].concat();
+    let few = body(&[any("E", &[8, 7]), any("google.protobuf.Duration", &[8, 3])]);
+    let expected = json!({"a": [{"@type": "t/E", "n": 7}, {"@type": "t/google.protobuf.Duration", "value": "3s"}]});
+    assert_eq!(read(&compiled(Format::Protobuf, text("n")), &few).unwrap(), expected);
+    let told = why(read(&compiled(Format::Protobuf, text(&name)), &body(&vec![any("E", &[]); COPIES])));
+    assert!(told.contains("names, symbols and defaults"), "{told}");
+    let deep = (0..3_000).fold(any("E", &[]), |within, _| any("google.protobuf.Any", &within));
+    let told = why(read(&compiled(Format::Protobuf, text("n")), &body(&[deep])));
+    assert!(told.contains("deeper") || told.contains("names, symbols and defaults"), "{told}");
+    let told = why(read(&compiled(Format::Protobuf, text("n")), &body(&[any("Other", &[])])));
+    assert!(told.contains("Other"), "{told}");
+}
