@@ -374,13 +374,7 @@ fn a_recursive_json_schema_is_one_and_one_that_never_steps_into_the_value_is_ref
 
 #[test]
 fn a_schema_of_a_few_lines_that_asks_for_more_steps_than_there_is_time_for_is_not_followed() {
-    let mut definitions = serde_json::Map::new();
-    definitions.insert("d0".to_owned(), json!({"type": "string"}));
-    for level in 1..60 {
-        let below = json!({"$ref": format!("#/definitions/d{}", level - 1)});
-        definitions.insert(format!("d{level}"), json!({"allOf": [below, below]}));
-    }
-    let wide = json_schema(json!({"definitions": definitions, "properties": {"a": {"$ref": "#/definitions/d59"}}}));
+    let wide = json_schema(json!({"definitions": hostile::doubling(), "properties": {"a": {"$ref": "#/definitions/d59"}}}));
     assert_eq!(read(&wide, br#"{"a":"x"}"#).unwrap_err().class(), "schema_misfit");
     let twice = json!({"properties": {"a": {"$ref": "#"}}});
     let deep = json_schema(json!({"allOf": [twice, twice]}));

@@ -40,26 +40,15 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn of(root: &Value, references: &[(&str, Value)]) -> Result<Self, String> {
-        let mut survey = Survey { targets: HashMap::new(), known: HashMap::new(), chain: 0, roots: vec![root] };
+        let mut survey = Survey::default();
+        survey.roots.push(root);
         survey.find(root, "");
         for (name, document) in references {
             survey.roots.push(document);
             survey.find(document, last(name));
         }
-        let mut looks = Vec::new();
-        for height in 0..=LIMIT_DEPTH {
-            let now = survey.looks(root, root, height)?;
-            if looks.last() == Some(&now) || now > LIMIT_LOOKS {
-                break;
-            }
-            looks.push(now);
-        }
-        // What is deeper than the last costs as much, if the row ended by not growing.
-        let grows = survey.looks(root, root, looks.len())? > looks.last().copied().unwrap_or(0);
-        if grows && looks.len() <= LIMIT_DEPTH {
-            looks.push(u64::MAX);
-        }
-        Ok(Self { looks })
+        let steps = survey.steps(root)?;
+        Ok(Self { looks: rows(&steps) })
     }
 
     /// Whether a value, which was written in so many bytes, costs no more than there is time for.
@@ -90,14 +79,56 @@ fn size(value: &Value) -> (u64, usize) {
     (all.0, all.1)
 }
 
+/// Looks by the depth of the value. One row of all schemas follows from the one before it, so that no more than two are kept. They end when
+/// the next would be the same for all schemas, and not merely for the outermost: what costs much may lie deep.
+fn rows(steps: &[Step]) -> Vec<u64> {
+    let (mut looks, mut below) = (Vec::new(), vec![0; steps.len()]);
+    for _ in 0..=LIMIT_DEPTH {
+        let mut row = Vec::with_capacity(steps.len());
+        for step in steps {
+            let all = |row: &[u64], of: &[usize]| of.iter().fold(0_u64, |sum, at| sum.saturating_add(row[*at]));
+            // Of these a place is met by one.
+            let one = step.one_within.iter().map(|of| of.iter().map(|at| below[*at]).max().unwrap_or(0));
+            let within = one.fold(all(&below, &step.within), u64::saturating_add);
+            row.push(1_u64.saturating_add(within).saturating_add(all(&row, &step.here)));
+        }
+        let most = row.last().copied().unwrap_or(0);
+        looks.push(most);
+        if most > LIMIT_LOOKS || row == below {
+            break;
+        }
+        below = row;
+    }
+    looks
+}
+
 type Place = *const Value;
 
+/// One schema, and which others it applies, by their places in the order in which they are counted.
+#[derive(Default)]
+struct Step {
+    /// To the same place of the value: these stand before it.
+    here: Vec<usize>,
+    within: Vec<usize>,
+    one_within: [Vec<usize>; 2],
+}
+
+/// A schema whose neighbours may not have been met yet.
+struct Met {
+    here: Vec<Place>,
+    within: Vec<Place>,
+    one_within: [Vec<Place>; 2],
+}
+
+#[derive(Default)]
 struct Survey<'a> {
     /// Documents by the end of their names, and parts by their anchors: each with the document it lies in.
     targets: HashMap<String, (&'a Value, &'a Value)>,
-    /// Looks by place and height; none while they are being counted.
-    known: HashMap<(Place, usize), Option<u64>>,
-    chain: usize,
+    /// Where each schema stands among those that were met; none while what it applies to the same place is being met.
+    known: HashMap<Place, Option<usize>>,
+    met: Vec<Met>,
+    /// Schemas for places within, that are to be met, each with its document.
+    open: Vec<(&'a Value, &'a Value)>,
     roots: Vec<&'a Value>,
 }
 
@@ -142,46 +173,57 @@ impl<'a> Survey<'a> {
         homes.filter_map(|home| Some((home.pointer(&pointer)?, home))).next()
     }
 
-    /// How often a place is looked at by a schema, and on one way of `height` steps below it, all places together.
-    fn looks(&mut self, schema: &'a Value, document: &'a Value, height: usize) -> Result<u64, String> {
-        let Value::Object(fields) = schema else { return Ok(1) };
-        let place = (std::ptr::from_ref(schema), height);
+    /// All schemas that a value may meet, each behind those that it applies to the same place; the root is the last.
+    fn steps(mut self, root: &'a Value) -> Result<Vec<Step>, String> {
+        self.open.push((root, root));
+        while let Some((schema, document)) = self.open.pop() {
+            self.meet(schema, document, 0)?;
+        }
+        // One that is no object, `true` for instance, is a look and leads nowhere.
+        let at = |place: &Place| self.known.get(place).copied().flatten().map_or(0, |at| at + 1);
+        let all = |places: &[Place]| places.iter().map(at).collect::<Vec<_>>();
+        let step = |met: &Met| Step {
+            here: all(&met.here),
+            within: all(&met.within),
+            one_within: met.one_within.each_ref().map(|places| all(places)),
+        };
+        let root = Step { here: vec![at(&std::ptr::from_ref(root))], ..Step::default() };
+        Ok([Step::default()].into_iter().chain(self.met.iter().map(step)).chain([root]).collect())
+    }
+
+    fn meet(&mut self, schema: &'a Value, document: &'a Value, chain: usize) -> Result<(), String> {
+        let Value::Object(fields) = schema else { return Ok(()) };
+        let place = std::ptr::from_ref(schema);
         match self.known.get(&place) {
-            Some(Some(looks)) => return Ok(*looks),
+            Some(Some(_)) => return Ok(()),
             Some(None) => return Err("it refers to itself without a step into the value".to_owned()),
             None => {}
         }
-        self.chain += 1;
-        if self.chain > LIMIT_CHAIN * 4 {
+        if chain > LIMIT_CHAIN {
             return Err(format!("references lead on over more than {LIMIT_CHAIN} schemas"));
         }
         self.known.insert(place, None);
-        let mut looks = 1_u64;
-        for keyword in ["$ref", "$dynamicRef", "$recursiveRef"] {
-            let target = text(fields, keyword).and_then(|reference| self.target(reference, document));
-            if let Some((target, document)) = target {
-                looks = looks.saturating_add(self.looks(target, document, height)?);
+        let mut met = Met { here: Vec::new(), within: Vec::new(), one_within: [Vec::new(), Vec::new()] };
+        let references = ["$ref", "$dynamicRef", "$recursiveRef"].into_iter();
+        let references = references.filter_map(|keyword| self.target(text(fields, keyword)?, document));
+        let applied = references.collect::<Vec<_>>().into_iter().chain(here(fields).map(|schema| (schema, document)));
+        for (schema, document) in applied {
+            met.here.push(schema);
+            self.meet(schema, document, chain + 1)?;
+        }
+        for schema in within(fields) {
+            met.within.push(schema);
+            self.open.push((schema, document));
+        }
+        for (keyword, places) in ONE_WITHIN.into_iter().zip(&mut met.one_within) {
+            for schema in children(fields.get(keyword)) {
+                places.push(schema);
+                self.open.push((schema, document));
             }
         }
-        for schema in here(fields) {
-            looks = looks.saturating_add(self.looks(schema, document, height)?);
-        }
-        if let Some(below) = height.checked_sub(1) {
-            for schema in within(fields) {
-                looks = looks.saturating_add(self.looks(schema, document, below)?);
-            }
-            // Of these a place is met by one.
-            for keyword in ONE_WITHIN {
-                let mut most = 0;
-                for schema in children(fields.get(keyword)) {
-                    most = most.max(self.looks(schema, document, below)?);
-                }
-                looks = looks.saturating_add(most);
-            }
-        }
-        self.chain -= 1;
-        self.known.insert(place, Some(looks));
-        Ok(looks)
+        self.known.insert(place, Some(self.met.len()));
+        self.met.push(met);
+        Ok(())
     }
 }
 

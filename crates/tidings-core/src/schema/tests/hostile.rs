@@ -51,6 +51,34 @@ fn a_few_bytes_of_protobuf_do_not_become_gigabytes_of_names_and_defaults() {
     }
 }
 
+/// Sixty lines that ask for 2^59 steps: each definition applies the one before it twice.
+pub(super) fn doubling() -> serde_json::Map<String, Value> {
+    let mut definitions = serde_json::Map::new();
+    definitions.insert("d0".to_owned(), json!({"type": "string"}));
+    for level in 1..60 {
+        let below = json!({"$ref": format!("#/definitions/d{}", level - 1)});
+        definitions.insert(format!("d{level}"), json!({"allOf": [below, below]}));
+    }
+    definitions
+}
+
+#[test]
+fn what_costs_much_is_found_behind_places_that_cost_the_same_at_two_depths() {
+    // At the first depths the most expensive property is `pad`, so that the numbers do not grow.
+    let far = json!({"properties": {"c": {"properties": {"d": {"$ref": "#/definitions/d59"}}}}});
+    let schema = json!({"definitions": doubling(), "properties": {"pad": {"allOf": [true, true, true]}, "b": far}});
+    let told = why(read(&json_schema(schema), br#"{"b":{"c":{"d":"x"}}}"#));
+    assert!(told.contains("steps"), "{told}");
+}
+
+#[test]
+fn a_recursive_schema_with_all_the_properties_that_a_megabyte_has_is_read() {
+    let mut properties = (0..80_000).map(|number| (format!("p{number}"), json!({}))).collect::<serde_json::Map<_, _>>();
+    properties.insert("next".to_owned(), json!({"$ref": "#"}));
+    let wide = json_schema(json!({"properties": properties}));
+    assert!(read(&wide, br#"{"next":{"next":{"p7":1}}}"#).is_ok());
+}
+
 /// A field of a length and bytes, however many.
 fn of_length(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
