@@ -29,6 +29,10 @@ const WITHIN: [&str; 7] = [
     "unevaluatedProperties",
     "propertyNames",
 ];
+/// Those that need to know what the others have evaluated: validators apply all that is for the same place anew, at each level of it.
+const MARKING: [&str; 2] = ["unevaluatedItems", "unevaluatedProperties"];
+/// What is looked at within on that way.
+const MARKED: [&str; 3] = ["contains", "unevaluatedItems", "unevaluatedProperties"];
 const EACH_WITHIN: [&str; 1] = ["patternProperties"];
 const ONE_WITHIN: [&str; 2] = ["properties", "prefixItems"];
 
@@ -84,13 +88,17 @@ fn size(value: &Value) -> (u64, usize) {
 fn rows(steps: &[Step]) -> Vec<u64> {
     let (mut looks, mut below) = (Vec::new(), vec![0; steps.len()]);
     for _ in 0..=LIMIT_DEPTH {
-        let mut row = Vec::with_capacity(steps.len());
+        let (mut row, mut marks) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
         for step in steps {
-            let all = |row: &[u64], of: &[usize]| of.iter().fold(0_u64, |sum, at| sum.saturating_add(row[*at]));
             // Of these a place is met by one.
             let one = step.one_within.iter().map(|of| of.iter().map(|at| below[*at]).max().unwrap_or(0));
-            let within = one.fold(all(&below, &step.within), u64::saturating_add);
-            row.push(1_u64.saturating_add(within).saturating_add(all(&row, &step.here)));
+            let within = one.fold(sum(&below, &step.within), u64::saturating_add);
+            let here = sum(&row, &step.here);
+            let marked = 1_u64.saturating_add(sum(&below, &step.marked)).saturating_add(here);
+            let marked = marked.saturating_add(sum(&marks, &step.here));
+            let own = 1_u64.saturating_add(step.marking.saturating_mul(marked));
+            row.push(own.saturating_add(within).saturating_add(here));
+            marks.push(marked);
         }
         let most = row.last().copied().unwrap_or(0);
         looks.push(most);
@@ -102,6 +110,10 @@ fn rows(steps: &[Step]) -> Vec<u64> {
     looks
 }
 
+fn sum(row: &[u64], of: &[usize]) -> u64 {
+    of.iter().fold(0, |sum: u64, at| sum.saturating_add(row[*at]))
+}
+
 type Place = *const Value;
 
 /// One schema, and which others it applies, by their places in the order in which they are counted.
@@ -111,13 +123,19 @@ struct Step {
     here: Vec<usize>,
     within: Vec<usize>,
     one_within: [Vec<usize>; 2],
+    /// How often what it applies to the same place is gone through once more, to know what is unevaluated; and what is then looked at within.
+    marking: u64,
+    marked: Vec<usize>,
 }
 
 /// A schema whose neighbours may not have been met yet.
+#[derive(Default)]
 struct Met {
     here: Vec<Place>,
     within: Vec<Place>,
     one_within: [Vec<Place>; 2],
+    marking: u64,
+    marked: Vec<Place>,
 }
 
 #[derive(Default)]
@@ -185,6 +203,8 @@ impl<'a> Survey<'a> {
         let step = |met: &Met| Step {
             here: all(&met.here),
             within: all(&met.within),
+            marking: met.marking,
+            marked: all(&met.marked),
             one_within: met.one_within.each_ref().map(|places| all(places)),
         };
         let root = Step { here: vec![at(&std::ptr::from_ref(root))], ..Step::default() };
@@ -203,7 +223,11 @@ impl<'a> Survey<'a> {
             return Err(format!("references lead on over more than {LIMIT_CHAIN} schemas"));
         }
         self.known.insert(place, None);
-        let mut met = Met { here: Vec::new(), within: Vec::new(), one_within: [Vec::new(), Vec::new()] };
+        let mut met = Met {
+            marking: MARKING.iter().map(|keyword| u64::from(fields.contains_key(*keyword))).sum(),
+            marked: MARKED.iter().filter_map(|keyword| fields.get(*keyword)).map(std::ptr::from_ref).collect(),
+            ..Met::default()
+        };
         let references = ["$ref", "$dynamicRef", "$recursiveRef"].into_iter();
         let references = references.filter_map(|keyword| self.target(text(fields, keyword)?, document));
         let applied = references.collect::<Vec<_>>().into_iter().chain(here(fields).map(|schema| (schema, document)));

@@ -79,6 +79,21 @@ fn a_recursive_schema_with_all_the_properties_that_a_megabyte_has_is_read() {
     assert!(read(&wide, br#"{"next":{"next":{"p7":1}}}"#).is_ok());
 }
 
+#[test]
+fn what_is_unevaluated_is_counted_with_all_that_is_gone_through_to_know_it() {
+    let draft = "https://json-schema.org/draft/2020-12/schema";
+    let nested = |levels: usize| {
+        (0..levels).fold(json!({"properties": {"b": true}}), |below, _| json!({"anyOf": [below], "unevaluatedProperties": false}))
+    };
+    let schema =
+        |levels| json!({"$schema": draft, "$defs": {"deep": nested(levels)}, "properties": {"v": {"$ref": "#/$defs/deep"}}});
+    assert!(read(&json_schema(schema(3)), br#"{"v":{"b":1}}"#).is_ok(), "some levels are fine");
+    assert_eq!(read(&json_schema(schema(3)), br#"{"v":{"a":1}}"#).unwrap_err().class(), "schema_invalid_value");
+    let refused = Schema::compile(&definition(Format::JsonSchema, schema(40).to_string(), &[]));
+    let told = refused.and_then(|schema| read(&schema, br#"{"v":{"a":1}}"#)).unwrap_err().to_string();
+    assert!(told.contains("steps"), "{told}");
+}
+
 /// A field of a length and bytes, however many.
 fn of_length(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
