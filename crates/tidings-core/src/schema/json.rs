@@ -4,6 +4,7 @@
 //! expressions that backtrack give up early, and the work of a validation is known before it begins (`work`). Neighbour: `event` parses
 //! JSON without a schema.
 
+mod expression;
 mod work;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use self::work::Work;
 use super::{Definition, Format, Read, SchemaError};
 
 /// Steps back that an expression may take in one text.
-const LIMIT_STEPS_BACK: usize = 20_000;
+const LIMIT_STEPS_BACK: usize = 2_000;
 /// What a compiled expression may take, in bytes.
 const LIMIT_PATTERN_BYTES: usize = 1 << 20;
 /// Where a schema is taken to lie that does not say it, so that what it refers to by a relative name is found beside it.

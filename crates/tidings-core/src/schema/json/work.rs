@@ -1,6 +1,6 @@
 //! Work: how much a validation can cost at most, known before it begins.
 //!
-//! Owns: counting how often one place of a value is looked at. A few lines of `allOf` and `$ref` ask for more steps than there is time for, with a
+//! Owns: counting how often one place of a value is looked at, and its text searched. A few lines of `allOf` and `$ref` ask for more steps than there is time for, with a
 //! value of some bytes, and a validator follows them all. Refuses schemas that refer to themselves without a step into the value.
 //! It counts too much rather than too little. Neighbour: `json`, which refuses what costs too much.
 
@@ -8,10 +8,13 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::expression;
 use crate::schema::budget::LIMIT_DEPTH;
 
 /// Looks that one validation may take: less than a second.
 const LIMIT_LOOKS: u64 = 20_000_000;
+/// Steps that its expressions may take, each with each byte of a value; those that go back with each step back.
+const LIMIT_SEARCH: u64 = 200_000_000;
 /// How far references may lead on without a step into the value: validators follow them on the stack.
 const LIMIT_CHAIN: usize = 256;
 
@@ -40,6 +43,8 @@ const ONE_WITHIN: [&str; 2] = ["properties", "prefixItems"];
 pub(super) struct Work {
     /// By the depth of a value: how often its deepest place is looked at, with all on the way there.
     looks: Vec<u64>,
+    /// The same for the steps that expressions take, by the byte.
+    searches: Vec<u64>,
 }
 
 impl Work {
@@ -52,23 +57,29 @@ impl Work {
             survey.find(document, last(name));
         }
         let steps = survey.steps(root)?;
-        Ok(Self { looks: rows(&steps) })
+        Ok(Self { looks: rows(&steps, |step| step.looks), searches: rows(&steps, |step| step.searches) })
     }
 
     /// Whether a value, which was written in so many bytes, costs no more than there is time for.
     pub(super) fn allows(&self, value: &Value, bytes: usize) -> Result<(), String> {
-        let most = self.looks.last().copied().unwrap_or(0);
-        if most.saturating_mul(bytes as u64) <= LIMIT_LOOKS {
+        let bytes = bytes as u64;
+        let costs = |row: &[u64], depth: usize| row.get(depth).or(row.last()).copied().unwrap_or(0);
+        let most = costs(&self.looks, LIMIT_DEPTH).saturating_mul(bytes);
+        if most <= LIMIT_LOOKS && costs(&self.searches, LIMIT_DEPTH).saturating_mul(bytes) <= LIMIT_SEARCH {
             return Ok(());
         }
         let (places, depth) = size(value);
-        let looks = self.looks.get(depth).copied().unwrap_or(most);
-        let all = looks.saturating_mul(places);
-        if all <= LIMIT_LOOKS {
-            Ok(())
-        } else {
-            Err(format!("its schema may take {all} steps to check it; at most {LIMIT_LOOKS} are taken"))
+        let looks = costs(&self.looks, depth).saturating_mul(places);
+        if looks > LIMIT_LOOKS {
+            return Err(format!("its schema may take {looks} steps to check it; at most {LIMIT_LOOKS} are taken"));
         }
+        let searches = costs(&self.searches, depth).saturating_mul(bytes);
+        if searches > LIMIT_SEARCH {
+            return Err(format!(
+                "the expressions of its schema may take {searches} steps to search it; at most {LIMIT_SEARCH} are taken"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -83,10 +94,10 @@ fn size(value: &Value) -> (u64, usize) {
     (all.0, all.1)
 }
 
-/// Looks by the depth of the value. One row of all schemas follows from the one before it, so that no more than two are kept. They end when
-/// the next would be the same for all schemas, and not merely for the outermost: what costs much may lie deep.
-fn rows(steps: &[Step]) -> Vec<u64> {
-    let (mut looks, mut below) = (Vec::new(), vec![0; steps.len()]);
+/// What something costs by the depth of the value. One row of all schemas follows from the one before it, so that no more than two are kept.
+/// They end when the next would be the same for all schemas, and not merely for the outermost: what costs much may lie deep.
+fn rows(steps: &[Step], cost: fn(&Step) -> u64) -> Vec<u64> {
+    let (mut costs, mut below) = (Vec::new(), vec![0; steps.len()]);
     for _ in 0..=LIMIT_DEPTH {
         let (mut row, mut marks) = (Vec::with_capacity(steps.len()), Vec::with_capacity(steps.len()));
         for step in steps {
@@ -94,20 +105,20 @@ fn rows(steps: &[Step]) -> Vec<u64> {
             let one = step.one_within.iter().map(|of| of.iter().map(|at| below[*at]).max().unwrap_or(0));
             let within = one.fold(sum(&below, &step.within), u64::saturating_add);
             let here = sum(&row, &step.here);
-            let marked = 1_u64.saturating_add(sum(&below, &step.marked)).saturating_add(here);
+            let marked = cost(step).saturating_add(sum(&below, &step.marked)).saturating_add(here);
             let marked = marked.saturating_add(sum(&marks, &step.here));
-            let own = 1_u64.saturating_add(step.marking.saturating_mul(marked));
+            let own = cost(step).saturating_add(step.marking.saturating_mul(marked));
             row.push(own.saturating_add(within).saturating_add(here));
             marks.push(marked);
         }
         let most = row.last().copied().unwrap_or(0);
-        looks.push(most);
-        if most > LIMIT_LOOKS || row == below {
+        costs.push(most);
+        if most > LIMIT_LOOKS.max(LIMIT_SEARCH) || row == below {
             break;
         }
         below = row;
     }
-    looks
+    costs
 }
 
 fn sum(row: &[u64], of: &[usize]) -> u64 {
@@ -126,6 +137,8 @@ struct Step {
     /// How often what it applies to the same place is gone through once more, to know what is unevaluated; and what is then looked at within.
     marking: u64,
     marked: Vec<usize>,
+    looks: u64,
+    searches: u64,
 }
 
 /// A schema whose neighbours may not have been met yet.
@@ -136,6 +149,7 @@ struct Met {
     one_within: [Vec<Place>; 2],
     marking: u64,
     marked: Vec<Place>,
+    searches: u64,
 }
 
 #[derive(Default)]
@@ -205,10 +219,12 @@ impl<'a> Survey<'a> {
             within: all(&met.within),
             marking: met.marking,
             marked: all(&met.marked),
+            looks: 1,
+            searches: met.searches,
             one_within: met.one_within.each_ref().map(|places| all(places)),
         };
         let root = Step { here: vec![at(&std::ptr::from_ref(root))], ..Step::default() };
-        Ok([Step::default()].into_iter().chain(self.met.iter().map(step)).chain([root]).collect())
+        Ok([Step { looks: 1, ..Step::default() }].into_iter().chain(self.met.iter().map(step)).chain([root]).collect())
     }
 
     fn meet(&mut self, schema: &'a Value, document: &'a Value, chain: usize) -> Result<(), String> {
@@ -226,6 +242,7 @@ impl<'a> Survey<'a> {
         let mut met = Met {
             marking: MARKING.iter().map(|keyword| u64::from(fields.contains_key(*keyword))).sum(),
             marked: MARKED.iter().filter_map(|keyword| fields.get(*keyword)).map(std::ptr::from_ref).collect(),
+            searches: searches(fields),
             ..Met::default()
         };
         let references = ["$ref", "$dynamicRef", "$recursiveRef"].into_iter();
@@ -249,6 +266,13 @@ impl<'a> Survey<'a> {
         self.met.push(met);
         Ok(())
     }
+}
+
+/// The steps that its own expressions may take by the byte. Names that none of them knows are held against all of them once more.
+fn searches(fields: &Map<String, Value>) -> u64 {
+    let names = fields.get("patternProperties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+    let names = names.fold(0_u64, |sum, name| sum.saturating_add(expression::steps(name).saturating_mul(2)));
+    text(fields, "pattern").map_or(0, expression::steps).saturating_add(names)
 }
 
 fn here(fields: &Map<String, Value>) -> impl Iterator<Item = &Value> {

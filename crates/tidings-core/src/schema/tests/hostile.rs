@@ -94,6 +94,18 @@ fn what_is_unevaluated_is_counted_with_all_that_is_gone_through_to_know_it() {
     assert!(told.contains("steps"), "{told}");
 }
 
+#[test]
+fn expressions_that_go_back_are_counted_by_the_text_that_they_search() {
+    let pattern = json!({"type": "string", "pattern": "^(?=(a+)+$)(a+)+\\1$"});
+    let schema = json_schema(json!({"type": "array", "items": {"allOf": vec![pattern; 20]}}));
+    let body = |count: usize| format!("[{}]", vec![format!("\"{}!\"", "a".repeat(200)); count].join(","));
+    assert_eq!(read(&schema, body(1).as_bytes()).unwrap_err().class(), "schema_invalid_value", "a little is searched");
+    let told = why(read(&schema, body(1_000).as_bytes()));
+    assert!(told.contains("expressions") && told.contains("steps"), "{told}");
+    let plain = json!({"type": "array", "items": {"pattern": "^[a-z]{1,200}!$"}});
+    assert!(read(&json_schema(plain), body(1_000).as_bytes()).is_ok(), "what goes through a text once is not refused");
+}
+
 /// A field of a length and bytes, however many.
 fn of_length(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
