@@ -166,7 +166,7 @@ pub(super) mod tests {
         let time = |text: &str| Some(text.parse().unwrap());
         let (since, until) = (time("2026-01-31T12:00:00Z"), time("2026-01-31T11:00:00Z"));
         let inverted = LetterFilter { since, until, ..LetterFilter::default() };
-        insta::assert_snapshot!(inverted.check().unwrap_err(), @"no letter is buried at 2026-01-31T12:00:00.000Z or later and before 2026-01-31T11:00:00.000Z: swap the two times");
+        insta::assert_snapshot!(inverted.check().unwrap_err(), @"nothing is of 2026-01-31T12:00:00.000Z or later and before 2026-01-31T11:00:00.000Z: swap the two times");
         assert!(LetterFilter { since: until, until: since, ..LetterFilter::default() }.check().is_ok());
     }
 }
