@@ -31,7 +31,7 @@ pub struct Args {
     /// A subject of a registry: what --schema is compared with, else its latest version, compared with the one before
     #[arg(long, value_name = "SUBJECT", conflicts_with = "before")]
     subject: Option<String>,
-    /// The registry, as https://registry.example.com [default: `registry.urls`]
+    /// The registry, as `https://registry.example.com` [default: `registry.urls`]
     #[arg(long, value_name = "URL", requires = "subject")]
     registry: Option<String>,
     /// The type of the events of --schema or --subject [default: what the schema calls its values]

@@ -35,7 +35,7 @@ enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Which {
-    /// The registry, as https://registry.example.com [default: `registry.urls`]
+    /// The registry, as `https://registry.example.com` [default: `registry.urls`]
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
     /// Only this type of event; may be given more than once
