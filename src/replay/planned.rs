@@ -241,7 +241,6 @@ impl Events {
         }
         let filter = EventFilter::new(&plan.events).map_err(PlanError::from)?;
         self.expect_source(&plan.topic, &filter)?;
-        // What `audit` says was true when it was written, if it was written by a replay.
         if let Some(target) = &plan.to_topic {
             self.expect_target(target)?;
         }
