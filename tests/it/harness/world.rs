@@ -1,6 +1,7 @@
 //! A world of a test's own on the shared broker: topics under a drawn prefix, a database in a temporary folder, tokens.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(crate) struct World {
     pub(crate) topic: String,
     /// Holds the database.
     pub(crate) dir: tempfile::TempDir,
-    _leavings: Leavings,
+    leavings: Arc<Leavings>,
 }
 
 impl World {
@@ -85,7 +86,7 @@ impl World {
         config.shutdown.reconnect_spread = ms(500);
         change(&mut config);
         let log = Log::new(brokers);
-        let world = Self { config, log, topic, dir, _leavings: Leavings::new(brokers, &name) };
+        let world = Self { config, log, topic, dir, leavings: Arc::new(Leavings::new(brokers, &name)) };
         world.log.create(&world.topic, PARTITIONS, &[]).await;
         world.create_topics().await;
         world
@@ -139,7 +140,7 @@ impl World {
     pub(crate) async fn start_by(&self, clock: Clock, roles: &[Role]) -> Running {
         let app = App::prepare_by(clock, self.config.clone(), roles, Source::Configured).await.unwrap();
         let (address, stop) = (app.address(), CancellationToken::new());
-        Running { address, stop: stop.clone(), services: tokio::spawn(app.run(stop)) }
+        Running { address, stop: stop.clone(), services: tokio::spawn(app.run(stop)), _leavings: self.leavings.clone() }
     }
 
     /// A token of a user without roles.
@@ -200,6 +201,8 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
     services: JoinHandle<anyhow::Result<()>>,
+    /// Services whose topics are gone end, and not well.
+    _leavings: Arc<Leavings>,
 }
 
 impl Running {
