@@ -17,12 +17,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const REFUSED: u8 = 2;
 
 fn main() -> ExitCode {
+    without_huge_pages();
     let cli = Cli::parse();
     run(cli).unwrap_or_else(|error| {
         // Standard error may be closed; then there is nobody to tell.
         let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
         if error.is::<ConfigError>() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
     })
+}
+
+/// What lives long in the heap is small and lies apart: in pages of 2 MiB most of what is resident would be empty.
+fn without_huge_pages() {
+    // A kernel that does not know them has none to switch off.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
