@@ -1,6 +1,6 @@
 //! Topics and producers of the load, on the real broker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::ClientConfig;
@@ -59,6 +59,12 @@ pub(crate) fn prompt(brokers: &str) -> anyhow::Result<ThreadedProducer<DefaultPr
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("linger.ms", "0").set("partitioner", "murmur2_random");
     Ok(config.create()?)
+}
+
+/// Waits until the record with this number is due at `rate` a second.
+pub(crate) fn pace(start: Instant, rate: u64, number: u64) {
+    let due = start + Duration::from_micros(1_000_000 / rate * number);
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
 /// Writes `count` records, each with its key and value and all with the same headers, and waits until the broker has them.

@@ -87,8 +87,7 @@ fn produce(brokers: &str, topic: &str, events: u64) -> anyhow::Result<()> {
     let producer = broker::prompt(brokers)?;
     let start = Instant::now();
     for number in 0..events {
-        let due = start + Duration::from_micros(1_000_000 / RATE * number);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        broker::pace(start, RATE, number);
         let user = format!("user-{}", number % USERS);
         let value = serde_json::json!({
             "id": format!("e-{number}"), "type": KIND,

@@ -11,6 +11,7 @@ use crate::broker;
 const SECRET: &str = "a-secret-for-nothing-but-benchmarks";
 /// The channel that every client listens to.
 pub(crate) const CHANNEL: &str = "booking-updates";
+const NOTIFICATIONS: &str = "notifications";
 
 /// How tidings is started.
 #[derive(Debug, Clone, Default)]
@@ -42,24 +43,26 @@ impl Server {
     /// tidings, on topics of its own.
     pub(crate) async fn tidings(brokers: &str, setup: &Setup) -> anyhow::Result<Self> {
         let prefix = format!("bench-{}.", uuid::Uuid::new_v4().simple());
+        anyhow::ensure!(
+            command(brokers, setup, &prefix, 0).args(["topics", "create"]).status()?.success(),
+            "`tidings topics create` failed"
+        );
+        Self::start(brokers, setup, &prefix).await
+    }
+
+    /// The same tidings once more, in a new process.
+    pub(crate) async fn restarted(self, brokers: &str, setup: &Setup) -> anyhow::Result<Self> {
+        let prefix = self.notifications.strip_suffix(NOTIFICATIONS).context("a server of tidings")?.to_owned();
+        self.stop()?;
+        Self::start(brokers, setup, &prefix).await
+    }
+
+    async fn start(brokers: &str, setup: &Setup, prefix: &str) -> anyhow::Result<Self> {
         let port = free_port()?;
-        let command = |args: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-            command.args(args).env("TIDINGS_KAFKA__BROKERS", brokers).env("TIDINGS_KAFKA__TOPIC_PREFIX", &prefix);
-            command.env("TIDINGS_KAFKA__GROUP_PREFIX", &prefix);
-            command.env("TIDINGS_KAFKA__TOPICS__PARTITIONS", setup.partitions.to_string());
-            command.env("TIDINGS_GATEWAY__HOST", "127.0.0.1").env("TIDINGS_GATEWAY__PORT", port.to_string());
-            command.env("TIDINGS_AUTH__SECRET", SECRET).env("TIDINGS_LOG__LEVEL", "error").stdout(Stdio::null());
-            for (key, value) in &setup.config {
-                command.env(format!("TIDINGS_{key}"), value);
-            }
-            command
-        };
-        anyhow::ensure!(command(&["topics", "create"]).status()?.success(), "`tidings topics create` failed");
-        let roles = setup.roles.iter().flat_map(|role| ["--role", *role]).collect::<Vec<_>>();
-        let child = command(&[&["serve"], roles.as_slice()].concat()).spawn()?;
+        let roles = setup.roles.iter().flat_map(|role| ["--role", *role]);
+        let child = command(brokers, setup, prefix, port).arg("serve").args(roles).spawn()?;
         let tls = setup.config.iter().any(|(key, _)| key.starts_with("GATEWAY__TLS"));
-        let server = Self { child, port, tls, notifications: format!("{prefix}notifications") };
+        let server = Self { child, port, tls, notifications: format!("{prefix}{NOTIFICATIONS}") };
         if tls {
             server.await_port().await?;
         } else {
@@ -188,6 +191,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn command(brokers: &str, setup: &Setup, prefix: &str, port: u16) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command.env("TIDINGS_KAFKA__BROKERS", brokers).env("TIDINGS_KAFKA__TOPIC_PREFIX", prefix);
+    command.env("TIDINGS_KAFKA__GROUP_PREFIX", prefix);
+    command.env("TIDINGS_KAFKA__TOPICS__PARTITIONS", setup.partitions.to_string());
+    command.env("TIDINGS_GATEWAY__HOST", "127.0.0.1").env("TIDINGS_GATEWAY__PORT", port.to_string());
+    command.env("TIDINGS_AUTH__SECRET", SECRET).env("TIDINGS_LOG__LEVEL", "error").stdout(Stdio::null());
+    for (key, value) in &setup.config {
+        command.env(format!("TIDINGS_{key}"), value);
+    }
+    command
 }
 
 fn free_port() -> anyhow::Result<u16> {

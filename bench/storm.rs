@@ -167,8 +167,7 @@ impl Live {
         let producing = tokio::task::spawn_blocking(move || {
             let start = Instant::now();
             for number in 0.. {
-                let due = start + Duration::from_micros(1_000_000 / RATE * number);
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                broker::pace(start, RATE, number);
                 if end.load(Ordering::Relaxed) {
                     break;
                 }

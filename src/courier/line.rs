@@ -114,6 +114,11 @@ impl Line {
         self.held.len() <= LIMIT_RECORDS / 2 && self.bytes <= share_bytes / 2
     }
 
+    /// When the first that waits is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.held.front().map(|held| held.due)
+    }
+
     /// What is due at `now`, in order.
     pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = &Held> {
         self.held.iter().take_while(move |held| held.due <= now)

@@ -20,7 +20,7 @@ use super::attempt::{Hand, place};
 use super::hour::Hour;
 use super::line::{LIMIT_BYTES, Line, Work};
 use super::metrics::CourierMetrics;
-use super::round::{Plan, ROUND_RECORDS};
+use super::round::{Plan, ROUND_PAUSE, ROUND_RECORDS};
 use super::rung::{Read, Rungs};
 use super::{CourierError, Parts};
 use crate::clock::Clock;
@@ -75,6 +75,8 @@ pub(super) struct Member {
     /// Since when something is due and nothing can be decided.
     pub(super) blocked_since: Option<Duration>,
     pub(super) committed_at: Duration,
+    /// How long to rest while something is due.
+    pub(super) pause: Duration,
     /// The most that the next transaction decides; less after the brokers refused one for its size.
     pub(super) round_records: usize,
     /// How old a notification must be that is tried on the last rung no more.
@@ -128,6 +130,7 @@ impl Member {
             broker_backoff: Backoff::new(parts.clock),
             blocked_since: None,
             committed_at: Duration::ZERO,
+            pause: ROUND_PAUSE,
             round_records: ROUND_RECORDS,
             give_up_after: config.give_up_after.0,
             config,
@@ -160,7 +163,7 @@ impl Member {
                 self.refill(consumer)?;
                 self.watch(consumer);
                 self.tell();
-                self.round_at = self.clock.elapsed() + self.config.poll_interval.0;
+                self.round_at = self.clock.elapsed() + self.rest();
             }
         }
         let deadline = self.clock.elapsed() + LAST_WAIT;
@@ -169,6 +172,20 @@ impl Member {
             self.ended(end)?;
         }
         Ok(())
+    }
+
+    /// How long until the next round: until the first that waits is due, or a little while something is due, ever longer until it can be decided.
+    fn rest(&mut self) -> Duration {
+        let (longest, now) = (self.config.poll_interval.0, self.hour.now());
+        match self.lines.values().filter_map(Line::next_due).min() {
+            None => longest,
+            Some(due) if due > now => due.since(now).max(ROUND_PAUSE).min(longest),
+            Some(_) => {
+                let pause = self.pause.min(longest);
+                self.pause = pause * 2;
+                pause
+            }
+        }
     }
 
     fn step(&mut self, consumer: &Consumer) -> Result<(), CourierError> {

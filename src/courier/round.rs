@@ -24,6 +24,9 @@ use crate::store::{Asked, Evidence, StoreError};
 /// The most that one transaction decides, shared by all lines.
 pub(super) const ROUND_RECORDS: usize = 2048;
 
+/// The least time between two rounds: what is due meanwhile shares a transaction, and there is time to read.
+pub(super) const ROUND_PAUSE: Duration = Duration::from_millis(10);
+
 /// How often offsets are committed when nothing is due: of records that were passed over.
 const PASSED_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -216,7 +219,8 @@ impl Member {
         let standings = self.runtime.block_on(self.store.positions(self.rungs.epoch.epoch))?;
         let passed: Passed =
             standings.into_iter().map(|standing| ((standing.topic.to_string(), standing.partition), standing.next)).collect();
-        let share = (self.round_records / self.lines.len().max(1)).max(1);
+        let lines = self.lines.values().filter(|line| line.next_due().is_some_and(|due| due <= now)).count();
+        let share = (self.round_records / lines.max(1)).max(1);
         let mut left = self.round_records;
         let mut count = |line: &Line| {
             let records = line.due(now).take(share.min(left)).take_while(|held| self.has_passed(held, &passed)).count();
@@ -275,6 +279,7 @@ impl Member {
         self.brokers_answer();
         self.metrics.committed.inc();
         self.committed_at = self.clock.elapsed();
+        self.pause = ROUND_PAUSE;
         self.round_records = (self.round_records * 2).min(ROUND_RECORDS);
         let plan = self.in_flight.take().unwrap_or_default();
         for (partition, next) in plan.done {
