@@ -28,6 +28,7 @@ use crate::clock::backoff::Backoff;
 use crate::config::CourierConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Consumer, Partition, Step};
+use crate::kafka::reader::Reader;
 use crate::kafka::transaction::{TransactionError, Transactions};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Complaints;
@@ -67,6 +68,8 @@ pub(super) struct Member {
     /// The topics where something is said of deliveries: `cursors`, and `receipts` for what is withdrawn.
     pub(super) said: [Arc<str>; 2],
     pub(super) lines: BTreeMap<Partition, Line>,
+    /// Asks where `cursors` and `receipts` end: on the connection that reads, a question waits for the fetch before it.
+    pub(super) asker: Reader,
     pub(super) transactions: Transactions,
     /// What the running transaction carries out, until its end is known.
     pub(super) in_flight: Option<Plan>,
@@ -108,6 +111,7 @@ impl Member {
         let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");
         let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
         let this = Self {
+            asker: Reader::new(&cluster, "courier-ends")?,
             transactions: transactions(&cluster, &config, &parts.node)?,
             hand: Hand {
                 node: parts.node,

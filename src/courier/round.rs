@@ -57,7 +57,7 @@ impl Member {
         }
         self.pass_markers(consumer)?;
         let now = self.hour.now();
-        if let Err(error) = self.sample_ends(consumer, now) {
+        if let Err(error) = self.sample_ends(now) {
             self.metrics.fates.count(Cause::Dependency, "brokers_unavailable", self.due_records(now));
             self.brokers_failed("the brokers do not say where cursors and receipts end", &error);
             return Ok(());
@@ -85,7 +85,7 @@ impl Member {
     }
 
     /// Notes for everything newly due where what is said of it ends now, and refuses retries of what lies behind the notifications' end.
-    fn sample_ends(&mut self, consumer: &Consumer, now: Timestamp) -> Result<(), rdkafka::error::KafkaError> {
+    fn sample_ends(&mut self, now: Timestamp) -> Result<(), rdkafka::error::KafkaError> {
         let epoch = &self.rungs.epoch;
         let notifications: Arc<str> = self.rungs.topic(Rung::FIRST).into();
         let said = self.said.clone();
@@ -105,7 +105,8 @@ impl Member {
                 wanted.extend(claimed(line.rung, pending));
             }
         }
-        let ends = consumer.ends(&wanted.into_iter().collect::<Vec<_>>(), BROKER_WAIT)?;
+        let wanted = wanted.into_iter().collect::<Vec<_>>();
+        let ends = if wanted.is_empty() { Vec::new() } else { self.asker.ends(&wanted, BROKER_WAIT)? };
         let ends = ends.into_iter().collect::<BTreeMap<_, _>>();
         for (partition, line) in &mut self.lines {
             let rung = line.rung;

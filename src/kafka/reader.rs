@@ -87,6 +87,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn ends(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, i64)>, KafkaError> {
+        self.hear();
         lists::edges(&self.inner, partitions, Offset::End, wait)
     }
 
@@ -103,6 +104,7 @@ impl Reader {
     /// # Errors
     /// If the brokers did not answer within `wait`.
     pub fn committed(&self, partitions: &[Partition], wait: Duration) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
+        self.hear();
         lists::committed(&self.inner, partitions, wait)
     }
 
@@ -128,6 +130,13 @@ impl Reader {
                 Some(code) => Ok(Read::Trouble(code)),
                 None => Err(error),
             },
+        }
+    }
+
+    /// Lets librdkafka tell what it measured and complains of, where nothing is read and so nobody polls: it would keep all of it.
+    fn hear(&self) {
+        if self.inner.assignment().is_ok_and(|read| read.count() == 0) {
+            while self.inner.poll(Duration::ZERO).is_some() {}
         }
     }
 

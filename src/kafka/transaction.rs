@@ -22,6 +22,8 @@ use super::producer::{Outgoing, headers};
 use super::said;
 use super::statistics::Gauges;
 
+const REPORT_PAUSE: Duration = Duration::from_millis(1);
+
 /// Why no transaction is possible any more with this producer.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
@@ -217,6 +219,7 @@ impl Transactions {
     /// If the brokers no longer take transactions of this producer.
     pub fn settle(&mut self, wait: Duration) -> Result<End, TransactionError> {
         if matches!(self.stage, Stage::Committing) {
+            self.await_reports(wait);
             match self.inner.commit_transaction(wait) {
                 Ok(()) => {
                     self.stage = Stage::Idle;
@@ -235,6 +238,16 @@ impl Transactions {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Aborting(error) => Ok(End::Aborted { error, refused: std::mem::take(&mut *self.refused.lock()) }),
             Stage::Idle | Stage::Committing => Ok(End::Unknown),
+        }
+    }
+
+    /// Waits until the brokers have answered for every record. The binding's own flush, which a commit begins with, sleeps for 100 ms
+    /// whenever the thread that brings the answers is faster than it.
+    fn await_reports(&self, wait: Duration) {
+        let mut waited = Duration::ZERO;
+        while self.inner.in_flight_count() > 0 && waited < wait {
+            std::thread::sleep(REPORT_PAUSE);
+            waited += REPORT_PAUSE;
         }
     }
 
