@@ -202,7 +202,8 @@ async fn a_node_that_joins_late_learns_who_is_there_by_snapshots_in_parts() {
 async fn a_users_other_connections_are_told_once_of_a_device_that_comes_and_goes_and_not_of_a_page_that_is_loaded_again() {
     let world = World::with(|config| {
         short(config);
-        config.gateway.presence.grace = ms(5_000);
+        // A node that has no time to speak is not gone.
+        (config.gateway.presence.grace, config.gateway.presence.lease) = (ms(5_000), ms(60_000));
     })
     .await;
     let (first, second) = (node(&world).await, process(&world).await);
