@@ -86,6 +86,10 @@ pub(super) fn listed<C: ConsumerContext>(
     at: Offset,
     wait: Duration,
 ) -> Result<Vec<(Partition, Option<i64>)>, KafkaError> {
+    // librdkafka takes no question about nothing.
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut list = TopicPartitionList::with_capacity(wanted.len());
     for partition in wanted {
         list.add_partition_offset(&partition.topic, partition.number, at)?;

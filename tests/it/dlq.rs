@@ -24,7 +24,7 @@ const MENDED: &str = "[[rule]]\nname = \"payment-due\"\nevent = \"payment:due\"\
                       message = \"You owe {{ amount }}.\"\n";
 
 /// An event that the shipped rule cannot be rendered for.
-fn undated(id: &str) -> Value {
+pub(crate) fn undated(id: &str) -> Value {
     let mut event = payment(id, "alice");
     event["data"].as_object_mut().unwrap().remove("dueDate");
     event
@@ -35,7 +35,7 @@ async fn emit(world: &World, value: &[u8]) -> (i32, i64) {
 }
 
 /// Has the pipeline bury these, in this order.
-async fn bury(world: &World, values: &[&[u8]]) -> Vec<Seen> {
+pub(crate) async fn bury(world: &World, values: &[&[u8]]) -> Vec<Seen> {
     let running = world.start_roles(&[Role::Pipeline]).await;
     for value in values {
         emit(world, value).await;
@@ -50,7 +50,7 @@ fn id(dead: &Seen) -> String {
 }
 
 /// A folder of rules that can be rendered for all that [`undated`] makes.
-fn mended(world: &World) -> String {
+pub(crate) fn mended(world: &World) -> String {
     let folder = world.dir.path().join("mended");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("payment.toml"), MENDED).unwrap();
@@ -63,7 +63,7 @@ async fn notified(world: &World) -> Vec<String> {
     records.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn acts(world: &World) -> Vec<Value> {
+pub(crate) async fn acts(world: &World) -> Vec<Value> {
     world.log.records(&world.own("audit")).await.iter().map(Seen::json).collect()
 }
 
@@ -219,7 +219,7 @@ async fn a_redrive_has_the_ids_that_the_event_itself_would_have_so_nobody_sees_i
 }
 
 /// Our headers of one letter, telling of another record.
-fn relabelled(dead: &Seen, original: &Seen) -> OwnedHeaders {
+pub(crate) fn relabelled(dead: &Seen, original: &Seen) -> OwnedHeaders {
     let (partition, offset) = (original.partition.to_string(), original.offset.to_string());
     let mut headers = OwnedHeaders::new();
     let begin = ("tidings-context-version".to_owned(), b"1".to_vec());
@@ -320,6 +320,9 @@ async fn a_selection_that_means_nothing_or_everything_by_mistake_is_refused() {
     let said = |output: &std::process::Output| String::from_utf8(output.stderr.clone()).unwrap();
     let output = run(&world, &inverted).await;
     assert!(output.status.code() == Some(1) && said(&output).contains("swap the two times"), "{output:?}");
+    // Nothing lies there yet, so no time can be looked up.
+    assert_eq!(json_of(&world, 0, &["dlq", "list", "--since", "1h"]).await["letters"], 0);
+    assert_eq!(json_of(&world, 0, &["undelivered", "list", "--since", "1h"]).await["undelivered"], 0);
     let output = run(&world, &["dlq", "redrive", "--execute"]).await;
     assert!(output.status.code() == Some(1) && said(&output).contains("--all"), "{output:?}");
     let output = run(&world, &["dlq", "show", "seventeen"]).await;
@@ -382,7 +385,7 @@ async fn a_redrive_that_is_killed_goes_on_where_it_was_and_loses_no_letter() {
 async fn a_redrive_that_is_stopped_says_so_on_audit_and_the_next_one_sends_the_rest_and_nothing_twice() {
     let world = many().await;
     let rules = mended(&world);
-    assert_eq!(signalled(&world, &rules, Signal::SIGINT).await.code(), Some(1));
+    assert_eq!(signalled(&world, &rules, Signal::SIGTERM).await.code(), Some(1));
     let end = acts(&world).await.into_iter().find(|act| act["step"]["kind"] == "ended").unwrap();
     assert_eq!(end["step"]["outcome"], "interrupted");
     finished(&world, &rules).await;
@@ -390,7 +393,7 @@ async fn a_redrive_that_is_stopped_says_so_on_audit_and_the_next_one_sends_the_r
 }
 
 /// Asks as an operator.
-async fn ops(running: &Running, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(crate) async fn ops(running: &Running, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
     let mut asked = request(running.address, method, path).bearer_auth(token("ops", "admin"));
     if let Some(body) = body {
         asked = asked.header("content-type", "application/json").body(body.to_string());
