@@ -4,6 +4,7 @@
 //! Refuses to be a global: whoever needs the time is given a clock.
 
 pub mod backoff;
+pub mod pace;
 pub mod rate;
 
 use std::sync::atomic::{AtomicI64, Ordering};

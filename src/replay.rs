@@ -9,6 +9,7 @@ mod audit;
 mod breaker;
 mod groups;
 mod letters;
+mod part;
 mod planned;
 mod redrive;
 mod report;
@@ -44,15 +45,15 @@ use crate::store::StoreError;
 pub use anew::{Anew, RedriveUndelivered};
 pub use breaker::reset_breaker;
 pub use groups::{Group, GroupBy, Listing, Wanted};
+pub use part::{Part, PartEnd, PartEndError};
 pub use planned::{PlanError, Planned, Selected};
 pub use redrive::{Again, Redrive};
 pub use report::{ReplayReport, Report};
 pub use run::{Replay, Replayed};
-pub use shown::{Shown, Trial};
+pub use shown::{ShownLetter, Trial};
 pub use tally::{Skipped, StillBuried, Tally};
 pub use undelivered::{
-    Part, PartEnd, PartEndError, Undelivered, UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown,
-    UndeliveredWanted,
+    Undelivered, UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown, UndeliveredWanted,
 };
 
 /// Where dead letters are looked at. All its calls block, and end early when their caller's token is cancelled.
@@ -180,10 +181,25 @@ pub enum ReplayError {
     Encode(#[source] RecordError),
     /// Not even what was redriven is known by the time that the caller gave.
     #[error(
-        "`audit`, which tells what was redriven before, could not be read to its end in the time that one request has: ask for less, by \
-         `since`, or use `tidings undelivered list`, which takes its time"
+        "what has to be known first (what `audit` says was redriven before, and of a redrive all that is meant) could not be read in the time \
+         that one request has: ask for less, by `since`, or use the command line, which takes its time"
     )]
     Late,
+    /// Who redrove just now may have done more than the store tells.
+    #[error(
+        "the inbox has folded {topic}[{partition}] up to {next} of {end}, so it does not know yet which ladders were begun anew: nothing was \
+         written. Ask again; if it stays behind, look at `/ready` of the processes with the role inbox"
+    )]
+    Behind {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset that is folded.
+        next: i64,
+        /// What was written there by now.
+        end: i64,
+    },
     /// The schemas of records are not there.
     #[error(
         "a record's schema is not there: {0}; what is on the log by then is told by `audit`, so the same call goes on from there"
@@ -206,7 +222,7 @@ impl ReplayError {
             Self::Unwritten(error) => error.cause(),
             Self::Transaction(error) => error.cause(),
             Self::Store(error) => error.cause(),
-            Self::Brokers | Self::Late => Cause::Dependency,
+            Self::Brokers | Self::Late | Self::Behind { .. } => Cause::Dependency,
             Self::Registry(_) => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }

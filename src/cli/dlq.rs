@@ -25,7 +25,7 @@ use crate::config::{Config, Edition, RulesSource};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::topics::{self, Plan};
 use crate::registry::Registry;
-use crate::replay::{Again, DeadLetters, GroupBy, Mode, Redrive, ReplayError, Wanted, Watch};
+use crate::replay::{Again, DeadLetters, GroupBy, Mode, Part, Redrive, ReplayError, Wanted, Watch};
 use crate::telemetry::Metrics;
 
 /// Arguments of `dlq`.
@@ -180,7 +180,8 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
 type Called<'a> = (Clock, &'a CancellationToken);
 
 fn list(letters: &DeadLetters, args: ListArgs, (clock, stop): Called<'_>) -> anyhow::Result<ExitCode> {
-    let wanted = Wanted { filter: args.filter.read(clock), by: args.group_by, letters: args.newest };
+    let (filter, part) = (args.filter.read(clock), Part::default());
+    let wanted = Wanted { filter, part, by: args.group_by, letters: args.newest };
     let bar = Bar::new(Elsewhere::Silent);
     let listing = letters.list(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
     bar.gone();
@@ -215,7 +216,7 @@ fn redrive(letters: &DeadLetters, edition: Edition, args: RedriveArgs, (clock, s
     let mode = if args.execute { Mode::Execute { who: args.who } } else { Mode::Try };
     let again = if args.again { Again::Include } else { Again::Skip };
     let bar = Bar::new(Elsewhere::Tenths);
-    let wanted = Redrive { filter, edition, mode, again };
+    let wanted = Redrive { filter, edition, mode, again, until: None };
     let report = letters.redrive(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
     bar.gone();
     let mut out = io::stdout().lock();

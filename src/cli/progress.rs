@@ -1,4 +1,4 @@
-//! What commands that take long have in common: a bar on the terminal, times as people give them, and Ctrl-C.
+//! What commands that take long have in common: a bar on the terminal, times as people give them, Ctrl-C and SIGTERM.
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tidings_core::time::{Delay, Timestamp, TimestampError};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::replay::Progress;
@@ -98,16 +99,18 @@ impl FromStr for Moment {
 #[error("{0}; or say how long ago, as `2h`")]
 pub(super) struct MomentError(TimestampError);
 
-/// Runs what blocks beside the runtime, and has it end early on Ctrl-C.
+/// Runs what blocks beside the runtime, and has it end early on Ctrl-C, or when whoever runs it in a container wants its end.
 pub(super) async fn stoppable(
     work: impl FnOnce(&CancellationToken) -> anyhow::Result<ExitCode> + Send + 'static,
 ) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let given = stop.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut working = tokio::task::spawn_blocking(move || work(&given));
     tokio::select! {
         ended = &mut working => return ended?,
         heard = tokio::signal::ctrl_c() => heard?,
+        _ = terminate.recv() => {}
     }
     stop.cancel();
     working.await?

@@ -30,12 +30,13 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     let remote = Remote::new(&args.asking.at, config)?;
     let path =
         args.user.as_ref().map_or_else(|| "/v1/retry-all".to_owned(), |user| format!("/v1/retry/{}", segment(user.as_str())));
-    let (mut sent, mut offline, mut token) = (0, 0, None::<String>);
+    let (mut sent, mut offline, mut earlier, mut token) = (0, 0, 0, None::<String>);
     loop {
         let answer = remote.post(&args.asking.page(&path, token, None), None).await?;
         let count = |name: &str| answer[name].as_u64().unwrap_or(0);
         sent += count("sent");
         offline += count("offline");
+        earlier += count("earlier");
         token = next_page(&answer);
         if token.is_none() {
             break;
@@ -43,12 +44,14 @@ pub async fn run(args: Args, config: &Config) -> anyhow::Result<ExitCode> {
     }
     let mut out = io::stdout().lock();
     if args.asking.json {
-        print_json(&mut out, &json!({"sent": sent, "offline": offline}))?;
+        print_json(&mut out, &json!({"sent": sent, "offline": offline, "earlier": earlier}))?;
     } else {
-        writeln!(
-            out,
-            "{sent} sent again; {offline} are pending of users who have no device connected, and are sent when they come"
-        )?;
+        let of_earlier = match earlier {
+            0 => String::new(),
+            earlier => format!("; {earlier} wait in an earlier epoch, and are sent when couriers have carried them over"),
+        };
+        let offline = format!("{offline} are pending of users who have no device connected, and are sent when they come");
+        writeln!(out, "{sent} sent again; {offline}{of_earlier}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

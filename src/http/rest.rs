@@ -44,7 +44,7 @@ use self::dlq::Dlq;
 use self::endpoint::{Endpoint, Outcome};
 use self::notifications::{Decided, Keys};
 use self::rates::Rates;
-use self::retry::Pace;
+use self::retry::RetryRate;
 use self::undelivered::Ends;
 use self::writer::Writer;
 use super::guard::Guard;
@@ -108,7 +108,7 @@ struct Rest {
     writer: Writer,
     keys: Keys,
     rates: Rates,
-    pace: Pace,
+    retries: RetryRate,
     dlq: Dlq,
     ends: Ends,
     decided: Decided,
@@ -173,7 +173,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         writer,
         keys,
         rates,
-        pace: Pace::new(config.retries_per_second),
+        retries: RetryRate::new(config.retries_per_second),
         dlq,
         ends,
         decided,

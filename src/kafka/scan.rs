@@ -4,6 +4,8 @@
 //! transactions take offsets too. Commits nothing and is in no group, so nobody who reads the topic notices. Neighbours: `reader`
 //! beside goes on for ever, `replay` says what the records mean.
 
+mod written;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use super::consumer::Partition;
 use super::lists;
 use super::said::Quiet;
 use crate::clock::Clock;
+
+pub use written::written;
 
 /// How long brokers may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,12 +124,7 @@ impl Scan {
         // What retention takes meanwhile is gone, and the rest is read.
         config.set("auto.offset.reset", "earliest");
         let inner: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(brokers())?;
-        let all = lists::partitions_of(&inner, topic, PATIENCE).map_err(|error| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                ScanError::NoTopic { topic: topic.to_owned(), brokers: cluster.brokers().to_owned() }
-            }
-            _ => brokers()(error),
-        })?;
+        let all = lists::partitions_of(&inner, topic, PATIENCE).map_err(ScanError::untold(cluster, topic))?;
         let look = |at| lists::listed(&inner, &all, at, PATIENCE).map_err(brokers());
         let (begins, ends) = (look(Offset::Beginning)?, look(Offset::End)?);
         let ends = ends.into_iter().filter_map(|(partition, end)| Some((partition.number, end?))).collect::<BTreeMap<_, _>>();
@@ -136,6 +135,12 @@ impl Scan {
         let bounds = begins.into_iter().filter_map(span).collect();
         let (topic, brokers, left) = (topic.to_owned(), cluster.brokers().to_owned(), BTreeMap::new());
         Ok(Self { inner, topic, brokers, bounds, left, clock, waited: Duration::ZERO })
+    }
+
+    /// The clock that it waits by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Where each partition began and ended when it was asked.
@@ -309,6 +314,16 @@ impl Scan {
 impl ScanError {
     fn brokers<'a>(cluster: &'a Cluster, topic: &'a str) -> impl Fn(KafkaError) -> Self + use<'a> {
         move |source| Self::Brokers { topic: topic.to_owned(), brokers: cluster.brokers().to_owned(), source: source.into() }
+    }
+
+    /// The same, of a topic that may not be there.
+    fn untold<'a>(cluster: &'a Cluster, topic: &'a str) -> impl Fn(KafkaError) -> Self + use<'a> {
+        move |source| match source.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Self::NoTopic { topic: topic.to_owned(), brokers: cluster.brokers().to_owned() }
+            }
+            _ => Self::brokers(cluster, topic)(source),
+        }
     }
 
     fn client(topic: &str, source: KafkaError) -> Self {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rdkafka::message::Message as _;
 use tidings_core::record::audit::AuditRecord;
 use tidings_core::record::{VERSION_HEADER, decode};
-use tidings_core::selection::Marks;
+use tidings_core::selection::{Marks, SKEW};
 use tidings_core::stretch::Stretches;
 use tidings_core::time::Timestamp;
 
@@ -35,10 +35,15 @@ impl Done {
 }
 
 impl DeadLetters {
-    /// Which letters have been tried again.
-    pub(super) fn marks(&self, watch: &Watch<'_>) -> Result<Marks, ReplayError> {
+    /// Which letters have been tried again, of those that were buried at `since` or later.
+    pub(super) fn marks(
+        &self,
+        since: Option<Timestamp>,
+        go_on: impl FnMut() -> Result<bool, ReplayError>,
+    ) -> Result<Marks, ReplayError> {
         let mut marks = Marks::default();
-        self.site.acts(watch, |at, act| marks.note_letters(at, act))?;
+        let reader = (&self.site.cluster, self.site.clock);
+        acts(reader, since.map(|since| since.minus(SKEW)), go_on, |at, act| marks.note_letters(at, act))?;
         Ok(marks)
     }
 }

@@ -12,8 +12,9 @@ use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::audit::Done;
-use super::letters::{Found, read, spans};
-use super::shown::Shown;
+use super::letters::{FoundLetter, read_part, spans};
+use super::part::Part;
+use super::shown::ShownLetter;
 use super::tally::Skipped;
 use super::{DeadLetters, ReplayError, Watch};
 
@@ -82,6 +83,8 @@ impl GroupBy {
 pub struct Wanted {
     /// Which letters.
     pub filter: LetterFilter,
+    /// Which part of the topic.
+    pub part: Part,
     /// In which groups.
     pub by: Vec<GroupBy>,
     /// How many single ones are named, the newest.
@@ -100,9 +103,13 @@ pub struct Listing {
     /// Them in groups, the largest first.
     pub groups: Vec<Group>,
     /// The newest of them, the newest last, without their bytes.
-    pub newest: Vec<Shown>,
+    pub newest: Vec<ShownLetter>,
     /// What lies there and is no letter, by why.
     pub broken: BTreeMap<String, Skipped>,
+    /// There if this is not all: the `pageToken` of the next call, whose counts are to be added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub next_page_token: Option<String>,
 }
 
 /// Letters that have something in common.
@@ -140,35 +147,38 @@ impl DeadLetters {
     /// What lies in `dlq` now.
     ///
     /// # Errors
-    /// If no letter can be meant, or the brokers do not answer.
+    /// If no letter can be meant, the brokers do not answer, or the time is too short even to learn what was redriven.
     pub fn list(&self, wanted: &Wanted, watch: &mut Watch<'_>) -> Result<Listing, ReplayError> {
         wanted.filter.check()?;
-        let mut done = Done::new(self.marks(watch)?);
+        let clock = self.site.clock;
+        let mut done = Done::new(self.marks(wanted.filter.since, || wanted.part.goes_on(watch, clock))?);
         let mut scan = self.scan()?;
         let spans = spans(&scan, &wanted.filter)?;
         let (mut listing, mut groups) = (Listing::default(), HashMap::<Vec<String>, Group>::new());
         let mut newest = BTreeMap::new();
-        read(&mut scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
-            let redriven = done.holds((id.partition, id.offset), buried_at);
-            let letter = match letter {
-                Ok(letter) if wanted.filter.holds(&letter) => letter,
-                Err(error) if wanted.filter.may_hold(id, buried_at) => {
-                    return listing.broken.entry(error.class().to_owned()).or_default().add(&id, &error);
+        let next =
+            read_part(&wanted.part, (&mut scan, spans), (watch, "reading dlq"), |FoundLetter { id, buried_at, letter }| {
+                let redriven = done.holds((id.partition, id.offset), buried_at);
+                let letter = match letter {
+                    Ok(letter) if wanted.filter.holds(&letter) => letter,
+                    Err(error) if wanted.filter.may_hold(id, buried_at) => {
+                        return listing.broken.entry(error.class().to_owned()).or_default().add(&id, &error);
+                    }
+                    _ => return,
+                };
+                listing.letters += 1;
+                listing.redriven += u64::from(redriven);
+                let redrivable = unfit(&letter, |topic| self.site.is_source(topic)).is_none();
+                add(&mut groups, &wanted.by, &letter, Standing { redriven, redrivable });
+                newest.insert((buried_at, id), ShownLetter { redriven, ..ShownLetter::brief(&letter) });
+                if newest.len() > wanted.letters {
+                    newest.pop_first();
                 }
-                _ => return,
-            };
-            listing.letters += 1;
-            listing.redriven += u64::from(redriven);
-            let redrivable = unfit(&letter, |topic| self.site.is_source(topic)).is_none();
-            add(&mut groups, &wanted.by, &letter, Standing { redriven, redrivable });
-            newest.insert((buried_at, id), Shown { redriven, ..Shown::brief(&letter) });
-            if newest.len() > wanted.letters {
-                newest.pop_first();
-            }
-        })?;
+            })?;
         listing.groups = groups.into_values().collect();
         listing.groups.sort_by(|a, b| b.letters.cmp(&a.letters).then_with(|| a.of.cmp(&b.of)));
         listing.newest = newest.into_values().collect();
+        listing.next_page_token = next.map(|next| next.to_string());
         Ok(listing)
     }
 }

@@ -4,6 +4,7 @@
 //! reads them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::letter::{Letter, LetterError, LetterId, RawLetter};
@@ -11,15 +12,13 @@ use tidings_core::selection::LetterFilter;
 use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
 
-use super::{DeadLetters, Progress, ReplayError, Watch, going};
+use super::part::{Part, PartEnd};
+use super::{DeadLetters, ReplayError, Watch};
 use crate::kafka::consumer::legible_end;
 use crate::kafka::scan::{Scan, ScanError};
 
-/// Progress is told once in so many records.
-const TOLD_EVERY: u64 = 1024;
-
 /// A record of `dlq`.
-pub(super) struct Found {
+pub(super) struct FoundLetter {
     pub(super) id: LetterId,
     pub(super) buried_at: Timestamp,
     pub(super) letter: Result<Letter, LetterError>,
@@ -56,32 +55,30 @@ pub(super) fn places<'a>(ids: impl IntoIterator<Item = &'a LetterId>) -> BTreeMa
 pub(super) fn read(
     scan: &mut Scan,
     spans: &BTreeMap<i32, Stretch>,
-    (watch, what): (&mut Watch<'_>, &'static str),
-    mut each: impl FnMut(Found),
+    who: (&mut Watch<'_>, &'static str),
+    each: impl FnMut(FoundLetter),
 ) -> Result<(), ReplayError> {
-    scan.begin(spans)?;
-    let all = scan.left();
-    let (mut records, stop) = (0_u64, watch.stop);
-    scan.read(
-        || going(stop),
-        |record, left| {
-            each(found(record));
-            records += 1;
-            if records.is_multiple_of(TOLD_EVERY) {
-                (watch.progress)(Progress { what, done: all.saturating_sub(left), all });
-            }
-            Ok(())
-        },
-    )?;
-    (watch.progress)(Progress { what, done: all, all });
-    Ok(())
+    read_part(&Part::default(), (scan, spans.clone()), who, each).map(drop)
 }
 
-fn found(record: &BorrowedMessage<'_>) -> Found {
+/// The same of a part. Gives where the next one begins, if this one did not come to the end.
+pub(super) fn read_part(
+    part: &Part,
+    at: (&mut Scan, BTreeMap<i32, Stretch>),
+    who: (&mut Watch<'_>, &'static str),
+    mut each: impl FnMut(FoundLetter),
+) -> Result<Option<PartEnd>, ReplayError> {
+    part.read(at, who, |record| {
+        each(found(record));
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+fn found(record: &BorrowedMessage<'_>) -> FoundLetter {
     let id = LetterId { partition: record.partition(), offset: record.offset() };
     let appended_at = Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0));
     let (headers, unread_headers) = record.headers().map(legible_end).unwrap_or_default();
     let headers = headers.iter().map(|header| (header.key, header.value)).collect::<Vec<_>>();
     let raw = RawLetter { id, appended_at, key: record.key(), value: record.payload(), headers: &headers, unread_headers };
-    Found { id, buried_at: appended_at, letter: Letter::read(&raw) }
+    FoundLetter { id, buried_at: appended_at, letter: Letter::read(&raw) }
 }

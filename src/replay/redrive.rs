@@ -1,10 +1,12 @@
 //! Redriving: letters are decided on anew, and what follows is written.
 //!
-//! Owns: the two readings of `dlq` (which letters, then their bytes slice by slice, so that memory is bounded however many there are)
-//! and the order of what is written: notifications, and only when the brokers have those the mark on `audit` that says so. A kill between
-//! the two sends the same notifications with the same ids once more, and everything behind drops what it knows.
+//! Owns: the two readings of `dlq` (which letters, of each only a place of about a hundred bytes; then their values slice by slice, so that
+//! these take as much however many there are) and the order of what is written: notifications, and only when the brokers have those the mark
+//! on `audit` that says so. A kill between the two sends the same notifications with the same ids once more, and everything behind drops
+//! what it knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Outcome, RedriveStep, Redriven};
@@ -16,7 +18,8 @@ use tidings_core::stretch::Stretches;
 use uuid::Uuid;
 
 use super::audit::Done;
-use super::letters::{Found, places, read, spans};
+use super::letters::{FoundLetter, places, read, read_part, spans};
+use super::part::Part;
 use super::report::Report;
 use super::scribe::Scribe;
 use super::{DeadLetters, Mode, Progress, ReplayError, Undecided, Watch};
@@ -39,6 +42,8 @@ pub struct Redrive {
     pub mode: Mode,
     /// What of those that were redriven before.
     pub again: Again,
+    /// No longer than to this time of the monotonic clock; what was done by then is told.
+    pub until: Option<Duration>,
 }
 
 /// What becomes of letters that were redriven before.
@@ -54,7 +59,7 @@ pub enum Again {
 const BATCH_NOTIFICATIONS: usize = 10_000;
 
 /// One redrive under way.
-struct Run<'a> {
+struct Redriving<'a> {
     letters: &'a DeadLetters,
     redrive: &'a Redrive,
     report: Report,
@@ -92,11 +97,11 @@ impl DeadLetters {
             }
         };
         report.executed = redrive.mode != Mode::Try;
-        let mut run = Run { letters: self, redrive, report, clerk, all, decided: 0 };
-        run.begin()?;
+        let mut redriving = Redriving { letters: self, redrive, report, clerk, all, decided: 0 };
+        redriving.begin()?;
         let ordered = picks.in_order(SLICE_BYTES);
-        let outcome = run.slices(ordered, &mut scan, watch);
-        run.end(outcome)
+        let outcome = redriving.slices(ordered, &mut scan, watch);
+        redriving.end(outcome)
     }
 
     /// Finds the letters that can be decided on, and counts the others.
@@ -106,11 +111,11 @@ impl DeadLetters {
         scan: &mut Scan,
         watch: &mut Watch<'_>,
     ) -> Result<Picks, ReplayError> {
-        let filter = &redrive.filter;
-        let mut done = Done::new(self.marks(watch)?);
+        let (filter, part) = (&redrive.filter, Part { behind: None, until: redrive.until });
+        let mut done = Done::new(self.marks(filter.since, || part.goes_on(watch, self.site.clock))?);
         let (mut picks, mut missing) = (Picks::default(), filter.ids.clone());
         let spans = spans(scan, filter)?;
-        read(scan, &spans, (watch, "reading dlq"), |Found { id, buried_at, letter }| {
+        let rest = read_part(&part, (scan, spans), (watch, "reading dlq"), |FoundLetter { id, buried_at, letter }| {
             let redriven = done.holds((id.partition, id.offset), buried_at);
             missing.remove(&id);
             let letter = match letter {
@@ -128,6 +133,10 @@ impl DeadLetters {
                 None => picks.add(&letter),
             }
         })?;
+        // Who has not seen all of them does not know the order of their records.
+        if rest.is_some() {
+            return Err(ReplayError::Late);
+        }
         for id in missing {
             report.tally.skip("gone", &id, &"no record lies there any more, or yet");
         }
@@ -135,7 +144,7 @@ impl DeadLetters {
     }
 }
 
-impl Run<'_> {
+impl Redriving<'_> {
     /// Says on `audit` that it begins.
     fn begin(&mut self) -> Result<(), ReplayError> {
         let (selection, rules) = (self.redrive.filter.to_string(), self.report.rules.clone());
@@ -151,6 +160,7 @@ impl Run<'_> {
     /// Says on `audit` how it ended.
     fn end(mut self, outcome: Result<(), ReplayError>) -> Result<Report, ReplayError> {
         let how = match &outcome {
+            Ok(()) if self.report.more => Outcome::Paused,
             Ok(()) => Outcome::Done,
             Err(ReplayError::Stopped) => Outcome::Interrupted,
             Err(_) => Outcome::Failed,
@@ -169,8 +179,14 @@ impl Run<'_> {
             );
         }
         for slice in ordered.slices {
+            if self.is_over() {
+                return Ok(());
+            }
             let mut values = fetch(scan, &slice, watch)?;
             for batch in slice.chunks(BATCH) {
+                if self.is_over() {
+                    return Ok(());
+                }
                 if watch.stop.is_cancelled() {
                     return Err(ReplayError::Stopped);
                 }
@@ -180,6 +196,13 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the time is over, and says so. Something is done by every call, so that who asks again comes to the end.
+    fn is_over(&mut self) -> bool {
+        let now = self.letters.site.clock.elapsed();
+        self.report.more = self.decided > 0 && self.redrive.until.is_some_and(|until| now >= until);
+        self.report.more
     }
 
     /// Decides on some letters in order, writes what follows, and marks those of which all is on the log.
@@ -246,7 +269,7 @@ impl Run<'_> {
 fn fetch(scan: &mut Scan, slice: &[Pick], watch: &mut Watch<'_>) -> Result<HashMap<LetterId, Letter>, ReplayError> {
     let wanted = slice.iter().map(|pick| pick.id).collect::<BTreeSet<_>>();
     let mut letters = HashMap::with_capacity(wanted.len());
-    read(scan, &places(&wanted), (watch, "fetching"), |Found { id, letter, .. }| {
+    read(scan, &places(&wanted), (watch, "fetching"), |FoundLetter { id, letter, .. }| {
         if let (true, Ok(letter)) = (wanted.contains(&id), letter) {
             letters.insert(id, letter);
         }

@@ -23,6 +23,10 @@ pub struct Report {
     pub redriven_before: u64,
     /// How many letters are of a record that another one is of, too.
     pub duplicates: u64,
+    /// There if the time was over before all were decided on. What was sent by then is left alone by the next call.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub more: bool,
     /// What became of them.
     #[serde(flatten)]
     pub tally: Tally,

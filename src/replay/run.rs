@@ -26,14 +26,13 @@ use super::planned::{PlanError, Planned};
 use super::report::ReplayReport;
 use super::scribe::Scribe;
 use super::{Events, Mode, Progress, ReplayError, Watch};
-use crate::clock::rate::{Allowance, Rate};
+use crate::clock::Clock;
+use crate::clock::pace::{Pace, nap};
 use crate::config::{Edition, Settings};
 use crate::kafka::consumer::{content, legible_end};
 use crate::kafka::scan::{Scan, Scanned};
 
 const WAIT: Duration = Duration::from_millis(200);
-/// Between two sends of a slow replay it is looked so often whether it is to stop.
-const NAP: Duration = Duration::from_millis(50);
 /// After so many records it is looked whether it is to stop, and told how far it is.
 const LOOKED_EVERY: u64 = 1024;
 /// How far it is, is on `audit` so often.
@@ -94,12 +93,11 @@ struct Clerk {
     notifications: usize,
     marked: Vec<Reached>,
     marked_at: Duration,
-    allowance: Allowance,
-    rate: Rate,
+    pace: Pace,
 }
 
 /// One replay under way.
-struct Run<'a> {
+struct Replaying<'a> {
     events: &'a Events,
     how: &'a Replay,
     id: Uuid,
@@ -126,27 +124,27 @@ impl Events {
             Mode::Try => None,
             Mode::Execute { who } => {
                 let scribe = Scribe::new(&self.site.cluster, watch.stop)?.to(plan.to_topic.clone());
-                Some(Clerk::new((scribe, who.clone()), how.rate, self.site.clock.elapsed()))
+                Some(Clerk::new((scribe, who.clone()), how.rate, self.site.clock))
             }
         };
-        let mut run = Run::new((self, how), (id, plan, filter), clerk);
-        run.report.gone = gone;
-        run.expect_known(&scan, &spans)?;
-        run.tell(ReplayStep::Begun { plan: Box::new(run.plan.clone()), rules: how.edition.version.clone() })?;
+        let mut replaying = Replaying::new((self, how), (id, plan, filter), clerk);
+        replaying.report.gone = gone;
+        replaying.expect_known(&scan, &spans)?;
+        replaying.tell(ReplayStep::Begun { plan: Box::new(replaying.plan.clone()), rules: how.edition.version.clone() })?;
         scan.begin(&spans)?;
-        let ended = match run.go(&mut scan, watch) {
+        let ended = match replaying.go(&mut scan, watch) {
             // An event was being handed over: it is not marked.
             Err(ReplayError::Stopped) => Ok(Outcome::Interrupted),
             ended => ended,
         };
         let outcome = *ended.as_ref().unwrap_or(&Outcome::Failed);
         let why = ended.as_ref().err().map(ToString::to_string);
-        let told = run.tell(ReplayStep::Ended { outcome, why, counts: run.report.counts() });
-        ended.and(told).map(|()| Replayed { outcome, report: run.report })
+        let told = replaying.tell(ReplayStep::Ended { outcome, why, counts: replaying.report.counts() });
+        ended.and(told).map(|()| Replayed { outcome, report: replaying.report })
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> Replaying<'a> {
     fn new(
         (events, how): (&'a Events, &'a Replay),
         (id, plan, filter): (Uuid, ReplayPlan, EventFilter),
@@ -234,7 +232,7 @@ impl<'a> Run<'a> {
         let place = (record.partition(), record.offset());
         if unread > 0 {
             self.report.selected += 1;
-            self.report.tally.bury(&Shown(place), Burial::illegible());
+            self.report.tally.bury(&At(place), Burial::illegible());
             return Ok(Made::Nothing);
         }
         let headers = legible.iter().map(|header| SourceHeader { name: header.key, value: header.value }).collect::<Vec<_>>();
@@ -256,8 +254,8 @@ impl<'a> Run<'a> {
                 return self.notify((place, at), notifications);
             }
             Ok(Some(Verdict::Ignore(reason))) => report.tally.ignore(reason.name()),
-            Ok(Some(Verdict::Bury(burial))) => report.tally.bury(&Shown(place), burial),
-            Err(Unsaid::Skip(class, why)) => report.tally.skip(class, &Shown(place), &why),
+            Ok(Some(Verdict::Bury(burial))) => report.tally.bury(&At(place), burial),
+            Err(Unsaid::Skip(class, why)) => report.tally.skip(class, &At(place), &why),
             Err(Unsaid::Registry(why)) => return Err(ReplayError::Registry(why)),
         }
         report.selected += 1;
@@ -307,7 +305,7 @@ impl<'a> Run<'a> {
         let count = readdressed.len();
         clerk.scribe.notify(clerk.open.len(), &readdressed)?;
         clerk.notifications += count;
-        clerk.open.push((Shown(place).to_string(), readdressed));
+        clerk.open.push((At(place).to_string(), readdressed));
         self.sent += 1;
         Ok(Made::Sent(count))
     }
@@ -322,17 +320,12 @@ impl<'a> Run<'a> {
 
     /// Waits until so many more are within the rate, or it is to stop. What was handed over is marked meanwhile.
     fn pace(&mut self, notifications: usize, (scan, watch): (&Scan, &Watch<'_>)) -> Result<(), ReplayError> {
-        let now = self.events.site.clock.elapsed();
-        let Some(Clerk { rate, allowance, .. }) = &mut self.clerk else { return Ok(()) };
-        let until = now + rate.take_and_wait(notifications as u64, *allowance, now);
-        loop {
-            let left = until.saturating_sub(self.events.site.clock.elapsed());
-            if left.is_zero() || watch.stop.is_cancelled() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(NAP));
+        let Some(clerk) = &mut self.clerk else { return Ok(()) };
+        let until = clerk.pace.take(notifications as u64);
+        while !watch.stop.is_cancelled() && nap(self.events.site.clock, until) {
             self.mark_if_due(scan)?;
         }
+        Ok(())
     }
 
     fn mark_if_due(&mut self, scan: &Scan) -> Result<(), ReplayError> {
@@ -376,19 +369,17 @@ impl<'a> Run<'a> {
 }
 
 impl Clerk {
-    fn new((scribe, who): (Scribe, UserId), rate: NonZeroU32, now: Duration) -> Self {
-        let every = Duration::from_secs(1) / rate.get();
-        // A tenth of a second's, so that a nap costs nothing.
-        let allowance = Allowance::new(every, (rate.get() / 10).max(1) as usize);
-        let rate = Rate::default();
-        Self { scribe, who, open: Vec::new(), notifications: 0, marked: Vec::new(), marked_at: now, allowance, rate }
+    fn new((scribe, who): (Scribe, UserId), rate: NonZeroU32, clock: Clock) -> Self {
+        // A tenth of a second's at once, so that a nap costs nothing.
+        let pace = Pace::new(clock, rate, (rate.get() / 10).max(1) as usize);
+        Self { scribe, who, open: Vec::new(), notifications: 0, marked: Vec::new(), marked_at: clock.elapsed(), pace }
     }
 }
 
 /// A place in words of the command line: `2@17`.
-struct Shown((i32, i64));
+struct At((i32, i64));
 
-impl fmt::Display for Shown {
+impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self((partition, offset)) = self;
         write!(f, "{partition}@{offset}")

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::audit::Done;
 use super::letters::{places, read, spans};
-use super::{DeadLetters, ReplayError, Watch};
+use super::{DeadLetters, ReplayError, Watch, going};
 use crate::config::Edition;
 use crate::kafka::scan::Scan;
 
@@ -21,7 +21,7 @@ use crate::kafka::scan::Scan;
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeadLetter)]
-pub struct Shown {
+pub struct ShownLetter {
     /// Where it lies on `dlq`: partition and offset, as `2@17`.
     #[schema(value_type = String)]
     pub id: LetterId,
@@ -126,7 +126,7 @@ pub struct Trial {
     pub notifications: Vec<NotificationRecord>,
 }
 
-impl Shown {
+impl ShownLetter {
     /// Without its bytes; whether it was redriven is for the caller to say.
     pub(super) fn brief(letter: &Letter) -> Self {
         let Letter { original, diagnosis, truncated, .. } = letter;
@@ -185,7 +185,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// If it is not there, is none, or the brokers do not answer.
-    pub fn one(&self, id: LetterId, watch: &mut Watch<'_>) -> Result<(Letter, Shown), ReplayError> {
+    pub fn one(&self, id: LetterId, watch: &mut Watch<'_>) -> Result<(Letter, ShownLetter), ReplayError> {
         let mut scan = self.scan()?;
         if let Some(why) = absent(&scan, id) {
             return Err(ReplayError::Gone { id, why });
@@ -195,8 +195,9 @@ impl DeadLetters {
         let gone = || ReplayError::Gone { id, why: "no record lies at that offset".to_owned() };
         let found = found.ok_or_else(gone)?;
         let letter = found.letter.map_err(|error| ReplayError::Broken { id, why: error.to_string() })?;
-        let redriven = self.marks(watch)?.of(id.partition, found.buried_at).contains(id.offset);
-        let shown = Shown { redriven, ..Shown::whole(&letter) };
+        let redriven =
+            self.marks(Some(found.buried_at), || going(watch.stop))?.of(id.partition, found.buried_at).contains(id.offset);
+        let shown = ShownLetter { redriven, ..ShownLetter::whole(&letter) };
         Ok((letter, shown))
     }
 
@@ -224,13 +225,13 @@ impl DeadLetters {
     /// If no letter can be meant, or the brokers do not answer.
     pub fn export(&self, filter: &LetterFilter, watch: &mut Watch<'_>, mut each: impl FnMut(&Value)) -> Result<(), ReplayError> {
         filter.check()?;
-        let mut done = Done::new(self.marks(watch)?);
+        let mut done = Done::new(self.marks(filter.since, || going(watch.stop))?);
         let mut scan = self.scan()?;
         let spans = spans(&scan, filter)?;
         read(&mut scan, &spans, (watch, "reading dlq"), |found| {
             let redriven = done.holds((found.id.partition, found.id.offset), found.buried_at);
             match found.letter {
-                Ok(letter) if filter.holds(&letter) => each(&json!(Shown { redriven, ..Shown::whole(&letter) })),
+                Ok(letter) if filter.holds(&letter) => each(&json!(ShownLetter { redriven, ..ShownLetter::whole(&letter) })),
                 Err(error) if filter.may_hold(found.id, found.buried_at) => {
                     each(&json!({ "id": found.id, "broken": error.class(), "why": error.to_string() }));
                 }

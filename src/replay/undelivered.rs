@@ -3,24 +3,24 @@
 //! Owns: reading `undelivered`, with the marks on `audit` of what was begun anew since, as a whole or a part at a time. Refuses to let a
 //! record that does not read end the reading: it is counted. Neighbours: core `selection` says which are meant, `anew` begins them anew.
 
-mod part;
 mod told;
+
+use std::ops::ControlFlow;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::record::retry::UndeliveredRecord;
 use tidings_core::record::{VERSION_HEADER, decode};
 use tidings_core::selection::{Marks, SKEW, UndeliveredFilter};
-use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
 
 use super::audit::{Done, acts};
-use super::{Progress, ReplayError, Watch, going};
+use super::part::{Part, PartEnd};
+use super::{ReplayError, Watch};
 use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::header;
 use crate::kafka::scan::Scan;
 
-pub use part::{Part, PartEnd, PartEndError};
 pub use told::{UndeliveredGroup, UndeliveredListing, UndeliveredReport, UndeliveredShown};
 
 /// Where ladders that have ended are looked at. Its calls block, and end early when their caller's token is cancelled.
@@ -28,9 +28,6 @@ pub struct Undelivered {
     pub(super) cluster: Cluster,
     pub(super) clock: Clock,
 }
-
-/// Progress is told once in so many offsets.
-const TOLD_EVERY: u64 = 1024;
 
 /// What is asked of `undelivered`.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +41,7 @@ pub struct UndeliveredWanted {
 }
 
 /// A record of `undelivered`.
-pub(super) struct Found {
+pub(super) struct FoundEnd {
     /// Its partition and offset.
     pub(super) place: (i32, i64),
     /// When its ladder ended.
@@ -58,7 +55,7 @@ pub(super) struct Found {
 /// What a step of the reading brought.
 pub(super) enum Met {
     /// The end of a ladder.
-    Ended(Box<Found>),
+    Ended(Box<FoundEnd>),
     /// Something that was appended then and tells of none.
     Unreadable(Timestamp),
 }
@@ -84,47 +81,27 @@ impl Undelivered {
                 Met::Unreadable(at) if filter.may_hold(at) => listing.unreadable += 1,
                 Met::Ended(_) | Met::Unreadable(_) => {}
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(listing.sorted(next))
     }
 
-    /// What `audit` says was begun anew of what ended at `since` or later.
-    fn marks(&self, since: Option<Timestamp>, go_on: impl Fn() -> Result<bool, ReplayError>) -> Result<Marks, ReplayError> {
-        let mut marks = Marks::default();
-        let since = since.map(|since| since.minus(SKEW));
-        let go_on = || if go_on()? { Ok(true) } else { Err(ReplayError::Late) };
-        acts((&self.cluster, self.clock), since, go_on, |at, act| marks.note_undelivered(at, act))?;
-        Ok(marks)
-    }
-
-    /// Hands each record of a part that is of `since` or later to `each`, in the order of its partition. Gives where the next part begins, if
-    /// this one did not come to the end.
+    /// Hands each record of a part that is of `since` or later to `each`, in the order of its partition, until that has enough. Gives where the
+    /// next part begins, if this one did not come to the end.
     pub(super) fn read(
         &self,
         (since, part): (Option<Timestamp>, &Part),
         watch: &mut Watch<'_>,
-        mut each: impl FnMut(Met) -> Result<(), ReplayError>,
+        mut each: impl FnMut(Met) -> Result<ControlFlow<()>, ReplayError>,
     ) -> Result<Option<PartEnd>, ReplayError> {
-        let stop = watch.stop;
-        let go_on = || Ok(going(stop)? && part.until.is_none_or(|until| self.clock.elapsed() < until));
-        let mut done = Done::new(self.marks(since, go_on)?);
+        let mut marks = Marks::default();
+        let go_on = || part.goes_on(watch, self.clock);
+        let reader = (&self.cluster, self.clock);
+        acts(reader, since.map(|since| since.minus(SKEW)), go_on, |at, act| marks.note_undelivered(at, act))?;
+        let (mut done, mut told) = (Done::new(marks), false);
         let mut scan = Scan::open(&self.cluster, &self.cluster.names().undelivered(), self.clock)?;
-        let mut spans = scan.spans_since(since)?;
-        for (partition, next) in part.behind.iter().flat_map(|behind| &behind.next) {
-            spans.entry(*partition).and_modify(|span| span.from = span.from.max(*next));
-        }
-        scan.begin(&spans)?;
-        let (all, mut told) = (scan.left(), false);
-        let is_all = scan.read(go_on, |record, left| {
-            if left.is_multiple_of(TOLD_EVERY) {
-                (watch.progress)(Progress { what: "reading undelivered", done: all.saturating_sub(left), all });
-            }
-            each(met(record, &mut done, &mut told))
-        })?;
-        (watch.progress)(Progress { what: "reading undelivered", done: all.saturating_sub(scan.left()), all });
-        let next = |(partition, span): (&i32, &Stretch)| (*partition, scan.next_of(*partition).unwrap_or(span.to));
-        Ok((!is_all).then(|| PartEnd { met: 0, next: scan.bounds().iter().map(next).collect() }))
+        let spans = scan.spans_since(since)?;
+        part.read((&mut scan, spans), (watch, "reading undelivered"), |record| each(met(record, &mut done, &mut told)))
     }
 }
 
@@ -135,7 +112,7 @@ fn met(record: &BorrowedMessage<'_>, done: &mut Done, told: &mut bool) -> Met {
     let is_redriven = done.holds(place, at);
     let error = match decode::<UndeliveredRecord>(header(record, VERSION_HEADER), record.payload().unwrap_or_default()) {
         Ok(record) if record.delivery.channel.is_mailbox() => {
-            return Met::Ended(Box::new(Found { place, at, record, is_redriven }));
+            return Met::Ended(Box::new(FoundEnd { place, at, record, is_redriven }));
         }
         Ok(record) => format!("{} is no mailbox", record.delivery.channel),
         Err(error) => error.in_full(),

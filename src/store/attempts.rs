@@ -2,7 +2,8 @@
 //!
 //! Owns: one row for each delivery that left the first rung, as the record with the most attempts says, and whether it is open. Rows are told
 //! apart by what records say, so it does not matter which rung is folded first. What is open may have been acknowledged at another place
-//! of its notification: who lists them looks at the evidence. Neighbours: `fold` calls it in its transaction, `pending` reads.
+//! of its notification: who lists them looks at the evidence. Neighbours: `fold` calls it in its transaction, `pending` reads, `replay` asks
+//! whether a ladder that has ended was begun anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tidings_core::time::Timestamp;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
-use super::{Fold, Heard, Received, StoreError};
+use super::{Asked, Fold, Heard, Received, Store, StoreError};
 
 /// The class of our advisory locks on PostgreSQL.
 const TURNS: i32 = 0x7469_646e;
@@ -64,6 +65,39 @@ impl Tried {
             self.next_at.as_millis(),
             channel.mailbox_user(),
         ])
+    }
+}
+
+impl Store {
+    /// Of each delivery that ended after so many attempts, in the order asked, whether it is known of more: then its ladder was begun anew, and
+    /// goes on or has ended since. Says nothing of what the projection has not folded.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn are_tried_again(&self, ended: &[(Asked, u32)]) -> Result<Vec<bool>, StoreError> {
+        let asked = ended.iter().map(|(one, made)| json!([one.channel, one.id, sql_epoch(one.epoch), made]));
+        let asked = Value::from_iter(asked).to_string();
+        let rows: Vec<(i64,)> = self
+            .answered(async {
+                Ok(run!(&mut self.reader().await?, |it| {
+                    sqlx::query_as(
+                        "SELECT CAST(asked.key AS bigint) FROM json_each($1) AS asked CROSS JOIN attempts AS tried
+                         WHERE tried.id = asked.value ->> 1 AND tried.channel = asked.value ->> 0
+                           AND (tried.epoch, tried.made) > (CAST(asked.value ->> 2 AS bigint), CAST(asked.value ->> 3 AS bigint))",
+                    )
+                    .bind(&asked)
+                    .fetch_all(it)
+                    .await
+                })?)
+            })
+            .await?;
+        let mut again = vec![false; ended.len()];
+        for (index,) in rows {
+            if let Some(known) = usize::try_from(index).ok().and_then(|index| again.get_mut(index)) {
+                *known = true;
+            }
+        }
+        Ok(again)
     }
 }
 

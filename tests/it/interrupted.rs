@@ -141,7 +141,7 @@ async fn a_redrive_of_what_was_undelivered_that_is_killed_forks_no_ladder_and_th
     killed.kill();
     assert!(!asking.await.unwrap(), "it was done before it was killed");
 
-    let running = world.start_roles(&[Role::Gateway]).await;
+    let running = world.start_roles(&[Role::Gateway, Role::Inbox]).await;
     let (status, rest) = redriven(running.address).await;
     assert_eq!(status, 200, "{rest}");
     let (before, now) = (rest["skipped"]["redriven_before"].as_u64().unwrap_or(0), rest["redriven"].as_u64().unwrap());
@@ -154,7 +154,7 @@ async fn a_redrive_of_what_was_undelivered_that_is_killed_forks_no_ladder_and_th
 async fn two_nodes_that_redrive_what_was_undelivered_at_once_begin_each_ladder_once() {
     const COUNT: u64 = 1_200;
     let mut world = ended(COUNT).await;
-    let first = world.start_roles(&[Role::Gateway]).await;
+    let first = world.start_roles(&[Role::Gateway, Role::Inbox]).await;
     world.config.node.id = "second".into();
     let second = world.start_roles(&[Role::Gateway]).await;
     let answers = tokio::join!(redriven(first.address), redriven(second.address));

@@ -312,6 +312,32 @@ async fn what_is_retried_on_demand_is_sent_again_at_a_rate_and_the_ladder_stays_
 }
 
 #[tokio::test]
+async fn what_is_pending_in_an_earlier_epoch_is_counted_until_couriers_have_carried_it_over() {
+    let world = waiting(600, &[60_000]).await;
+    let running = world.start().await;
+    world.emit(&payment("1", "alice")).await;
+    pending(&running, 1).await;
+    running.stop().await;
+    world.grow(8).await.unwrap();
+    // Nobody carries it over yet.
+    let running = world.start_roles(&[Role::Gateway, Role::Inbox]).await;
+    let left = pending(&running, 1).await;
+    assert!(left["pending"][0]["position"].as_str().unwrap().starts_with("1:"), "{left}");
+    assert_eq!(done(&running, "/v1/retry-all").await, json!({"sent": 0, "users": 0, "offline": 0, "earlier": 1}));
+    assert_eq!(done(&running, "/v1/retry/alice").await["earlier"], 1);
+    let courier = world.start_roles(&[Role::Courier]).await;
+    world.own_records("notifications.e2", 1).await;
+    let retried = eventually("it is of this epoch", async || {
+        let retried = done(&running, "/v1/retry/alice").await;
+        (retried["earlier"] == 0).then_some(retried)
+    })
+    .await;
+    assert_eq!(retried["offline"], 1, "{retried}");
+    courier.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_ended_is_redriven_once_keeps_its_id_and_says_so_in_its_history() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rules.toml"), ONCE).unwrap();
@@ -407,14 +433,19 @@ async fn operators_alone_may_and_what_is_asked_wrongly_is_refused() {
         (Method::GET, "/v1/undelivered?since=yesterday", "`since`"),
         (Method::GET, "/v1/undelivered?id=7", "`id`"),
         (Method::GET, "/v1/undelivered?reason=asleep", "`offline` or `unacknowledged`"),
+        (Method::GET, "/v1/undelivered?since=2026-01-31T12:00:00Z&until=2026-01-31T11:00:00Z", "swap the two times"),
+        (Method::GET, "/v1/undelivered?pageToken=7-", "nextPageToken"),
     ] {
         let (status, problem) = operator(&running, method, path).await;
         assert_eq!(status, 400, "{path}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(told), "{path}: {problem}");
     }
-    let asked = request(running.address, Method::POST, "/v1/undelivered/redrive").bearer_auth(token("ops", "admin"));
-    let asked = asked.header("content-type", "application/json").body(json!({"selection": {"reason": "asleep"}}).to_string());
-    let (status, problem) = answered(asked).await;
-    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("#/selection/reason")), "{problem}");
+    let inverted = json!({"since": "2026-01-31T12:00:00Z", "until": "2026-01-31T12:00:00Z"});
+    for (selection, pointer) in [(json!({"reason": "asleep"}), "#/selection/reason"), (inverted, "#/selection")] {
+        let asked = request(running.address, Method::POST, "/v1/undelivered/redrive").bearer_auth(token("ops", "admin"));
+        let asked = asked.header("content-type", "application/json").body(json!({"selection": selection}).to_string());
+        let (status, problem) = answered(asked).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!(pointer)), "{problem}");
+    }
     running.stop().await;
 }

@@ -302,14 +302,18 @@ async fn a_replay_says_on_audit_who_did_it_what_was_meant_how_far_it_came_and_wh
     let args = ["--topic", &world.topic, "--key", "key-1", "--execute", "--as", "ops"];
     let ended = replayed(&world, 0, &args).await;
     let acts = acts(&world).await;
-    assert_eq!(acts.iter().map(step).collect::<Vec<_>>(), ["begun", "progress", "ended"]);
+    // How far it is, is said once a second: on a machine that pauses also before the last event.
+    let steps = acts.iter().map(step).collect::<Vec<_>>();
+    let ["begun", progress @ .., "ended"] = steps.as_slice() else { panic!("{steps:?}") };
+    assert!(!progress.is_empty() && progress.iter().all(|step| *step == "progress"), "{steps:?}");
     assert!(acts.iter().all(|act| act["act"] == "replay" && act["who"] == "ops" && act["id"] == ended["report"]["id"]));
     let plan = &acts[0]["step"]["plan"];
     assert_eq!((&plan["topic"], &plan["events"]), (&json!(world.topic), &json!({"keys": ["key-1"]})));
     assert_eq!(plan["spans"], json!([{"partition": 1, "from": 0, "to": 3}]));
-    assert_eq!(acts[1]["step"]["reached"], json!([{"partition": 1, "next": 3}]));
-    let counts = &acts[2]["step"]["counts"];
-    assert_eq!((&acts[2]["step"]["outcome"], &counts["notified"]), (&json!("done"), &json!(3)));
+    let [.., reached, end] = acts.as_slice() else { unreachable!() };
+    assert_eq!(reached["step"]["reached"], json!([{"partition": 1, "next": 3}]));
+    let counts = &end["step"]["counts"];
+    assert_eq!((&end["step"]["outcome"], &counts["notified"]), (&json!("done"), &json!(3)));
 }
 
 #[tokio::test]

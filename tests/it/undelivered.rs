@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use rdkafka::message::{Header, OwnedHeaders};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidings::cli::Role;
 
 use crate::harness::command::{json as json_of, printed, run};
 use crate::harness::eventually;
@@ -103,11 +104,105 @@ async fn a_redrive_that_takes_longer_than_a_request_may_is_answered_in_parts_and
     running.stop().await;
 }
 
+/// Writes records of `undelivered` once more, as a producer may whose transaction was tried again.
+async fn once_more(world: &World, ended: &[Seen]) {
+    for one in ended {
+        let headers = one.headers.iter();
+        let headers = headers.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
+        let (key, value) = (std::str::from_utf8(one.key.as_deref().unwrap()).unwrap(), one.value.as_deref().unwrap());
+        world.log.produce_to((&world.own("undelivered"), one.partition), key, value, headers).await;
+    }
+}
+
+async fn listed(running: &Running) -> (u64, u64) {
+    let listed = request(running.address, Method::GET, "/v1/undelivered").bearer_auth(token_of_ops());
+    let (_, listing) = answered(listed).await;
+    (listing["undelivered"].as_u64().unwrap(), listing["redriven"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn a_second_record_of_an_end_begins_no_second_ladder_in_whichever_part_it_lies() {
+    let (world, _folder) = world(|_| {}).await;
+    let running = world.start().await;
+    let ended = end(&world, 3).await;
+    let all = json!({"selection": {}, "execute": true});
+    // In the same part.
+    once_more(&world, &ended).await;
+    let (_, report) = asked(&running, &all).await;
+    assert_eq!((&report["selected"], &report["redriven"], &report["skipped"]), (&json!(6), &json!(3), &json!({"duplicate": 3})));
+    // In a later one, which remembers nothing of the part before.
+    once_more(&world, &ended).await;
+    let (_, report) = asked(&running, &json!({"selection": {}})).await;
+    assert_eq!(
+        (&report["redriven"], &report["skipped"]["redriven_before"]),
+        (&json!(0), &json!(6)),
+        "a dry run knows it: {report}"
+    );
+    let (_, report) = asked(&running, &all).await;
+    assert_eq!((&report["redriven"], &report["skipped"]), (&json!(0), &json!({"redriven_before": 6, "duplicate": 3})));
+    let (_, report) = asked(&running, &all).await;
+    assert_eq!(report["skipped"], json!({"redriven_before": 9}), "they are marked, and looked at no more");
+    assert_eq!(listed(&running).await, (9, 9), "nothing is shown as open");
+    let begun = world.own_records("retry.1m", 3).await;
+    assert_eq!(ids(&begun, "/notification/id"), ids(&ended, "/delivery/notification/id"), "one ladder each");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_begun_anew_and_ended_again_is_begun_again_once() {
+    let (world, _folder) = world(|config| config.courier.ladder = vec![ms(700)]).await;
+    let running = world.start().await;
+    let first = end(&world, 1).await;
+    let all = json!({"selection": {}, "execute": true});
+    let (_, report) = asked(&running, &all).await;
+    assert_eq!(report["redriven"], 1, "{report}");
+    let both = world.own_records("undelivered", 2).await;
+    let again = both.into_iter().find(|one| one.offset != first[0].offset).unwrap();
+    assert_eq!(again.json()["delivery"]["attempts"].as_array().unwrap().len(), 1);
+    // Of either end another record.
+    once_more(&world, &first).await;
+    once_more(&world, std::slice::from_ref(&again)).await;
+    let (_, report) = asked(&running, &all).await;
+    assert_eq!((&report["redriven"], &report["skipped"]), (&json!(1), &json!({"redriven_before": 1, "duplicate": 2})));
+    let begun = world.own_records("retry.700ms", 2).await;
+    let attempts = begun.iter().map(|one| one.json()["attempts"].as_array().unwrap().len()).collect::<Vec<_>>();
+    assert_eq!(attempts, [1, 2]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_redrive_begins_nothing_while_the_inbox_does_not_know_what_was_begun_before() {
+    let (world, _folder) = world(|config| {
+        config.http.request_timeout = ms(6_000);
+        config.http.wait_limit = ms(1_000);
+        config.http.broker_timeout = ms(2_000);
+    })
+    .await;
+    let running = world.start().await;
+    end(&world, 1).await;
+    running.stop().await;
+    // Nobody folds.
+    let running = world.start_roles(&[Role::Gateway]).await;
+    let all = json!({"selection": {}, "execute": true});
+    world.log.produce(&world.own("retry.1m"), Some("user-absent-0"), b"begun by somebody else").await;
+    let (status, problem) = asked(&running, &all).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 503 && detail.contains("the inbox has folded") && detail.contains("retry.1m["), "{problem}");
+    assert!(world.log.records(&world.own("audit")).await.is_empty());
+    let (status, report) = asked(&running, &json!({"selection": {}})).await;
+    assert_eq!((status, &report["redriven"]), (200, &json!(1)), "a dry run needs no proof");
+    let inbox = world.start_roles(&[Role::Inbox]).await;
+    let (status, report) = asked(&running, &all).await;
+    assert_eq!((status, &report["redriven"]), (200, &json!(1)), "{report}");
+    inbox.stop().await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn what_does_not_read_and_what_is_gone_is_counted_and_the_rest_goes_on() {
     let (world, _folder) = world(|_| {}).await;
     let running = world.start().await;
-    end(&world, 2).await;
+    let ended = end(&world, 2).await;
     let version = || OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
     for key in ["user-a", "user-b"] {
         world.log.produce_with(&world.own("undelivered"), Some(key), b"{\"reason\":", version()).await;
@@ -117,6 +212,10 @@ async fn what_does_not_read_and_what_is_gone_is_counted_and_the_rest_goes_on() {
     assert_eq!((&report["redriven"], &report["skipped"]), (&json!(2), &json!({"unreadable": 2})));
     let (_, report) = asked(&running, &json!({"selection": {"ids": [gone]}, "execute": true})).await;
     assert_eq!((&report["selected"], &report["skipped"]), (&json!(0), &json!({"gone": 1, "unreadable": 2})));
+    // What an earlier part has met of those that are named, and this one meets again, is still one.
+    let (nil, there) = ("00000000-0000-0000-0000-000000000000", &ended[0].json()["delivery"]["notification"]["id"]);
+    let named = json!({"selection": {"ids": [nil, there]}, "pageToken": "2"});
+    assert_eq!(asked(&running, &named).await.1["skipped"], json!({"gone": 1, "unreadable": 2}));
     let listed = request(running.address, Method::GET, "/v1/undelivered").bearer_auth(token_of_ops());
     let (_, listing) = answered(listed).await;
     assert_eq!((&listing["undelivered"], &listing["unreadable"], listing.get("nextPageToken")), (&json!(2), &json!(2), None));
@@ -197,10 +296,10 @@ async fn the_commands_show_what_is_pending_send_it_again_and_begin_anew_what_end
     .await;
     assert_eq!((&page["pending"][0]["id"], &page["more"], &page["counts"]["offline"]), (&json!(id), &json!(false), &json!(1)));
     assert_eq!(told(0, vec!["pending", "absent-0", "--outcome", "unacknowledged"]).await["pending"], json!([]));
-    assert_eq!(told(0, vec!["retry", "--all"]).await, json!({"sent": 0, "offline": 1}));
+    assert_eq!(told(0, vec!["retry", "--all"]).await, json!({"sent": 0, "offline": 1, "earlier": 0}));
     let mut client = running.connect("absent-0").await;
     let missed = client.frame("notification:new").await;
-    assert_eq!(told(0, vec!["retry", "absent-0"]).await, json!({"sent": 1, "offline": 0}));
+    assert_eq!(told(0, vec!["retry", "absent-0"]).await, json!({"sent": 1, "offline": 0, "earlier": 0}));
     let again = client.frame("notification:new").await;
     assert_eq!((&again["notification"]["id"], again["redelivery"].as_u64()), (&missed["notification"]["id"], Some(2)));
     let shown = printed(&world, 0, &["pending", "--url", &url]).await;

@@ -6,7 +6,7 @@ use tidings_core::record::letter::Letter;
 
 use crate::cli::shown::{self, named, safe, wrong};
 use crate::cli::table::table;
-use crate::replay::{Group, Listing, Report, Shown, Tally, Trial, Wanted};
+use crate::replay::{Group, Listing, Report, ShownLetter, Tally, Trial, Wanted};
 
 /// Of a value more than that is not printed; `export` has all of it.
 const SHOWN_BYTES: usize = 4096;
@@ -21,7 +21,7 @@ pub(super) fn listing(out: &mut impl Write, wanted: &Wanted, listing: &Listing) 
         writeln!(out)?;
     }
     for shown in &listing.newest {
-        let Shown { id, buried_at, original, reason, message, .. } = shown;
+        let ShownLetter { id, buried_at, original, reason, message, .. } = shown;
         let place = format!("{}[{}]@{}", safe(&original.topic), original.partition, original.offset);
         let redriven = if shown.redriven { " (redriven)" } else { "" };
         writeln!(out, "{id}  {buried_at}  {place}  {}{redriven}: {}", safe(reason), safe(message))?;
@@ -35,18 +35,18 @@ pub(super) fn listing(out: &mut impl Write, wanted: &Wanted, listing: &Listing) 
 }
 
 fn header(names: &[&str]) -> Vec<String> {
-    let fixed = ["letters", "redriven", "last", "last at", "what is wrong with the last"];
+    let fixed = ["letters", "redriven", "redrivable", "last", "last at", "what is wrong with the last"];
     names.iter().copied().chain(fixed).map(str::to_owned).collect()
 }
 
 fn row(names: &[&str], group: &Group) -> Vec<String> {
     let of = names.iter().map(|name| group.of.get(*name).map(|value| safe(value)).unwrap_or_default());
-    let (letters, redriven) = (group.letters.to_string(), group.redriven.to_string());
+    let counts = [group.letters, group.redriven, group.redrivable].map(|count| count.to_string());
     let wrong = wrong(group.line.as_deref(), Some(&group.message));
-    of.chain([letters, redriven, group.last_id.to_string(), group.last_at.to_string(), wrong]).collect()
+    of.chain(counts).chain([group.last_id.to_string(), group.last_at.to_string(), wrong]).collect()
 }
 
-pub(super) fn letter(out: &mut impl Write, letter: &Letter, shown: &Shown, trial: &Trial) -> io::Result<()> {
+pub(super) fn letter(out: &mut impl Write, letter: &Letter, shown: &ShownLetter, trial: &Trial) -> io::Result<()> {
     let (original, diagnosis) = (&letter.original, &letter.diagnosis);
     let at = original.timestamp.map(|at| format!(", {at}")).unwrap_or_default();
     let redriven = if shown.redriven { ", redriven since" } else { "" };

@@ -23,7 +23,9 @@ use crate::config::{Edition, RulesSource};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, instant, text, whole};
 use crate::http::problem::Problem;
-use crate::replay::{Again, DeadLetters, GroupBy, Listing, Mode, Redrive, ReplayError, Report, Shown, Trial, Wanted, Watch};
+use crate::replay::{
+    Again, DeadLetters, GroupBy, Listing, Mode, Part, PartEnd, Redrive, ReplayError, Report, ShownLetter, Trial, Wanted, Watch,
+};
 
 const LIST: &str = "/v1/dlq";
 const ONE: &str = "/v1/dlq/{id}";
@@ -77,9 +79,9 @@ struct Selection {
 /// A letter, and what would become of it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeadLetterNow)]
-struct Found {
+struct LetterNow {
     /// The letter with its bytes.
-    letter: Shown,
+    letter: ShownLetter,
     /// What would become of it by the rules of now.
     now: Trial,
 }
@@ -98,14 +100,18 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
     let list = of_letters(list)
         .query("groupBy", "`reason`, `rule`, `topic` or `time`, several with commas between; `reason`, unless said.", text())
         .query("newest", "How many of the newest are named; 20, unless said.", whole(0, MOST_NEWEST))
+        .query("pageToken", "Where to go on: `nextPageToken` of the call before, with the same filters.", text())
+        .telling(
+            "What has been read in two thirds of `http.request_timeout` is answered, with a `nextPageToken` if there is more.",
+        )
         .gives::<Listing>(StatusCode::OK, "What lies in dlq.");
     let one =
         Description::guarded(Method::GET, ONE, Needed::Admin, "A dead letter with its bytes, and what would become of it now")
             .segment("id", "Its partition and offset on dlq, as `2@17`.", text())
-            .gives::<Found>(StatusCode::OK, "The letter.")
+            .gives::<LetterNow>(StatusCode::OK, "The letter.")
             .refuses(StatusCode::NOT_FOUND, "No letter lies there any more, or yet.");
     let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Decides anew on dead letters, and sends what follows")
-        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it.")
+        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it. What was done in two thirds of `http.request_timeout` is answered, with `more` if that was not all: the next call leaves alone what was sent.")
         .takes::<Body>()
         .gives::<Report>(StatusCode::OK, "What became of them, or would.");
     [
@@ -155,7 +161,9 @@ impl Rest {
         if newest > MOST_NEWEST {
             return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the parameter `newest` {allowed}")));
         }
-        let wanted = Wanted { filter, by, letters: newest as usize };
+        let behind = query::parameter::<PartEnd>(query, "pageToken", "is `nextPageToken` of the answer before, as it was given")?;
+        let part = Part { behind, until: Some(self.dlq.letters.until(self.clock)) };
+        let wanted = Wanted { filter, part, by, letters: newest as usize };
         let listing = self.dlq.run(move |letters, watch| letters.list(&wanted, watch)).await?;
         json(StatusCode::OK, &listing)
     }
@@ -167,7 +175,7 @@ impl Rest {
         let found = self.dlq.run(move |letters, watch| {
             let (letter, shown) = letters.one(id, watch)?;
             let now = letters.trial(&letter, &edition);
-            Ok(Found { letter: shown, now })
+            Ok(LetterNow { letter: shown, now })
         });
         json(StatusCode::OK, &found.await?)
     }
@@ -184,7 +192,8 @@ impl Rest {
         }
         let mode = if execute { Mode::Execute { who } } else { Mode::Try };
         let again = if again { Again::Include } else { Again::Skip };
-        let wanted = Redrive { filter, edition: self.dlq.edition().await?, mode, again };
+        let until = Some(self.dlq.letters.until(self.clock));
+        let wanted = Redrive { filter, edition: self.dlq.edition().await?, mode, again, until };
         let report = self.dlq.run(move |letters, watch| letters.redrive(&wanted, watch)).await?;
         json(StatusCode::OK, &report)
     }

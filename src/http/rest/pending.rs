@@ -34,7 +34,7 @@ pub(super) const TOLD_OUTCOME: &str =
 #[schema(as = PendingPage)]
 struct Listed<'a> {
     /// In the order of mailboxes, and in each the oldest first.
-    pending: Vec<Shown<'a>>,
+    pending: Vec<ShownPending<'a>>,
     /// Where the next page begins, if there may be more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
@@ -59,7 +59,7 @@ struct Counted {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = PendingNotification)]
-struct Shown<'a> {
+struct ShownPending<'a> {
     /// The notification's id.
     #[schema(value_type = uuid::Uuid)]
     id: NotificationId,
@@ -113,11 +113,11 @@ impl<'a> Listed<'a> {
     fn of(page: &'a PendingPage, counts: Option<PendingCounts>) -> Self {
         let counts = counts.map(|PendingCounts { offline, unacknowledged }| Counted { offline, unacknowledged });
         let next_page_token = page.next.as_ref().map(ToString::to_string);
-        Self { pending: page.items.iter().filter_map(Shown::of).collect(), next_page_token, counts }
+        Self { pending: page.items.iter().filter_map(ShownPending::of).collect(), next_page_token, counts }
     }
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ShownPending<'a> {
     /// There is none of what is in no mailbox, and that is never pending.
     fn of(item: &'a Pending) -> Option<Self> {
         let notification = &item.record.notification;

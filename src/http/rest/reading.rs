@@ -71,7 +71,14 @@ pub(super) fn unread(error: ReplayError) -> Problem {
     let cause = error.cause();
     match error {
         ReplayError::Gone { .. } | ReplayError::Broken { .. } => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
+        ReplayError::Filter(error) => Problem::new(StatusCode::BAD_REQUEST, error.to_string()),
         ReplayError::Store(error) => error.into(),
+        error @ ReplayError::Behind { .. } => {
+            let told = error.to_string();
+            tracing::warn!(error = told, "ladders are not begun anew; the caller was told to come back");
+            Problem::not_yet(told)
+        }
+        error @ ReplayError::Late => Problem::of("too-much", StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         error if cause == Cause::Bug => {
             tracing::error!(error = told(error), "what was read could not be tried again; this is a bug");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what was read could not be tried again")

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use hyper::{Method, StatusCode};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Retry};
 use tidings_core::record::signal::SignalRecord;
-use tokio::sync::MutexGuard;
 use utoipa::ToSchema;
 
 use super::endpoint::{Asked, Endpoint, Outcome};
@@ -34,10 +34,10 @@ const AT_A_TIME: usize = 100;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How fast pending notifications are sent again when somebody asks.
-pub(super) struct Pace {
+pub(super) struct RetryRate {
     per_second: NonZeroUsize,
-    /// Held by who sends. What was sent counts also if its caller did not wait for the end.
-    turn: tokio::sync::Mutex<Rate>,
+    /// Shared by all callers; held to reckon. What was sent counts also if its caller did not wait for the end.
+    rate: Mutex<Rate>,
 }
 
 /// What was sent again.
@@ -51,6 +51,8 @@ struct Retried {
     users: usize,
     /// How many are pending of users who have no device connected. They are sent what they missed when they come.
     offline: usize,
+    /// How many are pending in an earlier epoch. Couriers carry them over to this one, and are what sends them.
+    earlier: usize,
     /// There if more is pending: the `pageToken` of the next call.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
@@ -79,9 +81,9 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
     ]
 }
 
-impl Pace {
+impl RetryRate {
     pub(super) fn new(per_second: NonZeroUsize) -> Self {
-        Self { per_second, turn: tokio::sync::Mutex::default() }
+        Self { per_second, rate: Mutex::default() }
     }
 
     /// The most notifications a second.
@@ -89,80 +91,89 @@ impl Pace {
         NonZeroU32::try_from(self.per_second).unwrap_or(NonZeroU32::MAX)
     }
 
-    /// Waits until everything that was sent before is within the rate.
-    async fn turn(&self, clock: Clock) -> MutexGuard<'_, Rate> {
-        let mut rate = self.turn.lock().await;
-        tokio::time::sleep(rate.take_and_wait(0, self.allowance(), clock.elapsed())).await;
-        rate
+    /// Waits until everything that was sent before is within the rate, and takes `count`.
+    async fn take(&self, count: usize, clock: Clock) {
+        let allowance = Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0);
+        loop {
+            let taken = self.rate.lock().take_in_turn(count as u64, allowance, clock.elapsed());
+            let Err(wait) = taken else { return };
+            tokio::time::sleep(wait).await;
+        }
     }
+}
 
-    fn allowance(&self) -> Allowance {
-        Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0)
-    }
+/// A page of what is pending, by what becomes of it.
+#[derive(Default)]
+struct Sorted {
+    /// Those of users who are connected, in the order of each mailbox.
+    connected: Vec<Pending>,
+    users: usize,
+    offline: usize,
+    earlier: usize,
 }
 
 impl Rest {
     async fn retry(&self, asked: Asked) -> Outcome {
         let user = query::user(asked.segment(USER))?;
         let wanted = self.retry_wanted(&asked.query)?;
-        let rate = self.pace.turn(self.clock).await;
+        // What is looked up while others send would be old when it is sent.
+        self.retries.take(0, self.clock).await;
         let page = self.store()?.pending_of(&user, &wanted).await?;
-        self.again((&asked.caller.user, words(user.as_str(), &wanted)), page, rate).await
+        self.again((&asked.caller.user, words(user.as_str(), &wanted)), page).await
     }
 
     async fn retry_all(&self, asked: Asked) -> Outcome {
         let wanted = self.retry_wanted(&asked.query)?;
-        let rate = self.pace.turn(self.clock).await;
+        self.retries.take(0, self.clock).await;
         let page = self.store()?.pending(&wanted).await?;
-        self.again((&asked.caller.user, words("--all", &wanted)), page, rate).await
+        self.again((&asked.caller.user, words("--all", &wanted)), page).await
     }
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
         Ok(PendingWanted {
             outcome: outcome(query, OUTCOME)?,
             after: query::parameter(query, "pageToken", "is `nextPageToken` of the call before, as it was given")?,
-            limit: self.pace.per_second,
+            limit: self.retries.per_second,
             now: self.clock.now(),
         })
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(&self, (who, selection): (&UserId, String), page: PendingPage, mut rate: MutexGuard<'_, Rate>) -> Outcome {
-        let mut by_user = BTreeMap::<UserId, Vec<Pending>>::new();
-        for item in page.items.into_iter().filter(|item| item.place.epoch == self.courses.epoch) {
-            if let Some(user) = item.place.channel.mailbox_user() {
-                by_user.entry(user).or_default().push(item);
-            }
-        }
-        let (mut connected, mut offline) = (Vec::new(), 0);
-        let mut users = 0;
-        for (user, items) in by_user {
-            if self.desk.is_connected(&user).await? {
-                users += 1;
-                connected.extend(items);
-            } else {
-                offline += items.len();
-            }
-        }
+    async fn again(&self, (who, selection): (&UserId, String), page: PendingPage) -> Outcome {
+        let next_page_token = page.next.as_ref().map(ToString::to_string);
+        let Sorted { connected, users, offline, earlier } = self.sorted(page.items).await?;
         let sent = connected.len();
-        tracing::info!(%who, sent, users, offline, "an operator had pending notifications sent again");
+        self.retries.take(sent, self.clock).await;
+        tracing::info!(%who, sent, users, offline, earlier, "an operator had pending notifications sent again");
         let node = self.desk.node().clone();
-        let act = AuditRecord::Retry(Retry {
-            id: uuid::Uuid::new_v4(),
-            who: who.clone(),
-            node,
-            selection,
-            sent: sent as u64,
-            users: users as u64,
-        });
+        let (id, who) = (uuid::Uuid::new_v4(), who.clone());
+        let act = AuditRecord::Retry(Retry { id, who: who.clone(), node, selection, sent: sent as u64, users: users as u64 });
         // Before anything is sent: whoever asked may not be there for the rest.
         self.write_fact((&self.names.audit(), None), who.as_str(), &act).await?;
-        rate.take(sent as u64, self.pace.allowance(), self.clock.elapsed());
         for some in connected.chunks(AT_A_TIME) {
             try_join_all(some.iter().map(|item| self.send_again(item))).await?;
         }
-        let next_page_token = page.next.as_ref().map(ToString::to_string);
-        json(StatusCode::OK, &Retried { sent, users, offline, next_page_token })
+        json(StatusCode::OK, &Retried { sent, users, offline, earlier, next_page_token })
+    }
+
+    async fn sorted(&self, items: Vec<Pending>) -> Result<Sorted, Problem> {
+        let (mut by_user, mut sorted) = (BTreeMap::<UserId, Vec<Pending>>::new(), Sorted::default());
+        for item in items {
+            if item.place.epoch != self.courses.epoch {
+                sorted.earlier += 1;
+            } else if let Some(user) = item.place.channel.mailbox_user() {
+                by_user.entry(user).or_default().push(item);
+            }
+        }
+        for (user, items) in by_user {
+            if self.desk.is_connected(&user).await? {
+                sorted.users += 1;
+                sorted.connected.extend(items);
+            } else {
+                sorted.offline += items.len();
+            }
+        }
+        Ok(sorted)
     }
 
     async fn send_again(&self, item: &Pending) -> Result<(), Problem> {

@@ -129,6 +129,9 @@ impl Rest {
     async fn redrive_undelivered(&self, mut asked: Asked) -> Outcome {
         let Body { selection, execute, rate, page_token } = asked.body().await?;
         let (filter, store) = (UndeliveredFilter::from(selection), self.store()?.clone());
+        if let Err(error) = filter.check() {
+            return Err(invalid(Fault { pointer: "/selection".to_owned(), detail: error.to_string() }));
+        }
         let wrong = |error: PartEndError| invalid(Fault { pointer: "/pageToken".to_owned(), detail: error.to_string() });
         let behind = page_token.map(|token| token.parse().map_err(wrong)).transpose()?;
         let part = Part { behind, until: Some(self.ends.until(self.clock)) };
@@ -137,7 +140,7 @@ impl Rest {
             tracing::info!(%who, %filter, "an operator begins ladders anew that ended without success");
         }
         let mode = if execute { Mode::Execute { who } } else { Mode::Try };
-        let most = self.pace.per_second();
+        let most = self.retries.per_second();
         let wanted = RedriveUndelivered { filter, part, mode, rate: rate.map_or(most, |rate| rate.min(most)) };
         let report = self.ends.run(move |anew, stop| anew.redrive(&wanted, &store, &mut Watch { stop, progress: &mut |_| {} }));
         json(StatusCode::OK, &report.await?.map_err(unread)?)
@@ -157,12 +160,14 @@ fn of_query(query: &str) -> Result<UndeliveredFilter, Problem> {
     let users = query::all(query, "user")
         .map(|user| user.parse().map_err(|error: tidings_core::ids::IdError| wrong("user", error.to_string())));
     let ids = query::all(query, "id").map(|id| id.parse().map_err(|error: uuid::Error| wrong("id", error.to_string())));
-    Ok(UndeliveredFilter {
+    let filter = UndeliveredFilter {
         reason: super::pending::outcome(query, "reason")?,
         users: users.collect::<Result<_, _>>()?,
         kinds: query::all(query, "type").map(std::borrow::Cow::into_owned).collect(),
         ids: ids.collect::<Result<_, _>>()?,
         since: time("since")?,
         until: time("until")?,
-    })
+    };
+    filter.check().map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(filter)
 }

@@ -7,7 +7,8 @@ use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::{Found, PartEnd};
+use super::FoundEnd;
+use crate::replay::part::PartEnd;
 
 /// The most groups that are counted apart: whoever may write to the topic can make one of each record.
 const LIMIT_GROUPS: usize = 1_000;
@@ -120,8 +121,8 @@ impl UndeliveredListing {
     }
 
     /// Takes one in.
-    pub(in crate::replay) fn add(&mut self, found: &Found) {
-        let (Found { record, at, .. }, redriven) = (found, u64::from(found.is_redriven));
+    pub(in crate::replay) fn add(&mut self, found: &FoundEnd) {
+        let (FoundEnd { record, at, .. }, redriven) = (found, u64::from(found.is_redriven));
         let at = *at;
         let (reason, mut kind) = (record.reason.name().to_owned(), record.delivery.notification.kind.clone());
         if self.counted.len() >= LIMIT_GROUPS && !self.counted.contains_key(&(reason.clone(), kind.clone())) {
@@ -138,7 +139,7 @@ impl UndeliveredListing {
     }
 
     /// Keeps the newest, with room for as many again before they are sorted.
-    fn name(&mut self, Found { record, at, is_redriven, .. }: &Found) {
+    fn name(&mut self, FoundEnd { record, at, is_redriven, .. }: &FoundEnd) {
         if self.limit == 0 {
             return;
         }

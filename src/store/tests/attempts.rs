@@ -106,6 +106,7 @@ on_both! {
     pages_hold_each_that_waits_once_in_the_order_of_mailboxes,
     of_one_user_all_waits_that_nobody_has_acknowledged,
     what_has_expired_waits_no_more_and_attempts_go_with_the_ids,
+    of_what_ended_only_another_ladder_is_tried_again,
     what_ended_without_success_is_told_for_as_long_as_the_log_has_it_although_its_id_is_forgotten,
     what_was_carried_over_waits_where_it_lies_now_and_is_closed_by_what_is_said_of_it_there,
     what_was_acknowledged_where_it_was_carried_to_does_not_wait_when_its_attempts_are_folded_late,
@@ -230,6 +231,25 @@ async fn what_has_expired_waits_no_more_and_attempts_go_with_the_ids(fixture: Fi
     trim(&fixture, &short()).await;
     assert_eq!(counted(0).await, 0);
     assert!(super::tables::dump(&fixture.store).await.iter().all(|line| !line.starts_with("attempts")), "forgotten");
+}
+
+async fn of_what_ended_only_another_ladder_is_tried_again(fixture: Fixture) {
+    fixture.fold(notifications(0, 10, vec![notified(1, 3), notified(2, 6)])).await;
+    fixture.fold(ladder(vec![ended(1, 3, 2), of("user-2", ended(1, 3, 5)), ended(2, 6, 4)])).await;
+    let asked =
+        |id: u128, offset: i64, epoch: Epoch, made: u32| (Asked { channel: mailbox(), id: id_of(id), epoch, offset }, made);
+    let again = async |asked: &[(Asked, u32)]| fixture.store.are_tried_again(asked).await.unwrap();
+    let ends = [asked(1, 3, EPOCH, 2), asked(2, 6, EPOCH, 4), asked(9, 9, EPOCH, 0)];
+    assert_eq!(again(&ends).await, [false, false, false]);
+    fixture.fold(ladder(vec![tried(1, 3, 3)])).await;
+    assert_eq!(again(&ends).await, [true, false, false]);
+    // It has ended again: that end is another one.
+    fixture.fold(ladder(vec![ended(1, 3, 4)])).await;
+    assert_eq!(
+        again(&[ends[0].clone(), asked(1, 3, EPOCH, 4), asked(1, 3, super::epochs::LATER, 0)]).await,
+        [true, false, false]
+    );
+    assert_eq!(again(&[]).await, [] as [bool; 0]);
 }
 
 async fn what_ended_without_success_is_told_for_as_long_as_the_log_has_it_although_its_id_is_forgotten(fixture: Fixture) {

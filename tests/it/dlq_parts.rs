@@ -1,0 +1,145 @@
+//! Dead letters for who cannot wait: lists and redrives over HTTP end with their time, and the next call goes on.
+
+use std::time::Duration;
+
+use rdkafka::message::OwnedHeaders;
+use reqwest::Method;
+use serde_json::json;
+use tidings::cli::Role;
+use tidings::clock::Clock;
+use tidings::config::{Edition, RulesSource};
+use tidings::kafka::cluster::Cluster;
+use tidings::replay::{Again, DeadLetters, GroupBy, Mode, Part, Progress, Redrive, ReplayError, Report, Wanted, Watch};
+use tidings_core::selection::LetterFilter;
+use tokio_util::sync::CancellationToken;
+
+use crate::dlq::{acts, bury, mended, ops, relabelled, undated};
+use crate::harness::log::Seen;
+use crate::harness::world::World;
+
+/// More than two parts have, of which each ends where progress is told next, or behind a batch.
+const MANY: u64 = 2_500;
+/// For so long a part is read before its time is over.
+const TIME: Duration = Duration::from_secs(2);
+
+/// One real letter, and many more that tell of records of their own, in one partition.
+async fn many(world: &World) -> Seen {
+    let dead = bury(world, &[undated("0").to_string().as_bytes()]).await.remove(0);
+    let numbers = (1..MANY).collect::<Vec<_>>();
+    for numbers in numbers.chunks(250) {
+        let put = numbers.iter().map(async |number| {
+            let mut original = dead.clone();
+            original.partition = dead.header("tidings-original-partition").parse().unwrap();
+            original.offset = i64::try_from(*number).unwrap();
+            let headers: OwnedHeaders = relabelled(&dead, &original);
+            let value = undated(&number.to_string()).to_string();
+            world.log.produce_to((&world.own("dlq"), dead.partition), "k", value.as_bytes(), headers).await;
+        });
+        futures_util::future::join_all(put).await;
+    }
+    dead
+}
+
+/// Dead letters as a process has them, and its clock.
+fn letters(world: &World) -> (DeadLetters, Clock) {
+    let (cluster, clock) = (Cluster::new(&world.config.kafka).unwrap(), Clock::start());
+    (DeadLetters::new(cluster, &world.config.pipeline, "node-1".parse().unwrap(), clock), clock)
+}
+
+/// Asks until there is an answer within the time: on a machine that pauses, what must be read first may take it all.
+fn in_time<T>(clock: Clock, mut ask: impl FnMut(Duration, &mut Watch<'_>) -> Result<T, ReplayError>) -> T {
+    loop {
+        let until = clock.elapsed() + TIME;
+        // Whoever is told how far it is takes the rest of the time.
+        let mut linger = |progress: Progress| {
+            if progress.what != "fetching" && (progress.done < progress.all || progress.what == "redriving") {
+                std::thread::sleep(until.saturating_sub(clock.elapsed()));
+            }
+        };
+        match ask(until, &mut Watch { stop: &CancellationToken::new(), progress: &mut linger }) {
+            Ok(answer) => return answer,
+            Err(ReplayError::Late) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_takes_longer_than_its_time_is_told_in_parts_and_each_letter_is_counted_once() {
+    let world = World::new().await;
+    many(&world).await;
+    let (letters, clock) = letters(&world);
+    let reading = move || {
+        let (mut parts, mut counted, mut in_groups, mut behind) = (0, 0, 0, None);
+        loop {
+            let listing = in_time(clock, |until, watch| {
+                let part = Part { behind: behind.clone(), until: Some(until) };
+                letters.list(&Wanted { filter: LetterFilter::default(), part, by: vec![GroupBy::Reason], letters: 3 }, watch)
+            });
+            parts += 1;
+            counted += listing.letters;
+            in_groups += listing.groups.iter().map(|group| group.letters).sum::<u64>();
+            assert!(listing.letters <= 1_024 && listing.newest.len() == 3, "{listing:?}");
+            let Some(next) = listing.next_page_token else { return (parts, counted, in_groups) };
+            behind = Some(next.parse().unwrap());
+        }
+    };
+    assert_eq!(tokio::task::spawn_blocking(reading).await.unwrap(), (3, MANY, MANY));
+}
+
+#[tokio::test]
+async fn a_redrive_that_takes_longer_than_its_time_says_so_and_the_next_one_sends_the_rest() {
+    let world = World::new().await;
+    many(&world).await;
+    let rules = mended(&world);
+    let source = RulesSource::new(&world.config.pipeline, &world.config.courier).or_of(Some(rules.into()));
+    let (letters, clock) = letters(&world);
+    let reading = move || {
+        let mut reports = Vec::<Report>::new();
+        loop {
+            let report = in_time(clock, |until, watch| {
+                let (edition, mode) = (Edition::read(&source).unwrap(), Mode::Execute { who: "ops".parse().unwrap() });
+                let filter = LetterFilter::default();
+                let wanted = Redrive { filter, edition, mode, again: Again::Skip, until: Some(until) };
+                // All of `dlq` has to be read first: lingering there would take the time.
+                let (stop, progress) = (watch.stop, &mut *watch.progress);
+                let mut redriving = |told: Progress| {
+                    if told.what == "redriving" {
+                        progress(told)
+                    }
+                };
+                letters.redrive(&wanted, &mut Watch { stop, progress: &mut redriving })
+            });
+            let is_more = report.more;
+            reports.push(report);
+            if !is_more {
+                return reports;
+            }
+        }
+    };
+    let reports = tokio::task::spawn_blocking(reading).await.unwrap();
+    let sent = reports.iter().map(|report| report.tally.notified).collect::<Vec<_>>();
+    assert_eq!(sent, [1_000, 1_000, 500], "a batch each");
+    assert_eq!(reports.iter().map(|report| report.redriven_before).collect::<Vec<_>>(), [0, 1_000, 2_000]);
+    let acts = acts(&world).await;
+    let ends = acts.iter().filter(|act| act["step"]["kind"] == "ended").map(|act| act["step"]["outcome"].clone());
+    assert_eq!(ends.collect::<Vec<_>>(), ["paused", "paused", "done"]);
+}
+
+#[tokio::test]
+async fn a_page_token_says_where_a_list_goes_on_and_one_that_is_none_is_refused() {
+    let world = World::new().await;
+    let dead = bury(&world, &[b"1", b"2", b"3"]).await;
+    let running = world.start_roles(&[Role::Gateway]).await;
+    let (status, whole) = ops(&running, Method::GET, "/v1/dlq", None).await;
+    assert_eq!((status, &whole["letters"], whole.get("nextPageToken")), (200, &json!(3), None), "{whole}");
+    // All have one key, so they lie in one partition.
+    let token = format!("0.{}-{}", dead[0].partition, dead[1].offset);
+    let (_, rest) = ops(&running, Method::GET, &format!("/v1/dlq?pageToken={token}"), None).await;
+    assert_eq!((&rest["letters"], &rest["groups"][0]["firstId"]), (&json!(2), &json!(token[2..].replace('-', "@"))), "{rest}");
+    for token in ["7-", "", "z", "0.0--1"] {
+        let (status, problem) = ops(&running, Method::GET, &format!("/v1/dlq?pageToken={token}"), None).await;
+        assert!(status == 400 && problem["detail"].as_str().unwrap().contains("`pageToken`"), "{token}: {problem}");
+    }
+    running.stop().await;
+}
