@@ -1,10 +1,11 @@
 //! JSON Schema: JSON that its schema has to allow.
 //!
 //! Owns: the compiling with what is referred to, and the validation. Refuses to fetch a `$ref`: it leads to a reference or nowhere. Regular
-//! expressions that backtrack give up early, and the work of a validation is known before it begins (`work`). Neighbour: `event` parses
-//! JSON without a schema.
+//! expressions that backtrack give up early, and the work of a validation is known before it begins (`work`), as is the room that a schema takes
+//! (`paths`). Neighbour: `event` parses JSON without a schema.
 
 mod expression;
+mod paths;
 mod work;
 
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use super::{Definition, Format, Read, SchemaError};
 
 /// Steps back that an expression may take in one text.
 const LIMIT_STEPS_BACK: usize = 2_000;
-/// What a compiled expression may take, in bytes.
+/// What a compiled expression may take, in bytes, and all of a schema together, which share it evenly.
 const LIMIT_PATTERN_BYTES: usize = 1 << 20;
+const LIMIT_PATTERNS_BYTES: usize = 64 << 20;
 /// Where a schema is taken to lie that does not say it, so that what it refers to by a relative name is found beside it.
 const BASE: &str = "tidings://registry/schema.json";
 
@@ -38,8 +40,10 @@ impl JsonSchema {
             let document = parse(&reference.text).map_err(|error| unusable(&format!("{}: {error}", reference.name)))?;
             documents.push((reference.name.as_str(), document));
         }
-        let work = Work::of(&root, &documents).map_err(|why| unusable(&why))?;
         let base = root.get("$id").and_then(Value::as_str).filter(|id| is_absolute(id)).unwrap_or(BASE);
+        let all = documents.iter().map(|(name, document)| (base.len() + name.len(), document)).chain([(base.len(), &root)]);
+        paths::check(all).map_err(|why| unusable(&why))?;
+        let work = Work::of(&root, &documents).map_err(|why| unusable(&why))?;
         let resources = documents.iter().flat_map(|(name, document)| {
             let resource = |uri: String| (uri, draft(document).create_resource(document.clone()));
             [join(base, name), join(BASE, name)].map(resource)
@@ -47,10 +51,9 @@ impl JsonSchema {
         let resources = resources.collect::<std::collections::BTreeMap<String, Resource>>();
         let registry = Registry::new().extend(resources).and_then(|registry| registry.prepare());
         let registry = registry.map_err(|error| unusable(&error))?;
-        let patterns = PatternOptions::fancy_regex()
-            .backtrack_limit(LIMIT_STEPS_BACK)
-            .size_limit(LIMIT_PATTERN_BYTES)
-            .dfa_size_limit(LIMIT_PATTERN_BYTES);
+        let expressions = documents.iter().map(|(_, document)| document).chain([&root]).map(expression::compiled).sum::<usize>();
+        let bytes = LIMIT_PATTERN_BYTES.min(LIMIT_PATTERNS_BYTES / expressions.max(1));
+        let patterns = PatternOptions::fancy_regex().backtrack_limit(LIMIT_STEPS_BACK).size_limit(bytes).dfa_size_limit(bytes);
         let options = jsonschema::options().with_draft(draft(&root)).with_base_uri(base).with_pattern_options(patterns);
         let validator = options.with_registry(&registry).offline().build(&root).map_err(|error| unusable(&error.masked()))?;
         let name = root.get("title").and_then(Value::as_str).filter(|title| !title.is_empty()).map(Arc::from);

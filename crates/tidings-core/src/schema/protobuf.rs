@@ -2,11 +2,13 @@
 //!
 //! Owns: compiling schemas with their imports, and the mapping. It is proto3's own ("ProtoJSON") but for whole numbers of 64 bits, which are
 //! numbers here, since nothing is lost, and `confluent.type.Decimal`, which is exact text. Fields without presence are always there.
-//! Refuses to open a file: an import is a reference, or one that everybody has (`known`).
+//! Refuses to open a file: an import is a reference, or one that everybody has (`known`). Neighbours: `places`, `names`.
 
 mod known;
+mod names;
+mod places;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -17,6 +19,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescri
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use serde_json::{Map, Value};
 
+use self::places::{Counting, Places};
 use super::avro::real;
 use super::budget::Budget;
 use super::{Definition, Format, Read, SchemaError, decimal};
@@ -51,20 +54,23 @@ const WELL_KNOWN: [&str; 16] = [
 
 #[derive(Debug)]
 pub(super) struct Protobuf {
-    /// By their place in the schema: the number of the message, then that of the one within, and so on.
-    messages: HashMap<Vec<u32>, (MessageDescriptor, Arc<str>)>,
+    places: Places,
 }
 
 impl Protobuf {
     pub(super) fn compile(definition: &Definition) -> Result<Self, SchemaError> {
         let unusable = |why: &dyn ToString| SchemaError::unusable(Format::Protobuf, why.to_string());
         let texts = definition.references.iter().map(|reference| (reference.name.as_str(), reference.text.as_str()));
-        let texts = texts.chain([(ROOT, definition.text.as_str())]).collect::<HashMap<_, _>>();
+        let texts = texts.chain([(ROOT, definition.text.as_str())]).collect::<BTreeMap<_, _>>();
         if texts.values().any(|text| nests_deep(text)) {
             return Err(unusable(&format!("brackets nest deeper than {LIMIT_BRACKETS} levels")));
         }
+        let parsed = texts.into_iter().map(|(name, text)| Ok((name.to_owned(), Parsed::read(name, text)?)));
+        let files = parsed.collect::<Result<BTreeMap<_, _>, protox::Error>>().map_err(|error| unusable(&error))?;
+        names::check(files.values().map(|file| &file.descriptor)).map_err(|why| unusable(&why))?;
+        let counting = files.get(ROOT).map_or(Counting::Declared, |file| file.counting);
         let mut resolver = ChainFileResolver::new();
-        resolver.add(Texts(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()));
+        resolver.add(Files(files));
         resolver.add(GoogleFileResolver::new());
         resolver.add(known::Known);
         let mut compiler = protox::Compiler::with_file_resolver(resolver);
@@ -72,14 +78,12 @@ impl Protobuf {
         compiler.open_file(ROOT).map_err(|error| unusable(&error))?;
         let pool = compiler.descriptor_pool();
         let file = pool.get_file_by_name(ROOT).ok_or_else(|| unusable(&"it compiles to nothing"))?;
-        let mut messages = HashMap::new();
-        index(file.messages(), &mut Vec::new(), &mut messages);
-        Ok(Self { messages })
+        Ok(Self { places: Places::of(&file, counting) })
     }
 
     /// The message that is meant where none is named.
     pub(super) fn first(&self) -> Option<&MessageDescriptor> {
-        self.messages.get(&vec![0]).map(|(message, _)| message)
+        self.places.get(&[0]).map(|(message, _)| message)
     }
 
     pub(super) fn read(&self, index: Option<&[u8]>, body: &[u8]) -> Result<Read, SchemaError> {
@@ -90,7 +94,7 @@ impl Protobuf {
             Some(bytes) => (split(bytes).map_err(misfit)?.0, body),
             None => split(body).map_err(misfit)?,
         };
-        let Some((message, name)) = self.messages.get(&index) else {
+        let Some((message, name)) = self.places.get(&index) else {
             return Err(misfit(format!("it says that it is message {index:?}, and the schema has no such message")));
         };
         let message = DynamicMessage::decode(message.clone(), body).map_err(|error| misfit(format!("as {name}: {error}")))?;
@@ -99,16 +103,37 @@ impl Protobuf {
     }
 }
 
-/// The schemas that the root refers to, and the root.
-struct Texts(HashMap<String, String>);
+/// A schema whose imports are still to be looked for.
+struct Parsed {
+    descriptor: FileDescriptorProto,
+    counting: Counting,
+}
 
-impl FileResolver for Texts {
+impl Parsed {
+    fn read(name: &str, text: &str) -> Result<Self, protox::Error> {
+        let (descriptor, counting) = match compiled(text) {
+            Some(file) => (file, Counting::All),
+            None => {
+                let file = FileDescriptorProto::from(File::from_source(name, text)?);
+                let counting = Counting::of_text(&file);
+                (file, counting)
+            }
+        };
+        // Where in the text each thing stands is several times the text, and would be kept with it.
+        Ok(Self {
+            descriptor: FileDescriptorProto { name: Some(name.to_owned()), source_code_info: None, ..descriptor },
+            counting,
+        })
+    }
+}
+
+/// The schemas that the root refers to, and the root.
+struct Files(BTreeMap<String, Parsed>);
+
+impl FileResolver for Files {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let text = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        match compiled(text) {
-            Some(file) => Ok(File::from_file_descriptor_proto(FileDescriptorProto { name: Some(name.to_owned()), ..file })),
-            None => File::from_source(name, text),
-        }
+        let file = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
+        Ok(File::from_file_descriptor_proto(file.descriptor.clone()))
     }
 }
 
@@ -151,26 +176,6 @@ fn nests_deep(schema: &str) -> bool {
         }
     }
     false
-}
-
-/// Notes each message that the schema's text declares, by its place. What stands for a `map` or a `group` is not declared as one.
-fn index(
-    messages: impl Iterator<Item = MessageDescriptor>,
-    place: &mut Vec<u32>,
-    found: &mut HashMap<Vec<u32>, (MessageDescriptor, Arc<str>)>,
-) {
-    let declared = messages.filter(|message| !message.is_map_entry() && !is_group(message));
-    for (number, message) in (0_u32..).zip(declared) {
-        place.push(number);
-        found.insert(place.clone(), (message.clone(), message.full_name().into()));
-        index(message.child_messages(), place, found);
-        place.pop();
-    }
-}
-
-fn is_group(message: &MessageDescriptor) -> bool {
-    let stands_for = |field: FieldDescriptor| field.is_group() && field.kind().as_message() == Some(message);
-    message.parent_message().is_some_and(|parent| parent.fields().any(stands_for))
 }
 
 /// The message index at the beginning of some bytes, and what follows: a count, then that many numbers, all zigzag; a count of 0

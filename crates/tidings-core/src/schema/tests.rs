@@ -1,6 +1,7 @@
 //! What values become, and that hostile ones end. Long because each format has both.
 
 mod hostile;
+mod references;
 
 use proptest::prelude::*;
 use serde_json::json;

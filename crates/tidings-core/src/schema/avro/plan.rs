@@ -1,18 +1,26 @@
 //! What an Avro schema comes to: a list of nodes that name each other by their place, so that recursive types need no names.
 //!
-//! Owns: resolving names, also of references. Refuses sizes and scales that nobody means. Neighbour: `avro` follows it.
+//! Owns: the parsing (specification 1.12, "Schema Declaration"), and which type a name means: one that is defined anywhere in the schema or in
+//! what it refers to, in whatever order. A name is never copied with its namespace, so that nodes take no more than their text does.
+//! Refuses types that are not there or there twice, and sizes and scales that nobody means. Neighbours: `logical`; `avro` follows the nodes.
 
-use std::collections::HashMap;
+mod logical;
 
-use apache_avro::Schema;
-use apache_avro::schema::{InnerDecimalSchema, Name, NamespaceRef, UuidSchema};
+use std::collections::{HashMap, HashSet};
 
+use serde_json::{Map, Value};
+
+use self::logical::logical;
 use super::times::Unit;
 use super::{Avro, Definition};
-use crate::schema::decimal;
 
 /// The place of a node.
 pub(super) type NodeId = usize;
+/// The place of a namespace.
+type Space = usize;
+
+/// What stands in no namespace.
+const NOWHERE: Space = 0;
 
 /// How a UUID is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,106 +58,191 @@ pub(super) enum Node {
 }
 
 pub(super) fn compile(definition: &Definition) -> Result<Avro, String> {
-    let references = definition.references.iter().map(|reference| reference.text.as_str());
-    let (main, references) = Schema::parse_str_with_list(&definition.text, references).map_err(|error| error.to_string())?;
-    let named = references.iter().filter_map(|schema| Some((schema.name()?.fullname(None), schema)));
-    let mut builder = Builder { nodes: Vec::new(), names: HashMap::new(), references: named.collect() };
-    for schema in &references {
-        let known = schema.name().is_some_and(|name| builder.names.contains_key(&name.fullname(None)));
-        if !known {
-            builder.node(schema, None)?;
-        }
+    let parse = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
+    let references = definition.references.iter();
+    let references = references.map(|of| parse(&of.text).map_err(|why| format!("`{}`: {why}", of.name)));
+    let references = references.collect::<Result<Vec<_>, _>>()?;
+    let main = parse(&definition.text)?;
+    let mut builder = Builder::default();
+    // The first namespace is none.
+    builder.space("");
+    for reference in &references {
+        builder.node(reference, NOWHERE)?;
     }
-    let root = builder.node(&main, None)?;
-    let name = main.name().map(|name| name.fullname(None).into());
-    Ok(Avro { nodes: builder.nodes, root, name })
+    let root = builder.node(&main, NOWHERE)?;
+    let name = builder.name_of(root).map(Into::into);
+    Ok(Avro { nodes: builder.finished()?, root, name })
 }
 
-struct Builder<'a> {
-    nodes: Vec<Node>,
-    /// By full name.
-    names: HashMap<String, NodeId>,
-    /// Schemas that are referred to, by full name.
-    references: HashMap<String, &'a Schema>,
+/// A node that may not be built yet.
+enum Slot {
+    /// Something names it.
+    Named,
+    /// Its definition is being read.
+    Met,
+    Built(Node),
 }
+
+#[derive(Default)]
+struct Builder<'a> {
+    slots: Vec<Slot>,
+    /// Namespaces by their text. One that thousands of names stand in is looked up once.
+    spaces: HashMap<&'a str, Space>,
+    /// Named types by their namespace and their own name.
+    names: HashMap<(Space, &'a str), NodeId>,
+}
+
+type Fields = Map<String, Value>;
 
 impl<'a> Builder<'a> {
-    fn node(&mut self, schema: &'a Schema, namespace: NamespaceRef<'_>) -> Result<NodeId, String> {
-        let id = self.nodes.len();
-        if let Schema::Ref { name } = schema {
-            return self.named(name, namespace);
-        }
-        // Types within may name this one.
-        if let Some(name) = schema.name() {
-            self.names.insert(name.fullname(namespace), id);
-        }
-        self.nodes.push(Node::Null);
-        let node = match schema {
-            Schema::Array(array) => Node::Array(self.node(&array.items, namespace)?),
-            Schema::Map(map) => Node::Map(self.node(&map.types, namespace)?),
-            Schema::Union(union) => {
-                let variants = union.variants().iter().map(|variant| self.node(variant, namespace));
-                Node::Union(variants.collect::<Result<_, _>>()?)
+    fn node(&mut self, schema: &'a Value, around: Space) -> Result<NodeId, String> {
+        match schema {
+            Value::String(name) => match primitive(name) {
+                Some(plain) => Ok(self.push(plain)),
+                None => Ok(self.named(name, None, around)),
+            },
+            Value::Array(branches) => {
+                let branches = branches.iter().map(|branch| self.node(branch, around)).collect::<Result<_, _>>()?;
+                Ok(self.push(Node::Union(branches)))
             }
-            Schema::Record(record) => {
-                let name = record.name.fully_qualified_name(namespace);
-                let fields = record.fields.iter();
-                let fields = fields.map(|field| Ok((field.name.clone(), self.node(&field.schema, name.namespace())?)));
-                Node::Record(fields.collect::<Result<_, String>>()?)
-            }
-            leaf => self::leaf(leaf)?,
-        };
-        self.nodes[id] = node;
-        Ok(id)
+            Value::Object(fields) => self.object(fields, around),
+            other => Err(format!("a type is a name, a list or an object, and not `{other}`")),
+        }
     }
 
-    fn named(&mut self, name: &Name, namespace: NamespaceRef<'_>) -> Result<NodeId, String> {
-        let name = name.fullname(namespace);
-        if let Some(id) = self.names.get(&name) {
-            return Ok(*id);
+    fn object(&mut self, fields: &'a Fields, around: Space) -> Result<NodeId, String> {
+        let kind = part(fields, "type", "a type")?;
+        let plain = match kind.as_str() {
+            Some("record" | "error") => return self.record(fields, around),
+            Some("enum") => return self.symbols(fields, around),
+            Some("fixed") => return self.fixed(fields, around),
+            Some("array") => Node::Array(self.node(part(fields, "items", "an array")?, around)?),
+            Some("map") => Node::Map(self.node(part(fields, "values", "a map")?, around)?),
+            Some(name) => match primitive(name) {
+                Some(plain) => plain,
+                None => return Ok(self.named(name, None, around)),
+            },
+            // One type around another adds nothing but what it means.
+            None => {
+                let id = self.node(kind, around)?;
+                let Some(Slot::Built(plain)) = self.slots.get(id) else { return Ok(id) };
+                return Ok(logical(plain, fields)?.map_or(id, |node| self.push(node)));
+            }
+        };
+        let node = logical(&plain, fields)?.unwrap_or(plain);
+        Ok(self.push(node))
+    }
+
+    fn record(&mut self, fields: &'a Fields, around: Space) -> Result<NodeId, String> {
+        let (id, within) = self.defined(fields, around)?;
+        let of_record = part(fields, "fields", "a record")?.as_array().ok_or("the `fields` of a record are no list")?;
+        let (mut record, mut seen) = (Vec::new(), HashSet::new());
+        for field in of_record {
+            let field = field.as_object().ok_or("a field of a record is no object")?;
+            let name = text(field, "name", "a field")?;
+            if !seen.insert(name) {
+                return Err(format!("a record has two fields `{name}`"));
+            }
+            record.push((name.to_owned(), self.node(part(field, "type", "a field")?, within)?));
         }
-        match self.references.get(&name).copied() {
-            Some(schema) => self.node(schema, None),
-            None => Err(format!("the type `{name}` is not there")),
+        Ok(self.build(id, Node::Record(record)))
+    }
+
+    fn symbols(&mut self, fields: &'a Fields, around: Space) -> Result<NodeId, String> {
+        let (id, _) = self.defined(fields, around)?;
+        let symbols = part(fields, "symbols", "an enum")?.as_array().ok_or("the `symbols` of an enum are no list")?;
+        let symbols = symbols.iter().map(|symbol| symbol.as_str().map(str::to_owned)).collect::<Option<_>>();
+        Ok(self.build(id, Node::Enum(symbols.ok_or("a symbol of an enum is no text")?)))
+    }
+
+    fn fixed(&mut self, fields: &'a Fields, around: Space) -> Result<NodeId, String> {
+        let (id, _) = self.defined(fields, around)?;
+        let size = part(fields, "size", "a fixed")?.as_u64().and_then(|size| usize::try_from(size).ok());
+        let plain = Node::Fixed(size.ok_or("the `size` of a fixed is no number of bytes")?);
+        let node = logical(&plain, fields)?.unwrap_or(plain);
+        Ok(self.build(id, node))
+    }
+
+    /// The place of a type that is defined here, and the namespace of the names within it.
+    fn defined(&mut self, fields: &'a Fields, around: Space) -> Result<(NodeId, Space), String> {
+        let name = text(fields, "name", "a named type")?;
+        let namespace = fields.get("namespace").and_then(Value::as_str);
+        let (space, _) = self.split(name, namespace, around);
+        let id = self.named(name, namespace, around);
+        match self.slots.get_mut(id) {
+            Some(slot @ Slot::Named) => *slot = Slot::Met,
+            _ => return Err(format!("the type `{}` is there twice", self.name_of(id).unwrap_or_default())),
         }
+        Ok((id, space))
+    }
+
+    /// The place of a type that is called so, wherever it is defined.
+    fn named(&mut self, name: &'a str, namespace: Option<&'a str>, around: Space) -> NodeId {
+        let key = self.split(name, namespace, around);
+        *self.names.entry(key).or_insert_with(|| {
+            self.slots.push(Slot::Named);
+            self.slots.len() - 1
+        })
+    }
+
+    /// A name that has points says its namespace itself.
+    fn split(&mut self, name: &'a str, namespace: Option<&'a str>, around: Space) -> (Space, &'a str) {
+        match name.rsplit_once('.') {
+            Some((space, name)) => (self.space(space), name),
+            None => (namespace.map_or(around, |namespace| self.space(namespace)), name),
+        }
+    }
+
+    fn space(&mut self, namespace: &'a str) -> Space {
+        let next = self.spaces.len();
+        *self.spaces.entry(namespace).or_insert(next)
+    }
+
+    fn push(&mut self, node: Node) -> NodeId {
+        self.slots.push(Slot::Built(node));
+        self.slots.len() - 1
+    }
+
+    fn build(&mut self, id: NodeId, node: Node) -> NodeId {
+        self.slots[id] = Slot::Built(node);
+        id
+    }
+
+    /// What a named type is called in full.
+    fn name_of(&self, id: NodeId) -> Option<String> {
+        let ((space, name), _) = self.names.iter().find(|(_, named)| **named == id)?;
+        let (space, _) = self.spaces.iter().find(|(_, place)| *place == space)?;
+        Some(if space.is_empty() { (*name).to_owned() } else { format!("{space}.{name}") })
+    }
+
+    fn finished(mut self) -> Result<Vec<Node>, String> {
+        let slots = std::mem::take(&mut self.slots).into_iter().enumerate();
+        let built = slots.map(|(id, slot)| match slot {
+            Slot::Built(node) => Ok(node),
+            Slot::Named | Slot::Met => Err(format!("the type `{}` is not there", self.name_of(id).unwrap_or_default())),
+        });
+        built.collect()
     }
 }
 
-fn leaf(schema: &Schema) -> Result<Node, String> {
-    Ok(match schema {
-        Schema::Null => Node::Null,
-        Schema::Boolean => Node::Boolean,
-        Schema::Int => Node::Int,
-        Schema::Long => Node::Long,
-        Schema::Float => Node::Float,
-        Schema::Double => Node::Double,
-        Schema::Bytes => Node::Bytes,
-        Schema::String => Node::Text,
-        Schema::Enum(schema) => Node::Enum(schema.symbols.clone()),
-        Schema::Fixed(fixed) => Node::Fixed(fixed.size),
-        Schema::Decimal(decimal) => {
-            let scale = i64::try_from(decimal.scale).ok().filter(|scale| *scale <= decimal::LIMIT_SCALE);
-            let scale = scale.ok_or_else(|| format!("a decimal has {} places", decimal.scale))?;
-            let size = match &decimal.inner {
-                InnerDecimalSchema::Bytes => None,
-                InnerDecimalSchema::Fixed(fixed) => Some(fixed.size),
-            };
-            Node::Decimal { size, scale }
-        }
-        Schema::BigDecimal => Node::BigDecimal,
-        Schema::Uuid(UuidSchema::String) => Node::Uuid(UuidForm::Text),
-        Schema::Uuid(UuidSchema::Bytes) => Node::Uuid(UuidForm::Bytes),
-        Schema::Uuid(UuidSchema::Fixed(_)) => Node::Uuid(UuidForm::Fixed),
-        Schema::Date => Node::Date,
-        Schema::TimeMillis => Node::TimeMillis,
-        Schema::TimeMicros => Node::TimeMicros,
-        Schema::TimestampMillis => Node::Instant(Unit::Millis),
-        Schema::TimestampMicros => Node::Instant(Unit::Micros),
-        Schema::TimestampNanos => Node::Instant(Unit::Nanos),
-        Schema::LocalTimestampMillis => Node::Local(Unit::Millis),
-        Schema::LocalTimestampMicros => Node::Local(Unit::Micros),
-        Schema::LocalTimestampNanos => Node::Local(Unit::Nanos),
-        Schema::Duration(_) => Node::Duration,
-        other => return Err(format!("a type {other} is not read")),
+fn part<'a>(fields: &'a Fields, key: &str, of: &str) -> Result<&'a Value, String> {
+    fields.get(key).ok_or_else(|| format!("{of} has no `{key}`"))
+}
+
+fn text<'a>(fields: &'a Fields, key: &str, of: &str) -> Result<&'a str, String> {
+    part(fields, key, of)?.as_str().ok_or_else(|| format!("the `{key}` of {of} is no text"))
+}
+
+fn primitive(name: &str) -> Option<Node> {
+    Some(match name {
+        "null" => Node::Null,
+        "boolean" => Node::Boolean,
+        "int" => Node::Int,
+        "long" => Node::Long,
+        "float" => Node::Float,
+        "double" => Node::Double,
+        "bytes" => Node::Bytes,
+        "string" => Node::Text,
+        _ => return None,
     })
 }

@@ -1,7 +1,9 @@
-//! Expressions: how many steps one may take with each byte of a text.
+//! Expressions: how many steps one may take with each byte of a text, and how many there are to share what compiling them may take.
 //!
 //! Owns: reading as much of a pattern as that takes. It counts too much rather than too little: what is not known to be searched in one pass
 //! is taken to go back. Neighbour: `work`, which multiplies it by how often and in how much text is searched.
+
+use serde_json::Value;
 
 use super::LIMIT_STEPS_BACK;
 
@@ -12,6 +14,29 @@ const PLAIN: &[u8] = b"dDwWsSbBnrtfvxuUpPc";
 pub(super) fn steps(pattern: &str) -> u64 {
     let back = if goes_back(pattern.as_bytes()) { LIMIT_STEPS_BACK as u64 } else { 0 };
     parts(pattern).saturating_add(back)
+}
+
+/// How many expressions are compiled for a schema. Of one that looks around or goes back each part is compiled by itself.
+pub(super) fn compiled(schema: &Value) -> usize {
+    match schema {
+        Value::Array(items) => items.iter().map(compiled).sum(),
+        Value::Object(fields) => {
+            let own = |(name, field): (&String, &Value)| match (name.as_str(), field) {
+                ("pattern", Value::String(pattern)) => pieces(pattern),
+                ("patternProperties", Value::Object(patterns)) => patterns.keys().map(|pattern| pieces(pattern)).sum(),
+                _ => 0,
+            };
+            fields.iter().map(|field| own(field) + compiled(field.1)).sum()
+        }
+        _ => 0,
+    }
+}
+
+fn pieces(pattern: &str) -> usize {
+    if !goes_back(pattern.as_bytes()) {
+        return 1;
+    }
+    1 + pattern.bytes().filter(|byte| b"(|\\".contains(byte)).count()
 }
 
 /// Whether it looks around, refers to what it has found, or is not understood.

@@ -9,38 +9,46 @@ use crate::schema::{Definition, SchemaError};
 
 pub(super) fn shape(definition: &Definition) -> Result<Shape, SchemaError> {
     let unusable = |error: serde_json::Error| SchemaError::unusable(definition.format, error.to_string());
-    let mut named = Named(HashMap::new());
-    for reference in &definition.references {
-        named.learn(&serde_json::from_str(&reference.text).map_err(unusable)?, "", 0);
-    }
+    let references = definition.references.iter().map(|reference| serde_json::from_str::<Value>(&reference.text));
+    let references = references.collect::<Result<Vec<_>, _>>().map_err(unusable)?;
     let root = serde_json::from_str::<Value>(&definition.text).map_err(unusable)?;
-    named.learn(&root, "", 0);
+    let mut named = Named::default();
+    references.iter().chain([&root]).for_each(|schema| named.learn(schema, "", 0));
     let name = root.get("name").and_then(Value::as_str).map(|name| full(name, space(&root, "")));
     Ok(Shape { name, schema: named.shape(&root, "", &mut Vec::new()) })
 }
 
-/// The types that are called by a name, each with the namespace that it stands in.
-struct Named(HashMap<String, (Value, String)>);
+/// The most bytes of names that are known; types beyond that may be anything.
+const LIMIT_NAMES_BYTES: usize = 64 << 20;
 
-impl Named {
-    fn learn(&mut self, schema: &Value, around: &str, depth: usize) {
-        if depth > LIMIT_DEPTH * 4 {
+/// The types that are called by a name, each with the namespace that it stands in.
+#[derive(Default)]
+struct Named<'a> {
+    types: HashMap<String, (&'a Value, &'a str)>,
+    names_bytes: usize,
+}
+
+impl<'a> Named<'a> {
+    fn learn(&mut self, schema: &'a Value, around: &'a str, depth: usize) {
+        if depth > LIMIT_DEPTH * 4 || self.names_bytes > LIMIT_NAMES_BYTES {
             return;
         }
         match schema {
             Value::Array(ways) => ways.iter().for_each(|way| self.learn(way, around, depth + 1)),
             Value::Object(fields) => {
-                let within = space(schema, around).to_owned();
+                let within = space(schema, around);
                 if let Some(name) = fields.get("name").and_then(Value::as_str).filter(|_| fields.contains_key("type")) {
-                    self.0.insert(full(name, &within), (schema.clone(), around.to_owned()));
+                    let name = full(name, within);
+                    self.names_bytes += name.len();
+                    self.types.insert(name, (schema, around));
                 }
                 for inner in
                     ["type", "items", "values"].iter().filter_map(|key| fields.get(*key)).filter(|inner| !inner.is_string())
                 {
-                    self.learn(inner, &within, depth + 1);
+                    self.learn(inner, within, depth + 1);
                 }
                 for field in fields.get("fields").and_then(Value::as_array).into_iter().flatten() {
-                    self.learn(field.get("type").unwrap_or(&Value::Null), &within, depth + 1);
+                    self.learn(field.get("type").unwrap_or(&Value::Null), within, depth + 1);
                 }
             }
             _ => {}
@@ -97,7 +105,7 @@ impl Named {
             "bytes" => "string",
             _ => {
                 let name = if name.contains('.') { name.to_owned() } else { full(name, around) };
-                let known = self.0.get(&name).filter(|_| !within.contains(&name));
+                let known = self.types.get(&name).filter(|_| !within.contains(&name));
                 return known.map_or(json!({}), |(schema, around)| self.shape(schema, around, within));
             }
         };

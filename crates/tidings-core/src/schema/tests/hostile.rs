@@ -135,3 +135,65 @@ fn messages_of_any_type_are_read_with_the_same_limits() {
     let told = why(read(&compiled(Format::Protobuf, text("n")), &body(&[any("Other", &[])])));
     assert!(told.contains("Other"), "{told}");
 }
+
+/// A name of half a megabyte, which some thousand others stand in.
+fn far() -> String {
+    "n".repeat(500_000)
+}
+
+#[test]
+fn names_that_stand_in_a_long_namespace_take_no_more_than_their_text() {
+    let fields = (0..10_000)
+        .map(|number| field(&format!("f{number}"), &format!(r#"{{"type":"enum","name":"e{number}","symbols":["A"]}}"#)));
+    let fields = fields.collect::<Vec<_>>().join(",");
+    let text = format!(r#"{{"type":"record","name":"R","namespace":"{}","fields":[{fields}]}}"#, far());
+    let value = read(&compiled(Format::Avro, text), &vec![0; 10_000]).unwrap();
+    assert_eq!((value["f0"].as_str(), value["f9999"].as_str()), (Some("A"), Some("A")));
+}
+
+#[test]
+fn protobuf_names_that_would_take_gigabytes_written_out_are_refused() {
+    let fields = (1..=5_000).map(|number| format!("string f{number} = {number};")).collect::<String>();
+    let nested = (0..3_000).map(|number| format!("enum E{number} {{ V{number} = 0; }}")).collect::<String>();
+    let used = (1..=5_000).map(|number| format!("M f{number} = {number};")).collect::<String>();
+    for (package, within) in [(far(), &fields), (far(), &nested), ("p.".repeat(5_000) + "p", &used)] {
+        let error = refused(Format::Protobuf, format!("syntax = \"proto3\"; package {package}; message M {{ {within} }}"));
+        assert!(error.to_string().contains("written out in full"), "{error}");
+    }
+    let alone = format!("syntax = \"proto3\"; package {}; message M {{ {fields} }}", "p.".repeat(20) + "p");
+    assert!(Schema::compile(&definition(Format::Protobuf, alone, &[])).is_ok(), "what is long and not hostile is read");
+    let imported = format!("syntax = \"proto3\"; package {}; message M {{ {fields} }}", far());
+    let main = "syntax = \"proto3\"; import \"far.proto\"; message A {}";
+    let error = Schema::compile(&definition(Format::Protobuf, main, &[("far.proto", &imported)])).unwrap_err();
+    assert!(error.to_string().contains("written out in full"), "{error}");
+}
+
+#[test]
+fn json_paths_that_would_take_gigabytes_written_out_are_refused() {
+    let properties = (0..10_000).map(|number| (format!("p{number}"), json!({"type": "string"})));
+    let many = json!({"properties": properties.collect::<serde_json::Map<_, _>>()});
+    let lies = |id: &str| {
+        let mut lies = many.clone();
+        lies["$id"] = format!("https://{id}/s.json").into();
+        lies
+    };
+    for hostile in [json!({"properties": {far(): many}}), lies(&far()), json!({"definitions": {"a": lies(&far())}})] {
+        let error = refused(Format::JsonSchema, hostile.to_string());
+        assert!(error.to_string().contains("written out in full"), "{error}");
+    }
+    assert!(Schema::compile(&definition(Format::JsonSchema, lies("acme.example").to_string(), &[])).is_ok());
+}
+
+#[test]
+fn thousands_of_expressions_that_take_a_megabyte_each_are_refused_and_as_many_small_ones_are_not() {
+    let of = |pattern: fn(usize) -> String| {
+        let properties = (0..1_000).map(|number| (format!("p{number}"), json!({"pattern": pattern(number)})));
+        json!({"properties": properties.collect::<serde_json::Map<_, _>>()}).to_string()
+    };
+    assert_eq!(refused(Format::JsonSchema, of(|number| format!("^\\p{{L}}{{20,30}}{number}$"))).class(), "schema_unusable");
+    let small = compiled(Format::JsonSchema, of(|number| format!("^[A-Z]{{3}}-{number}$")));
+    assert!(read(&small, br#"{"p7":"ABC-7"}"#).is_ok());
+    assert_eq!(read(&small, br#"{"p7":"ABC-8"}"#).unwrap_err().class(), "schema_invalid_value");
+    let around = json!({"pattern": "(?=\\p{L}{20})".repeat(2_000)}).to_string();
+    assert_eq!(refused(Format::JsonSchema, around).class(), "schema_unusable");
+}
