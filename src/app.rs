@@ -191,6 +191,8 @@ impl App {
         let probe = (assembly.cluster.clone(), assembly.health.role("kafka"));
         let doom = assembly.cluster.doom();
         services.start("watch over producers", Stage::Watch, |stop| doom.watch(stop));
+        let registry = assembly.registry.clone();
+        services.start("schema registry's thread", Stage::Watch, |stop| registry.served(stop));
         services.start("broker probe", Stage::Watch, |stop| probe::run(probe.0, probe.1, stop));
 
         let outcome = assembly.serve(&mut services, &door, &stop).await;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tidings_core::event::{Explained, Reading, SourceRecord, Written};
 use tidings_core::rules::Burial;
 use tidings_core::schema::{Framed, Read, Schema, SchemaError};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::RegistryConfig;
@@ -50,7 +51,8 @@ pub enum Explanation {
 }
 
 impl Registry {
-    /// The registry that is configured, if one is: its thread runs until the last clone is dropped. It is not asked for anything yet.
+    /// The registry that is configured, if one is. Its thread runs until [`Registry::served`] is stopped or the last clone is dropped. It
+    /// is not asked for anything yet.
     ///
     /// # Errors
     /// If a file that the configuration names cannot be used, or the system gives no thread.
@@ -61,6 +63,20 @@ impl Registry {
             return Ok(Self::default());
         }
         Desk::start(config, clock, meters).map(|desk| Self(Some(Arc::new(desk))))
+    }
+
+    /// Runs until it is stopped, and then until the thread has ended.
+    ///
+    /// # Errors
+    /// If the thread ends otherwise.
+    pub async fn served(self, stop: CancellationToken) -> Result<(), RegistryError> {
+        match &self.0 {
+            Some(desk) => desk.served(stop).await,
+            None => {
+                stop.cancelled().await;
+                Ok(())
+            }
+        }
     }
 
     /// Reads the parts of a record that have a schema.
@@ -98,12 +114,16 @@ impl Registry {
                 Explanation::Forbidden(error) => return Err(error),
                 Explanation::Wait(awaited) => awaited,
             };
-            while !awaited.is_over() {
+            // Also if there was no room to ask for it: then it is over at once.
+            loop {
                 if waiting.as_ref().is_some_and(|waiting| waiting.is_over()) {
                     let why = awaited.trouble().unwrap_or_else(|| "no answer yet".to_owned());
                     return Err(Arc::new(RegistryError::away(why)));
                 }
                 std::thread::sleep(NAP);
+                if awaited.is_over() {
+                    break;
+                }
             }
         }
     }
@@ -138,5 +158,5 @@ fn read(schema: &Schema, framed: &Framed<'_>, written: Written) -> Part {
 }
 
 fn bury(error: &RegistryError) -> Explanation {
-    Explanation::Bury(Burial::new("decode", error.cause(), error.class(), format!("{:#}", error.in_full())))
+    Explanation::Bury(Burial::new("decode", error.cause(), error.class(), error.in_full()))
 }

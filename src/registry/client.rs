@@ -5,9 +5,10 @@
 //! sent elsewhere. Neighbours: `desk` asks for what records need, commands for what people ask.
 
 mod guarded;
+mod sites;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::error::Error as _;
+use std::collections::HashSet;
+use std::error::Error;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use tidings_core::schema::{Definition, Format, Reference, SchemaError, SchemaId}
 use crate::config::RegistryConfig;
 
 use self::guarded::{Guarded, Reply, trust};
-use super::error::RegistryError;
+use self::sites::{Site, Sites};
+use super::error::{RegistryError, in_full};
 
 /// The most schemas that one may refer to, directly or not.
 const LIMIT_REFERENCES: usize = 256;
@@ -35,7 +37,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 /// Asks one registry.
 pub struct Client {
-    settings: SrSettings,
+    sites: Sites,
     limit_bytes: usize,
 }
 
@@ -66,6 +68,18 @@ enum Asked {
     Guid,
 }
 
+/// What is to be done for a schema that is referred to.
+enum Step {
+    Ask(RegisteredReference),
+    /// It is there, and all that it refers to has been kept.
+    Keep(Reference),
+}
+
+/// The steps for what a schema refers to. The last one is taken first.
+fn steps(references: Vec<RegisteredReference>) -> impl Iterator<Item = Step> {
+    references.into_iter().rev().map(Step::Ask)
+}
+
 impl From<Missed> for RegistryError {
     fn from(missed: Missed) -> Self {
         match missed {
@@ -81,34 +95,39 @@ impl Client {
     /// # Errors
     /// If no URL is configured, or a file cannot be used.
     pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
-        let mut urls = config.urls.iter().map(|url| url.trim_end_matches('/').to_owned());
-        let mut builder = SrSettings::new_builder(urls.next().ok_or(RegistryError::Absent)?);
-        for url in urls {
-            builder.add_url(url);
+        if config.urls.is_empty() {
+            return Err(RegistryError::Absent);
         }
         let password = secret("password_file", &config.password, &config.password_file)?;
         let token = secret("token_file", &config.token, &config.token_file)?;
-        if !config.user.is_empty() {
-            builder.set_basic_authorization(&config.user, password.as_deref());
-        } else if let Some(token) = &token {
-            builder.set_token_authorization(token);
-        }
-        builder.set_timeout(config.request_timeout.0).no_proxy();
-        builder.with_middleware(Guarded::up_to(config.schema_bytes.get()));
-        let http = reqwest::Client::builder().connect_timeout(config.connect_timeout.0).redirect(Policy::none());
-        let http = http.tls_backend_preconfigured(trust(&config.ca, &config.urls)?);
-        let settings = builder.build_with(http).map_err(|error| RegistryError::Client(told(&error)))?;
-        Ok(Self { settings, limit_bytes: config.schema_bytes.get() })
+        let trusted = trust(&config.ca, &config.urls)?;
+        let site = |url: &String| {
+            let url = url.trim_end_matches('/').to_owned();
+            let mut builder = SrSettings::new_builder(url.clone());
+            if !config.user.is_empty() {
+                builder.set_basic_authorization(&config.user, password.as_deref());
+            } else if let Some(token) = &token {
+                builder.set_token_authorization(token);
+            }
+            builder.set_timeout(config.request_timeout.0).no_proxy();
+            builder.with_middleware(Guarded::up_to(config.schema_bytes.get()));
+            let http = reqwest::Client::builder().connect_timeout(config.connect_timeout.0).redirect(Policy::none());
+            let settings = builder.build_with(http.tls_backend_preconfigured(trusted.clone()));
+            settings.map(|settings| Site { url, settings }).map_err(|error| RegistryError::Client(told(&error)))
+        };
+        let sites = config.urls.iter().map(site).collect::<Result<_, _>>()?;
+        Ok(Self { sites: Sites::new(sites), limit_bytes: config.schema_bytes.get() })
     }
 
     /// The schema with this id, with all that it refers to.
     pub(super) async fn fetch(&self, id: SchemaId) -> Result<Definition, Missed> {
-        let found = match id {
-            SchemaId::Number(number) => api::get_schema_by_id(number, &self.settings).await,
-            SchemaId::Guid(guid) => api::get_schema_by_guid(&guid.to_string(), &self.settings).await,
+        let registered = match id {
+            SchemaId::Number(number) => self.asked(async |site| api::get_schema_by_id(number, site).await, Asked::Number).await?,
+            SchemaId::Guid(guid) => {
+                let guid = guid.to_string();
+                self.asked(async |site| api::get_schema_by_guid(&guid, site).await, Asked::Guid).await?
+            }
         };
-        let asked = if matches!(id, SchemaId::Guid(_)) { Asked::Guid } else { Asked::Number };
-        let registered = found.map_err(|error| self.missed(&error, asked))?;
         self.whole(registered).await
     }
 
@@ -117,9 +136,7 @@ impl Client {
     /// # Errors
     /// If there is none, or the registry does not give it.
     pub async fn subject(&self, subject: &str, version: Option<u32>) -> Result<Subject, RegistryError> {
-        let name = encoded(subject);
-        let found = api::get_schema_by_subject_and_version(&self.settings, &name, version).await;
-        let registered = found.map_err(|error| self.missed(&error, Asked::Number))?;
+        let registered = self.version(subject, version).await?;
         let (version, id) = (registered.version.unwrap_or_default(), registered.id);
         Ok(Subject { version, id, definition: self.whole(registered).await? })
     }
@@ -129,7 +146,7 @@ impl Client {
     /// # Errors
     /// If the registry does not give them.
     pub async fn subjects(&self) -> Result<Vec<String>, RegistryError> {
-        api::get_all_subjects(&self.settings).await.map_err(|error| self.missed(&error, Asked::Number).into())
+        Ok(self.asked(async |site| api::get_all_subjects(site).await, Asked::Number).await?)
     }
 
     /// Registers a schema as the next version of a subject, unless it is there already; gives its id. What it refers to is registered
@@ -148,8 +165,8 @@ impl Client {
             .iter()
             .map(|Reference { name, text }| SuppliedReference::new(name.clone(), encoded(name), text.clone()));
         let supplied = SuppliedSchema::new(None, kind, definition.text.clone()).with_references(references.collect());
-        let registered = api::post_schema(&self.settings, encoded(subject), supplied).await;
-        registered.map(|registered| registered.id).map_err(|error| self.missed(&error, Asked::Number).into())
+        let post = async |site: &SrSettings| api::post_schema(site, encoded(subject), supplied.clone()).await;
+        Ok(self.asked(post, Asked::Number).await?.id)
     }
 
     /// A schema with all that it refers to, each fetched once.
@@ -161,43 +178,54 @@ impl Client {
             SchemaType::Other(kind) => return Err(Missed::Failed(RegistryError::Foreign(kind))),
             other => return Err(Missed::Failed(RegistryError::Foreign(format!("{other:?}")))),
         };
-        let (mut seen, mut references) = (HashSet::new(), HashMap::new());
+        let (mut seen, mut references) = (HashSet::new(), Vec::new());
         let mut bytes = registered.schema.len();
-        let too_large = || Missed::Failed(RegistryError::TooLarge { limit: self.limit_bytes });
-        if bytes > self.limit_bytes {
-            return Err(too_large());
-        }
-        let mut open = VecDeque::from(registered.references);
-        while let Some(reference) = open.pop_front() {
-            // Those that refer to each other would lead on for ever.
-            if !seen.insert((reference.name.clone(), reference.subject.clone(), reference.version)) {
+        let mut open = steps(registered.references).collect::<Vec<_>>();
+        while let Some(step) = open.pop() {
+            if bytes > self.limit_bytes {
+                break;
+            }
+            let reference = match step {
+                Step::Ask(reference) => reference,
+                Step::Keep(reference) => {
+                    references.push(reference);
+                    continue;
+                }
+            };
+            // Those that refer to each other would lead on for ever. As the registry has it, a name means one schema: the first.
+            if !seen.insert(reference.name.clone()) {
                 continue;
             }
             if seen.len() > LIMIT_REFERENCES {
                 let error = SchemaError::unusable(format, format!("it refers to more than {LIMIT_REFERENCES} schemas"));
                 return Err(Missed::Failed(RegistryError::Schema(error)));
             }
-            let part = self.reference(&reference).await?;
+            let part = self.version(&reference.subject, Some(reference.version)).await?;
             bytes += part.schema.len();
-            if bytes > self.limit_bytes {
-                return Err(too_large());
-            }
-            open.extend(part.references);
-            references.entry(reference.name).or_insert(part.schema);
+            open.push(Step::Keep(Reference { name: reference.name, text: part.schema }));
+            open.extend(steps(part.references));
         }
-        let references = references.into_iter().map(|(name, text)| Reference { name, text }).collect();
+        if bytes > self.limit_bytes {
+            return Err(Missed::Failed(RegistryError::TooLarge { limit: self.limit_bytes }));
+        }
         Ok(Definition { format, text: registered.schema, references })
     }
 
-    async fn reference(&self, reference: &RegisteredReference) -> Result<RegisteredSchema, Missed> {
-        let (subject, version) = (encoded(&reference.subject), reference.version);
-        let found = api::get_schema_by_subject_and_version(&self.settings, &subject, Some(version)).await;
-        found.map_err(|error| self.missed(&error, Asked::Number))
+    async fn version(&self, subject: &str, version: Option<u32>) -> Result<RegisteredSchema, Missed> {
+        let name = encoded(subject);
+        let get = async |site: &SrSettings| api::get_schema_by_subject_and_version(site, &name, version).await;
+        self.asked(get, Asked::Number).await
+    }
+
+    async fn asked<T>(&self, call: impl AsyncFn(&SrSettings) -> Result<T, SRCError>, asked: Asked) -> Result<T, Missed> {
+        self.sites.ask(call, |error| self.missed(error, asked)).await
     }
 
     /// What an answer means that is no schema.
     fn missed(&self, error: &SRCError, asked: Asked) -> Missed {
-        let Some(failure) = error.source().and_then(|source| source.downcast_ref::<reqwest_middleware::Error>()) else {
+        // What a registry says of a schema that another one refers to lies deeper.
+        let mut sources = std::iter::successors(error.source(), |error| (*error).source());
+        let Some(failure) = sources.find_map(|source| source.downcast_ref::<reqwest_middleware::Error>()) else {
             return Missed::Failed(RegistryError::away(format!("what answers is no registry: {}", told(error))));
         };
         let reply = match failure {
@@ -233,20 +261,6 @@ fn encoded(subject: &str) -> String {
 /// The library's words, without its own flags.
 fn told(error: &SRCError) -> String {
     error.cause.clone().map_or_else(|| error.error.clone(), |cause| format!("{}: {cause}", error.error))
-}
-
-/// The text with those of the sources: the outermost of a failed request does not say why.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// The secret itself, or what stands in its file.

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tidings_core::fate::Fate;
-use tidings_core::schema::{Definition, Schema, SchemaError, SchemaId};
+use tidings_core::schema::{Schema, SchemaError, SchemaId};
 use tidings_core::time::Delay;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::RegistryConfig;
@@ -55,6 +57,9 @@ pub(super) struct Desk {
     asks: mpsc::Sender<Ask>,
     clock: Clock,
     patience: Duration,
+    stop: CancellationToken,
+    /// Taken by whoever awaits its end.
+    thread: Mutex<Option<Worker<RegistryError>>>,
 }
 
 impl Desk {
@@ -75,14 +80,26 @@ impl Desk {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().thread_stack_size(STACK_BYTES).max_blocking_threads(2);
         let runtime = runtime.build().map_err(|source| WorkerError::Start { name: "registry".to_owned(), source })?;
-        // It ends when the queue is closed, which is when nobody is there any more who reads records.
-        Worker::<RegistryError>::start("registry".to_owned(), move || {
-            runtime.block_on(serve(&errand, asked));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        // It also ends when the queue is closed, which is when nobody is there any more who reads records.
+        let thread = Worker::start("registry".to_owned(), move || {
+            runtime.block_on(stopped.run_until_cancelled(serve(&errand, asked)));
             Ok(())
         })?;
         // As long as it takes to know that a schema is unknown, and a last answer.
         let patience = config.unknown_wait.0 + config.request_timeout.0 * 2;
-        Ok(Self { shelf, asks, clock, patience })
+        Ok(Self { shelf, asks, clock, patience, stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Stops the thread when it is told to, and waits for its end. What is awaited then is not fetched any more.
+    pub(super) async fn served(&self, stop: CancellationToken) -> Result<(), RegistryError> {
+        let Some(mut thread) = self.thread.lock().take() else { return Ok(()) };
+        tokio::select! {
+            ended = thread.ended() => return ended,
+            () = stop.cancelled() => self.stop.cancel(),
+        }
+        thread.ended().await
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -195,7 +212,7 @@ impl Errand {
             self.client.fetch(id).await?
         };
         let format = definition.format;
-        let compiled = tokio::task::spawn_blocking(move || compile(&definition)).await;
+        let compiled = tokio::task::spawn_blocking(move || Schema::compile(&definition)).await;
         let schema = compiled.unwrap_or_else(|_| Err(SchemaError::unusable(format, "reading it panicked, which is a bug")));
         schema.map_err(|source| Missed::Failed(RegistryError::Misread { id, source }))
     }
@@ -214,10 +231,6 @@ impl Errand {
             }
         }
     }
-}
-
-fn compile(definition: &Definition) -> Result<Schema, SchemaError> {
-    Schema::compile(definition)
 }
 
 /// To tenths of a second, for people.
@@ -239,5 +252,23 @@ mod tests {
         unknown.interrupted();
         assert_eq!(unknown.again(at(3_600)), at(2));
         assert_eq!(unknown.again(at(3_603)), at(5));
+    }
+
+    #[tokio::test]
+    async fn who_stops_the_desk_waits_until_its_thread_holds_nothing_any_more() {
+        let mut config = crate::config::load(None, &[]).unwrap().registry;
+        // Nobody listens there, so that what is asked for stays under way.
+        config.urls = vec!["http://127.0.0.1:9".to_owned()];
+        let desk = Desk::start(&config, Clock::start(), Meters::default()).unwrap();
+        let Found::Awaited(awaited) = desk.find(SchemaId::Number(1)) else { panic!("nothing is known of it") };
+        while awaited.trouble().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let stop = CancellationToken::new();
+        stop.cancel();
+        desk.served(stop).await.unwrap();
+        assert_eq!(Arc::strong_count(&desk.shelf), 1);
+        let Found::Awaited(awaited) = desk.find(SchemaId::Number(2)) else { panic!("nobody fetches it") };
+        assert!(awaited.is_over(), "who waits is to look again");
     }
 }

@@ -135,12 +135,15 @@ impl RegistryError {
     /// The text with those of the sources.
     #[must_use]
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            text = format!("{text}: {error}");
-            source = error.source();
-        }
-        text
+        in_full(self)
     }
+}
+
+/// A text with those of its sources: the outermost of a failed request does not say why, and some say again what the next one does.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| (*error).source());
+    sources.fold(error.to_string(), |text, source| {
+        let next = source.to_string();
+        if text.contains(&next) { text } else { format!("{text}: {next}") }
+    })
 }

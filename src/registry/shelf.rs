@@ -1,11 +1,12 @@
 //! The shelf: what is known of each schema.
 //!
 //! Owns: schemas for as long as there is room, failures for a time, and that a schema is asked for once however many records wait for
-//! it. Refuses to fetch: `desk` does. A reader of a schema that is there takes a lock that readers share.
+//! it. What nobody has looked at yet makes room last, or records that wait for more than there is room for would have it fetched again and again.
+//! Refuses to fetch: `desk` does. A reader of a schema that is there takes a lock that readers share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -15,6 +16,9 @@ use super::error::RegistryError;
 use super::meters::Meters;
 use crate::kafka::dispatch::Awaited;
 
+/// What may be kept beyond the capacity since nobody has looked at it yet: who waited may be gone, and never looks.
+const LIMIT_UNSEEN: usize = 4096;
+
 /// What is known of a schema.
 pub(super) enum Found {
     Schema(Arc<Schema>),
@@ -22,8 +26,16 @@ pub(super) enum Found {
     Awaited(Awaited),
 }
 
-enum Kept {
-    Schema { schema: Arc<Schema>, used: AtomicU64 },
+struct Kept {
+    what: What,
+    /// When it was last looked at, or was settled, by the count of uses. Shared by who reads records.
+    used: AtomicU64,
+    /// Whether somebody has looked since it was settled. Shared likewise.
+    was_seen: AtomicBool,
+}
+
+enum What {
+    Schema(Arc<Schema>),
     Failed { error: Arc<RegistryError>, until: Duration },
     Awaited(Awaited),
 }
@@ -53,7 +65,7 @@ impl Shelf {
         }
         let awaited = Awaited::default();
         if ask(awaited.clone()) {
-            kept.insert(id, Kept::Awaited(awaited.clone()));
+            kept.insert(id, self.kept(What::Awaited(awaited.clone())));
             self.count(&kept);
         } else {
             // Too many are asked for: whoever waits looks again at once.
@@ -63,51 +75,78 @@ impl Shelf {
     }
 
     fn seen(&self, kept: &Kept, now: Duration) -> Option<Found> {
-        match kept {
-            Kept::Schema { schema, used } => {
-                used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
-                Some(Found::Schema(Arc::clone(schema)))
-            }
-            Kept::Failed { error, until } => (now < *until).then(|| Found::Failed(Arc::clone(error))),
-            Kept::Awaited(awaited) => Some(Found::Awaited(awaited.clone())),
+        kept.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        kept.was_seen.store(true, Ordering::Relaxed);
+        match &kept.what {
+            What::Schema(schema) => Some(Found::Schema(Arc::clone(schema))),
+            What::Failed { error, until } => (now < *until).then(|| Found::Failed(Arc::clone(error))),
+            What::Awaited(awaited) => Some(Found::Awaited(awaited.clone())),
         }
+    }
+
+    fn kept(&self, what: What) -> Kept {
+        let used = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
+        Kept { what, used, was_seen: AtomicBool::new(false) }
     }
 
     /// What was awaited is known, if only for a time; who waited is told.
     pub(super) fn settle(&self, id: SchemaId, outcome: Result<Schema, RegistryError>, failed_until: Duration) {
-        let mut kept = self.kept.write();
-        if kept.len() > self.capacity {
-            make_room(&mut kept, id);
-        }
-        let used = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
-        let known = match outcome {
-            Ok(schema) => Kept::Schema { schema: Arc::new(schema), used },
-            Err(error) => Kept::Failed { error: Arc::new(error), until: failed_until },
+        let what = match outcome {
+            Ok(schema) => What::Schema(Arc::new(schema)),
+            Err(error) => What::Failed { error: Arc::new(error), until: failed_until },
         };
-        if let Some(Kept::Awaited(awaited)) = kept.insert(id, known) {
+        let mut kept = self.kept.write();
+        self.make_room(&mut kept);
+        if let Some(Kept { what: What::Awaited(awaited), .. }) = kept.insert(id, self.kept(what)) {
             awaited.settle();
         }
         self.count(&kept);
     }
 
+    /// Takes away failures first, then what was not used for longest. What is awaited stays, and what nobody has looked at as long as it
+    /// is not too much.
+    fn make_room(&self, kept: &mut HashMap<SchemaId, Kept>) {
+        let mut settled = kept.values().filter(|kept| !kept.is_awaited()).count();
+        while settled >= self.capacity {
+            let spares_unseen = settled < self.capacity + LIMIT_UNSEEN;
+            let ranked = kept.iter().filter_map(|(id, kept)| Some((kept.rank()?, *id)));
+            let ranked = ranked.filter(|((turn, _), _)| !spares_unseen || *turn < Turn::Unseen);
+            let Some((_, id)) = ranked.min() else { return };
+            kept.remove(&id);
+            settled -= 1;
+        }
+    }
+
     fn count(&self, kept: &HashMap<SchemaId, Kept>) {
         let count = |of: fn(&Kept) -> bool| i64::try_from(kept.values().filter(|kept| of(kept)).count()).unwrap_or(i64::MAX);
-        self.meters.kept.set(count(|kept| matches!(kept, Kept::Schema { .. })));
-        self.meters.awaited.set(count(|kept| matches!(kept, Kept::Awaited(_))));
+        self.meters.kept.set(count(|kept| matches!(kept.what, What::Schema { .. })));
+        self.meters.awaited.set(count(Kept::is_awaited));
     }
 }
 
-/// Takes away the failure that ends first, else the schema that was not used for longest. What is awaited stays.
-fn make_room(kept: &mut HashMap<SchemaId, Kept>, coming: SchemaId) {
-    let rank = |kept: &Kept| match kept {
-        Kept::Failed { until, .. } => Some((0, u64::try_from(until.as_millis()).unwrap_or(u64::MAX))),
-        Kept::Schema { used, .. } => Some((1, used.load(Ordering::Relaxed))),
-        Kept::Awaited(_) => None,
-    };
-    let ranked = kept.iter().filter(|(id, _)| **id != coming).filter_map(|(id, kept)| Some((rank(kept)?, *id)));
-    if let Some((_, id)) = ranked.min() {
-        kept.remove(&id);
+impl Kept {
+    fn is_awaited(&self) -> bool {
+        matches!(self.what, What::Awaited(_))
     }
+
+    /// The lowest goes first; what has none stays.
+    fn rank(&self) -> Option<(Turn, u64)> {
+        let turn = match (&self.what, self.was_seen.load(Ordering::Relaxed)) {
+            (What::Awaited(_), _) => return None,
+            (What::Failed { .. }, true) => Turn::Failed,
+            (What::Schema(_), true) => Turn::Schema,
+            (_, false) => Turn::Unseen,
+        };
+        Some((turn, self.used.load(Ordering::Relaxed)))
+    }
+}
+
+/// What makes room first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Failed,
+    Schema,
+    Unseen,
 }
 
 #[cfg(test)]
@@ -152,22 +191,47 @@ mod tests {
         assert!(matches!(find(&shelf, 1, 60), Found::Awaited(_)));
     }
 
+    fn settled(shelf: &Shelf, id: u32, outcome: Result<Schema, RegistryError>) {
+        find(shelf, id, 0);
+        shelf.settle(SchemaId::Number(id), outcome, Duration::from_secs(60));
+    }
+
+    fn left(shelf: &Shelf) -> Vec<SchemaId> {
+        let mut left = shelf.kept.read().keys().copied().collect::<Vec<_>>();
+        left.sort_unstable();
+        left
+    }
+
     #[test]
     fn of_more_than_there_is_room_for_failures_go_first_and_then_what_was_not_used_for_longest() {
         let shelf = Shelf::new(2, Meters::default());
-        let settle = |id, outcome| {
-            find(&shelf, id, 0);
-            shelf.settle(SchemaId::Number(id), outcome, Duration::from_secs(60));
-        };
-        settle(1, Ok(schema()));
-        settle(2, Err(RegistryError::Absent));
-        settle(3, Ok(schema()));
-        assert!(!shelf.kept.read().contains_key(&SchemaId::Number(2)));
+        settled(&shelf, 1, Ok(schema()));
+        settled(&shelf, 2, Err(RegistryError::Absent));
         find(&shelf, 1, 0);
-        settle(4, Ok(schema()));
-        let mut left = shelf.kept.read().keys().copied().collect::<Vec<_>>();
-        left.sort_unstable();
-        assert_eq!(left, [SchemaId::Number(1), SchemaId::Number(4)]);
+        find(&shelf, 2, 0);
+        settled(&shelf, 3, Ok(schema()));
+        assert_eq!(left(&shelf), [1, 3].map(SchemaId::Number));
+        find(&shelf, 3, 0);
+        find(&shelf, 1, 0);
+        settled(&shelf, 4, Ok(schema()));
+        assert_eq!(left(&shelf), [1, 4].map(SchemaId::Number));
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_kept_until_he_has_looked_and_what_nobody_looks_at_is_bounded() {
+        let shelf = Shelf::new(2, Meters::default());
+        for id in 0..10 {
+            settled(&shelf, id, Err(RegistryError::Absent));
+        }
+        for id in 0..10 {
+            assert!(matches!(find(&shelf, id, 0), Found::Failed(_)), "{id} is asked for again");
+        }
+        settled(&shelf, 10, Ok(schema()));
+        assert_eq!(left(&shelf).len(), 2, "what was looked at makes room");
+        for id in 100..100 + 2 * u32::try_from(LIMIT_UNSEEN).unwrap() {
+            settled(&shelf, id, Err(RegistryError::Absent));
+        }
+        assert_eq!(left(&shelf).len(), 2 + LIMIT_UNSEEN);
     }
 
     #[test]

@@ -1,0 +1,144 @@
+//! The sites of a registry: its URLs, which are asked one after the other until one has an answer.
+//!
+//! Owns: whose answer counts (decision 41). What the registry itself says is the answer, also that it does not have a schema; one that is away or
+//! busy, or is no registry, is passed over, and so is one that does not let us in, unless that is all that is said. Who answered last is
+//! asked first. Refuses to wait: `desk` asks again. Neighbour: `client`, which knows what is asked.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use schema_registry_converter::async_impl::schema_registry::SrSettings;
+use schema_registry_converter::error::SRCError;
+
+use super::super::error::RegistryError;
+use super::Missed;
+
+/// One URL.
+pub(super) struct Site {
+    pub(super) url: String,
+    pub(super) settings: SrSettings,
+}
+
+pub(super) struct Sites {
+    sites: Vec<Site>,
+    /// Who has answered last. Shared by all requests that are under way.
+    first: AtomicUsize,
+}
+
+/// What those have said that were passed over.
+#[derive(Default)]
+struct Passed {
+    forbidden: Option<RegistryError>,
+    away: Vec<String>,
+    again: Option<Duration>,
+}
+
+impl Sites {
+    pub(super) fn new(sites: Vec<Site>) -> Self {
+        Self { sites, first: AtomicUsize::new(0) }
+    }
+
+    /// The answer of the first site that has one; `means` says what a failure is.
+    pub(super) async fn ask<T>(
+        &self,
+        call: impl AsyncFn(&SrSettings) -> Result<T, SRCError>,
+        means: impl Fn(&SRCError) -> Missed,
+    ) -> Result<T, Missed> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut passed = Passed::default();
+        for turn in 0..self.sites.len() {
+            let at = (first + turn) % self.sites.len();
+            let site = &self.sites[at];
+            let missed = match call(&site.settings).await {
+                Ok(found) => {
+                    self.answered(at, &passed);
+                    return Ok(found);
+                }
+                Err(error) => means(&error),
+            };
+            let Some(answer) = passed.over(&site.url, missed) else { continue };
+            self.answered(at, &passed);
+            return Err(answer);
+        }
+        Err(Missed::Failed(passed.summed()))
+    }
+
+    fn answered(&self, at: usize, passed: &Passed) {
+        self.first.store(at, Ordering::Relaxed);
+        if let Some(error) = &passed.forbidden {
+            let url = &self.sites[at].url;
+            tracing::warn!(
+                error = error.in_full(),
+                answered = url,
+                "one URL of the schema registry does not let us in; another one answers"
+            );
+        }
+    }
+}
+
+impl Passed {
+    /// Notes what a site says; gives it back if that is the answer.
+    fn over(&mut self, url: &str, missed: Missed) -> Option<Missed> {
+        match missed {
+            Missed::Failed(RegistryError::Forbidden { status, told }) => {
+                let told = format!("{told} ({url})");
+                self.forbidden.get_or_insert(RegistryError::Forbidden { status, told });
+            }
+            Missed::Failed(RegistryError::Away { why, again }) => {
+                self.again = [self.again, again].into_iter().flatten().min();
+                self.away.push(format!("{url}: {why}"));
+            }
+            answer => return Some(answer),
+        }
+        None
+    }
+
+    /// What it comes to if nobody has an answer.
+    fn summed(self) -> RegistryError {
+        self.forbidden.unwrap_or_else(|| RegistryError::Away { why: self.away.join("; "), again: self.again })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away(again: Option<u64>) -> Missed {
+        Missed::Failed(RegistryError::Away { why: "503".to_owned(), again: again.map(Duration::from_secs) })
+    }
+
+    fn forbidden() -> Missed {
+        Missed::Failed(RegistryError::Forbidden { status: 403, told: "not you".to_owned() })
+    }
+
+    #[test]
+    fn an_answer_of_the_registry_counts_whoever_is_away() {
+        let mut passed = Passed::default();
+        assert!(passed.over("a", away(None)).is_none());
+        let unknown = passed.over("b", Missed::Unknown("no such schema".to_owned()));
+        assert!(matches!(unknown, Some(Missed::Unknown(_))));
+        let refused = passed.over("c", Missed::Failed(RegistryError::TooLarge { limit: 1 }));
+        assert!(matches!(refused, Some(Missed::Failed(RegistryError::TooLarge { .. }))));
+    }
+
+    #[test]
+    fn who_does_not_let_us_in_counts_before_who_is_away_in_whatever_order() {
+        for order in [[true, false], [false, true]] {
+            let mut passed = Passed::default();
+            for is_forbidden in order {
+                assert!(passed.over("a", if is_forbidden { forbidden() } else { away(None) }).is_none());
+            }
+            assert!(passed.summed().is_forbidden());
+        }
+    }
+
+    #[test]
+    fn of_several_that_are_away_each_is_named_and_the_earliest_hour_counts() {
+        let mut passed = Passed::default();
+        for (url, again) in [("http://a", Some(9)), ("http://b", None), ("http://c", Some(4))] {
+            assert!(passed.over(url, away(again)).is_none());
+        }
+        let RegistryError::Away { why, again } = passed.summed() else { panic!("all are away") };
+        assert_eq!((why.as_str(), again), ("http://a: 503; http://b: 503; http://c: 503", Some(Duration::from_secs(4))));
+    }
+}
