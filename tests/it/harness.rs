@@ -9,6 +9,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod frames;
+pub(crate) mod front;
 pub(crate) mod gate;
 pub(crate) mod inbox;
 pub(crate) mod keys;

@@ -14,6 +14,11 @@ use crate::harness::eventually;
 use crate::harness::registry::{Answer, Chosen, Producer, Registry, shared};
 use crate::harness::world::{World, ms, payment};
 
+mod access;
+mod load;
+mod meanings;
+mod sites;
+
 /// A due payment in Avro.
 const DUE: &str = r#"{"type":"record","name":"Due","namespace":"acme","fields":[
     {"name":"type","type":"string"},{"name":"userId","type":"string"},{"name":"paymentId","type":"string"},
@@ -279,10 +284,12 @@ async fn a_header_names_a_schema_by_its_guid_or_its_number() {
 }
 
 /// Schemas that nothing can be read with, or not what comes.
-fn wrong(path: &str) -> Answer {
+fn wrong(path: &str, elsewhere: &str) -> Answer {
     match path {
         "/schemas/ids/1" => schema("AVRO", DUE),
-        "/schemas/ids/2" => schema("JSON", r#"{"properties":{"userId":{"$ref":"http://127.0.0.1:1/user.json"}}}"#),
+        "/schemas/ids/2" => {
+            schema("JSON", &json!({"properties": {"userId": {"$ref": format!("{elsewhere}/user.json")}}}).to_string())
+        }
         "/schemas/ids/3" => schema("JSON", &format!("{{\"title\":\"{}\"}}", "x".repeat(5 << 20))),
         "/schemas/ids/4" => schema("JSON", r##"{"allOf":[{"$ref":"#"}]}"##),
         "/schemas/ids/5" => schema("XML", "<schema/>"),
@@ -301,7 +308,10 @@ fn wrong(path: &str) -> Answer {
 
 #[tokio::test]
 async fn whatever_is_wrong_with_bytes_or_schemas_is_buried_and_the_partition_goes_on() {
-    let chosen = Chosen::answering(wrong).await;
+    // Whoever asked here would be answered, and the schema would do.
+    let elsewhere = Chosen::answering(|_| Answer(200, "", "{}".to_owned())).await;
+    let lies_at = elsewhere.url.clone();
+    let chosen = Chosen::answering(move |path| wrong(path, &lies_at)).await;
     let world = World::with(|config| {
         with_registry(config, &chosen.url);
         config.registry.schema_bytes = NonZeroUsize::new(1 << 20).unwrap();
@@ -337,5 +347,6 @@ async fn whatever_is_wrong_with_bytes_or_schemas_is_buried_and_the_partition_goe
         "{:?}",
         chosen.paths()
     );
+    assert!(elsewhere.paths().is_empty(), "{:?} was asked for", elsewhere.paths());
     running.stop().await;
 }

@@ -3,8 +3,9 @@
     produce.py BROKERS REGISTRY
 
 Each line of standard input is one record, as JSON: {"topic", "format", "schema", "value", "key"?, "references"?}. For Avro and JSON Schema `schema` is
-the schema's text and `references` a list of [name, text]; for Protobuf it names one of the messages below. Each is answered by a line
-with its partition and offset, or by `error: ...`.
+the schema's text and `references` a list of [name, text]; for Protobuf it names one of the messages below. With `key_schema` the key is in Avro.
+With `times` it is so many records, whose `paymentId` ends with their number, and whose keys are that number. Each line is answered by one with the
+partition and offset of the last record, or by `error: ...`.
 """
 
 import datetime
@@ -28,8 +29,8 @@ def field(name, number, kind, type_name=None, label=Field.LABEL_OPTIONAL):
     return Field(name=name, number=number, type=kind, type_name=type_name, label=label)
 
 
-def messages():
-    """The message types: a file of events that imports one of people."""
+def messages(prefix="", newer=()):
+    """The message types: a file of events that imports one of people; a newer one has further fields."""
     pool = descriptor_pool.DescriptorPool()
     timestamp = descriptor_pb2.FileDescriptorProto()
     timestamp_pb2.DESCRIPTOR.CopyToProto(timestamp)
@@ -51,15 +52,22 @@ def messages():
                 field("person", 6, Field.TYPE_MESSAGE, ".acme.Person"),
                 field("at", 7, Field.TYPE_MESSAGE, ".google.protobuf.Timestamp"),
                 field("cents", 8, Field.TYPE_INT64),
+                *newer,
             ]
         )
+    mapped = events.message_type.add(name="Mapped")
+    entry = mapped.nested_type.add(name="LabelsEntry", options=descriptor_pb2.MessageOptions(map_entry=True))
+    entry.field.extend([field("key", 1, Field.TYPE_STRING), field("value", 2, Field.TYPE_STRING)])
+    mapped.field.append(field("labels", 1, Field.TYPE_MESSAGE, ".acme.Mapped.LabelsEntry", Field.LABEL_REPEATED))
+    mapped.nested_type.add(name="Paid").field.extend(inner.field)
+    mapped.nested_type.add(name="Unpaid").field.append(field("why", 1, Field.TYPE_STRING))
     for file in (timestamp, people, events):
         pool.Add(file)
-    names = ["acme.Other", "acme.Due", "acme.Due.Paid"]
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names}
+    names = ["acme.Other", "acme.Due", "acme.Due.Paid", "acme.Mapped", "acme.Mapped.Paid"]
+    return {prefix + name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names}
 
 
-MESSAGES = messages()
+MESSAGES = messages() | messages("newer:", [field("note", 9, Field.TYPE_STRING)])
 
 
 def revived(value):
@@ -114,15 +122,34 @@ class Records:
             return json_format.ParseDict(value, MESSAGES[record["schema"]]())
         return value
 
+    def key(self, record):
+        if "key_schema" not in record:
+            return record.get("key")
+        name = json.dumps([record["topic"], record["key_schema"]])
+        if name not in self.serializers:
+            self.serializers[name] = AvroSerializer(self.registry, Schema(record["key_schema"], "AVRO"))
+        return self.serializers[name](revived(record["key"]), SerializationContext(record["topic"], MessageField.KEY))
+
+    def numbered(self, record):
+        """The records that one line stands for."""
+        for number in range(record.get("times", 0)):
+            value = dict(record["value"], paymentId=f"{record['value']['paymentId']}{number}")
+            yield dict(record, value=value, key=str(number))
+        if "times" not in record:
+            yield record
+
     def produce(self, record):
         context = SerializationContext(record["topic"], MessageField.VALUE)
-        value = self.serializer(record)(self.value(record), context)
         where = []
-        self.producer.produce(record["topic"], value, record.get("key"), on_delivery=lambda error, message: where.append((error, message)))
+        for one in self.numbered(record):
+            value = self.serializer(one)(self.value(one), context)
+            self.producer.produce(one["topic"], value, self.key(one), on_delivery=lambda error, message: where.append((error, message)))
+            self.producer.poll(0)
         self.producer.flush()
-        error, message = where[0]
-        if error is not None:
-            raise RuntimeError(error)
+        for error, _ in where:
+            if error is not None:
+                raise RuntimeError(error)
+        message = where[-1][1]
         return f"{message.partition()} {message.offset()}"
 
 
