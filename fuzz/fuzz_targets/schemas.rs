@@ -1,11 +1,11 @@
-//! Values with a schema, and schemas: the first byte picks which.
+//! Values with a schema, and schemas with what they refer to and a value: the first byte picks which. `definitions` makes schemas that are sound.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tidings_core::schema::{Definition, Format, Framed, Schema};
+use tidings_core::schema::{Definition, Format, Framed, Reference, Schema};
 
 const AVRO: &str = r#"{"type":"record","name":"R","fields":[
 {"name":"next","type":["null","R","string",{"type":"array","items":"R"}]},
@@ -27,8 +27,21 @@ static SCHEMAS: LazyLock<[Schema; 3]> = LazyLock::new(|| {
         .map(|(format, text)| compile(format, text).expect("a sound schema"))
 });
 
+/// What lies between a schema, those that it refers to, and a value; and between the name of one that is referred to and its text.
+const PARTS: u8 = 0x1e;
+const NAME: char = '\u{1f}';
+
 fn compile(format: Format, text: &str) -> Option<Schema> {
     Schema::compile(&Definition { format, text: text.to_owned(), references: Vec::new() }).ok()
+}
+
+/// A schema that is written out with all that it refers to, and a value.
+fn whole(format: Format, bytes: &[u8]) -> Option<(Definition, &[u8])> {
+    let mut parts = bytes.split(|byte| *byte == PARTS);
+    let (text, body) = (std::str::from_utf8(parts.next()?).ok()?, parts.next_back().unwrap_or(b"{}"));
+    let references = parts.filter_map(|part| std::str::from_utf8(part).ok()?.split_once(NAME));
+    let references = references.map(|(name, text)| Reference { name: name.to_owned(), text: text.to_owned() });
+    Some((Definition { format, text: text.to_owned(), references: references.collect() }, body))
 }
 
 fn read(schema: &Schema, framed: &Framed<'_>) {
@@ -59,10 +72,10 @@ fuzz_target!(|input: &[u8]| {
         }
         // A schema, and something to read with it.
         _ => {
-            let Ok(text) = std::str::from_utf8(rest) else { return };
             let format = [Format::Avro, Format::Protobuf, Format::JsonSchema][number % 3];
-            if let Some(schema) = compile(format, text) {
-                for body in [&b"{}"[..], b"\0", b"\x02\x02\x02\x02"] {
+            let Some((definition, body)) = whole(format, rest) else { return };
+            if let Ok(schema) = Schema::compile(&definition) {
+                for body in [body, b"\0", b"\x02\x02\x02\x02"] {
                     let framed = [&[0, 0, 0, 0, 1], body].concat();
                     read(&schema, &Framed::of_value(&framed, None).expect("a frame"));
                 }
