@@ -1,14 +1,17 @@
 //! The courier: gets what was not acknowledged tried again, and ends what never is.
 //!
 //! Owns: one thread that reads `notifications` and every retry topic as a member of a group, waits for what is due, and moves
-//! it on in transactions. Refuses to decide before the projection has passed: a store that is behind or away burns no attempt.
+//! it on in transactions. Refuses to decide before the projection has passed: a store that is behind or away burns no attempt. A topic that
+//! takes nothing holds up only what would go there.
 //! Neighbours: `core::delivery` decides, `store` has the evidence; gateways hear of attempts by `signals`.
 
 mod attempt;
+mod ends;
 mod hour;
 mod line;
 mod member;
 mod metrics;
+mod plan;
 mod round;
 mod rung;
 

@@ -13,6 +13,7 @@ pub mod made;
 pub mod probe;
 pub mod producer;
 pub mod reader;
+pub mod refusals;
 pub mod remains;
 pub mod said;
 pub mod scan;

@@ -9,10 +9,11 @@ use super::Clock;
 const FIRST: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Pauses of 100 ms, doubled with each failure up to 5 s.
+/// Pauses of 100 ms, doubled with each failure up to 5 s unless another limit is given.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     clock: Clock,
+    limit: Duration,
     pause: Duration,
     until: Duration,
 }
@@ -21,7 +22,13 @@ impl Backoff {
     /// Nothing has failed yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, pause: Duration::ZERO, until: Duration::ZERO }
+        Self::up_to(LIMIT, clock)
+    }
+
+    /// The same with pauses up to `limit`.
+    #[must_use]
+    pub fn up_to(limit: Duration, clock: Clock) -> Self {
+        Self { clock, limit, pause: Duration::ZERO, until: Duration::ZERO }
     }
 
     /// Whether it may be tried again.
@@ -45,7 +52,7 @@ impl Backoff {
     /// A try failed. Says whether it is the first in a row, which is worth a line in the log.
     pub fn failed(&mut self) -> bool {
         let first = self.pause.is_zero();
-        self.pause = (self.pause * 2).clamp(FIRST, LIMIT);
+        self.pause = (self.pause * 2).clamp(FIRST, self.limit);
         self.until = self.clock.elapsed() + self.pause;
         first
     }

@@ -12,7 +12,7 @@ use tidings_core::ids::NodeId;
 use tidings_core::record::RecordError;
 use tidings_core::record::dead_letter::Extent;
 use tidings_core::record::notified::NotificationRecord;
-use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
+use tidings_core::record::retry::{Attempt, Outcome, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
 use tidings_core::record::trace::TraceContext;
 use tidings_core::rules::Burial;
@@ -25,7 +25,8 @@ use crate::kafka::made::Made;
 use crate::kafka::remains::Remains;
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
-const TOO_LARGE: &str = "too_large";
+/// The class of failure of a delivery that no topic takes for its size.
+pub(super) const TOO_LARGE: &str = "too_large";
 
 /// Whoever carries decisions out.
 #[derive(Debug)]
@@ -81,15 +82,27 @@ impl Hand {
             }
             Decision::Undelivered { reason } => {
                 let context = delivery.context(notified, reason, trace, &self.node).headers();
-                let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now };
+                let end = UndeliveredRecord { delivery: delivery.clone(), reason, ended_at: now, refused: None };
                 Ok(vec![Made::of(&self.undelivered, delivery.channel.as_str(), &end, context)?])
             }
         }
     }
 
-    /// The record that buries `remains`.
-    pub(super) fn bury(&self, remains: &Remains) -> Made {
-        Made::burying(&self.dlq, remains, &self.node)
+    /// The records that bury `remains` and end the delivery that it was, if it was one.
+    pub(super) fn bury(
+        &self,
+        rungs: &Rungs,
+        remains: &Remains,
+        ended: Option<&UndeliveredRecord>,
+    ) -> Result<Vec<Made>, RecordError> {
+        let mut made = vec![Made::burying(&self.dlq, remains, &self.node)];
+        if let Some(end) = ended {
+            let (delivery, channel) = (&end.delivery, end.delivery.channel.as_str());
+            let notified = (rungs.topic(Rung::FIRST), delivery.channel.partition(rungs.epoch.partitions));
+            let context = delivery.context(notified, end.reason, remains.trace.as_ref(), &self.node).headers();
+            made.push(Made::of(&self.undelivered, channel, end, context)?);
+        }
+        Ok(made)
     }
 
     /// `held` is a retry of a notification that is not there: no projection ever passes it, and it would hold up all behind it.
@@ -100,21 +113,30 @@ impl Hand {
         let message = format!("`notifications` does not reach to offset {}", pending.delivery.offset);
         self.complaints.say(place(partition, held.offset), FORGED, "a retry of what is not there was buried in dlq");
         let burial = Burial::new(STAGE, Cause::Poison, FORGED, message);
-        held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Whole)));
+        held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Whole)), None);
     }
 
-    /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its delivery.
-    pub(super) fn give_up(&self, held: &mut Held, partition: &Partition) {
+    /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its delivery, and on `undelivered`, where
+    /// it is told in part for this `reason`.
+    pub(super) fn give_up(&self, held: &mut Held, partition: &Partition, (reason, now): (Outcome, Timestamp)) {
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
         let what = "a record is larger than `max.message.bytes` of our topics allows, and was buried in part";
         self.complaints.say(place(partition, held.offset), TOO_LARGE, what);
         match &mut held.work {
             Work::Decide(pending) => {
                 let burial = Burial::new(STAGE, Cause::Refused, TOO_LARGE, message.to_owned());
-                held.work = Work::Bury(Box::new(remains(pending, (partition, held.offset), burial, Extent::Stub)));
+                let buried = remains(pending, (partition, held.offset), burial, Extent::Stub);
+                let (delivery, refused) = (pending.delivery.in_part(), Some(TOO_LARGE.to_owned()));
+                let end = UndeliveredRecord { delivery, reason, ended_at: now, refused };
+                held.work = Work::Bury(Box::new(buried), Some(Box::new(end)));
             }
-            // What is bare and refused is tried again until the topic takes it.
-            Work::Bury(remains) => remains.extent = remains.extent.less().unwrap_or(Extent::Bare),
+            // What is bare and refused is tried again until the topics take it.
+            Work::Bury(remains, ended) => {
+                remains.extent = remains.extent.less().unwrap_or(Extent::Bare);
+                if let Some(end) = ended {
+                    end.delivery.forget_attempts();
+                }
+            }
         }
     }
 }
@@ -156,7 +178,7 @@ mod tests {
     use tidings_core::delivery::ladder::Ladder;
     use tidings_core::record::decode;
     use tidings_core::record::meta::EpochRecord;
-    use tidings_core::record::retry::{Delivery, Outcome};
+    use tidings_core::record::retry::Delivery;
     use tidings_core::time::Delay;
 
     use super::*;

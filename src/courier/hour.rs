@@ -1,8 +1,8 @@
 //! The hour: what time it is for what waits.
 //!
-//! Owns: a time that nobody sets forward. It goes on with monotonic time from where wall time stood at the start, and jumps only to when
-//! brokers say that they appended a record, so a clock that is stepped makes nothing due early, old or expired. Wall time that is behind
-//! holds it back. Neighbours: `member` hears records, `round` decides.
+//! Owns: a time that nobody sets forward. It begins when a broker says that it appends what we try out, goes on with monotonic time, and jumps
+//! only to when brokers say that they appended a record, so a clock that is ahead or is stepped makes nothing due early, old or expired. Wall
+//! time that is behind holds it back. Neighbours: `member` asks and hears records, `round` decides.
 
 use std::time::Duration;
 
@@ -16,18 +16,48 @@ pub(super) struct Hour {
     clock: Clock,
     /// What time it was, at least, when monotonic time began.
     began: Timestamp,
+    /// When a broker was last asked, in monotonic time.
+    asked: Option<Duration>,
 }
+
+/// How far wall time may run ahead of what is believed before a broker is asked.
+const APART: Duration = Duration::from_secs(1);
+/// How often one is asked at most.
+const ASK_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Hour {
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, began: clock.now().minus(clock.elapsed()) }
+        Self { clock, began: clock.now().minus(clock.elapsed()), asked: None }
+    }
+
+    /// Whether a broker is to be asked: at the start, when nobody has said how wall time stands, and when that is far ahead.
+    pub(super) fn is_doubtful(&self) -> bool {
+        let far = self.clock.now().since(self.now()) > APART;
+        self.asked.is_none_or(|asked| far && self.clock.elapsed() >= asked + ASK_INTERVAL)
+    }
+
+    /// A broker was asked, and appended something just now at `appended`; at the start that counts more than wall time. None if it does not
+    /// say when it appends: then wall time is believed.
+    pub(super) fn told(&mut self, appended: Option<Timestamp>) {
+        let elapsed = self.clock.elapsed();
+        let is_first = self.asked.replace(elapsed).is_none();
+        match appended {
+            Some(at) if is_first => self.began = at.minus(elapsed),
+            Some(at) => self.heard(at),
+            None => {}
+        }
     }
 
     /// The brokers have a record that they appended at `appended`: it is no earlier than that.
-    pub(super) fn heard(&mut self, appended: rdkafka::Timestamp) {
+    pub(super) fn heard(&mut self, appended: Timestamp) {
+        self.began = since(self.began, appended, self.clock.elapsed());
+    }
+
+    /// The same of a record that was read.
+    pub(super) fn read(&mut self, time: rdkafka::Timestamp) {
         // Producers may say what they like.
-        if let rdkafka::Timestamp::LogAppendTime(millis) = appended {
-            self.began = since(self.began, Timestamp::from_millis(millis), self.clock.elapsed());
+        if let rdkafka::Timestamp::LogAppendTime(millis) = time {
+            self.heard(Timestamp::from_millis(millis));
         }
     }
 
@@ -66,11 +96,36 @@ mod tests {
         step.to(0);
         let behind = hour.now();
         assert!(clock.now().since(behind) > Duration::from_mins(59), "it is only known that it was then");
-        hour.heard(rdkafka::Timestamp::CreateTime(clock.now().as_millis()));
+        hour.read(rdkafka::Timestamp::CreateTime(clock.now().as_millis()));
         assert!(clock.now().since(hour.now()) > Duration::from_mins(59), "a producer's word");
-        hour.heard(rdkafka::Timestamp::LogAppendTime(clock.now().as_millis()));
+        hour.read(rdkafka::Timestamp::LogAppendTime(clock.now().as_millis()));
         assert!(clock.now().since(hour.now()) < Duration::from_mins(1));
-        hour.heard(rdkafka::Timestamp::LogAppendTime(behind.as_millis()));
+        hour.read(rdkafka::Timestamp::LogAppendTime(behind.as_millis()));
         assert!(clock.now().since(hour.now()) < Duration::from_mins(1), "an older record");
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_at_the_start_is_put_right_by_the_first_that_a_broker_appends_for_us() {
+        let (clock, step) = Clock::stepped();
+        let real = clock.now();
+        step.to(HOUR_MS);
+        let mut hour = Hour::new(clock);
+        assert!(hour.is_doubtful(), "nobody has said what time it is");
+        hour.told(Some(real));
+        assert!(hour.now().since(real) < Duration::from_mins(1), "{:?}", hour.now());
+        assert!(!hour.is_doubtful(), "it was asked just now");
+        // From then on it only goes ahead.
+        hour.told(Some(real.minus(Duration::from_hours(2))));
+        assert!(real.since(hour.now()) < Duration::from_mins(1));
+    }
+
+    #[test]
+    fn where_no_broker_says_when_it_appends_wall_time_is_believed() {
+        let (clock, step) = Clock::stepped();
+        let real = clock.now();
+        step.to(HOUR_MS);
+        let mut hour = Hour::new(clock);
+        hour.told(None);
+        assert!(hour.now().since(real) > Duration::from_mins(59) && !hour.is_doubtful());
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tidings_core::delivery::ladder::{Rung, behind};
 use tidings_core::record::notified::NotificationRecord;
-use tidings_core::record::retry::Delivery;
+use tidings_core::record::retry::{Delivery, UndeliveredRecord};
 use tidings_core::record::trace::TraceContext;
 use tidings_core::time::Timestamp;
 
@@ -37,8 +37,8 @@ pub(super) struct Held {
 pub(super) enum Work {
     /// Decide about a delivery.
     Decide(Box<Pending>),
-    /// Bury it: it does not read, or no topic takes it.
-    Bury(Box<Remains>),
+    /// Bury it: it does not read, or no topic takes it. What ends with it is the delivery that it is.
+    Bury(Box<Remains>, Option<Box<UndeliveredRecord>>),
 }
 
 /// A delivery that nobody has decided about.
@@ -67,8 +67,14 @@ pub(super) struct Line {
     pub(super) paused: bool,
     /// Why nothing behind what is held is read, if so.
     pub(super) stuck: Option<String>,
+    /// The topic because of which the record in front waits though it is due, if so.
+    pub(super) refused_by: Option<String>,
+    /// Whether its topic is not there, or not the one that was read: nothing can be committed of it.
+    pub(super) is_gone: bool,
     /// The next offset to read, as the group has it committed.
     pub(super) committed: Option<i64>,
+    /// What the group has committed of a topic of this name that is no more.
+    pub(super) outdated: Option<i64>,
     held: VecDeque<Held>,
     bytes: usize,
     read: i64,
@@ -78,7 +84,19 @@ pub(super) struct Line {
 impl Line {
     /// A line that begins to read at `start`.
     pub(super) fn begin(rung: Rung, start: i64, committed: Option<i64>) -> Self {
-        Self { rung, paused: false, stuck: None, committed, held: VecDeque::new(), bytes: 0, read: start, last_due: None }
+        Self {
+            rung,
+            paused: false,
+            stuck: None,
+            refused_by: None,
+            is_gone: false,
+            committed,
+            outdated: None,
+            held: VecDeque::new(),
+            bytes: 0,
+            read: start,
+            last_due: None,
+        }
     }
 
     /// The next offset to read.
@@ -143,6 +161,7 @@ impl Line {
     /// The group has `next` committed: whatever lies before it is done.
     pub(super) fn done_below(&mut self, next: i64) {
         self.committed = self.committed.max(Some(next));
+        self.refused_by = None;
         while self.held.front().is_some_and(|held| held.offset < next) {
             self.bytes -= self.held.pop_front().map_or(0, |held| held.bytes);
         }
@@ -177,7 +196,7 @@ mod tests {
             burial: Burial::new("courier", Cause::Poison, "malformed", String::new()),
             extent: Extent::Whole,
         };
-        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work: Work::Bury(Box::new(remains)) }
+        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work: Work::Bury(Box::new(remains), None) }
     }
 
     #[test]

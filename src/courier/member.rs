@@ -1,10 +1,12 @@
 //! The member: the courier's thread, which reads, holds and lets go of partitions.
 //!
 //! Owns: the loop, the lines and the transactional producer's life. What is held in memory is only a copy of what lies behind
-//! the committed offset: it is dropped with its partition and never seeked for after an abort. Neighbours: `round` moves on what is due.
-//! Long because the loop and all that it keeps are one state.
+//! the committed offset: it is dropped with its partition and never seeked for after an abort. Neighbours: `round` moves on what is due;
+//! beside, `start` says where lines begin, `writer` brings the producer to its first transaction. Long because the loop and all that it keeps
+//! are one state.
 
 mod start;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use super::attempt::{Hand, place};
 use super::hour::Hour;
 use super::line::{LIMIT_BYTES, Line, Work};
 use super::metrics::CourierMetrics;
-use super::round::{Plan, ROUND_PAUSE, ROUND_RECORDS};
+use super::plan::Plan;
+use super::round::{ROUND_PAUSE, ROUND_RECORDS};
 use super::rung::{Read, Rungs};
 use super::{CourierError, Parts};
 use crate::clock::Clock;
@@ -29,10 +32,12 @@ use crate::config::CourierConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Consumer, Partition, Step};
 use crate::kafka::reader::Reader;
-use crate::kafka::transaction::{TransactionError, Transactions};
+use crate::kafka::refusals::Refusals;
+use crate::kafka::transaction::Transactions;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Complaints;
 use crate::telemetry::health::Role;
+use writer::Writer;
 
 pub(super) const BROKER_WAIT: Duration = Duration::from_secs(2);
 /// How long the end of the last transaction is waited for when the service stops.
@@ -43,17 +48,6 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const WATCH_PAUSE: Duration = Duration::from_secs(20);
 /// How long the projection may lag behind what is due before it shows in `/ready`.
 const BLOCKED_LIMIT: Duration = Duration::from_secs(5);
-
-/// How far the transactional producer is on its way to its first transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Writer {
-    /// The brokers do not know it yet.
-    New,
-    /// The brokers know it, so whatever an earlier one left open has ended; which offsets that committed is to be asked.
-    Announced,
-    /// It may begin transactions.
-    Ready,
-}
 
 /// The courier's thread and its state.
 pub(super) struct Member {
@@ -73,6 +67,8 @@ pub(super) struct Member {
     pub(super) transactions: Transactions,
     /// What the running transaction carries out, until its end is known.
     pub(super) in_flight: Option<Plan>,
+    /// The topics that take nothing, for which lines wait.
+    pub(super) refusals: Refusals,
     pub(super) store_backoff: Backoff,
     pub(super) broker_backoff: Backoff,
     /// Since when something is due and nothing can be decided.
@@ -112,7 +108,8 @@ impl Member {
         let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
         let this = Self {
             asker: Reader::new(&cluster, "courier-ends")?,
-            transactions: transactions(&cluster, &config, &parts.node)?,
+            refusals: Refusals::new(parts.clock, metrics.refusals.clone()),
+            transactions: writer::transactions(&cluster, &config, &parts.node)?,
             hand: Hand {
                 node: parts.node,
                 signals: names.signals(),
@@ -173,7 +170,7 @@ impl Member {
         let deadline = self.clock.elapsed() + LAST_WAIT;
         while self.in_flight.is_some() && self.clock.elapsed() < deadline {
             let end = self.transactions.settle(BROKER_WAIT);
-            self.ended(end)?;
+            self.ended(consumer, end)?;
         }
         Ok(())
     }
@@ -213,7 +210,7 @@ impl Member {
     }
 
     fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), CourierError> {
-        self.hour.heard(record.timestamp());
+        self.hour.read(record.timestamp());
         let partition = Partition { topic: record.topic().into(), number: record.partition() };
         let share = self.share_bytes();
         let Some(line) = self.lines.get_mut(&partition).filter(|line| line.stuck.is_none()) else {
@@ -225,7 +222,7 @@ impl Member {
         match self.rungs.read(record, self.hour.now()) {
             Read::Passes => line.pass(record.offset()),
             Read::Waits(held) => {
-                if let Work::Bury(remains) = &held.work {
+                if let Work::Bury(remains, _) = &held.work {
                     let what = "a record of our own makes no sense, and goes to dlq";
                     self.hand.complaints.say(place(&partition, held.offset), remains.burial.class, what);
                 }
@@ -266,60 +263,11 @@ impl Member {
         let asked = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT);
         let asked = asked.inspect_err(|error| tracing::debug!(%error, "the brokers do not say where partitions end"));
         self.watched_at = self.clock.elapsed() + asked.map_or(WATCH_PAUSE, |_| WATCH_INTERVAL);
+        self.look_for_gone(consumer);
     }
 
     fn share_bytes(&self) -> usize {
         LIMIT_BYTES / self.lines.len().max(1)
-    }
-
-    /// Brings the producer as far as its first transaction.
-    fn can_write(&mut self, consumer: &Consumer) -> Result<bool, CourierError> {
-        if self.writer == Writer::Ready {
-            return Ok(true);
-        }
-        if !self.broker_backoff.is_over() {
-            return Ok(false);
-        }
-        if self.writer == Writer::New {
-            match self.transactions.begin_service(BROKER_WAIT) {
-                Ok(None) => self.writer = Writer::Announced,
-                Ok(Some(error)) => self.brokers_failed("the brokers do not take transactions yet", &error),
-                Err(error) => self.replace_writer(error)?,
-            }
-        }
-        if self.writer == Writer::Announced {
-            match consumer.committed(&self.lines.keys().cloned().collect::<Vec<_>>(), BROKER_WAIT) {
-                Ok(committed) => self.catch_up(committed),
-                Err(error) => self.brokers_failed("the brokers do not say what is committed", &error),
-            }
-        }
-        Ok(self.writer == Writer::Ready)
-    }
-
-    /// What an earlier producer's last transaction committed is done.
-    fn catch_up(&mut self, committed: Vec<(Partition, Option<i64>)>) {
-        for (partition, next) in committed {
-            if let (Some(line), Some(next)) = (self.lines.get_mut(&partition), next) {
-                line.done_below(next);
-            }
-        }
-        self.writer = Writer::Ready;
-        self.brokers_answer();
-    }
-
-    /// The brokers no longer take transactions of this producer. A transaction that ran out of time while they were away does
-    /// that, and a new producer goes on; if it happens again sooner than a transaction can run out, somebody else does it.
-    pub(super) fn replace_writer(&mut self, error: TransactionError) -> Result<(), CourierError> {
-        let now = self.clock.elapsed();
-        if self.fenced_at.is_some_and(|at| now - at < self.config.transaction_timeout.0) {
-            return Err(CourierError::Contested(error));
-        }
-        tracing::warn!(%error, source = std::error::Error::source(&error), "going on with a new transactional producer");
-        self.fenced_at = Some(now);
-        self.in_flight = None;
-        self.transactions = transactions(&self.cluster, &self.config, &self.hand.node)?;
-        self.writer = Writer::New;
-        Ok(())
     }
 
     pub(super) fn brokers_failed(&mut self, what: &str, error: &rdkafka::error::KafkaError) {
@@ -350,7 +298,12 @@ impl Member {
         self.metrics.held.set(self.lines.values().map(|line| i64::try_from(line.len()).unwrap_or(i64::MAX)).sum());
         let stuck = self.lines.values().filter(|line| line.stuck.is_some()).count();
         self.metrics.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
-        self.role.holds(self.lines.iter().filter_map(|(partition, line)| Some((partition.to_string(), line.stuck.clone()?))));
+        let waits = |line: &Line| self.refusals.told_of(line.refused_by.as_deref()?);
+        let held = self.lines.iter().filter_map(|(partition, line)| {
+            let why = line.stuck.clone().or_else(|| waits(line))?;
+            Some((partition.to_string(), why))
+        });
+        self.role.holds(held);
         let blocked = self.blocked_since.is_some_and(|since| self.clock.elapsed() - since > BLOCKED_LIMIT);
         if let Some(reason) = self.lines.values().find_map(|line| line.stuck.as_deref()) {
             self.role.waiting(reason);
@@ -358,6 +311,8 @@ impl Member {
             self.role.waiting("the store does not answer");
         } else if !self.joined {
             self.role.waiting("joining its group");
+        } else if !self.refusals.is_empty() {
+            self.role.waiting(self.refusals.told());
         } else if self.writer != Writer::Ready || self.broker_backoff.is_failing() {
             self.role.waiting("the brokers do not take transactions");
         } else if self.unanswered.is_some() || self.astray {
@@ -368,12 +323,4 @@ impl Member {
             self.role.ready();
         }
     }
-}
-
-fn transactions(
-    cluster: &Cluster,
-    config: &CourierConfig,
-    node: &tidings_core::ids::NodeId,
-) -> Result<Transactions, TransactionError> {
-    Transactions::new(cluster, &format!("{}-{node}", cluster.group("courier")), config.transaction_timeout.0)
 }

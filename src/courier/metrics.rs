@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::delivery::decide::{Decision, Dropped};
 use tidings_core::fate::Cause;
 
+use crate::kafka::refusals::RefusalMeters;
 use crate::telemetry::{Age, Fates, Labels, Metrics};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,6 +32,7 @@ pub(super) struct CourierMetrics {
     pub(super) held: Gauge,
     pub(super) due: Gauge,
     pub(super) stuck: Gauge,
+    pub(super) refusals: RefusalMeters,
     pub(super) lag: Age,
 }
 
@@ -46,7 +48,12 @@ impl CourierMetrics {
             shelf.register("aborted_transactions", "Transactions aborted", own.aborted.clone());
             shelf.register("held_records", "Deliveries held in memory, waiting for their time", own.held.clone());
             shelf.register("held_partitions", "Partitions that cannot be read on until an operator acts", own.stuck.clone());
-            shelf.register("due_records", "Deliveries that are due and wait for the projection", own.due.clone());
+            shelf.register(
+                "due_records",
+                "Deliveries that are due and wait for the projection, or for a topic that refuses them",
+                own.due.clone(),
+            );
+            own.refusals.register(shelf);
             shelf.register_age("lag_seconds", "For how long the delivery that is due longest has been due", &own.lag);
         });
         own
@@ -60,6 +67,11 @@ impl CourierMetrics {
             shelf.register("carried_deliveries", help, own.carried.clone());
         });
         own
+    }
+
+    /// A delivery ended without success, for this.
+    pub(super) fn count_end(&self, why: &'static str) {
+        self.undelivered.get_or_create(&Why { why }).inc();
     }
 
     /// A decision was carried out.

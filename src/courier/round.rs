@@ -1,24 +1,26 @@
-//! A round: what is due is decided, and one transaction carries it out.
+//! A round: what is due is decided, and a transaction carries it out; what a topic has refused is tried again in one of its own.
 //!
 //! Owns: the order of proof. The ends of `cursors` and `receipts` are sampled after a delivery is due; only once the projection has
-//! passed them, and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`.
+//! passed them, and the notification itself, does the store's evidence count. Neighbours: `core::delivery::decide`, `attempt`; `plan` says what
+//! goes together, `ends` what follows from how a transaction ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::delivery::decide::{Case, Decision, Standing, decide};
+use tidings_core::delivery::decide::{Case, Standing, decide};
 use tidings_core::delivery::ladder::Rung;
 use tidings_core::fate::Cause;
 use tidings_core::record::RecordError;
 use tidings_core::time::Timestamp;
 
 use super::CourierError;
+use super::ends::NOT_THERE;
 use super::line::{Held, Line, Pending, Work};
 use super::member::{BROKER_WAIT, Member};
+use super::plan::{Decided, Heads, Plan, Ruled, refusing};
 use crate::kafka::consumer::{Consumer, Partition};
 use crate::kafka::made::Made;
-use crate::kafka::transaction::{End, TransactionError};
 use crate::store::{Asked, Evidence, StoreError};
 
 /// The most that one transaction decides, shared by all lines.
@@ -30,18 +32,6 @@ pub(super) const ROUND_PAUSE: Duration = Duration::from_millis(10);
 /// How often offsets are committed when nothing is due: of records that were passed over.
 const PASSED_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What one transaction carries out.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    done: Vec<(Partition, i64)>,
-    made: Vec<Made>,
-    /// For each of `made`, the record that asked for it.
-    origins: Vec<(Partition, i64)>,
-    decisions: Vec<Decision>,
-    /// Why each of those that are buried is.
-    buried: Vec<(Cause, &'static str)>,
-}
-
 /// How far the projection is: the next offset to fold, by topic and partition.
 type Passed = BTreeMap<(String, i32), i64>;
 
@@ -50,7 +40,7 @@ impl Member {
     pub(super) fn round(&mut self, consumer: &Consumer) -> Result<(), CourierError> {
         if self.in_flight.is_some() {
             let end = self.transactions.settle(BROKER_WAIT);
-            return self.ended(end);
+            return self.ended(consumer, end).map(|_| ());
         }
         if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
             return Ok(());
@@ -62,12 +52,12 @@ impl Member {
             self.brokers_failed("the brokers do not say where cursors and receipts end", &error);
             return Ok(());
         }
-        match self.plan(now) {
-            Ok(plan) => {
+        match self.heads(now) {
+            Ok(heads) => {
                 if self.store_backoff.succeeded() {
                     tracing::info!("the store answers the courier again");
                 }
-                self.carry_out(consumer, plan)
+                self.carry_out(consumer, heads)
             }
             Err(CourierError::Store(error)) => self.store_failed(error),
             Err(error) => Err(error),
@@ -139,7 +129,7 @@ impl Member {
     }
 
     /// Decides all that can be decided at `now`.
-    fn plan(&mut self, now: Timestamp) -> Result<Plan, CourierError> {
+    fn heads(&mut self, now: Timestamp) -> Result<Heads, CourierError> {
         let due = self.due_records(now);
         let ready = if due == 0 {
             BTreeMap::new()
@@ -150,52 +140,41 @@ impl Member {
         };
         let count = ready.values().sum::<usize>();
         self.metrics.due.set(i64::try_from(due - count).unwrap_or(i64::MAX));
-        self.blocked_since = (due > 0 && count == 0).then(|| self.blocked_since.unwrap_or_else(|| self.clock.elapsed()));
-        let heads = self.lines.iter().flat_map(|(partition, line)| {
+        let could = self.lines.values().any(|line| !self.is_resting(line) && line.due(now).next().is_some());
+        self.blocked_since = (could && count == 0).then(|| self.blocked_since.unwrap_or_else(|| self.clock.elapsed()));
+        let taken = self.lines.iter().flat_map(|(partition, line)| {
             let count = ready.get(partition).copied().unwrap_or(0);
             line.due(now).take(count).map(move |held| (partition, line.rung, held))
         });
-        let heads = heads.collect::<Vec<_>>();
-        let asked = heads.iter().filter_map(|(_, _, held)| pending(held)).map(asked).collect::<Vec<_>>();
+        let taken = taken.collect::<Vec<_>>();
+        let asked = taken.iter().filter_map(|(_, _, held)| pending(held)).map(asked).collect::<Vec<_>>();
         let evidence = if asked.is_empty() { Vec::new() } else { self.runtime.block_on(self.store.evidence(&asked))? };
-        let mut plan = Plan::default();
-        let mut evidence = evidence.into_iter();
-        for (partition, rung, held) in heads {
-            self.decide(&mut plan, (partition, rung, held), &mut evidence, now)?;
+        let (mut heads, mut evidence) = (Heads::new(), evidence.into_iter());
+        for (partition, rung, held) in taken {
+            let (ruled, made) = self.decide((rung, held), &mut evidence, now)?;
+            heads.entry(partition.clone()).or_default().push_back(Decided { offset: held.offset, made, ruled });
         }
-        let next = |(partition, line): (&Partition, &Line)| {
-            let next = line.next_after(ready.get(partition).copied().unwrap_or(0));
-            (line.committed != Some(next)).then(|| (partition.clone(), next))
-        };
-        plan.done = self.lines.iter().filter_map(next).collect();
-        Ok(plan)
+        Ok(heads)
     }
 
     fn decide(
         &self,
-        plan: &mut Plan,
-        (partition, rung, held): (&Partition, Rung, &Held),
+        (rung, held): (Rung, &Held),
         evidence: &mut impl Iterator<Item = Evidence>,
         now: Timestamp,
-    ) -> Result<(), RecordError> {
-        let made = match &held.work {
-            Work::Bury(remains) => {
-                plan.buried.push((remains.burial.cause, remains.burial.class));
-                vec![self.hand.bury(remains)]
+    ) -> Result<(Ruled, Vec<Made>), RecordError> {
+        let pending = match &held.work {
+            Work::Bury(remains, ended) => {
+                let ruled = Ruled::Burial(remains.burial.cause, remains.burial.class);
+                return Ok((ruled, self.hand.bury(&self.rungs, remains, ended.as_deref())?));
             }
-            Work::Decide(pending) => {
-                let known = evidence.next().unwrap_or_default();
-                let (own, made) = (pending.delivery.ladder.as_deref(), pending.delivery.made());
-                let case = Case { rung, own, made, reach: known.reach(), standing: self.standing(rung, pending, &known, now) };
-                let decision = decide(case, &self.rungs.ladder);
-                let made = self.hand.carry_out(&self.rungs, pending, &decision, now)?;
-                plan.decisions.push(decision);
-                made
-            }
+            Work::Decide(pending) => pending,
         };
-        plan.origins.extend(made.iter().map(|_| (partition.clone(), held.offset)));
-        plan.made.extend(made);
-        Ok(())
+        let known = evidence.next().unwrap_or_default();
+        let (own, made) = (pending.delivery.ladder.as_deref(), pending.delivery.made());
+        let case = Case { rung, own, made, reach: known.reach(), standing: self.standing(rung, pending, &known, now) };
+        let decision = decide(case, &self.rungs.ladder);
+        Ok((Ruled::Delivery(decision), self.hand.carry_out(&self.rungs, pending, &decision, now)?))
     }
 
     fn standing(&self, rung: Rung, pending: &Pending, known: &Evidence, now: Timestamp) -> Standing {
@@ -220,10 +199,14 @@ impl Member {
         let standings = self.runtime.block_on(self.store.positions(self.rungs.epoch.epoch))?;
         let passed: Passed =
             standings.into_iter().map(|standing| ((standing.topic.to_string(), standing.partition), standing.next)).collect();
-        let lines = self.lines.values().filter(|line| line.next_due().is_some_and(|due| due <= now)).count();
+        let is_due = |line: &&Line| line.next_due().is_some_and(|due| due <= now) && !self.is_resting(line);
+        let lines = self.lines.values().filter(is_due).count();
         let share = (self.round_records / lines.max(1)).max(1);
         let mut left = self.round_records;
         let mut count = |line: &Line| {
+            if self.is_resting(line) {
+                return 0;
+            }
             let records = line.due(now).take(share.min(left)).take_while(|held| self.has_passed(held, &passed)).count();
             left -= records;
             records
@@ -246,68 +229,57 @@ impl Member {
             && (past || notified.is_some_and(|next| next > pending.delivery.offset))
     }
 
-    fn carry_out(&mut self, consumer: &Consumer, plan: Plan) -> Result<(), CourierError> {
-        let nothing_decided = plan.made.is_empty() && plan.decisions.is_empty();
-        let recently = self.clock.elapsed() < self.committed_at + PASSED_INTERVAL;
-        if plan.done.is_empty() || (nothing_decided && recently) {
+    /// Whether nothing of a line can go on for now: its topic is not there, or the one that its front goes to refuses and is left alone.
+    fn is_resting(&self, line: &Line) -> bool {
+        line.is_gone || line.refused_by.as_deref().is_some_and(|topic| self.refusals.is_resting(topic))
+    }
+
+    fn carry_out(&mut self, consumer: &Consumer, mut heads: Heads) -> Result<(), CourierError> {
+        let open = Plan::open(&self.lines, &mut heads, &self.refusals);
+        // Offsets of what was only passed over are committed now and then.
+        let has_news = !open.ruled.is_empty() || self.clock.elapsed() >= self.committed_at + PASSED_INTERVAL;
+        // What was taken out of the heads and not committed is decided again, before anything behind it.
+        if has_news && !open.done.is_empty() && !self.transact(consumer, open)? {
             return Ok(());
         }
+        for topic in self.refusals.due() {
+            let trial = Plan::trying(&topic, &self.lines, &mut heads, &self.refusals);
+            if trial.ruled.is_empty() {
+                continue;
+            }
+            if self.is_missing(consumer, &topic) {
+                self.refused(&topic, NOT_THERE, &trial);
+                return Ok(());
+            }
+            if !self.transact(consumer, trial)? {
+                return Ok(());
+            }
+        }
+        self.note_refusals(&heads);
+        Ok(())
+    }
+
+    /// Carries a plan out. Says whether it is on the log.
+    fn transact(&mut self, consumer: &Consumer, plan: Plan) -> Result<bool, CourierError> {
         let Some(group) = consumer.group_metadata() else {
-            return Ok(());
+            return Ok(false);
         };
         let records = plan.made.iter().map(Made::outgoing).collect::<Vec<_>>();
         let end = self.transactions.run(&records, &plan.done, &group, BROKER_WAIT);
         self.in_flight = Some(plan);
-        self.ended(end)
+        self.ended(consumer, end)
     }
 
-    /// Draws the consequences of a transaction's end. After an abort everything is still held and is decided again.
-    pub(super) fn ended(&mut self, end: Result<End, TransactionError>) -> Result<(), CourierError> {
-        match end {
-            Ok(End::Unknown) => {
-                if self.broker_backoff.failed() {
-                    tracing::warn!("the brokers do not say how a transaction ended; asking again");
-                }
-            }
-            Ok(End::Committed) => self.committed(),
-            Ok(End::Aborted { error, refused }) => self.aborted(&error, &refused),
-            Err(error) => self.replace_writer(error)?,
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self) {
-        self.brokers_answer();
-        self.metrics.committed.inc();
-        self.committed_at = self.clock.elapsed();
-        self.pause = ROUND_PAUSE;
-        self.round_records = (self.round_records * 2).min(ROUND_RECORDS);
-        let plan = self.in_flight.take().unwrap_or_default();
-        for (partition, next) in plan.done {
-            if let Some(line) = self.lines.get_mut(&partition) {
-                line.done_below(next);
+    /// Notes which lines wait for which topic. Of what nothing waits for any more nobody knows whether it still refuses.
+    fn note_refusals(&mut self, heads: &Heads) {
+        for (partition, steps) in heads {
+            if let (Some(line), Some(front)) = (self.lines.get_mut(partition), steps.front()) {
+                line.refused_by = refusing(front, &self.refusals).map(str::to_owned);
             }
         }
-        plan.decisions.iter().for_each(|decision| self.metrics.count(decision));
-        plan.buried.into_iter().for_each(|(cause, class)| self.metrics.fates.count(cause, class, 1));
-    }
-
-    fn aborted(&mut self, error: &rdkafka::error::KafkaError, refused: &[usize]) {
-        self.metrics.aborted.inc();
-        let plan = self.in_flight.take().unwrap_or_default();
-        let together = plan.decisions.len() + plan.buried.len();
-        if refused.is_empty() {
-            self.metrics.fates.count(Cause::Dependency, "transaction_aborted", together);
-            self.brokers_failed("a transaction was aborted", error);
-            return;
-        }
-        // A broker refuses all records that travelled together: which one is too large shows once it travels alone.
-        self.round_records = (together / 2).max(1);
-        if together == 1
-            && let Some((partition, offset)) = refused.first().and_then(|index| plan.origins.get(*index))
-            && let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset))
-        {
-            self.hand.give_up(held, partition);
+        let waits = |topic: &String| self.lines.values().any(|line| line.refused_by.as_ref() == Some(topic));
+        for topic in self.refusals.due().into_iter().filter(|topic| !waits(topic)) {
+            self.refusals.over(&topic);
         }
     }
 }
@@ -315,7 +287,7 @@ impl Member {
 fn pending(held: &Held) -> Option<&Pending> {
     match &held.work {
         Work::Decide(pending) => Some(pending),
-        Work::Bury(_) => None,
+        Work::Bury(..) => None,
     }
 }
 

@@ -157,7 +157,7 @@ impl Rungs {
 }
 
 fn bury(due: Timestamp, remains: Box<Remains>) -> Held {
-    Held { offset: remains.offset, bytes: remains.bytes(), due, work: Work::Bury(remains) }
+    Held { offset: remains.offset, bytes: remains.bytes(), due, work: Work::Bury(remains, None) }
 }
 
 fn remains(record: &BorrowedMessage<'_>, (cause, class): (Cause, &'static str), message: String) -> Box<Remains> {

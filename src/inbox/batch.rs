@@ -66,6 +66,11 @@ impl Topics {
         self.all().map(|name| &**name).collect()
     }
 
+    /// Whether offsets of a topic are told to others: as positions, or as what acknowledgements and marks are about.
+    pub(super) fn has_positions(&self, topic: &str) -> bool {
+        [&self.notifications, &self.cursors, &self.receipts].into_iter().any(|own| **own == *topic)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Arc<str>> {
         let rungs = self.rungs.iter().map(|(name, _)| name);
         [&self.notifications, &self.cursors, &self.receipts].into_iter().chain(rungs).chain([&self.undelivered])

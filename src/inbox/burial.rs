@@ -1,8 +1,8 @@
 //! Burial: records of our own topics that do not read go to `dlq`, with their bytes, and are folded over.
 //!
 //! Owns: the producer for that and the burials the brokers have not confirmed, for which the projection waits. Never waits
-//! itself: what has no room in the producer's queue is kept, and the projector reads nothing more until it has. A burial that can never be
-//! written ends the inbox, before anything is folded over it.
+//! itself: what has no room in the producer's queue, or what `dlq` refuses, is kept, and the projector reads and folds nothing more until it is
+//! written. A producer that can write nothing more ends the inbox, before anything is folded over it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,8 +17,10 @@ use tidings_core::record::dead_letter::DeadRecord;
 use tidings_core::rules;
 
 use super::batch::Unfit;
+use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
+use crate::kafka::refusals::{RefusalMeters, Refusals};
 use crate::kafka::remains::Remains;
 use crate::telemetry::{Complaints, Place};
 
@@ -36,7 +38,9 @@ struct Burial {
 enum Answer {
     /// They want less: this is to be written in its place.
     Less(Remains),
-    /// They never take it.
+    /// `dlq` takes nothing now.
+    Refused(Arc<Remains>, ProduceError),
+    /// Nothing can be written any more.
     Failed(ProduceError),
 }
 
@@ -58,6 +62,10 @@ impl Ticket for Burial {
                 let what = format!("a record that is not folded could not be buried either: {error}");
                 self.complaints.say(place, error.cause().name(), &what);
             }
+            Err(error @ ProduceError::Refused { .. }) => {
+                let _ = self.answers.send(Answer::Refused(self.remains, error));
+                return;
+            }
             Err(error) => {
                 let _ = self.answers.send(Answer::Failed(error));
                 return;
@@ -74,16 +82,23 @@ pub(super) struct Graveyard {
     node: NodeId,
     /// Shared with the producer's thread, which counts down.
     open: Arc<AtomicUsize>,
-    /// What the producer's queue had no room for. They count as open.
+    /// What the producer's queue had no room for, or `dlq` did not take. They count as open.
     waiting: VecDeque<Arc<Remains>>,
     /// From the producer's thread; as many as are open at most.
     answers: (Sender<Answer>, Receiver<Answer>),
     complaints: Complaints,
+    refusals: Refusals,
 }
 
 impl Graveyard {
-    pub(super) fn new(cluster: &Cluster, node: NodeId, complaints: Complaints) -> Result<Self, KafkaError> {
+    pub(super) fn new(
+        cluster: &Cluster,
+        node: NodeId,
+        complaints: Complaints,
+        (clock, meters): (Clock, RefusalMeters),
+    ) -> Result<Self, KafkaError> {
         Ok(Self {
+            refusals: Refusals::new(clock, meters),
             producer: Producer::new(cluster, "inbox")?,
             dlq: cluster.names().dlq(),
             node,
@@ -104,16 +119,32 @@ impl Graveyard {
         !self.waiting.is_empty()
     }
 
-    /// Hands over what waits, as far as there is room.
+    /// Why nothing can be buried now, in words for an operator, if so.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusals.told_of(&self.dlq)
+    }
+
+    /// Hands over what waits, as far as there is room and `dlq` takes it.
     ///
     /// # Errors
-    /// If the brokers will never take a burial. It stays open, so nothing is folded over its record.
+    /// If the producer can write nothing more. The burial stays open, so nothing is folded over its record.
     pub(super) fn tend(&mut self) -> Result<(), ProduceError> {
         for answer in self.answers.1.try_iter() {
             match answer {
                 Answer::Less(remains) => self.waiting.push_back(Arc::new(remains)),
+                Answer::Refused(remains, error) => {
+                    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                    self.refusals.refused(&self.dlq, &why);
+                    self.waiting.push_back(remains);
+                }
                 Answer::Failed(error) => return Err(error),
             }
+        }
+        if self.is_quiet() {
+            self.refusals.over(&self.dlq);
+        }
+        if self.waiting.is_empty() || !self.refusals.admits(&self.dlq) {
+            return Ok(());
         }
         while let Some(remains) = self.waiting.pop_front() {
             if !self.hand_over(&remains) {
@@ -178,7 +209,6 @@ mod tests {
     use tidings_core::record::dead_letter::Extent;
 
     use super::*;
-    use crate::clock::Clock;
 
     fn settle(burial: Burial, outcome: Result<Written, ProduceError>) -> usize {
         let open = burial.open.clone();
@@ -219,9 +249,17 @@ mod tests {
     }
 
     #[test]
+    fn a_burial_that_dlq_refuses_stays_open_and_comes_back() {
+        let (burial, said) = burial(Extent::Stub);
+        let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert_eq!(settle(burial, Err(ProduceError::Refused { topic: "dlq".into(), source })), 1);
+        assert!(matches!(said.try_recv(), Ok(Answer::Refused(remains, _)) if remains.extent == Extent::Stub));
+    }
+
+    #[test]
     fn a_burial_that_fails_otherwise_stays_open_and_is_told() {
         let (burial, said) = burial(Extent::Whole);
-        let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::TopicAuthorizationFailed);
+        let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::Fatal);
         assert_eq!(settle(burial, Err(ProduceError::Failed { topic: "dlq".into(), source })), 1);
         assert!(matches!(said.try_recv(), Ok(Answer::Failed(_))));
     }

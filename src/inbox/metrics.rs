@@ -3,6 +3,7 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::kafka::refusals::RefusalMeters;
 use crate::telemetry::{Age, Fates, Metrics};
 
 /// What the projector counts.
@@ -23,6 +24,7 @@ pub(super) struct InboxMetrics {
     pub(super) lag: Gauge,
     pub(super) age: Age,
     pub(super) held: Gauge,
+    pub(super) refusals: RefusalMeters,
 }
 
 impl InboxMetrics {
@@ -55,6 +57,7 @@ impl InboxMetrics {
             );
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
             shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not folded", &own.age);
+            own.refusals.register(shelf);
             shelf.register("held_partitions", "Partitions that cannot be folded until an operator acts", own.held.clone());
         });
         own

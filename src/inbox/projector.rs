@@ -78,8 +78,10 @@ impl Projector {
         let topics = Topics::of_cluster(parts.cluster.names(), &parts.rungs, &parts.epoch);
         let consumer = Consumer::join(&parts.cluster, "inbox", &topics.names())?;
         let complaints = Complaints::new("inbox", parts.clock);
+        let metrics = InboxMetrics::register(&parts.metrics);
+        let refusals = (parts.clock, metrics.refusals.clone());
         let this = Self {
-            graveyard: Graveyard::new(&parts.cluster, parts.node, complaints.clone())?,
+            graveyard: Graveyard::new(&parts.cluster, parts.node, complaints.clone(), refusals)?,
             complaints,
             store: parts.store,
             runtime,
@@ -88,7 +90,7 @@ impl Projector {
             config: parts.config,
             clock: parts.clock,
             role: parts.role,
-            metrics: InboxMetrics::register(&parts.metrics),
+            metrics,
             traces: parts.traces,
             topics,
             progress: Progress::default(),

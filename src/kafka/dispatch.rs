@@ -205,6 +205,16 @@ pub enum Answer<A> {
         /// What it needs.
         awaited: Awaited,
     },
+    /// A topic does not take what follows from a record. Its worker is to write it again, and until that is done nothing more of its partition
+    /// is to be read.
+    Refused {
+        /// The stay of its partition.
+        lease: Arc<Lease>,
+        /// That it is written.
+        awaited: Awaited,
+        /// What its worker is to get.
+        task: A,
+    },
     /// Nobody lets us have what records need, and waiting does not help.
     Forbidden {
         /// Who, and what to do.
@@ -224,7 +234,7 @@ pub enum Answer<A> {
         /// What it is to get.
         task: A,
     },
-    /// A record could not be written, and going on would lose it.
+    /// A record could not be written, nor can any other: going on would lose it.
     Failed(ProduceError),
     /// A worker's thread has panicked.
     Died,

@@ -45,6 +45,15 @@ pub enum ProduceError {
         /// The topic it was meant for.
         topic: String,
     },
+    /// The topic takes nothing now: it is not there, or its rules say no. It may take the same record later.
+    #[error("{topic} does not take a record")]
+    Refused {
+        /// The topic it was meant for.
+        topic: String,
+        /// What the brokers say.
+        #[source]
+        source: KafkaError,
+    },
     /// Anything else that librdkafka reports.
     #[error("a record for {topic} could not be written")]
     Failed {
@@ -61,7 +70,7 @@ impl ProduceError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::QueueFull | Self::Failed { .. } => Cause::Dependency,
+            Self::QueueFull | Self::Refused { .. } | Self::Failed { .. } => Cause::Dependency,
             Self::TooLarge { .. } => Cause::Refused,
         }
     }
@@ -72,9 +81,30 @@ impl ProduceError {
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 Self::TooLarge { topic: topic.to_owned() }
             }
+            Some(code) if is_refusal(code) => Self::Refused { topic: topic.to_owned(), source },
             _ => Self::Failed { topic: topic.to_owned(), source },
         }
     }
+}
+
+/// Whether an error is about the topic, and neither about the record's size, nor about the producer, nor about brokers that do not answer.
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{
+        InvalidRecord, InvalidTopic, NotEnoughReplicas, NotEnoughReplicasAfterAppend, PolicyViolation, TopicAuthorizationFailed,
+        UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
+    };
+    matches!(
+        code,
+        InvalidRecord
+            | InvalidTopic
+            | NotEnoughReplicas
+            | NotEnoughReplicasAfterAppend
+            | PolicyViolation
+            | TopicAuthorizationFailed
+            | UnknownPartition
+            | UnknownTopic
+            | UnknownTopicOrPartition
+    )
 }
 
 /// A record to be written.

@@ -1,8 +1,12 @@
 //! Transactions: records out and offsets committed, together or not at all.
 //!
 //! Owns: one transactional producer and the state its last transaction is in. Refuses to begin anew before the last one's end
-//! is known: what timed out is asked about again. Neighbours: courier, which keeps what it read until the end is known.
+//! is known: what timed out is asked about again. Neighbours: courier, which keeps what it read until the end is known; `told`
+//! beside has what librdkafka's threads say of a transaction.
 
+mod told;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +14,13 @@ use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use tidings_core::fate::Cause;
+use tidings_core::time::Timestamp;
 
+use self::told::Told;
 use super::cluster::Cluster;
 use super::consumer::Partition;
 use super::lists;
@@ -22,6 +28,7 @@ use super::producer::{Outgoing, headers};
 use super::said;
 use super::statistics::Gauges;
 
+/// How often it is looked how the records of a transaction stand.
 const REPORT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Why no transaction is possible any more with this producer.
@@ -59,13 +66,14 @@ impl TransactionError {
 pub enum End {
     /// Records and offsets are on the log.
     Committed,
-    /// Nothing is on the log. `refused` names the records, by their index, that were too large for their topic, or travelled
-    /// with one that was; without any, trying again later may help.
+    /// Nothing is on the log. Without `too_large`, trying again later may help: without the topics that are `refusing` it helps now.
     Aborted {
         /// What went wrong.
         error: KafkaError,
-        /// Indices of records that were refused for their size, in no order.
-        refused: Vec<usize>,
+        /// Indices of records that were too large for their topic, or travelled with one that was, in no order.
+        too_large: Vec<usize>,
+        /// Topics because of which it was aborted, and why, as far as that is known: they took nothing, and others did or may.
+        refusing: BTreeMap<String, String>,
     },
     /// The brokers have not said yet: call [`Transactions::settle`].
     Unknown,
@@ -73,8 +81,8 @@ pub enum End {
 
 #[derive(Default)]
 struct Context {
-    /// Shared with librdkafka's thread, which brings the brokers' answers.
-    refused: Arc<Mutex<Vec<usize>>>,
+    /// Shared with librdkafka's threads, which bring the brokers' answers.
+    told: Arc<Mutex<Told>>,
     gauges: Gauges,
 }
 
@@ -84,7 +92,9 @@ impl ClientContext for Context {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        said::line(level, facility, text);
+        let is_noted = self.told.lock().hear(facility, text);
+        // Whoever is told how the transaction ended says it once.
+        said::line(if is_noted { RDKafkaLogLevel::Debug } else { level }, facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -96,10 +106,10 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        if let Err((error, _)) = result
-            && is_too_large(error)
-        {
-            self.refused.lock().push(index);
+        let mut told = self.told.lock();
+        match result {
+            Ok(record) => told.written(index, record.timestamp()),
+            Err((error, record)) => told.unwritten(index, record.topic(), error),
         }
     }
 }
@@ -107,6 +117,8 @@ impl ProducerContext for Context {
 #[derive(Debug)]
 enum Stage {
     Idle,
+    /// Its records are on their way, for so long already.
+    Flushing(Duration),
     Committing,
     Aborting(KafkaError),
 }
@@ -115,8 +127,10 @@ enum Stage {
 pub struct Transactions {
     inner: ThreadedProducer<Context>,
     id: String,
-    refused: Arc<Mutex<Vec<usize>>>,
+    told: Arc<Mutex<Told>>,
     stage: Stage,
+    /// For how long records of a transaction may be on their way: well within what the brokers give it.
+    patience: Duration,
 }
 
 impl Transactions {
@@ -127,7 +141,7 @@ impl Transactions {
     /// If a property is wrong.
     pub fn new(cluster: &Cluster, id: &str, timeout: Duration) -> Result<Self, TransactionError> {
         let context = Context { gauges: cluster.statistics(), ..Context::default() };
-        let refused = context.refused.clone();
+        let told = context.told.clone();
         let timeout_ms = timeout.as_millis().to_string();
         let mut config = cluster.producer("courier");
         config.set("transactional.id", id);
@@ -137,7 +151,7 @@ impl Transactions {
         // Everything of a transaction is handed over at once and flushed.
         config.set("linger.ms", "0");
         let inner = config.create_with_context(context).map_err(TransactionError::Config)?;
-        Ok(Self { inner, id: id.to_owned(), refused, stage: Stage::Idle })
+        Ok(Self { inner, id: id.to_owned(), told, stage: Stage::Idle, patience: timeout / 2 })
     }
 
     /// Announces the producer to the brokers, which ends whatever an earlier one of the same id left open. Gives back why it
@@ -177,6 +191,20 @@ impl Transactions {
         self.run_with(records, |_| Ok(()), wait)
     }
 
+    /// Writes `record` and takes it back, so that nobody reads it. [`Transactions::appended`] says then when a broker appended it.
+    ///
+    /// # Errors
+    /// If the brokers no longer take transactions of this producer.
+    pub fn try_out(&mut self, record: Outgoing<'_>, wait: Duration) -> Result<End, TransactionError> {
+        self.run_with(&[(record, None)], |inner| inner.flush(wait).and(Err(KafkaError::Canceled)), wait)
+    }
+
+    /// The latest time at which a broker said that it appended a record of the last transaction.
+    #[must_use]
+    pub fn appended(&self) -> Option<Timestamp> {
+        self.told.lock().appended()
+    }
+
     fn run_with(
         &mut self,
         records: &[(Outgoing<'_>, Option<&OwnedHeaders>)],
@@ -186,10 +214,10 @@ impl Transactions {
         if !matches!(self.stage, Stage::Idle) {
             return self.settle(wait);
         }
-        self.refused.lock().clear();
+        *self.told.lock() = Told::of(records.iter().map(|(record, _)| record.topic));
         self.inner.begin_transaction().map_err(|error| self.fenced(error))?;
         self.stage = match self.fill(records).and_then(|()| last(&self.inner)) {
-            Ok(()) => Stage::Committing,
+            Ok(()) => Stage::Flushing(Duration::ZERO),
             Err(error) if is_fatal(&error) => return Err(self.fenced(error)),
             Err(error) => Stage::Aborting(error),
         };
@@ -204,9 +232,7 @@ impl Transactions {
             base.payload = record.value;
             base.headers = headers(*carried, record.headers);
             self.inner.send(base).map_err(|(error, _)| {
-                if is_too_large(&error) {
-                    self.refused.lock().push(index);
-                }
+                self.told.lock().unwritten(index, record.topic, &error);
                 error
             })?;
         }
@@ -218,8 +244,21 @@ impl Transactions {
     /// # Errors
     /// If the brokers no longer take transactions of this producer.
     pub fn settle(&mut self, wait: Duration) -> Result<End, TransactionError> {
+        if let Stage::Flushing(waited) = self.stage {
+            let waited = waited.saturating_add(wait);
+            self.stage = match self.flush(wait) {
+                Ok(()) => Stage::Committing,
+                Err(_) if waited < self.patience => Stage::Flushing(waited),
+                Err(error) => {
+                    self.told.lock().give_up();
+                    Stage::Aborting(error)
+                }
+            };
+        }
+        if matches!(self.stage, Stage::Flushing(_)) {
+            return Ok(End::Unknown);
+        }
         if matches!(self.stage, Stage::Committing) {
-            self.await_reports(wait);
             match self.inner.commit_transaction(wait) {
                 Ok(()) => {
                     self.stage = Stage::Idle;
@@ -236,28 +275,31 @@ impl Transactions {
             Err(error) => return Err(self.fenced(error)),
         }
         match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Aborting(error) => Ok(End::Aborted { error, refused: std::mem::take(&mut *self.refused.lock()) }),
-            Stage::Idle | Stage::Committing => Ok(End::Unknown),
+            Stage::Aborting(error) => {
+                let (too_large, refusing) = self.told.lock().blamed();
+                Ok(End::Aborted { error, too_large, refusing })
+            }
+            Stage::Idle | Stage::Flushing(_) | Stage::Committing => Ok(End::Unknown),
         }
     }
 
-    /// Waits until the brokers have answered for every record. The binding's own flush, which a commit begins with, sleeps for 100 ms
-    /// whenever the thread that brings the answers is faster than it.
-    fn await_reports(&self, wait: Duration) {
+    /// Waits until the brokers have answered for every record, or it is known that nothing comes of them: the commit says why then. The binding's own
+    /// flush sleeps for 100 ms whenever the thread that brings the answers is faster than it.
+    fn flush(&self, wait: Duration) -> Result<(), KafkaError> {
         let mut waited = Duration::ZERO;
-        while self.inner.in_flight_count() > 0 && waited < wait {
+        while self.inner.in_flight_count() > 0 && !self.told.lock().has_failed() {
+            if waited >= wait {
+                return Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            }
             std::thread::sleep(REPORT_PAUSE);
             waited += REPORT_PAUSE;
         }
+        Ok(())
     }
 
     fn fenced(&self, source: KafkaError) -> TransactionError {
         TransactionError::Fenced { id: self.id.clone(), source }
     }
-}
-
-fn is_too_large(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
 }
 
 fn is_fatal(error: &KafkaError) -> bool {

@@ -15,6 +15,7 @@ use tidings_core::fate::Cause;
 use tidings_core::rules::Verdict;
 use tidings_core::time::Timestamp;
 
+use crate::kafka::refusals::RefusalMeters;
 use crate::telemetry::{Durations, Fates, Labels, Shelf};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,6 +77,7 @@ pub(super) struct Meters {
     rules_loaded: Gauge<f64, AtomicU64>,
     pub(super) decide: Durations,
     pub(super) write: Durations,
+    pub(super) refusals: RefusalMeters,
 }
 
 impl Meters {
@@ -90,6 +92,7 @@ impl Meters {
             "Until the brokers have all that follows from a record; of one in 64",
             self.write.clone(),
         );
+        self.refusals.register(shelf);
         shelf.register("rules_reloads", "Times the rules were read again, by what came of it", self.reloads.clone());
         shelf.register("rules_info", "The version of the rules in force, by hash of their files; always 1", self.rules.clone());
         shelf.register("rules_loaded_timestamp_seconds", "When the rules in force were loaded", self.rules_loaded.clone());

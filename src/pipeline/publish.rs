@@ -1,7 +1,8 @@
 //! Publishing: carries out a verdict, by producing notifications or a dead letter.
 //!
 //! Owns: what the records on `notifications` and `dlq` look like as a whole, and what happens when one is too large. Refuses to
-//! give up: while the producer's queue is full it waits, and nothing is burnt. Neighbours: `worker` decides, `flight` counts.
+//! give up: while the producer's queue is full it waits, what a topic refuses is written again later, and nothing is burnt. Neighbours: `worker`
+//! decides and keeps what was refused, `flight` counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,15 +108,48 @@ impl Publisher {
         notifications: &[NotificationRecord],
         context: Option<&TraceContext>,
     ) -> Result<(), (Source, RecordError)> {
+        let ends = match self.encode(notifications) {
+            Ok(ends) => ends,
+            Err(error) => return Err((source, error)),
+        };
+        let flight = Flight::new(source, &self.way);
+        self.fly(&flight, (notifications, ends), context);
+        Ok(())
+    }
+
+    /// The same for a record whose notifications were refused by their topic.
+    ///
+    /// # Errors
+    /// If one cannot be written as JSON; then none was sent.
+    pub(super) fn notify_again(
+        &mut self,
+        flight: &Arc<Flight>,
+        notifications: &[NotificationRecord],
+        context: Option<&TraceContext>,
+    ) -> Result<(), RecordError> {
+        let ends = self.encode(notifications)?;
+        flight.renew();
+        self.fly(flight, (notifications, ends), context);
+        Ok(())
+    }
+
+    /// Writes values into the buffer. Says where each ends.
+    fn encode(&mut self, notifications: &[NotificationRecord]) -> Result<Vec<usize>, RecordError> {
         self.buffer.clear();
         let mut ends = Vec::with_capacity(notifications.len());
         for notification in notifications {
-            if let Err(error) = encode_into(notification, &mut self.buffer) {
-                return Err((source, error));
-            }
+            encode_into(notification, &mut self.buffer)?;
             ends.push(self.buffer.len());
         }
-        let flight = Flight::new(source, &self.way);
+        Ok(ends)
+    }
+
+    fn fly(
+        &mut self,
+        flight: &Arc<Flight>,
+        (notifications, ends): (&[NotificationRecord], Vec<usize>),
+        context: Option<&TraceContext>,
+    ) {
         let mut from = 0;
         for (notification, to) in notifications.iter().zip(ends) {
             let span = self.way.traces.follow(context, || Doing {
@@ -131,14 +165,13 @@ impl Publisher {
                 value: self.buffer.get(from..to),
                 headers: traced.as_deref().unwrap_or(&self.version),
             };
-            self.send(&flight, flight.ticket(What::Notification, span), record, None);
+            self.send(flight, flight.ticket(What::Notification, span), record, None);
             from = to;
         }
         flight.settle();
         // What an event for thousands needed is not kept for the next one.
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BYTES);
-        Ok(())
     }
 
     /// Writes a record to `dlq`, as it came, with the reason.
@@ -148,7 +181,7 @@ impl Publisher {
 
     /// Goes on with a record of which something was refused as too large. Gives the reason if it is buried for it now.
     pub(super) fn again(&self, again: &Again) -> Option<(Cause, &'static str)> {
-        let Again { flight, refused } = again;
+        let Again { flight, refused, .. } = again;
         flight.renew();
         match refused {
             What::Notification => {
@@ -160,10 +193,33 @@ impl Publisher {
             }
             What::DeadLetter(extent) => match extent.less() {
                 Some(less) => self.bury_as(flight, less),
-                None => self.way.tell(Answer::Failed(ProduceError::TooLarge { topic: self.dlq.clone() })),
+                None => {
+                    flight.refused_at(
+                        What::DeadLetter(Extent::Bare),
+                        "not even the context of a record fits: raise `max.message.bytes`",
+                    );
+                    flight.settle();
+                }
             },
         }
         None
+    }
+
+    /// Whether something may be written where it was refused.
+    pub(super) fn admits(&self, what: What) -> bool {
+        self.way.admits(what)
+    }
+
+    /// Writes as much of a record to `dlq` as it did not take before.
+    pub(super) fn bury_again(&self, flight: &Arc<Flight>, extent: Extent) {
+        flight.renew();
+        self.bury_as(flight, extent);
+    }
+
+    /// Buries a record whose notifications were refused by their topic: they are not made any more.
+    pub(super) fn bury_instead(&self, flight: &Arc<Flight>, burial: Burial) {
+        flight.renew();
+        self.bury_flight(flight, burial);
     }
 
     fn bury_flight(&self, flight: &Arc<Flight>, burial: Burial) {

@@ -1,12 +1,13 @@
 //! A worker: decides on the records of its partitions, in their order.
 //!
-//! Owns: one thread's part of the work. Refuses records of partitions that are no longer ours. Neighbours: core `rules`
-//! decides, `publish` carries it out.
+//! Owns: one thread's part of the work, and what topics have refused of it until they take it. Refuses records of partitions that are no longer
+//! ours. Neighbours: core `rules` decides, `publish` carries it out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::SpanKind;
 use tidings_core::event::{Explained, SourceHeader, SourceRecord};
@@ -22,10 +23,13 @@ use crate::kafka::dispatch::{Awaited, Lost, News, Ruling, Source, Task};
 use crate::registry::{Explanation, Registry, RegistryError};
 use crate::telemetry::{Complaints, Doing, Place, Traces};
 
-use super::flight::{Again, What};
+use super::flight::{Again, By, Flight, What};
 use super::meters::{Meters, Tally};
 use super::publish::Publisher;
 use super::rulebook::Reader;
+
+/// How often it is looked whether what was refused may be written again.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a decision needs beside the record.
 pub(super) struct Context {
@@ -54,22 +58,87 @@ pub(super) struct Worker {
     settings: HashMap<Arc<str>, Arc<Settings>>,
     publisher: Publisher,
     tally: Tally,
+    /// What topics have refused, in the order in which it is to be written again.
+    unwritten: VecDeque<Again>,
+    /// When it is looked at next.
+    look_at: Duration,
 }
 
 impl Worker {
     pub(super) fn new(context: Context, publisher: Publisher, meters: Meters) -> Self {
-        Self { context, settings: HashMap::new(), publisher, tally: Tally::new(meters) }
+        let (unwritten, look_at) = (VecDeque::new(), Duration::ZERO);
+        Self { context, settings: HashMap::new(), publisher, tally: Tally::new(meters), unwritten, look_at }
     }
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self, queue: &Receiver<Task<Again>>) {
-        for task in queue {
-            match task {
-                Task::New(source) => self.decide(source),
-                Task::Lost(lost) => self.lost(lost),
-                Task::Again(again) => self.again(&again),
+        loop {
+            let next = if self.unwritten.is_empty() {
+                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                queue.recv_timeout(LOOK_INTERVAL)
+            };
+            match next {
+                Ok(Task::New(source)) => self.decide(source),
+                Ok(Task::Lost(lost)) => self.lost(lost),
+                Ok(Task::Again(again)) if again.by == By::Topic => self.unwritten.push_back(again),
+                Ok(Task::Again(again)) => self.again(&again),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if !self.unwritten.is_empty() {
+                self.try_unwritten();
             }
         }
+    }
+
+    /// Writes again what topics have refused, where one may.
+    fn try_unwritten(&mut self) {
+        let now = self.context.clock.elapsed();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK_INTERVAL;
+        for again in std::mem::take(&mut self.unwritten) {
+            if again.flight.source.lease.is_over() {
+                again.flight.give_up();
+            } else if !self.publisher.admits(again.refused) || !self.write_again(&again) {
+                self.unwritten.push_back(again);
+            }
+        }
+    }
+
+    /// Writes what was refused of a record once more, as it is decided now. Says whether that could be decided.
+    fn write_again(&mut self, Again { flight, refused, .. }: &Again) -> bool {
+        let source = &flight.source;
+        if let What::DeadLetter(extent) = refused {
+            source.lease.go_on();
+            self.publisher.bury_again(flight, *extent);
+            return true;
+        }
+        let Ok(verdict) = self.verdict(source) else { return false };
+        source.lease.go_on();
+        let burial = match verdict {
+            Verdict::Ignore(_) => return self.settled(flight),
+            Verdict::Bury(burial) => burial,
+            Verdict::Notify(notifications) => {
+                let context = self.context_of(source);
+                match self.publisher.notify_again(flight, &notifications, context.as_ref()) {
+                    Ok(()) => return true,
+                    Err(error) => Burial::new("publish", Cause::Refused, "notification_unwritable", error.to_string()),
+                }
+            }
+        };
+        self.buried(source, burial.cause, burial.class);
+        self.publisher.bury_instead(flight, burial);
+        true
+    }
+
+    /// By the rules as they are now nothing follows from it any more.
+    fn settled(&self, flight: &Arc<Flight>) -> bool {
+        flight.renew();
+        flight.settle();
+        true
     }
 
     /// Goes on with a record of which something was too large.

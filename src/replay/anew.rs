@@ -151,6 +151,9 @@ impl Beginning<'_> {
         self.report.selected += 1;
         if found.is_redriven {
             self.report.skip("redriven_before");
+        } else if found.record.refused.is_some() {
+            // What it said lies in `dlq`, as far as that took it.
+            self.report.skip("too_large");
         } else {
             self.batch.push(*found);
         }

@@ -1,38 +1,15 @@
-//! Topics that refuse: `dlq` and a rung that may only be read, or a `dlq` that is not there. What would go there waits, and so do the offsets.
-
-use std::process::{Command, Stdio};
+//! Topics that refuse: `dlq` and a rung that may only be read, or that are not there. What would go there waits, and so do the offsets; no process
+//! ends for it.
 
 use crate::crew::WHOLE;
 use crate::evidence::{buried, climbed};
 use crate::harness::broker::OwnBroker;
 use crate::harness::certificates::Authority;
+use crate::harness::denial::{deny_writes, take_denial_back};
 use crate::harness::eventually;
 use crate::harness::world::World;
 use crate::load::{hurried, with_rules};
 use crate::trial::{Trial, rounds};
-
-/// The user of tidings on a broker with passwords.
-const USER: &str = "User:tidings";
-
-/// Has the broker's authorizer refuse what it writes to these topics; everything else it may still do.
-fn deny_writes(broker: &OwnBroker, topics: &[String]) {
-    // Where anything is denied, only what is allowed may be done.
-    acl(broker, &["--add", "--allow-principal", USER, "--operation", "All"], topics);
-    acl(broker, &["--add", "--deny-principal", USER, "--operation", "Write"], topics);
-}
-
-/// It may write there again.
-fn take_denial_back(broker: &OwnBroker, topics: &[String]) {
-    acl(broker, &["--remove", "--force", "--deny-principal", USER, "--operation", "Write"], topics);
-}
-
-fn acl(broker: &OwnBroker, options: &[&str], topics: &[String]) {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dev/kafka"));
-    command.args(["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", &broker.brokers]).args(options);
-    command.args(topics.iter().flat_map(|topic| ["--topic", topic]));
-    let output = tokio::task::block_in_place(|| command.stdin(Stdio::null()).output().unwrap());
-    assert!(output.status.success(), "{output:?}");
-}
 
 /// What nothing may be added to while the fault lasts.
 async fn written(world: &World) -> (usize, usize) {
@@ -75,20 +52,37 @@ async fn a_dlq_and_a_rung_that_may_only_be_read_cost_no_event() {
     trial.settle().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "of the long form: make chaos"]
-async fn a_dlq_that_is_gone_costs_no_event_that_was_not_in_it() {
-    let mut trial = Trial::begin("dlq missing", with_rules(World::with(hurried).await), &[WHOLE]).await;
-    // What lies in a topic goes with it. A rung is not taken away: it belongs to its epoch, and is not made anew within it.
-    trial.rest().await;
-    trial.keep_letters().await;
-    trial.world.log.delete(&trial.world.own("dlq")).await;
+/// Deletes a topic, and makes it again while the load goes on.
+async fn take_away_for_a_while(trial: &mut Trial, topic: &str) {
+    trial.world.log.delete(&trial.world.own(topic)).await;
     trial.go_on();
     trial.until_said(60).await;
     trial.tended_pause(1_500..3_000).await;
     trial.world.create_topics().await;
     trial.crew.until_all_ready().await;
     trial.until_said(30).await;
-    trial.note("deleted it, and made it anew".into());
+    trial.note(format!("deleted {topic}, and made it anew"));
+    assert_eq!(trial.crew.restarts, 0, "no process ended by itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "of the long form: make chaos"]
+async fn a_dlq_that_is_gone_costs_no_event_that_was_not_in_it() {
+    let mut trial = Trial::begin("dlq missing", with_rules(World::with(hurried).await), &[WHOLE]).await;
+    // What lies in a topic goes with it.
+    trial.rest().await;
+    trial.keep_letters().await;
+    take_away_for_a_while(&mut trial, "dlq").await;
+    trial.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "of the long form: make chaos"]
+async fn a_retry_topic_that_is_gone_costs_no_event_that_was_not_in_it() {
+    let mut trial = Trial::begin("retry topic missing", with_rules(World::with(hurried).await), &[WHOLE]).await;
+    // All that was said by now has passed the first rung.
+    trial.rest().await;
+    let first = format!("retry.{}", trial.world.config.courier.ladder[0]);
+    take_away_for_a_while(&mut trial, &first).await;
     trial.settle().await;
 }

@@ -7,6 +7,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use reqwest::Method;
 use serde_json::json;
+use tidings::cli::Role;
+use tidings::clock::Clock;
 
 use crate::harness::HANG;
 use crate::harness::log::Seen;
@@ -60,6 +62,26 @@ async fn an_absent_users_notification_climbs_every_rung_never_early_and_ends_und
         assert_eq!(delivery["attempts"].as_array().unwrap().len(), 2);
     }
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_courier_whose_clock_is_ahead_when_it_begins_tries_nothing_early() {
+    const WAIT_MS: i64 = 6_000;
+    let world = waiting(WAIT_MS, &[60_000]).await;
+    let others = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    world.emit(&payment("1", "absent")).await;
+    let [notified] = world.own_records("notifications", 1).await.try_into().unwrap();
+    let (clock, step) = Clock::stepped();
+    step.to(50 * 60_000);
+    let courier = world.start_by(clock, &[Role::Courier]).await;
+    let [tried] = world.own_records("retry.1m", 1).await.try_into().unwrap();
+    assert!(tried.timestamp_ms - notified.timestamp_ms >= WAIT_MS, "after {} ms", tried.timestamp_ms - notified.timestamp_ms);
+    assert_eq!(
+        world.log.records(&world.own("signals")).await.iter().filter(|said| said.key.as_deref() == Some(b"hour")).count(),
+        0
+    );
+    courier.stop().await;
+    others.stop().await;
 }
 
 #[tokio::test]

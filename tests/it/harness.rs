@@ -8,6 +8,7 @@ pub(crate) mod broker;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod command;
+pub(crate) mod denial;
 pub(crate) mod frames;
 pub(crate) mod front;
 pub(crate) mod gate;

@@ -57,6 +57,7 @@ mod read_state;
 mod rebuild;
 mod recovery;
 mod refusals;
+mod refused;
 mod registry;
 mod reload;
 mod replay;

@@ -4,12 +4,14 @@
 use std::collections::BTreeSet;
 
 use rdkafka::message::OwnedHeaders;
+use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use crate::harness::eventually;
-use crate::harness::rest::{accepted, answered, ask, gateway, to_alice};
+use crate::harness::log::Seen;
+use crate::harness::rest::{accepted, answered, ask, gateway, request as http, to_alice, token};
 use crate::harness::world::{Running, World, ms};
 
 /// What a topic of these tests takes in one batch.
@@ -34,6 +36,15 @@ async fn hold_until_all_are_due(world: &World, running: &Running, topic: &str, a
     let due = (SMALL + 1) as f64;
     eventually("all of them are due", async || (running.metric("tidings_courier_due_records").await == due).then_some(())).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+/// Waits until nothing for the absent user is pending any more.
+async fn until_nothing_is_pending(running: &Running) {
+    eventually("nothing of it is pending any more", async || {
+        let asked = http(running.address, Method::GET, "/v1/pending/absent").bearer_auth(token("ops", "admin"));
+        (answered(asked).await.1["pending"] == json!([])).then_some(())
+    })
+    .await;
 }
 
 fn request(kind: &str, user: &str, bytes: usize) -> Value {
@@ -71,12 +82,18 @@ async fn a_delivery_that_a_topic_of_the_couriers_does_not_take_ends_in_dlq_and_t
             })
             .await;
         }
-        let ended = world.own_records("undelivered", SMALL).await;
+        // The large one ends too, and is told in part.
+        let ended = world.own_records("undelivered", SMALL + 1).await;
         let kind = |record: &Value| record["notification"]["type"].as_str().unwrap().to_owned();
         let kinds = ended.iter().map(|ended| kind(&ended.json()["delivery"]));
-        let expected = (0..SMALL).map(|number| format!("small-{number}"));
+        let expected = (0..SMALL).map(|number| format!("small-{number}")).chain(["large".to_owned()]);
         assert_eq!(kinds.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>(), "{refusing}");
-        assert_eq!(ended.len(), SMALL, "{refusing}: each once");
+        assert_eq!(ended.len(), SMALL + 1, "{refusing}: each once");
+        let refused = ended.iter().map(Seen::json).find(|ended| !ended["refused"].is_null()).unwrap();
+        let delivery = &refused["delivery"];
+        assert_eq!((kind(delivery).as_str(), &refused["refused"]), ("large", &json!("too_large")), "{refusing}");
+        assert_eq!(delivery["notification"].get("message"), None, "{refusing}: in part");
+        until_nothing_is_pending(&running).await;
 
         let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
         assert_eq!((dead.header("tidings-error-class"), dead.header("tidings-truncated")), ("too_large", "true"), "{refusing}");

@@ -208,7 +208,8 @@ pub(crate) fn retry() -> impl Strategy<Value = RetryRecord> {
 }
 
 pub(crate) fn undelivered() -> impl Strategy<Value = UndeliveredRecord> {
-    (delivery(), outcome(), timestamp()).prop_map(|(delivery, reason, ended_at)| UndeliveredRecord { delivery, reason, ended_at })
+    let parts = (delivery(), outcome(), timestamp(), prop::option::of("[a-z_]{1,12}"));
+    parts.prop_map(|(delivery, reason, ended_at, refused)| UndeliveredRecord { delivery, reason, ended_at, refused })
 }
 
 pub(crate) fn signal() -> impl Strategy<Value = SignalRecord> {

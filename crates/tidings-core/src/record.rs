@@ -232,6 +232,7 @@ mod tests {
             delivery: delivery.clone(),
             reason: retry::Outcome::Unacknowledged,
             ended_at: Timestamp::from_millis(1_769_861_000_000),
+            refused: None,
         };
         let source = receipt::Source { device_id: "phone".parse().unwrap(), connection_id: ConnectionId(uuid::Uuid::nil()) };
         let read = receipt::ReceiptRecord::State {

@@ -60,6 +60,8 @@ impl Projector {
             self.role.waiting(reasons.join("; "));
         } else if self.store_backoff.is_failing() {
             self.role.waiting("the database does not answer or has no room");
+        } else if let Some(refusal) = self.graveyard.refusal() {
+            self.role.waiting(refusal);
         } else if !self.joined {
             self.role.waiting("joining its group");
         } else if self.unanswered.is_some() || self.astray {

@@ -1,6 +1,9 @@
 //! Where partitions begin: at the store's position, as far as the log still has it.
 //!
-//! Owns: what is said about offsets that retention took, and about a log that ends before our position.
+//! Owns: what is said about offsets that retention took, and about a log that ends before our position: of a retry topic, or of `undelivered`, it
+//! is read from its beginning, for their offsets mean nothing to anybody else (decision 39).
+
+use rdkafka::error::KafkaError;
 
 use super::{BROKER_WAIT, Projector};
 use crate::inbox::InboxError;
@@ -12,10 +15,25 @@ type Start = (Partition, i64, Option<String>);
 
 /// What keeps partitions from beginning. All of it may pass.
 enum NotYet {
-    Brokers(rdkafka::error::KafkaError),
+    Brokers(KafkaError),
     Store(StoreError),
     /// Somebody else moved a partition just now.
     Moved,
+}
+
+/// Whether offsets that were never folded are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Offsets,
+    Nothing,
+}
+
+/// Puts partitions back of which some cannot be sought: those that librdkafka has stopped since their position lay outside the log.
+fn one_by_one(consumer: &Consumer, offsets: &[(Partition, i64)]) -> Result<(), KafkaError> {
+    offsets
+        .iter()
+        .map(std::slice::from_ref)
+        .try_for_each(|one| consumer.seek(one, BROKER_WAIT).or_else(|_| consumer.restart(one)))
 }
 
 impl From<StoreError> for NotYet {
@@ -49,7 +67,7 @@ impl Projector {
             return Ok(());
         }
         let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
-        match consumer.seek(&offsets, BROKER_WAIT) {
+        match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| one_by_one(consumer, &offsets)) {
             Ok(()) => {
                 self.batch.clear();
                 self.astray = false;
@@ -123,23 +141,40 @@ impl Projector {
 
     fn start(&self, partition: &Partition, (low, high): (i64, i64), stored: i64) -> Result<Start, NotYet> {
         if stored > high {
-            let reason = format!(
-                "{partition} ends at offset {high}, but is folded up to {stored} in epoch {}: the topic was made anew without a new epoch",
-                self.epoch
-            );
-            tracing::error!(topic = %partition.topic, partition = partition.number, offset = stored, reason, "a partition is not folded");
-            return Ok((partition.clone(), high, Some(reason)));
+            return self.made_anew(partition, (low, high), stored);
         }
         if stored < low {
-            let (topic, clock, is_loss) = (partition.topic.clone(), None, true);
-            let lost = Move { topic, partition: partition.number, from: stored, to: low, clock, is_loss };
-            let fold = Fold { moves: vec![lost], ..Fold::default() };
-            if self.runtime.block_on(self.store.fold(self.epoch, &self.retention, &fold))? == Folded::Moved {
-                return Err(NotYet::Moved);
-            }
+            self.put(partition, (stored, low), Loss::Offsets)?;
             self.metrics.skipped.inc_by(u64::try_from(low - stored).unwrap_or(0));
             tracing::error!(topic = %partition.topic, partition = partition.number, from = stored, to = low, "retention took offsets before they were folded; going on behind them");
         }
         Ok((partition.clone(), stored.max(low), None))
+    }
+
+    /// The log ends before what is folded of it: it is another one than it was.
+    fn made_anew(&self, partition: &Partition, (low, high): (i64, i64), stored: i64) -> Result<Start, NotYet> {
+        let (topic, number, offset) = (&*partition.topic, partition.number, stored);
+        if self.topics.has_positions(topic) {
+            let reason = format!(
+                "{partition} ends at offset {high}, but is folded up to {stored} in epoch {}: the topic was made anew without a new epoch",
+                self.epoch
+            );
+            tracing::error!(topic, partition = number, offset, reason, "a partition is not folded");
+            return Ok((partition.clone(), high, Some(reason)));
+        }
+        self.put(partition, (stored, low), Loss::Nothing)?;
+        tracing::error!(topic, partition = number, offset, end = high, "a topic was made anew: it is folded from its beginning");
+        Ok((partition.clone(), low, None))
+    }
+
+    /// Has the store go on elsewhere in a partition, with nothing folded for it.
+    fn put(&self, partition: &Partition, (from, to): (i64, i64), loss: Loss) -> Result<(), NotYet> {
+        let is_loss = loss == Loss::Offsets;
+        let step = Move { topic: partition.topic.clone(), partition: partition.number, from, to, clock: None, is_loss };
+        let fold = Fold { moves: vec![step], ..Fold::default() };
+        match self.runtime.block_on(self.store.fold(self.epoch, &self.retention, &fold))? {
+            Folded::Moved => Err(NotYet::Moved),
+            _ => Ok(()),
+        }
     }
 }

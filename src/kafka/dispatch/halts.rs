@@ -150,7 +150,8 @@ impl<A> Dispatch<A> {
             return;
         }
         self.topics.watched_at = now + WATCH_INTERVAL;
-        let stopped = [Stop::Halted, Stop::Newer, Stop::Gone, Stop::Waiting].map(|stop| self.holdings.stopped(stop)).concat();
+        let unread = [Stop::Halted, Stop::Newer, Stop::Gone, Stop::Waiting, Stop::Refused];
+        let stopped = unread.map(|stop| self.holdings.stopped(stop)).concat();
         if let Err(error) = consumer.ends(&stopped, BACKOFF) {
             tracing::debug!(%error, "the brokers do not say where partitions that are not read end");
             // The polling thread has waited for it, and has better to do.

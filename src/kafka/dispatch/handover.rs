@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
-use super::holdings::Stop;
+use super::holdings::{Held, Stop};
 use super::round::is_gone;
 use super::start::{self, Beginning, Beginnings, Policy};
 use super::{Dispatch, DispatchError};
@@ -42,7 +42,7 @@ impl Late {
             Stop::Unknown => {
                 self.unknown_due = Some(now + (UNKNOWN_INTERVAL * 2_u32.pow(self.in_vain.min(8))).min(UNKNOWN_LONGEST));
             }
-            Stop::Gone | Stop::Halted | Stop::Newer | Stop::Waiting => {}
+            Stop::Gone | Stop::Halted | Stop::Newer | Stop::Waiting | Stop::Refused => {}
         }
     }
 
@@ -223,14 +223,14 @@ impl<A> Dispatch<A> {
         Ok(())
     }
 
-    /// Waits until what was handed out of these is done.
+    /// Waits until what was handed out of these is done, but for what topics refuse.
     fn finish(&mut self, partitions: &[Partition], limit: Duration) -> Result<(), DispatchError> {
         let deadline = self.clock.elapsed() + limit;
         loop {
             self.take_answers()?;
             self.lanes.flush()?;
             let mine = self.holdings.iter().filter(|held| partitions.contains(held.lease.partition()));
-            let in_flight = mine.map(|held| held.tracker.in_flight()).sum::<usize>();
+            let in_flight = mine.map(Held::moving).sum::<usize>();
             if in_flight == 0 {
                 return Ok(());
             }

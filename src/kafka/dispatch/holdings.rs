@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tidings_core::offsets::{Claim, Generation, Shown, Tracker};
 use tidings_core::time::Timestamp;
@@ -27,6 +27,8 @@ pub struct Lease {
     over: AtomicBool,
     /// Shared likewise; also set by the partition's worker.
     halted: AtomicBool,
+    /// How many of its records wait for a topic that refuses what follows from them. Shared likewise.
+    stalled: AtomicUsize,
 }
 
 impl Lease {
@@ -57,6 +59,16 @@ impl Lease {
     #[must_use]
     pub fn is_halted(&self) -> bool {
         self.halted.load(Ordering::Relaxed)
+    }
+
+    /// What follows from a record of it is refused, and nobody knows for how long.
+    pub fn stall(&self) {
+        self.stalled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// That is on its way again.
+    pub fn go_on(&self) {
+        self.stalled.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The number of the topic: small, and the same for as long as this process runs.
@@ -94,10 +106,13 @@ pub(super) enum Stop {
     Newer,
     /// What its next record needs is on its way.
     Waiting,
+    /// A topic refuses what follows from a record of it.
+    Refused,
 }
 
 impl Stop {
-    pub(super) const ALL: [Self; 6] = [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted, Self::Newer, Self::Waiting];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Gone, Self::Unsaid, Self::Unknown, Self::Halted, Self::Newer, Self::Waiting, Self::Refused];
 
     /// The name in metrics.
     pub(super) fn name(self) -> &'static str {
@@ -108,6 +123,7 @@ impl Stop {
             Self::Halted => "halted",
             Self::Newer => "newer",
             Self::Waiting => "waiting",
+            Self::Refused => "refused",
         }
     }
 }
@@ -146,6 +162,11 @@ impl Held {
         Some((self.lease.partition.clone(), offset))
     }
 
+    /// How many of its records are on their way, and not held up by a topic that refuses what follows from them.
+    pub(super) fn moving(&self) -> usize {
+        self.tracker.in_flight().saturating_sub(self.lease.stalled.load(Ordering::Relaxed))
+    }
+
     /// Stops reading, and has workers leave what they have not decided.
     pub(super) fn halt(&mut self) {
         if self.stop.is_none() {
@@ -180,8 +201,8 @@ impl Holdings {
         }
         self.index.entry(Arc::clone(&partition.topic)).or_default().insert(partition.number, place);
         let tracker = Tracker::new(Generation(self.generation), start);
-        let lease =
-            Arc::new(Lease { partition, place, lane, stay, over: AtomicBool::new(false), halted: AtomicBool::new(false) });
+        let (over, halted, stalled) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        let lease = Arc::new(Lease { partition, place, lane, stay, over, halted, stalled });
         self.places[place].insert(Held { lease, tracker, sent: None, stop: None, ages: Ages::default() })
     }
 

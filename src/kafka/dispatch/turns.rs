@@ -181,6 +181,10 @@ impl<A> Dispatch<A> {
                 self.wait(done.spot, awaited);
                 Ok(())
             }
+            Answer::Refused { lease, awaited, task } => {
+                self.wait_behind(&lease, awaited);
+                self.lanes.give(lease.lane(), Task::Again(task))
+            }
             Answer::Forbidden { why } => Err(DispatchError::Forbidden(why)),
             Answer::Tripped { topic, trip } => {
                 self.halt(topic, trip);

@@ -1,7 +1,7 @@
-//! Waits: partitions whose next record needs something that is on its way, a schema for instance.
+//! Waits: partitions whose next record needs something that is on its way, as a schema, or of which a record could not be written yet.
 //!
-//! Owns: leaving such a partition alone while others are read, and going on at that record once it is there. Refuses to know what it
-//! is: whoever fetches it says when it is there, and meanwhile what is wrong. Neighbours: `halts` does the same for whole topics.
+//! Owns: leaving such a partition alone while others are read, and going on behind what is done once it is there. Refuses to know what it
+//! is: whoever fetches or writes it says when it is there, and meanwhile what is wrong. Neighbours: `halts` does the same for whole topics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tidings_core::offsets::Shown;
 
 use super::handover::BACKOFF;
-use super::holdings::{Spot, Stop};
+use super::holdings::{Held, Lease, Spot, Stop};
 use super::{Dispatch, DispatchError};
 use crate::kafka::consumer::{Consumer, Partition};
 
@@ -84,6 +84,17 @@ impl<A> Dispatch<A> {
         self.waits.waiting.push((partition, awaited));
     }
 
+    /// What follows from a record cannot be written yet: its partition is not read on until it is.
+    pub(super) fn wait_behind(&mut self, lease: &Arc<Lease>, awaited: Awaited) {
+        let partition = lease.partition();
+        let held = self.holdings.find(&partition.topic, partition.number).filter(|held| Arc::ptr_eq(&held.lease, lease));
+        // With another reason, or a record before this one, it is gone on with once all is done that was handed out.
+        let Some(held) = held.filter(|held| held.stop.is_none()) else { return };
+        held.stop = Some(Stop::Refused);
+        self.unpaused.push(partition.clone());
+        self.waits.waiting.push((partition.clone(), awaited));
+    }
+
     /// Goes on with partitions whose wait is over and whose workers have given back what they had.
     pub(super) fn tend_waits(&mut self, consumer: &Consumer, now: Duration) -> Result<(), DispatchError> {
         if now < self.waits.look_at {
@@ -92,7 +103,8 @@ impl<A> Dispatch<A> {
         self.waits.look_at = now + LOOK_INTERVAL;
         let (mut over, mut left) = (Vec::new(), Vec::new());
         for (partition, awaited) in std::mem::take(&mut self.waits.waiting) {
-            let held = self.holdings.find(&partition.topic, partition.number).filter(|held| held.stop == Some(Stop::Waiting));
+            let waits = |held: &&mut Held| matches!(held.stop, Some(Stop::Waiting | Stop::Refused));
+            let held = self.holdings.find(&partition.topic, partition.number).filter(waits);
             // Given back meanwhile, or given back and taken up again.
             let Some(held) = held else { continue };
             if awaited.is_over() && held.tracker.in_flight() == 0 {

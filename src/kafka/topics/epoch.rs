@@ -133,7 +133,7 @@ fn position(consumer: &BaseConsumer<Quiet>) -> Result<Option<i64>, KafkaError> {
 
 fn refused(topic: &str, error: &ProduceError) -> TopicsError {
     match error {
-        ProduceError::Failed { source, .. } => TopicsError::Brokers(source.clone()),
+        ProduceError::Refused { source, .. } | ProduceError::Failed { source, .. } => TopicsError::Brokers(source.clone()),
         ProduceError::QueueFull => TopicsError::Brokers(timed_out()),
         ProduceError::TooLarge { .. } => {
             TopicsError::Refused { topic: topic.to_owned(), code: RDKafkaErrorCode::MessageSizeTooLarge }

@@ -115,7 +115,7 @@ impl Clerk {
         }
         match end {
             End::Committed => Ok(Written::Committed),
-            End::Aborted { refused, .. } if !refused.is_empty() => Ok(Written::TooLarge),
+            End::Aborted { too_large, .. } if !too_large.is_empty() => Ok(Written::TooLarge),
             End::Aborted { .. } | End::Unknown => Err(ReplayError::Brokers),
         }
     }

@@ -93,6 +93,41 @@ impl Delivery {
         }
     }
 
+    /// As much of it as tells which it is: without the texts and the data of its notification.
+    #[must_use]
+    pub fn in_part(&self) -> Self {
+        let Notification { id, event_id, kind, created_at, priority, expires_at, .. } = &self.notification;
+        let notification = Notification {
+            id: *id,
+            event_id: event_id.clone(),
+            kind: kind.clone(),
+            created_at: *created_at,
+            title: None,
+            message: None,
+            data: serde_json::Map::new(),
+            priority: *priority,
+            action_url: None,
+            source: None,
+            category: None,
+            expires_at: *expires_at,
+            once: false,
+            locales: std::collections::BTreeMap::new(),
+        };
+        Self {
+            notification,
+            attempts: self.attempts.clone(),
+            channel: self.channel.clone(),
+            ladder: self.ladder.clone(),
+            ..*self
+        }
+    }
+
+    /// Its attempts are counted, and told no more.
+    pub fn forget_attempts(&mut self) {
+        self.attempts_forgotten = self.made();
+        self.attempts = Vec::new();
+    }
+
     /// How many attempts were made.
     #[must_use]
     pub fn made(&self) -> u32 {
@@ -200,6 +235,9 @@ pub struct UndeliveredRecord {
     pub reason: Outcome,
     /// When it ended.
     pub ended_at: Timestamp,
+    /// Why no topic took it whole, as the class of its letter in `dlq`. It is told here in part then, and cannot be begun anew from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl Record for UndeliveredRecord {
@@ -233,6 +271,19 @@ mod tests {
         assert_eq!(delivery.attempts.len(), LIMIT_ATTEMPTS);
         assert_eq!(delivery.attempts.first(), Some(&attempt(10)));
         assert_eq!((delivery.attempts_forgotten, delivery.made()), (10, LIMIT_ATTEMPTS as u32 + 10));
+    }
+
+    #[test]
+    fn in_part_it_is_the_same_delivery_without_texts_and_forgotten_attempts_are_counted() {
+        let mut whole = delivery("3");
+        whole.notification.message = Some("m".repeat(10_000));
+        whole.notification.data.insert("k".into(), "v".into());
+        whole.tell(attempt(1));
+        let mut part = whole.in_part();
+        assert_eq!((part.notification.id, part.made(), part.attempts.len()), (whole.notification.id, 4, 1));
+        part.forget_attempts();
+        assert_eq!((part.made(), part.attempts.len()), (4, 0));
+        assert!(serde_json::to_string(&part).unwrap().len() < 300);
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! A plan: what one transaction carries out of what was decided.
+//!
+//! Owns: which decisions go together. From each line they are taken in order, up to the first whose records go to a topic that refuses them: so a
+//! topic that takes nothing holds up only the lines whose turn it is to write there, and what is tried again goes alone. Neighbours: `round`
+//! decides, `member` has the lines.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tidings_core::delivery::decide::Decision;
+use tidings_core::fate::Cause;
+
+use super::line::Line;
+use crate::kafka::consumer::Partition;
+use crate::kafka::made::Made;
+use crate::kafka::refusals::Refusals;
+
+/// A record about which it is decided.
+#[derive(Debug)]
+pub(super) struct Decided {
+    /// Its offset in its partition.
+    pub(super) offset: i64,
+    /// The records that carry it out.
+    pub(super) made: Vec<Made>,
+    /// What was decided.
+    pub(super) ruled: Ruled,
+}
+
+/// What was decided about a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ruled {
+    Delivery(Decision),
+    /// It goes to `dlq`, for this.
+    Burial(Cause, &'static str),
+}
+
+/// What was decided of each line, in order.
+pub(super) type Heads = BTreeMap<Partition, VecDeque<Decided>>;
+
+/// What one transaction carries out.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The next offset to read of each line.
+    pub(super) done: Vec<(Partition, i64)>,
+    pub(super) made: Vec<Made>,
+    /// For each of `made`, the record that asked for it.
+    pub(super) origins: Vec<(Partition, i64)>,
+    pub(super) ruled: Vec<Ruled>,
+}
+
+impl Plan {
+    /// All that goes to no topic that refuses.
+    pub(super) fn open(lines: &BTreeMap<Partition, Line>, heads: &mut Heads, refusals: &Refusals) -> Self {
+        let mut plan = Self::default();
+        for (partition, line) in lines.iter().filter(|(_, line)| !line.is_gone) {
+            plan.take((partition, line), heads, |step| refusing(step, refusals).is_none());
+        }
+        plan
+    }
+
+    /// What begins with something for `topic`, which has refused until now.
+    pub(super) fn trying(topic: &str, lines: &BTreeMap<Partition, Line>, heads: &mut Heads, refusals: &Refusals) -> Self {
+        let mut plan = Self::default();
+        let may = |step: &Decided| step.made.iter().all(|made| made.topic == topic || !refusals.holds(&made.topic));
+        let begins = |step: &Decided| may(step) && step.made.iter().any(|made| made.topic == topic);
+        for (partition, line) in lines.iter().filter(|(_, line)| !line.is_gone) {
+            if heads.get(partition).and_then(VecDeque::front).is_some_and(begins) {
+                plan.take((partition, line), heads, may);
+            }
+        }
+        plan
+    }
+
+    fn take(&mut self, (partition, line): (&Partition, &Line), heads: &mut Heads, may: impl Fn(&Decided) -> bool) {
+        let mut count = 0;
+        if let Some(steps) = heads.get_mut(partition) {
+            while let Some(step) = steps.pop_front_if(|step| may(step)) {
+                count += 1;
+                self.origins.extend(step.made.iter().map(|_| (partition.clone(), step.offset)));
+                self.made.extend(step.made);
+                self.ruled.push(step.ruled);
+            }
+        }
+        let next = line.next_after(count);
+        if line.committed != Some(next) {
+            self.done.push((partition.clone(), next));
+        }
+    }
+
+    /// How many of its records go to a topic.
+    pub(super) fn records_for(&self, topic: &str) -> usize {
+        self.made.iter().filter(|made| made.topic == topic).count()
+    }
+
+    /// The topics that it writes to, each with the lines that ask for it.
+    pub(super) fn goals(&self) -> BTreeMap<String, BTreeSet<Partition>> {
+        let mut goals = BTreeMap::<_, BTreeSet<_>>::new();
+        for (made, (partition, _)) in self.made.iter().zip(&self.origins) {
+            goals.entry(made.topic.clone()).or_default().insert(partition.clone());
+        }
+        goals
+    }
+}
+
+/// The topic because of which a step waits, if it does.
+pub(super) fn refusing<'a>(step: &'a Decided, refusals: &Refusals) -> Option<&'a str> {
+    step.made.iter().map(|made| made.topic.as_str()).find(|topic| refusals.holds(topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_core::delivery::ladder::Rung;
+    use tidings_core::record::dead_letter::Extent;
+    use tidings_core::rules::Burial;
+    use tidings_core::time::Timestamp;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::courier::line::{Held, Work};
+    use crate::kafka::refusals::RefusalMeters;
+    use crate::kafka::remains::Remains;
+
+    fn remains(offset: i64) -> Remains {
+        Remains {
+            topic: "n".into(),
+            partition: 0,
+            offset,
+            timestamp: None,
+            key: None,
+            value: None,
+            carried: None,
+            trace: None,
+            attempt: None,
+            burial: Burial::new("courier", Cause::Poison, "malformed", String::new()),
+            extent: Extent::Whole,
+        }
+    }
+
+    /// Lines of one topic, each with records in front that go to these topics.
+    fn held(goals: &[&[&str]]) -> (BTreeMap<Partition, Line>, Heads) {
+        let node = "node-1".parse().unwrap();
+        let (mut lines, mut heads) = (BTreeMap::new(), Heads::new());
+        for (number, goals) in goals.iter().enumerate() {
+            let partition = Partition { topic: "n".into(), number: i32::try_from(number).unwrap() };
+            let mut line = Line::begin(Rung::FIRST, 0, Some(0));
+            for (offset, goal) in (0..).zip(*goals) {
+                let due = Timestamp::from_millis(0);
+                line.push(Held { offset, bytes: 1, due, work: Work::Bury(Box::new(remains(offset)), None) });
+                let made = vec![Made::burying(goal, &remains(offset), &node)];
+                let ruled = Ruled::Burial(Cause::Poison, "malformed");
+                heads.entry(partition.clone()).or_default().push_back(Decided { offset, made, ruled });
+            }
+            lines.insert(partition, line);
+        }
+        (lines, heads)
+    }
+
+    fn refusals(topics: &[&str]) -> Refusals {
+        let mut refusals = Refusals::new(Clock::start(), RefusalMeters::default());
+        topics.iter().for_each(|topic| refusals.refused(topic, "no"));
+        refusals
+    }
+
+    fn shown(plan: &Plan) -> (Vec<(i32, i64)>, Vec<&str>) {
+        let done = plan.done.iter().map(|(partition, next)| (partition.number, *next)).collect();
+        (done, plan.made.iter().map(|made| made.topic.as_str()).collect())
+    }
+
+    #[test]
+    fn a_topic_that_refuses_holds_up_only_what_stands_behind_it_in_its_line() {
+        let (lines, mut heads) = held(&[&["a", "dlq", "a"], &["b", "b"], &["dlq"]]);
+        let refusals = refusals(&["dlq"]);
+        let open = Plan::open(&lines, &mut heads, &refusals);
+        assert_eq!(shown(&open), (vec![(0, 1), (1, 2)], vec!["a", "b", "b"]));
+        let left = heads.values().map(VecDeque::len).collect::<Vec<_>>();
+        assert_eq!(left, [2, 0, 1]);
+    }
+
+    #[test]
+    fn what_is_tried_again_goes_with_nothing_of_other_lines_and_not_beyond_another_that_refuses() {
+        let (mut lines, mut heads) = held(&[&["dlq", "a", "b", "a"], &["a"], &["b", "dlq"]]);
+        let refusals = refusals(&["dlq", "b"]);
+        let trial = Plan::trying("dlq", &lines, &mut heads, &refusals);
+        assert_eq!(shown(&trial), (vec![(0, 2)], vec!["dlq", "a"]));
+        assert_eq!(trial.goals().into_keys().collect::<Vec<_>>(), ["a", "dlq"]);
+        lines.values_mut().for_each(|line| line.is_gone = true);
+        assert_eq!(shown(&Plan::open(&lines, &mut heads, &refusals)), (vec![], vec![]), "nothing is committed where nothing is");
+    }
+}
