@@ -57,7 +57,7 @@ pub enum PlanError {
     #[error(transparent)]
     Words(#[from] EventFilterError),
     /// The offsets.
-    #[error("{topic}: {source}")]
+    #[error("these offsets of {topic} mean nothing")]
     Range {
         /// The topic.
         topic: String,

@@ -198,7 +198,9 @@ async fn what_is_asked_for_wrongly_is_refused_with_what_to_do() {
         (&["--resume", "00000000-0000-0000-0000-000000000000", "--key", "a"], "cannot be used with"),
     ] {
         let said = refused(&world, args).await;
-        assert!(said.contains(expected), "{args:?}: {said}");
+        // What is wrong with the words themselves is said with the usage below it.
+        let is_said_once = said.matches(expected).count() == 1 || (said.contains(expected) && said.contains("--help"));
+        assert!(is_said_once, "{args:?}: {said}");
     }
     world.log.delete(&world.topic).await;
     assert!(refused(&world, &["--topic", &topic]).await.contains("there is no topic"));
