@@ -253,18 +253,6 @@ async fn a_registry_that_is_busy_or_broken_burns_nothing() {
 }
 
 #[tokio::test]
-async fn a_registry_that_does_not_let_us_in_ends_the_process_with_what_to_do() {
-    let chosen = Chosen::answering(|_| Answer(401, "", json!({"error_code": 401, "message": "Unauthorized"}).to_string())).await;
-    let world = World::with(|config| with_registry(config, &chosen.url)).await;
-    let running = world.start_roles(&[Role::Pipeline]).await;
-    world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
-    let error = format!("{:#}", running.ended().await.unwrap_err());
-    assert!(error.contains("refuses us with 401") && error.contains("registry.password"), "{error}");
-    let committed = world.log.committed(&world.group("pipeline"), &world.topic, 3).await;
-    assert!(committed.values().all(|offset| *offset <= 0), "{committed:?}");
-}
-
-#[tokio::test]
 async fn a_header_names_a_schema_by_its_guid_or_its_number() {
     let chosen = Chosen::answering(|path| match path {
         "/schemas/guids/6ba7b810-9dad-11d1-80b4-00c04fd430c8" | "/schemas/ids/9" => schema("JSON", r#"{"type":"object"}"#),

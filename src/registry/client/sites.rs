@@ -29,7 +29,7 @@ pub(super) struct Sites {
 #[derive(Default)]
 struct Passed {
     forbidden: Option<RegistryError>,
-    away: Vec<String>,
+    away: Vec<(String, String)>,
     again: Option<Duration>,
 }
 
@@ -86,7 +86,7 @@ impl Passed {
             }
             Missed::Failed(RegistryError::Away { why, again }) => {
                 self.again = [self.again, again].into_iter().flatten().min();
-                self.away.push(format!("{url}: {why}"));
+                self.away.push((url.to_owned(), why));
             }
             answer => return Some(answer),
         }
@@ -95,7 +95,13 @@ impl Passed {
 
     /// What it comes to if nobody has an answer.
     fn summed(self) -> RegistryError {
-        self.forbidden.unwrap_or_else(|| RegistryError::Away { why: self.away.join("; "), again: self.again })
+        let named = |(url, why): &(String, String)| format!("{url}: {why}");
+        let why = match self.away.as_slice() {
+            // Which one that is nobody asks where there is only one.
+            [(_, why)] => why.clone(),
+            several => several.iter().map(named).collect::<Vec<_>>().join("; "),
+        };
+        self.forbidden.unwrap_or(RegistryError::Away { why, again: self.again })
     }
 }
 
