@@ -7,21 +7,24 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tidings_core::rules::check::{Report, Subject, check};
-use tidings_core::rules::{Limits, Severity, shipped, shipped_schemas};
+use tidings_core::rules::{Severity, shipped, shipped_schemas};
 
 use super::shown::safe;
-use crate::config::Config;
 use crate::config::folder::Folder;
+use crate::config::{Config, RulesSource};
 
 /// Check rules, templates and schemas of events, and print every problem with file and line
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// A folder of rules (*.toml) [default: the rules that tidings ships]
+    /// A folder of rules (*.toml) [default: `pipeline.rules`, else the rules that tidings ships]
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
     /// A folder of schemas of events (*.json) [default: the schemas that tidings ships]
     #[arg(long, value_name = "DIR")]
     schemas: Option<PathBuf>,
+    /// A folder of events as services write them (*.json), held against the schemas of their types and tried on the rules
+    #[arg(long, value_name = "DIR")]
+    samples: Option<PathBuf>,
     /// A folder of the same schemas as they were: what has changed since and breaks a rule is said to have changed
     #[arg(long, value_name = "DIR")]
     before: Option<PathBuf>,
@@ -50,8 +53,10 @@ pub struct Args {
 /// # Errors
 /// If a folder, a schema or the registry cannot be read, or the output cannot be written.
 pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
-    let rules = Folder::or_shipped(args.rules.as_deref(), "toml", shipped())?;
+    let source = RulesSource::new(&config.pipeline, &config.courier).or_of(args.rules.clone());
+    let rules = Folder::or_shipped(source.folder(), "toml", shipped())?;
     let schemas = Folder::or_shipped(args.schemas.as_deref(), "json", shipped_schemas())?;
+    let samples = args.samples.as_deref().map(|folder| Folder::read(folder, "json")).transpose()?;
     let before = args.before.as_deref().map(|folder| Folder::read(folder, "json")).transpose()?;
     let versions = registered::versions(args, &config.registry).await?;
     let report = check(&Subject {
@@ -60,7 +65,9 @@ pub async fn run(args: &Args, config: &Config) -> anyhow::Result<ExitCode> {
         before: &before.as_ref().map(Folder::files).unwrap_or_default(),
         described: versions.now.as_slice(),
         described_before: versions.before.as_slice(),
-        limits: Limits::default(),
+        undescribed: &versions.problems,
+        samples: &samples.as_ref().map(Folder::files).unwrap_or_default(),
+        limits: source.limits(),
         rungs: &config.courier.ladder,
     });
     let mut out = io::stdout().lock();

@@ -97,19 +97,36 @@ pub async fn run(args: Args, config: &RegistryConfig) -> anyhow::Result<ExitCode
     let registry = Asked::new(which.registry.as_deref(), config)?;
     let meant = meant(&which)?;
     let mut rows = Vec::with_capacity(meant.len());
+    let mut failed = None;
     for (subject, shipped) in meant {
-        let row = compared(&registry, subject, &shipped).await?;
-        rows.push(if is_written == Writing::WhatDiffers { registered(&registry, row, &shipped.definition).await? } else { row });
+        match row(&registry, (subject, &shipped), is_written).await {
+            Ok(row) => rows.push(row),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
     }
+    // What was done before the registry went away is done.
+    if failed.is_none() || !rows.is_empty() {
+        show(&rows, &which)?;
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let is_fine = rows.iter().all(|row| matches!(row.state, State::Same | State::Registered));
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(rows: &[Row], which: &Which) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if which.json {
         serde_json::to_writer_pretty(&mut out, &serde_json::json!({ "subjects": rows }))?;
         writeln!(out)?;
     } else {
-        print(&mut out, &rows)?;
+        print(&mut out, rows)?;
     }
-    let is_fine = rows.iter().all(|row| matches!(row.state, State::Same | State::Registered));
-    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 /// Whether the registry is written to.
@@ -141,6 +158,11 @@ fn meant(which: &Which) -> anyhow::Result<Vec<(String, ShippedDefinition)>> {
     let one = <[ShippedDefinition; 1]>::try_from(meant).ok();
     let [shipped] = one.context("a topic's subject (`--topic`) holds one schema: say which, by one --type and one --format")?;
     Ok(vec![(format!("{topic}-value"), shipped)])
+}
+
+async fn row(registry: &Asked, (subject, shipped): (String, &ShippedDefinition), writing: Writing) -> anyhow::Result<Row> {
+    let row = compared(registry, subject, shipped).await?;
+    if writing == Writing::WhatDiffers { registered(registry, row, &shipped.definition).await } else { Ok(row) }
 }
 
 async fn compared(registry: &Asked, subject: String, shipped: &ShippedDefinition) -> anyhow::Result<Row> {

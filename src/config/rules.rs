@@ -71,6 +71,12 @@ impl RulesSource {
         Self { folder: folder.or(self.folder), ..self }
     }
 
+    /// What a notification may cost.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// The folder, if it is not the one that tidings ships.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {

@@ -211,3 +211,71 @@ async fn a_record_in_avro_is_rendered_by_its_schema_in_the_registry() {
     let shown = told(&world, 0, &["render", "payment-due", "--from", &place]).await;
     assert_eq!(shown["notifications"][0]["notification"]["message"], WORDS, "{shown}");
 }
+
+/// What `tidings check` says, on either stream, if it ends with 1.
+async fn refused(world: &World, args: &[&str]) -> String {
+    let output = run(world, &[&["check"], args].concat()).await;
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn whatever_a_team_gives_by_mistake_is_told_by_its_name_and_line_with_what_to_do() {
+    let world = World::with(|config| config.registry.schema_bytes = std::num::NonZeroUsize::new(10_000).unwrap()).await;
+    let dir = world.dir.path().to_owned();
+    let given = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let folder = |name: &str| dir.join(name).display().to_string();
+    given("yaml/rules.yaml", b"rule:\n  - name: a\n");
+    let file = given("broken/a.toml", b"[[rule]]\nname = \"a\"\nevent = payment:due\n");
+    given("binary/a.toml", b"[[rule]]\n\x00\xff");
+    given("samples/a.json", b"{\"type\": \"payment:due\",\n \"data\": {\"userId\": \"1\", \"paymentId\": \"p\", \"amount\": [],\n \"dueDate\": \"d\"}}");
+    let avro = given("new.avsc", b"{\"type\": \"record\",\n \"name\": \"A\"\n \"fields\": []}");
+    let list = given("list.json", b"[]");
+    let image = given("image.avsc", b"\x89PNG\r\n\xff");
+    let huge = given("huge.json", format!("{{\"title\": \"{}\"}}", "x".repeat(20_000)).as_bytes());
+    let unruled = given("unruled.avsc", br#"{"type": "record", "name": "Lost", "namespace": "acme", "fields": []}"#);
+    for (args, told) in [
+        (["--rules", &folder("yaml")], vec!["there are no *.toml files in", "it has rules.yaml"]),
+        (["--rules", &file], vec!["is no folder: name the one that its *.toml files lie in"]),
+        (["--rules", &folder("broken")], vec!["broken/a.toml:3: error: ", "    event = payment:due", "    → "]),
+        (["--rules", &folder("binary")], vec!["binary/a.toml:2: what stands there is no UTF-8"]),
+        (["--schemas", &folder("none")], vec!["could not read", "none", "No such file"]),
+        (["--samples", &folder("samples")], vec!["samples/a.json:2: error: this sample does not satisfy", "[sample_invalid]"]),
+        (
+            ["--schema", &avro],
+            vec!["new.avsc:3: error: the Avro schema is no JSON", "    \"fields\": []}", "    → ", "[schema_invalid]"],
+        ),
+        (["--schema", &list], vec!["list.json:1: error: ", "[schema_invalid]"]),
+        (["--schema", &image], vec!["image.avsc is no text in UTF-8, so it is no schema"]),
+        (["--schema", &huge], vec!["huge.json has 20013 bytes", "`registry.schema_bytes`"]),
+        (
+            ["--schema", &unruled],
+            vec!["unruled.avsc:1: error: no rule is for events of the type `acme.Lost`", "--type payment:due"],
+        ),
+    ] {
+        let said = refused(&world, &args).await;
+        assert!(told.iter().all(|part| said.contains(part)), "{args:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_goes_away_while_schemas_are_compared_does_not_take_back_what_was_told() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let chosen = registry::Chosen::answering(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+        0 => registry::Answer(404, "", json!({"error_code": 40401, "message": "Subject not found"}).to_string()),
+        _ => registry::Answer(503, "", "gone".to_owned()),
+    });
+    let (world, chosen) = (World::new().await, chosen.await);
+    let output = run(&world, &["schemas", "diff", "--registry", &chosen.url, "--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let told = serde_json::from_slice::<Value>(&output.stdout).unwrap();
+    let [row] = told["subjects"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!(row["state"], "absent");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("503: gone") && error.contains("see that it runs"), "{error}");
+}

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use tidings_core::rules::Problem;
 use tidings_core::rules::check::Described;
 use tidings_core::schema::{Definition, Format, Reference, SchemaError, Shape};
 
@@ -18,53 +19,72 @@ use crate::registry::Subject;
 const STACK_BYTES: usize = 16 << 20;
 
 /// The new version and the one before it.
+#[derive(Default)]
 pub(super) struct Versions {
     pub(super) now: Option<Described>,
     pub(super) before: Option<Described>,
+    /// What is wrong with the new one, if it cannot be read.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Versions {
+    fn new(now: Result<Described, Problem>, before: Option<Described>) -> Self {
+        match now {
+            Ok(now) => Self { now: Some(now), before, problems: Vec::new() },
+            Err(problem) => Self { problems: vec![problem], ..Self::default() },
+        }
+    }
 }
 
 /// The versions that the arguments name; none if they name none.
 pub(super) async fn versions(args: &Args, config: &RegistryConfig) -> anyhow::Result<Versions> {
+    let limit = config.schema_bytes.get();
     let Some(subject) = &args.subject else {
-        let now = args.schema.as_deref().map(|file| of_file(args, file, &[])).transpose()?;
-        return Ok(Versions { now, before: None });
+        let Some(file) = &args.schema else { return Ok(Versions::default()) };
+        return Ok(Versions::new(of_file(args, (file, limit), &[])?, None));
     };
     let registry = Asked::new(args.registry.as_deref(), config)?;
-    let named = |found: Subject| of_subject(args, subject, found);
     let Some(latest) = registry.subject(subject, None).await? else { return Err(registry.missing(subject).await) };
+    // What is wrong with a version that is replaced is nobody's concern any more.
+    let replaced = |found: Subject| anyhow::Ok(of_subject(args, subject, found)?.ok());
     if let Some(file) = &args.schema {
         // A new version refers to what the one before does, else to nothing that is known here.
-        let now = of_file(args, file, &latest.definition.references)?;
-        return Ok(Versions { now: Some(now), before: Some(named(latest)?) });
+        let now = of_file(args, (file, limit), &latest.definition.references)?;
+        return Ok(Versions::new(now, replaced(latest)?));
     }
     let before = match latest.version.checked_sub(1).filter(|version| *version > 0) {
         None => None,
         // Versions may be deleted one by one.
-        Some(version) => registry.subject(subject, Some(version)).await?.map(named).transpose()?,
+        Some(version) => registry.subject(subject, Some(version)).await?.map(replaced).transpose()?.flatten(),
     };
-    Ok(Versions { now: Some(named(latest)?), before })
+    Ok(Versions::new(of_subject(args, subject, latest)?, before))
 }
 
-fn of_subject(args: &Args, subject: &str, found: Subject) -> anyhow::Result<Described> {
+fn of_subject(args: &Args, subject: &str, found: Subject) -> anyhow::Result<Result<Described, Problem>> {
     described(args, format!("{subject} version {}", found.version), found.definition)
 }
 
-fn of_file(args: &Args, file: &Path, references: &[Reference]) -> anyhow::Result<Described> {
+fn of_file(args: &Args, (file, limit): (&Path, usize), references: &[Reference]) -> anyhow::Result<Result<Described, Problem>> {
+    let name = file.display();
     let format = match file.extension().and_then(|extension| extension.to_str()) {
         Some("avsc") => Format::Avro,
         Some("proto") => Format::Protobuf,
         Some("json") => Format::JsonSchema,
-        _ => anyhow::bail!("{} is no schema by its name: it ends in .avsc, .proto or .json", file.display()),
+        _ => anyhow::bail!("{name} is no schema by its name: it ends in .avsc, .proto or .json"),
     };
-    let text = std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
-    described(args, file.display().to_string(), Definition { format, text, references: references.to_vec() })
+    let bytes = std::fs::read(file).with_context(|| format!("could not read {name}"))?;
+    anyhow::ensure!(
+        bytes.len() <= limit,
+        "{name} has {} bytes, and schemas of at most {limit} are read (`registry.schema_bytes`): a pipeline would bury what is written by it",
+        bytes.len()
+    );
+    let text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{name} is no text in UTF-8, so it is no schema"))?;
+    described(args, name.to_string(), Definition { format, text, references: references.to_vec() })
 }
 
-fn described(args: &Args, name: String, definition: Definition) -> anyhow::Result<Described> {
-    let shape = shape(&definition)?.with_context(|| name.clone())?;
-    let kind = args.kind.clone().or(shape.name);
-    let kind = kind.with_context(|| format!("{name} does not say the type of its events: name it (--type payment:due)"))?;
-    Ok(Described { name, text: definition.text, kind, shape: shape.schema })
+fn described(args: &Args, name: String, definition: Definition) -> anyhow::Result<Result<Described, Problem>> {
+    let shape = shape(&definition)?;
+    Ok(Described::of(name, definition, (args.kind.clone(), shape)))
 }
 
 /// On a stack of its own: schemas of strangers may nest.

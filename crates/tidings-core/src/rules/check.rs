@@ -4,9 +4,13 @@
 //! breaks. Refuses to stop at the first problem. Neighbours: `parse` finds what is wrong with rules by themselves, `cli` prints.
 
 mod change;
+mod compared;
+mod domain;
 mod reach;
+mod samples;
 mod schema;
 mod trial;
+mod unread;
 mod variants;
 
 use serde::Serialize;
@@ -18,6 +22,7 @@ use super::problem::{File, Problem, Severity};
 use super::rule::Rule;
 use super::template::Limits;
 use crate::event::{self, Event, EventError, Reading, SourceRecord};
+use crate::schema::{Definition, SchemaError, Shape};
 use crate::time::{Delay, Timestamp};
 use reach::Reach;
 use schema::Schema;
@@ -35,6 +40,26 @@ pub struct Described {
     pub shape: Value,
 }
 
+impl Described {
+    /// A schema by what was made of it, with the type of its events unless it says that itself.
+    ///
+    /// # Errors
+    /// If it cannot be read, or nobody says the type of its events.
+    pub fn of(
+        name: String,
+        definition: Definition,
+        (kind, shape): (Option<String>, Result<Shape, SchemaError>),
+    ) -> Result<Self, Problem> {
+        let file = File { name: &name, text: &definition.text };
+        let shape = shape.map_err(|error| unread::unread(&file, definition.format, &error).quoting(&[file]))?;
+        let Some(kind) = kind.or(shape.name) else {
+            let message = "it does not say the type of its events";
+            return Err(file.place(0).problem(message).of("event_unknown", "name it (--type payment:due)").quoting(&[file]));
+        };
+        Ok(Self { name, text: definition.text, kind, shape: shape.schema })
+    }
+}
+
 /// What is checked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Subject<'a> {
@@ -48,6 +73,10 @@ pub struct Subject<'a> {
     pub described: &'a [Described],
     /// The same as they were.
     pub described_before: &'a [Described],
+    /// What is wrong with those that cannot be read.
+    pub undescribed: &'a [Problem],
+    /// Events as services write them (JSON): each is held against the schema of its type and tried on the rules, as examples of schemas are.
+    pub samples: &'a [File<'a>],
     /// What a notification may cost.
     pub limits: Limits,
     /// The rungs that a rule's own ladder may name.
@@ -91,7 +120,10 @@ pub fn check(subject: &Subject<'_>) -> Report {
     let mut before: Vec<Schema<'_>> = subject.before.iter().filter_map(|file| Schema::read(*file, &mut Vec::new())).collect();
     before.splice(0..0, described((subject.described_before, &files), &mut Vec::new()));
     let others = described((subject.described, &files), &mut problems);
-    let read = if subject.described.is_empty() { files } else { others };
+    let of_one = !(subject.described.is_empty() && subject.undescribed.is_empty());
+    let mut read = if of_one { others } else { files };
+    problems.extend_from_slice(subject.undescribed);
+    samples::add(&mut read, subject.samples, &mut problems);
     // A rule that does not read may be the one that is missed.
     problems.extend(read.iter().filter(|schema| is_whole && schema.is_described()).filter_map(|schema| unruled(&set, schema)));
     for rule in set.rules() {
@@ -101,7 +133,7 @@ pub fn check(subject: &Subject<'_>) -> Report {
         if !schemas.is_empty() {
             problems.extend(rule.unclimbed());
             problems.extend(beside(&set, rule, &schemas, &before));
-        } else if subject.described.is_empty() && !is_broken() {
+        } else if !of_one && !is_broken() {
             problems.push(unknown_event(&set, rule, &before));
         }
     }
@@ -125,7 +157,9 @@ fn unruled(set: &RuleSet, schema: &Schema<'_>) -> Option<Problem> {
 }
 
 fn report(subject: &Subject<'_>, (rules, schemas): (usize, &[Schema<'_>]), problems: Vec<Problem>) -> Report {
-    let files: Vec<File<'_>> = subject.rules.iter().chain(subject.schemas).copied().collect();
+    let described = subject.described.iter().map(|one| File { name: &one.name, text: &one.text });
+    let files = subject.rules.iter().chain(subject.schemas).chain(subject.samples).copied();
+    let files: Vec<File<'_>> = files.chain(described).collect();
     let problems: Vec<Problem> = problems.into_iter().map(|problem| problem.quoting(&files)).collect();
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let samples = schemas.iter().map(|schema| schema.samples.len()).sum();
@@ -145,10 +179,14 @@ fn value(kind: &str, data: &Value) -> Vec<u8> {
 }
 
 fn event(kind: &str, data: &Value) -> Result<Event, EventError> {
+    decoded(&value(kind, data))
+}
+
+/// What a record with this value says.
+fn decoded(value: &[u8]) -> Result<Event, EventError> {
     let timestamp = Timestamp::from_millis(0);
-    let value = value(kind, data);
     event::decode(
-        &SourceRecord { topic: "samples", partition: 0, offset: 0, timestamp, key: None, value: Some(&value), headers: &[] },
+        &SourceRecord { topic: "samples", partition: 0, offset: 0, timestamp, key: None, value: Some(value), headers: &[] },
         &Reading::default(),
     )
 }

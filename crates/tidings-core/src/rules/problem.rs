@@ -59,6 +59,9 @@ impl fmt::Display for Place {
 /// What to do about a rule that is none.
 const RULE_HELP: &str = "mend the rule; docs/events.md lists its keys and what each may hold";
 
+/// The most of a line that is shown, in bytes.
+const LIMIT_TEXT_BYTES: usize = 300;
+
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -104,8 +107,17 @@ impl Problem {
     pub(super) fn quoting(self, files: &[File<'_>]) -> Self {
         let file = files.iter().find(|file| file.name == &*self.file);
         let line = file.and_then(|file| file.text.lines().nth(self.line.saturating_sub(1)));
-        Self { text: line.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()), ..self }
+        let text = line.map(|line| shortened(line.trim())).filter(|line| !line.is_empty());
+        Self { text: text.or(self.text), ..self }
     }
+}
+
+/// A line that people can read: files that programs write may have one for everything.
+fn shortened(line: &str) -> String {
+    if line.len() <= LIMIT_TEXT_BYTES {
+        return line.to_owned();
+    }
+    format!("{}…", &line[..line.floor_char_boundary(LIMIT_TEXT_BYTES)])
 }
 
 impl fmt::Display for Problem {

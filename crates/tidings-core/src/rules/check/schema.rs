@@ -14,7 +14,7 @@ use crate::rules::context::EVENT;
 use crate::rules::problem::{File, Place, Problem};
 use crate::schema::example;
 
-const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+pub(super) const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// Keywords behind which properties may hide that are not looked for.
 const INDIRECT: [&str; 8] = ["$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"];
 
@@ -25,6 +25,9 @@ const TYPES: [&str; 3] = ["type", "event", "eventType"];
 const SCHEMA_HELP: &str = "mend the schema: draft 2020-12, its `title` the type of the events, in a file named after it";
 /// What to do about an example that is none.
 const SAMPLE_HELP: &str = "mend the entry in `examples`, or what the schema asks of it";
+
+/// Of the samples of one schema no more faults than these are looked for: a file may have thousands.
+const MOST_TOLD: usize = 50;
 
 /// What to do about a schema that is not followed.
 const DESCRIBED_HELP: &str =
@@ -181,6 +184,11 @@ impl<'a> Schema<'a> {
         self.validator.is_valid(data)
     }
 
+    /// What it has against an event with this data: where, as a JSON pointer, and why.
+    pub(super) fn faults(&self, data: &Value) -> Vec<(String, String)> {
+        self.validator.iter_errors(data).map(|error| (error.instance_path().to_string(), error.to_string())).collect()
+    }
+
     /// What it says of the field at `path` itself, if that stands among plain properties.
     pub(super) fn property(&self, path: &[&str]) -> Option<&Value> {
         path.iter().try_fold(&self.root, |schema, step| schema.get("properties")?.get(step))
@@ -264,9 +272,15 @@ fn samples(file: &File<'_>, (root, validator): (&Value, &Validator), problems: &
         problems.push(file.place(0).problem(message).of("sample_missing", "add `examples` with at least one event's data"));
     }
     let mut samples = Vec::new();
+    let first = problems.len();
     for (index, example) in examples.iter().enumerate() {
         let pointer = format!("/examples/{index}");
         let before = problems.len();
+        if before - first >= MOST_TOLD {
+            let message = "more samples do not satisfy the schema: those from here on were not looked at";
+            problems.push(locate(file, &pointer).problem(message).of("sample_invalid", SAMPLE_HELP));
+            break;
+        }
         for error in validator.iter_errors(example) {
             let place = locate(file, &format!("{pointer}{}", error.instance_path().as_str()));
             let message = format!("this sample does not satisfy the schema: {error}");
@@ -280,7 +294,7 @@ fn samples(file: &File<'_>, (root, validator): (&Value, &Validator), problems: &
 }
 
 /// The place of the value that a JSON pointer names, or of the nearest one around it.
-fn locate(file: &File<'_>, pointer: &str) -> Place {
+pub(super) fn locate(file: &File<'_>, pointer: &str) -> Place {
     let mut found = file.text;
     for step in pointer.split('/').skip(1) {
         let step = step.replace("~1", "/").replace("~0", "~");

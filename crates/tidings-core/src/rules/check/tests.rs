@@ -1,5 +1,8 @@
 //! Long because each class of problem has a test with the text that is printed.
 
+mod given;
+mod reaching;
+
 use super::super::{shipped, shipped_schemas};
 use super::*;
 

@@ -17,6 +17,9 @@ use crate::rules::context::{EVENT, EVENT_FIELDS};
 use crate::rules::problem::{Place, Problem, Severity};
 use crate::rules::rule::{Pass, RenderError, Text, WHEN};
 
+/// So many samples are changed field by field; all are tried as they are.
+const MOST_BASES: usize = 100;
+
 /// What becomes of one text for one event.
 enum Outcome {
     /// It is rendered.
@@ -37,10 +40,15 @@ impl Case<'_> {
         self.rule.holds(&Pass::new(&self.set.templates, &event))
     }
 
+    /// Whether it holds for an event that the schema allows.
+    pub(super) fn is_met(&self, data: &Value) -> bool {
+        self.holds(data).unwrap_or(false) && self.schema.allows(data)
+    }
+
     /// The problems of all texts, by what else than the samples there may be.
     pub(super) fn tried(&self, reach: &Reach) -> Vec<Problem> {
         let witness = if let Reach::ByVariant(data) = reach { Some(data) } else { None };
-        let bases = self.schema.samples.iter().map(|(data, _)| data).chain(witness).collect::<Vec<_>>();
+        let bases = self.schema.samples.iter().map(|(data, _)| data).take(MOST_BASES).chain(witness).collect::<Vec<_>>();
         let mut problems = Vec::new();
         for (field, text) in self.rule.texts() {
             for path in text.variables(&self.set.templates) {

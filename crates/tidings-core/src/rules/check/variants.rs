@@ -59,9 +59,7 @@ pub(super) fn replaced(schema: &Schema<'_>, sample: &Value, path: &[&str], hints
     let named = named.map(|(value, kind, told)| (value, kind, told.to_owned()));
     let exact = listed.chain(hints).map(|value| (value.clone(), Kind::Other, value.to_string()));
     let made = named.into_iter().chain(exact).filter_map(|(value, kind, told)| {
-        let mut data = sample.clone();
-        holder(&mut data, path)?.insert((*path.last()?).to_owned(), value);
-        Some(Variant { told: format!("whose `{shown}` is {told}"), kind, data })
+        Some(Variant { told: format!("whose `{shown}` is {told}"), kind, data: with(sample, path, value)? })
     });
     made.collect()
 }
@@ -120,6 +118,20 @@ fn items(sample: &Value, path: &[&str]) -> Vec<Variant> {
         Some(Variant { told, kind, data })
     });
     made.collect()
+}
+
+/// The sample with this value in the field at `path`; nothing if what would hold the field is not there.
+pub(super) fn with(sample: &Value, path: &[&str], value: Value) -> Option<Value> {
+    let mut data = sample.clone();
+    holder(&mut data, path)?.insert((*path.last()?).to_owned(), value);
+    Some(data)
+}
+
+/// The sample without the field at `path`.
+pub(super) fn without(sample: &Value, path: &[&str]) -> Option<Value> {
+    let mut data = sample.clone();
+    holder(&mut data, path)?.remove(*path.last()?);
+    Some(data)
 }
 
 /// The object that holds the last step of a path.

@@ -100,6 +100,7 @@ fn notified(kind: &str, value: &[u8], schema: Option<&Schema>) -> Vec<Notificati
 #[test]
 fn the_same_sample_gives_the_same_notifications_in_all_three_languages() {
     let mut tried = 0;
+    let mut in_all = std::collections::BTreeMap::<(String, String), usize>::new();
     for shipped in shipped_definitions() {
         let schema = Schema::compile(&shipped.definition).unwrap();
         let file = SCHEMAS.iter().find(|file| field(file.text, "title") == shipped.kind).unwrap();
@@ -115,11 +116,15 @@ fn the_same_sample_gives_the_same_notifications_in_all_three_languages() {
             };
             let plain = notified(&shipped.kind, sample.to_string().as_bytes(), None);
             assert_eq!(notified(&shipped.kind, &value, Some(&schema)), plain, "{}: {sample}", shipped.record);
+            *in_all.entry((shipped.kind.clone(), sample.to_string())).or_default() += 1;
             told += 1;
         }
         assert!(told > 0, "{}: no sample can be written by it", shipped.record);
         tried += told;
     }
     assert!(tried > 15, "{tried}");
+    // Not one sample in Avro and another in Protobuf.
+    let compared = in_all.iter().filter(|(_, formats)| **formats == 3).map(|((kind, _), _)| kind);
+    assert_eq!(compared.collect::<std::collections::BTreeSet<_>>().len(), SCHEMAS.len(), "{in_all:?}");
     assert_eq!(json!(shipped_definitions().len()), json!(3 * SCHEMAS.len()));
 }
