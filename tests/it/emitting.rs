@@ -1,21 +1,80 @@
-//! The programs of docs/events.md, run as they stand: what each writes is an event that becomes Alice's notification. A language that is not installed
-//! is named and left out.
+//! The programs of docs/events.md, run as they stand: what each writes becomes Alice's notification. A language that is not installed is named and
+//! left out, but not in CI.
 
 use std::process::Command;
 
-use crate::harness::command::json;
+use tidings::cli::Role;
+
+use crate::harness::command::{json, missing};
+use crate::harness::registry;
 use crate::harness::world::World;
+use crate::registry::{WORDS, with_registry};
 
 mod emit;
+mod registered;
 
 const DOCUMENT: &str = include_str!("../../docs/events.md");
 /// The exit code of `dev/emit` where a language is not installed.
 const UNAVAILABLE: i32 = 3;
+const FORMATS: [&str; 3] = ["avro", "protobuf", "json-schema"];
 
-/// The program in a language.
-fn program(language: &str) -> &'static str {
-    let (_, rest) = DOCUMENT.split_once(&format!("\n```{language}\n")).unwrap_or_else(|| panic!("no program in {language}"));
+/// A program of the document.
+#[derive(Clone, Copy)]
+struct Program {
+    language: &'static str,
+    /// What its block is called.
+    block: &'static str,
+    file: &'static str,
+}
+
+const PYTHON: Program = Program { language: "python", block: "python", file: "emit.py" };
+const NODE: Program = Program { language: "node", block: "js", file: "emit.js" };
+const GO: Program = Program { language: "go", block: "go", file: "emit.go" };
+const JAVA: Program = Program { language: "java", block: "java", file: "Emit.java" };
+
+/// The text of a block of the document.
+fn block(name: &str) -> &'static str {
+    let (_, rest) = DOCUMENT.split_once(&format!("\n```{name}\n")).unwrap_or_else(|| panic!("no program in {name}"));
     rest.split_once("```").unwrap().0
+}
+
+impl Program {
+    /// Runs its text with these arguments; whether the language is there.
+    async fn run(self, (world, topic): (&World, &str), (text, args): (&str, &[&str]), environment: &[(&str, &str)]) -> bool {
+        let path = world.dir.path().join(self.file);
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dev/emit"));
+        command.arg(self.language).arg(&path).args(args).env("BROKERS", &world.log.brokers).env("TOPIC", topic);
+        command.envs(environment.iter().copied());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(UNAVAILABLE) {
+            missing(&said);
+            return false;
+        }
+        assert!(output.status.success(), "{}: {args:?}: {said}{}", self.language, String::from_utf8_lossy(&output.stdout));
+        true
+    }
+
+    async fn emits_an_event(self) {
+        let world = World::new().await;
+        if self.run((&world, &world.topic), (block(self.block), &[]), &[]).await {
+            is_notified(&world, self.language).await;
+        }
+    }
+
+    async fn emits_an_event_in_each_format(self) {
+        let world = Registered::new().await;
+        let text = block(&format!("{} registry", self.block));
+        // Apicurio's own serializers ask its own API.
+        let url = if self.language == "java" { world.url.replace("ccompat/v7", "registry/v3") } else { world.url.clone() };
+        for (format, topic) in FORMATS.into_iter().zip(&world.topics) {
+            if !self.run((&world.world, topic), (text, &[format]), &[("REGISTRY", &url)]).await {
+                return;
+            }
+        }
+        world.is_notified(self.language).await;
+    }
 }
 
 /// What lies on the topic is what the document promises.
@@ -27,53 +86,105 @@ async fn is_notified(world: &World, language: &str) {
     let shown = json(world, 0, &["render", "payment-due", "--from", &place]).await;
     let one = &shown["notifications"][0];
     assert_eq!(one["channel"], "user-alice", "{language}: {shown}");
-    assert_eq!(one["notification"]["message"], "You have a payment of $120.50 due on 2026-02-01.", "{language}");
+    assert_eq!(one["notification"]["message"], WORDS, "{language}");
 }
 
-async fn run(language: &'static str, (block, file): (&str, &str)) {
-    let world = World::new().await;
-    let path = world.dir.path().join(file);
-    std::fs::write(&path, program(block)).unwrap();
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dev/emit"));
-    command.arg(language).arg(&path).env("BROKERS", &world.log.brokers).env("TOPIC", &world.topic);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(UNAVAILABLE) {
-        println!("SKIPPED: {language}: {said}");
-        return;
+/// A world with a topic for each format, whose schemas a registry has.
+struct Registered {
+    world: World,
+    url: String,
+    topics: Vec<String>,
+}
+
+impl Registered {
+    async fn new() -> Self {
+        let (url, mut topics) = (registry::shared(), Vec::new());
+        let world = World::with(|config| {
+            with_registry(config, &url);
+            let topic = config.pipeline.topics[0].to_string();
+            topics = FORMATS.map(|format| format!("{topic}.{format}")).to_vec();
+            config.pipeline.topics.extend(topics.iter().map(|topic| topic.parse().unwrap()));
+        })
+        .await;
+        for (format, topic) in FORMATS.into_iter().zip(&topics) {
+            world.log.create(topic, 1, &[]).await;
+            let args = ["schemas", "register", "--registry", &url, "--topic", topic, "--type", "payment:due", "--format", format];
+            assert_eq!(json(&world, 0, &args).await["subjects"][0]["state"], "registered");
+        }
+        Self { world, url, topics }
     }
-    assert!(output.status.success(), "{language}: {said}");
-    is_notified(&world, language).await;
+
+    /// Each of them became the notification that the document promises, and an event that is known by its id.
+    async fn is_notified(&self, language: &str) {
+        let running = self.world.start_roles(&[Role::Pipeline]).await;
+        for record in self.world.own_records("notifications", FORMATS.len()).await {
+            let notified = record.json();
+            assert_eq!(record.key.as_deref(), Some(&b"user-alice"[..]), "{language}: {notified}");
+            assert_eq!(notified["notification"]["message"], WORDS, "{language}: {notified}");
+            assert_eq!(notified["notification"]["eventId"], format!("e-{language}"), "{notified}");
+        }
+        running.stop().await;
+    }
 }
 
 #[tokio::test]
 async fn the_program_in_python_emits_an_event() {
-    run("python", ("python", "emit.py")).await;
+    PYTHON.emits_an_event().await;
 }
 
 #[tokio::test]
 async fn the_program_in_node_emits_an_event() {
-    run("node", ("js", "emit.js")).await;
+    NODE.emits_an_event().await;
 }
 
 #[tokio::test]
 async fn the_program_in_go_emits_an_event() {
-    run("go", ("go", "emit.go")).await;
+    GO.emits_an_event().await;
 }
 
 #[tokio::test]
 async fn the_program_in_java_emits_an_event() {
-    run("java", ("java", "Emit.java")).await;
+    JAVA.emits_an_event().await;
 }
 
 #[tokio::test]
 async fn the_program_in_rust_emits_an_event() {
     // Behind the comment of its module.
-    assert!(
-        include_str!("emitting/emit.rs").ends_with(program("rust")),
-        "the document and tests/it/emitting/emit.rs are the same"
-    );
+    assert!(include_str!("emitting/emit.rs").ends_with(block("rust")), "the document and tests/it/emitting/emit.rs are the same");
     let world = World::new().await;
     emit::emit(&world.log.brokers, &world.topic).await.unwrap();
     is_notified(&world, "rust").await;
+}
+
+#[tokio::test]
+async fn the_program_in_python_emits_an_event_in_each_format_of_a_registry() {
+    PYTHON.emits_an_event_in_each_format().await;
+}
+
+#[tokio::test]
+async fn the_program_in_node_emits_an_event_in_each_format_of_a_registry() {
+    NODE.emits_an_event_in_each_format().await;
+}
+
+#[tokio::test]
+async fn the_program_in_go_emits_an_event_in_each_format_of_a_registry() {
+    GO.emits_an_event_in_each_format().await;
+}
+
+#[tokio::test]
+async fn the_program_in_java_emits_an_event_in_each_format_of_a_registry() {
+    JAVA.emits_an_event_in_each_format().await;
+}
+
+#[tokio::test]
+async fn the_program_in_rust_emits_an_event_in_each_format_of_a_registry() {
+    assert!(
+        include_str!("emitting/registered.rs").ends_with(block("rust registry")),
+        "the document and tests/it/emitting/registered.rs are the same"
+    );
+    let world = Registered::new().await;
+    for (format, topic) in FORMATS.into_iter().zip(&world.topics) {
+        registered::emit(format, (&world.world.log.brokers, &world.url), topic).await.unwrap();
+    }
+    world.is_notified("rust").await;
 }

@@ -26,7 +26,7 @@ const DUE: &str = r#"{"type":"record","name":"Due","namespace":"acme","fields":[
     {"name":"dueDate","type":{"type":"int","logicalType":"date"}}]}"#;
 pub(crate) const WORDS: &str = "You have a payment of $120.50 due on 2026-02-01.";
 
-fn with_registry(config: &mut Config, url: &str) {
+pub(crate) fn with_registry(config: &mut Config, url: &str) {
     config.registry.urls = vec![url.to_owned()];
     config.registry.unknown_wait = ms(500);
 }
