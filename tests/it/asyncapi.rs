@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::harness::command::missing;
 use crate::harness::eventually;
-use crate::harness::world::{Running, World, payment};
+use crate::harness::rest::{accepted, ask, request, token};
+use crate::harness::world::{Running, World, ms, payment};
 
 /// The exit code of `dev/asyncapi` where there is no validator.
 const UNAVAILABLE: i32 = 3;
 
-async fn document(running: &Running) -> Value {
+pub(crate) async fn document(running: &Running) -> Value {
     let (status, text) = running.get("/asyncapi.json").await;
     assert_eq!(status, 200, "{text}");
     serde_json::from_str(&text).unwrap()
@@ -43,7 +46,7 @@ async fn a_validator_accepts_the_document() {
     });
     let judged = judged.await.unwrap();
     if judged.status.code() == Some(UNAVAILABLE) {
-        println!("SKIPPED: {}", String::from_utf8_lossy(&judged.stderr));
+        missing(&String::from_utf8_lossy(&judged.stderr));
         return;
     }
     assert!(judged.status.success(), "{}{}", String::from_utf8_lossy(&judged.stdout), String::from_utf8_lossy(&judged.stderr));
@@ -84,6 +87,42 @@ async fn what_a_server_says_and_writes_is_described() {
         assert!(is_described(&document, topic, &record.json()), "{topic}: {}", record.json());
     }
     assert!(is_described(&document, "events", &payment("1", "alice")));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_server_writes_to_topics_of_failures_and_operators_is_described() {
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(300);
+        config.courier.ladder = vec![ms(400)];
+    })
+    .await;
+    let running = world.start().await;
+    let document = document(&running).await;
+    let phone = running.connect("alice").await;
+    accepted(ask(running.address, None, &json!({"to": {"user": "absent"}, "message": "m"}))).await;
+    world.log.produce(&world.topic, None, b"no event").await;
+    let retried = request(running.address, Method::POST, "/v1/retry/absent").bearer_auth(token("ops", "admin"));
+    assert!(retried.send().await.unwrap().status().is_success());
+    for (channel, topic) in [
+        ("requests", "requests"),
+        ("retry", "retry.400ms"),
+        ("undelivered", "undelivered"),
+        ("signals", "signals"),
+        ("audit", "audit"),
+    ] {
+        for record in world.own_records(topic, 1).await {
+            assert!(is_described(&document, channel, &record.json()), "{topic}: {}", record.json());
+        }
+    }
+    let [letter] = world.own_records("dlq", 1).await.try_into().unwrap();
+    let mut schema = document["components"]["messages"]["record.deadLetter"]["headers"].clone();
+    schema["components"] = document["components"].clone();
+    let headers = letter.headers.keys().map(|name| (name.clone(), letter.header(name).into())).collect::<serde_json::Map<_, _>>();
+    let validator = jsonschema::options().with_draft(jsonschema::Draft::Draft202012).build(&schema).unwrap();
+    assert!(validator.is_valid(&Value::Object(headers.clone())), "{headers:?}");
+    assert!(!validator.is_valid(&json!({})), "some are always there");
+    phone.close().await;
     running.stop().await;
 }
 

@@ -73,3 +73,4 @@ mod tombstones;
 mod topics;
 mod traces;
 mod undelivered;
+mod vocabulary;
