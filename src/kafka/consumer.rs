@@ -244,6 +244,20 @@ impl Consumer {
         }
     }
 
+    /// The same of all partitions that are being read, whatever the protocol of the group.
+    ///
+    /// # Errors
+    /// As [`Consumer::restart`].
+    pub fn restart_all(&self, all: &[(Partition, i64)]) -> Result<(), KafkaError> {
+        if self.inner.context().owed.lock().is_some() {
+            return Err(KafkaError::Rebalance(RDKafkaErrorCode::RebalanceInProgress));
+        }
+        match self.inner.rebalance_protocol() {
+            rdkafka::consumer::RebalanceProtocol::Cooperative => self.restart(all),
+            _ => self.inner.assign(&offsets(all)?),
+        }
+    }
+
     /// Commits next offsets to read.
     ///
     /// # Errors

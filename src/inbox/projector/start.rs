@@ -28,14 +28,6 @@ enum Loss {
     Nothing,
 }
 
-/// Puts partitions back of which some cannot be sought: those that librdkafka has stopped since their position lay outside the log.
-fn one_by_one(consumer: &Consumer, offsets: &[(Partition, i64)]) -> Result<(), KafkaError> {
-    offsets
-        .iter()
-        .map(std::slice::from_ref)
-        .try_for_each(|one| consumer.seek(one, BROKER_WAIT).or_else(|_| consumer.restart(one)))
-}
-
 impl From<StoreError> for NotYet {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
@@ -67,7 +59,8 @@ impl Projector {
             return Ok(());
         }
         let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
-        match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| one_by_one(consumer, &offsets)) {
+        // Those that librdkafka has stopped, since their position lay outside the log, cannot be sought.
+        match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| consumer.restart_all(&offsets)) {
             Ok(()) => {
                 self.batch.clear();
                 self.astray = false;
