@@ -1,7 +1,7 @@
 //! What this process reads: one entry for each partition the group gave it.
 //!
 //! Owns: the tracker of each partition, what was committed of it, and the lease that its records carry to the workers.
-//! Refuses nothing. Neighbour: `dispatch`, whose thread owns all of this.
+//! Refuses nothing. Neighbour: `dispatch`, whose thread owns all of this. Long because what is known of a partition is one state, with its tests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
