@@ -61,7 +61,7 @@ struct Seat {
 }
 
 impl Seat {
-    async fn leave(mut self) {
+    async fn leave(&mut self) {
         self.left = self.inlet.say(Control::Leave(self.member)).await.is_ok();
     }
 }
@@ -136,8 +136,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads until the connection ends, and leaves. Gives the code it ended with.
-    pub(super) async fn serve(mut self, mut codec: Box<Codec>) -> u16 {
-        let code = self.read(&mut codec).await;
+    pub(super) async fn serve(&mut self, codec: &mut Codec) -> u16 {
+        let code = self.read(codec).await;
         // Boxed, for an idle connection's task would hold it from the start.
         Box::pin(self.seat.leave()).await;
         code

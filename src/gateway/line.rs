@@ -31,8 +31,8 @@ use super::unproven::Place;
 use super::upgrade::Caller;
 use crate::auth::Identity;
 
-/// The codec's read buffer; small, as idle connections are many.
-const READ_BYTES: usize = 256;
+/// The codec's read buffer; small, as idle connections are many. An acknowledgement fits.
+const READ_BYTES: usize = 128;
 
 /// What a client asks for with its request.
 pub(super) struct Wish {
@@ -174,16 +174,18 @@ impl Line {
         }
     }
 
-    async fn serve(&self, admitted: Box<Admitted>, codec: Box<Codec>, since_ms: u64) {
+    async fn serve(&self, admitted: Box<Admitted>, mut codec: Box<Codec>, since_ms: u64) {
         let (user, device) = (admitted.identity.user.clone(), admitted.wish.device.clone());
         let who = Who { user, device, address: self.caller.address };
         let joined = AssertUnwindSafe(Box::pin(Connection::join(self, admitted))).catch_unwind().await;
-        let connection = match joined.unwrap_or(Err(CloseCode::Internal)) {
+        let mut connection = match joined.unwrap_or(Err(CloseCode::Internal)) {
             Ok(connection) => connection,
             Err(code) => return Box::pin(self.refuse(Some(&who), code.code(), since_ms)).await,
         };
         let _open = Open::count(&self.shared.metrics, &who);
-        let served = AssertUnwindSafe(connection.serve(codec)).catch_unwind().await;
+        // Lent, for a future that is given something keeps room for it twice.
+        let served = AssertUnwindSafe(connection.serve(&mut codec)).catch_unwind().await;
+        drop((connection, codec));
         let code = served.unwrap_or_else(|_| {
             self.outbox.close(CloseCode::Internal, millis(self.shared.clock));
             CloseCode::Internal.code()
