@@ -87,7 +87,12 @@ impl Member {
                 line.outdated = outdated;
                 if line.stuck.is_none() {
                     set_going(consumer, (&partition, low))?;
+                    // It may have been paused, being full.
+                    consumer.resume(std::slice::from_ref(&partition))?;
                 }
+            } else {
+                // A position that lay outside for a moment: librdkafka has stopped there.
+                set_going(consumer, (&partition, read))?;
             }
         }
         Ok(())
@@ -114,6 +119,14 @@ impl Member {
         let logs = consumer.logs(back, BROKER_WAIT)?;
         for (partition, (low, high)) in back.iter().zip(logs) {
             let Some(line) = self.lines.get_mut(partition) else { continue };
+            let read = line.read();
+            // A log that was trimmed and goes on to where it was read is no new one: it was away.
+            if low > 0 && (low..=high).contains(&read) {
+                set_going(consumer, (partition, read))?;
+                consumer.resume(std::slice::from_ref(partition))?;
+                (line.is_gone, line.stuck, line.paused) = (false, None, false);
+                continue;
+            }
             let mut anew = made_anew(partition, line.rung, (line.read(), low, high));
             anew.outdated = line.committed;
             if anew.stuck.is_none() {

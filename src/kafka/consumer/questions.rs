@@ -73,7 +73,7 @@ impl Consumer {
         Ok(topic.partitions().iter().map(leader).collect())
     }
 
-    /// Those of `topics` that the brokers do not have, or do not show us.
+    /// Those of `topics` that the brokers say they do not have. One that they do not show us may be there.
     ///
     /// # Errors
     /// If the brokers did not answer within `wait` for each, and within 20 s for all.
@@ -83,10 +83,14 @@ impl Consumer {
             let left =
                 LIMIT.checked_sub(clock.elapsed()).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))?;
             let metadata = self.inner.fetch_metadata(Some(topic), wait.min(left))?;
-            if metadata.topics().first().is_none_or(|topic| topic.error().is_some()) {
+            if metadata.topics().first().is_none_or(|topic| topic.error().is_some_and(|error| is_unknown(error.into()))) {
                 missing.push(topic.as_str());
             }
         }
         Ok(missing)
     }
+}
+
+fn is_unknown(error: RDKafkaErrorCode) -> bool {
+    matches!(error, RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
 }
