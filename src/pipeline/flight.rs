@@ -203,6 +203,14 @@ impl Flight {
         self.done();
     }
 
+    /// What is refused of it is left: its partition was halted meanwhile, and it is read again.
+    pub(super) fn leave(&self) {
+        self.way.tell(Answer::Left(self.source.done()));
+        if let Some(awaited) = self.awaited.get() {
+            awaited.settle();
+        }
+    }
+
     fn done(&self) {
         let lease = &self.source.lease;
         if self.burial.get().is_none() && !lease.is_over() && !lease.is_halted() {

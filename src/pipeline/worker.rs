@@ -145,7 +145,7 @@ impl Worker {
     fn again(&mut self, again: &Again) {
         let source = &again.flight.source;
         if again.refused == What::Notification && self.hear(source, News::Refused) == Ruling::Leave {
-            return self.publisher.left(source);
+            return again.flight.leave();
         }
         if let Some((cause, class)) = self.publisher.again(again) {
             self.buried(source, cause, class);
