@@ -19,6 +19,7 @@ use tidings_core::rules;
 use super::batch::Unfit;
 use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
+use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
 use crate::kafka::refusals::{RefusalMeters, Refusals};
 use crate::kafka::remains::Remains;
@@ -129,17 +130,7 @@ impl Graveyard {
     /// # Errors
     /// If the producer can write nothing more. The burial stays open, so nothing is folded over its record.
     pub(super) fn tend(&mut self) -> Result<(), ProduceError> {
-        for answer in self.answers.1.try_iter() {
-            match answer {
-                Answer::Less(remains) => self.waiting.push_back(Arc::new(remains)),
-                Answer::Refused(remains, error) => {
-                    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    self.refusals.refused(&self.dlq, &why);
-                    self.waiting.push_back(remains);
-                }
-                Answer::Failed(error) => return Err(error),
-            }
-        }
+        self.hear()?;
         if self.is_quiet() {
             self.refusals.over(&self.dlq);
         }
@@ -152,6 +143,34 @@ impl Graveyard {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Takes what the brokers have said.
+    fn hear(&mut self) -> Result<(), ProduceError> {
+        for answer in self.answers.1.try_iter() {
+            match answer {
+                Answer::Less(remains) => self.waiting.push_back(Arc::new(remains)),
+                Answer::Refused(remains, error) => {
+                    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                    self.refusals.refused(&self.dlq, &why);
+                    self.waiting.push_back(remains);
+                }
+                Answer::Failed(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what could not be buried of partitions that are read again, here or elsewhere: it would be buried twice.
+    ///
+    /// # Errors
+    /// As [`Graveyard::tend`].
+    pub(super) fn forget(&mut self, gone: &[Partition]) -> Result<(), ProduceError> {
+        self.hear()?;
+        let before = self.waiting.len();
+        self.waiting.retain(|remains| !gone.iter().any(|one| *one.topic == *remains.topic && one.number == remains.partition));
+        self.open.fetch_sub(before - self.waiting.len(), Ordering::Release);
         Ok(())
     }
 

@@ -216,6 +216,7 @@ impl Projector {
         self.await_answer()?;
         self.batch.forget(&self.topics, gone);
         self.progress.forget(gone);
+        self.graveyard.forget(gone)?;
         self.unanswered = None;
         Ok(consumer.stop_reading(gone)?)
     }

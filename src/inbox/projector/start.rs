@@ -63,6 +63,7 @@ impl Projector {
         match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| consumer.restart_all(&offsets)) {
             Ok(()) => {
                 self.batch.clear();
+                self.graveyard.forget(&self.progress.partitions())?;
                 self.astray = false;
                 self.begin(consumer, starts)
             }
