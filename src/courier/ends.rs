@@ -98,12 +98,14 @@ impl Member {
     /// Lays an abort to topics that refuse, if it is known that some do; else everything rests for a while.
     fn aborted(&mut self, consumer: &Consumer, error: &KafkaError, (plan, mut refusing): (&Plan, BTreeMap<String, String>)) {
         // The brokers answer, though what they say is no.
+        // If it was only too much at once, less may do.
+        if plan.ruled.len() > 1 {
+            self.round_records = plan.ruled.len() / 2;
+        }
         let missing = if refusing.is_empty() { self.missing(consumer, plan) } else { Vec::new() };
         refusing.extend(missing.into_iter().map(|topic| (topic, NOT_THERE.to_owned())));
         if refusing.is_empty() {
             self.metrics.fates.count(Cause::Dependency, "transaction_aborted", plan.ruled.len());
-            // If it was only too much at once, less may do.
-            self.round_records = (plan.ruled.len() / 2).max(1);
             self.brokers_failed("a transaction was aborted", error);
             return;
         }

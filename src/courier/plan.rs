@@ -57,10 +57,10 @@ impl Plan {
         plan
     }
 
-    /// What begins with something for `topic`, which has refused until now.
+    /// What begins with something for `topic`, which has refused until now, beside what goes to others that are due to be tried again.
     pub(super) fn trying(topic: &str, lines: &BTreeMap<Partition, Line>, heads: &mut Heads, refusals: &Refusals) -> Self {
         let mut plan = Self::default();
-        let may = |step: &Decided| step.made.iter().all(|made| made.topic == topic || !refusals.holds(&made.topic));
+        let may = |step: &Decided| step.made.iter().all(|made| made.topic == topic || !refusals.is_resting(&made.topic));
         let begins = |step: &Decided| may(step) && step.made.iter().any(|made| made.topic == topic);
         for (partition, line) in lines.iter().filter(|(_, line)| !line.is_gone) {
             if heads.get(partition).and_then(VecDeque::front).is_some_and(begins) {
@@ -101,9 +101,10 @@ impl Plan {
     }
 }
 
-/// The topic because of which a step waits, if it does.
+/// The topic because of which a step waits, if it does: one that rests, if there is one.
 pub(super) fn refusing<'a>(step: &'a Decided, refusals: &Refusals) -> Option<&'a str> {
-    step.made.iter().map(|made| made.topic.as_str()).find(|topic| refusals.holds(topic))
+    let held = || step.made.iter().map(|made| made.topic.as_str()).filter(|topic| refusals.holds(topic));
+    held().find(|topic| refusals.is_resting(topic)).or_else(|| held().next())
 }
 
 #[cfg(test)]

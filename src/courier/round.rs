@@ -277,7 +277,11 @@ impl Member {
                 line.refused_by = refusing(front, &self.refusals).map(str::to_owned);
             }
         }
-        let waits = |topic: &String| self.lines.values().any(|line| line.refused_by.as_ref() == Some(topic));
+        let fronts = || heads.values().filter_map(|steps| steps.front());
+        let waits = |topic: &String| {
+            self.lines.values().any(|line| line.refused_by.as_ref() == Some(topic))
+                || fronts().any(|step| step.made.iter().any(|made| made.topic == *topic))
+        };
         for topic in self.refusals.due().into_iter().filter(|topic| !waits(topic)) {
             self.refusals.over(&topic);
         }
