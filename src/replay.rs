@@ -181,8 +181,8 @@ pub enum ReplayError {
     Encode(#[source] RecordError),
     /// Not even what was redriven is known by the time that the caller gave.
     #[error(
-        "what has to be known first (what `audit` says was redriven before, and of a redrive all that is meant) could not be read in the time \
-         that one request has: ask for less, by `since`, or use the command line, which takes its time"
+        "what one request asks for could not be done in the time that it has (`http.request_timeout`): ask for less, by `since` or fewer \
+         letters, or give requests more time; `tidings dlq` and `tidings undelivered list` take theirs"
     )]
     Late,
     /// Who redrove just now may have done more than the store tells.

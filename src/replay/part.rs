@@ -73,6 +73,10 @@ impl Part {
             Ok::<_, ReplayError>(())
         })?;
         (watch.progress)(Progress { what, done: all.saturating_sub(scan.left()), all });
+        // Who asked for the next part would ask for this one again.
+        if !is_all && records == 0 && self.is_over(clock) && going(stop)? {
+            return Err(ReplayError::Late);
+        }
         let next = |(partition, span): (&i32, &Stretch)| (*partition, scan.next_of(*partition).unwrap_or(span.to));
         Ok((!is_all).then(|| PartEnd { met: BTreeSet::new(), next: scan.bounds().iter().map(next).collect() }))
     }

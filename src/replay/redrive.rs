@@ -18,7 +18,7 @@ use tidings_core::stretch::Stretches;
 use uuid::Uuid;
 
 use super::audit::Done;
-use super::letters::{FoundLetter, places, read, read_part, spans};
+use super::letters::{FoundLetter, places, read_part, spans};
 use super::part::Part;
 use super::report::Report;
 use super::scribe::Scribe;
@@ -28,6 +28,8 @@ use crate::kafka::scan::Scan;
 
 /// The values that are held at a time.
 const SLICE_BYTES: usize = 64 * 1024 * 1024;
+/// And the most letters of which they are held: beside its value each takes about a kilobyte.
+const SLICE_LETTERS: usize = 32 * 1024;
 /// After so many letters the brokers are waited for, and the mark is written.
 const BATCH: usize = 1_000;
 
@@ -68,6 +70,8 @@ struct Redriving<'a> {
     /// How many letters are to be decided on, and are.
     all: u64,
     decided: u64,
+    /// How many were marked as redriven.
+    marked: u64,
 }
 
 /// What writes, and in whose name.
@@ -97,7 +101,7 @@ impl DeadLetters {
             }
         };
         report.executed = redrive.mode != Mode::Try;
-        let mut redriving = Redriving { letters: self, redrive, report, clerk, all, decided: 0 };
+        let mut redriving = Redriving { letters: self, redrive, report, clerk, all, decided: 0, marked: 0 };
         redriving.begin()?;
         let ordered = picks.in_order(SLICE_BYTES);
         let outcome = redriving.slices(ordered, &mut scan, watch);
@@ -178,13 +182,15 @@ impl Redriving<'_> {
                 &"another letter says it is of the same record, and differs: one is forged",
             );
         }
-        for slice in ordered.slices {
-            if self.is_over() {
+        for slice in ordered.slices.iter().flat_map(|slice| slice.chunks(SLICE_LETTERS)) {
+            if self.is_over()? {
                 return Ok(());
             }
-            let mut values = fetch(scan, &slice, watch)?;
+            let Some(mut values) = fetch(scan, slice, (watch, self.redrive.until))? else {
+                return self.leave_off();
+            };
             for batch in slice.chunks(BATCH) {
-                if self.is_over() {
+                if self.is_over()? {
                     return Ok(());
                 }
                 if watch.stop.is_cancelled() {
@@ -198,11 +204,19 @@ impl Redriving<'_> {
         Ok(())
     }
 
-    /// Whether the time is over, and says so. Something is done by every call, so that who asks again comes to the end.
-    fn is_over(&mut self) -> bool {
+    /// Whether the time is over, and says so. Something is done by every call.
+    fn is_over(&mut self) -> Result<bool, ReplayError> {
         let now = self.letters.site.clock.elapsed();
-        self.report.more = self.decided > 0 && self.redrive.until.is_some_and(|until| now >= until);
-        self.report.more
+        if self.decided == 0 || self.redrive.until.is_none_or(|until| now < until) {
+            return Ok(false);
+        }
+        self.leave_off().map(|()| true)
+    }
+
+    /// Leaves the rest to the next call, which leaves alone what is marked. Where nothing is it would begin with the same letters, for ever.
+    fn leave_off(&mut self) -> Result<(), ReplayError> {
+        self.report.more = self.marked > 0;
+        if self.report.more { Ok(()) } else { Err(ReplayError::Late) }
     }
 
     /// Decides on some letters in order, writes what follows, and marks those of which all is on the log.
@@ -256,6 +270,9 @@ impl Redriving<'_> {
         for id in done {
             by_partition.entry(id.partition).or_default().insert(id.offset, id.offset.saturating_add(1));
         }
+        if self.clerk.is_some() {
+            self.marked += notified.len() as u64;
+        }
         if !by_partition.is_empty() {
             let redriven = by_partition.into_iter().map(|(partition, offsets)| Redriven { partition, offsets }).collect();
             self.tell(RedriveStep::Progress { redriven })?;
@@ -265,14 +282,18 @@ impl Redriving<'_> {
     }
 }
 
-/// The letters of a slice.
-fn fetch(scan: &mut Scan, slice: &[Pick], watch: &mut Watch<'_>) -> Result<HashMap<LetterId, Letter>, ReplayError> {
+/// The letters of a slice; none if they could not be read in time.
+fn fetch(
+    scan: &mut Scan,
+    slice: &[Pick],
+    (watch, until): (&mut Watch<'_>, Option<Duration>),
+) -> Result<Option<HashMap<LetterId, Letter>>, ReplayError> {
     let wanted = slice.iter().map(|pick| pick.id).collect::<BTreeSet<_>>();
-    let mut letters = HashMap::with_capacity(wanted.len());
-    read(scan, &places(&wanted), (watch, "fetching"), |FoundLetter { id, letter, .. }| {
+    let (mut letters, part) = (HashMap::with_capacity(wanted.len()), Part { behind: None, until });
+    let rest = read_part(&part, (scan, places(&wanted)), (watch, "fetching"), |FoundLetter { id, letter, .. }| {
         if let (true, Ok(letter)) = (wanted.contains(&id), letter) {
             letters.insert(id, letter);
         }
     })?;
-    Ok(letters)
+    Ok(rest.is_none().then_some(letters))
 }

@@ -79,12 +79,14 @@ async fn a_list_that_takes_longer_than_its_time_is_told_in_parts_and_each_letter
             parts += 1;
             counted += listing.letters;
             in_groups += listing.groups.iter().map(|group| group.letters).sum::<u64>();
-            assert!(listing.letters <= 1_024 && listing.newest.len() == 3, "{listing:?}");
+            assert!(listing.letters <= 1_024 && listing.newest.len() as u64 == listing.letters.min(3), "{listing:?}");
             let Some(next) = listing.next_page_token else { return (parts, counted, in_groups) };
             behind = Some(next.parse().unwrap());
         }
     };
-    assert_eq!(tokio::task::spawn_blocking(reading).await.unwrap(), (3, MANY, MANY));
+    let (parts, counted, in_groups) = tokio::task::spawn_blocking(reading).await.unwrap();
+    assert!(parts >= 3, "a machine that pauses needs more than three: {parts}");
+    assert_eq!((counted, in_groups), (MANY, MANY));
 }
 
 #[tokio::test]
