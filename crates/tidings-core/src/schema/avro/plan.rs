@@ -102,7 +102,11 @@ impl<'a> Builder<'a> {
                 None => Ok(self.named(name, None, around)),
             },
             Value::Array(branches) => {
-                let branches = branches.iter().map(|branch| self.node(branch, around)).collect::<Result<_, _>>()?;
+                let branches = branches.iter().map(|branch| self.node(branch, around)).collect::<Result<Vec<_>, _>>()?;
+                // Avro 1.12, "Unions". Who reads values goes no deeper by one than by what it is within.
+                if branches.iter().any(|branch| matches!(self.slots.get(*branch), Some(Slot::Built(Node::Union(_))))) {
+                    return Err("a union lies directly within a union".to_owned());
+                }
                 Ok(self.push(Node::Union(branches)))
             }
             Value::Object(fields) => self.object(fields, around),

@@ -30,6 +30,17 @@ fn a_few_bytes_of_avro_do_not_become_gigabytes_of_names_and_symbols() {
 }
 
 #[test]
+fn a_union_directly_within_a_union_is_no_schema() {
+    // Each value of such a type would be read a hundred calls deep, and hold others.
+    for (before, behind) in [("[", "]"), (r#"{"type":["#, "]}")] {
+        let unions = format!(r#"{}"A"{}"#, before.repeat(30), behind.repeat(30));
+        let schema = format!(r#"{{"type":"record","name":"A","fields":[{{"name":"x","type":{unions}}}]}}"#);
+        let told = avro(&schema, &[0; 16_000]).unwrap_err().to_string();
+        assert!(told.contains("a union lies directly within a union"), "{told}");
+    }
+}
+
+#[test]
 fn a_few_bytes_of_protobuf_do_not_become_gigabytes_of_names_and_defaults() {
     let name = long_name();
     let empty = [&[0][..], &[0x0a, 0].repeat(COPIES)[..]].concat();
