@@ -61,7 +61,7 @@ fn near(case: &Case<'_>, paths: &[Vec<&str>], hints: &[Value]) -> Option<Value> 
     let mut tried = case.schema.samples.iter().map(|(data, _)| data.clone()).collect::<Vec<_>>();
     for path in paths {
         let more = tried.iter().flat_map(|data| replaced(case.schema, data, path, hints)).map(|variant| variant.data);
-        let more = more.take(MOST_TRIED - tried.len()).collect::<Vec<_>>();
+        let more = more.take(MOST_TRIED.saturating_sub(tried.len())).collect::<Vec<_>>();
         if let Some(found) = more.iter().find(|data| case.is_met(data)) {
             return Some(found.clone());
         }
