@@ -50,7 +50,7 @@ impl Maker<'_> {
             16 | 17 => json!({"type": "fixed", "name": self.name(), "size": self.pick(20), "logicalType": "duration"}),
             18 => json!({"type": "array", "items": self.avro(depth - 1)}),
             19 => json!({"type": "map", "values": self.avro(depth - 1)}),
-            20 => Value::Array(self.several(|maker| maker.avro(depth - 1))),
+            20 => Value::Array(self.several(|maker| within_a_union(maker.avro(depth - 1)))),
             _ => {
                 let name = self.name();
                 let kinds = self.several(|maker| maker.avro(depth - 1));
@@ -118,6 +118,11 @@ impl Maker<'_> {
         }
         text + " }"
     }
+}
+
+/// A union holds no union directly.
+fn within_a_union(branch: Value) -> Value {
+    if branch.is_array() { json!({"type": "array", "items": branch}) } else { branch }
 }
 
 fuzz_target!(|input: &[u8]| {
