@@ -40,6 +40,12 @@ impl JsonSchema {
             let document = parse(&reference.text).map_err(|error| unusable(&format!("{}: {error}", reference.name)))?;
             documents.push((reference.name.as_str(), document));
         }
+        for document in documents.iter().map(|(_, document)| document).chain([&root]) {
+            // The library panics at one that it does not know.
+            if draft(document) == Draft::Unknown {
+                return Err(unusable(&format!("`$schema` is {}, which is no draft from 4 to 2020-12", document["$schema"])));
+            }
+        }
         let base = root.get("$id").and_then(Value::as_str).filter(|id| is_absolute(id)).unwrap_or(BASE);
         let all = documents.iter().map(|(name, document)| (base.len() + name.len(), document)).chain([(base.len(), &root)]);
         paths::check(all).map_err(|why| unusable(&why))?;

@@ -30,6 +30,12 @@ fn a_few_bytes_of_avro_do_not_become_gigabytes_of_names_and_symbols() {
 }
 
 #[test]
+fn a_draft_that_nobody_knows_is_no_schema() {
+    let told = refused(Format::JsonSchema, r#"{"$schema": "https://example.com/ours", "type": "object"}"#).to_string();
+    assert!(told.contains("https://example.com/ours") && told.contains("no draft"), "{told}");
+}
+
+#[test]
 fn a_union_directly_within_a_union_is_no_schema() {
     // Each value of such a type would be read a hundred calls deep, and hold others.
     for (before, behind) in [("[", "]"), (r#"{"type":["#, "]}")] {
