@@ -174,7 +174,7 @@ impl Line {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use tidings_core::fate::Cause;
     use tidings_core::record::dead_letter::Extent;
@@ -182,8 +182,9 @@ mod tests {
 
     use super::*;
 
-    fn held(offset: i64, due_ms: i64) -> Held {
-        let remains = Remains {
+    /// A record that does not read.
+    pub(in crate::courier) fn remains(offset: i64) -> Remains {
+        Remains {
             topic: "retry".into(),
             partition: 0,
             offset,
@@ -195,8 +196,11 @@ mod tests {
             attempt: None,
             burial: Burial::new("courier", Cause::Poison, "malformed", String::new()),
             extent: Extent::Whole,
-        };
-        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work: Work::Bury(Box::new(remains), None) }
+        }
+    }
+
+    fn held(offset: i64, due_ms: i64) -> Held {
+        Held { offset, bytes: 10, due: Timestamp::from_millis(due_ms), work: Work::Bury(Box::new(remains(offset)), None) }
     }
 
     #[test]

@@ -110,31 +110,13 @@ pub(super) fn refusing<'a>(step: &'a Decided, refusals: &Refusals) -> Option<&'a
 #[cfg(test)]
 mod tests {
     use tidings_core::delivery::ladder::Rung;
-    use tidings_core::record::dead_letter::Extent;
-    use tidings_core::rules::Burial;
     use tidings_core::time::Timestamp;
 
     use super::*;
     use crate::clock::Clock;
+    use crate::courier::line::tests::remains;
     use crate::courier::line::{Held, Work};
     use crate::kafka::refusals::RefusalMeters;
-    use crate::kafka::remains::Remains;
-
-    fn remains(offset: i64) -> Remains {
-        Remains {
-            topic: "n".into(),
-            partition: 0,
-            offset,
-            timestamp: None,
-            key: None,
-            value: None,
-            carried: None,
-            trace: None,
-            attempt: None,
-            burial: Burial::new("courier", Cause::Poison, "malformed", String::new()),
-            extent: Extent::Whole,
-        }
-    }
 
     /// Lines of one topic, each with records in front that go to these topics.
     fn held(goals: &[&[&str]]) -> (BTreeMap<Partition, Line>, Heads) {
