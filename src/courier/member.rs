@@ -105,6 +105,8 @@ impl Member {
         // What is fetched beyond a full line is thrown away when the partition is paused.
         let cluster = parts.cluster;
         let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");
+        // A partition whose queue was full is fetched from again so soon, also if it was emptied by a pause: else only after a second.
+        let reading = reading.preferring("fetch.queue.backoff.ms", "10");
         let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
         let this = Self {
             asker: Reader::new(&cluster, "courier-ends")?,

@@ -150,6 +150,8 @@ impl Transactions {
         config.set("message.timeout.ms", &timeout_ms);
         // Everything of a transaction is handed over at once and flushed.
         config.set("linger.ms", "0");
+        // A broker that is not through with the transaction before says so, and is asked again so soon, then ever later.
+        config.set("retry.backoff.ms", "10");
         let inner = config.create_with_context(context).map_err(TransactionError::Config)?;
         Ok(Self { inner, id: id.to_owned(), told, stage: Stage::Idle, patience: timeout / 2 })
     }
