@@ -17,10 +17,12 @@ use super::connection::{Connection, run};
 use super::fold::sql_epoch;
 use super::{Conflict, Fold, Notified, Retention, StoreError};
 
-/// What is there of an id already, if anything, and the newest row's number in its channel.
+/// What is there already.
 struct Known {
-    row: Option<Row>,
-    newest_seq: i64,
+    /// The rows of ids, by the index of the record that has the id.
+    rows: HashMap<usize, Row>,
+    /// The number of the newest row, by channel.
+    newest: HashMap<String, i64>,
 }
 
 /// A row that is there already.
@@ -82,7 +84,7 @@ pub(super) async fn add(
         // Of a process of a neighbouring epoch, which reads other topics, some may be there since they were looked for: then they are known.
         while !left.is_empty() {
             let known = known(connection, &left).await?;
-            let mut plan = plan((epoch, &batch.requests), retention, left.iter().copied().zip(known))?;
+            let mut plan = plan((epoch, &batch.requests), retention, (&left, known))?;
             conflicts.append(&mut plan.conflicts);
             let slower = carry_out(connection, retention, plan).await?;
             left.retain(|one| slower.contains(&(one.record.channel.to_string(), one.record.notification.id.to_string())));
@@ -102,45 +104,60 @@ fn distinct(notified: &[Notified]) -> usize {
     ids.position(|id| !seen.insert(id)).unwrap_or(notified.len())
 }
 
-async fn known(connection: &mut Connection, notified: &[&Notified]) -> Result<Vec<Known>, StoreError> {
+/// What is there of the ids of some records, by their index, and the number of the newest row of each of their channels that has one. Asked
+/// apart: nearly all ids are new, and each row of an answer costs as much as half of one that is written.
+async fn known(connection: &mut Connection, notified: &[&Notified]) -> Result<Known, StoreError> {
     let asked = notified.iter().map(|one| json!([one.record.channel, one.record.notification.id]));
     let asked = Value::from_iter(asked).to_string();
-    type Found = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<String>, Option<String>, Option<i64>);
-    let found: Vec<Found> = run!(connection, |it| {
+    type Found = (i64, i64, i64, i64, i64, i64, Option<String>, Option<String>);
+    let found: Vec<Found> = run!(&mut *connection, |it| {
         sqlx::query_as(
-            "SELECT kept.epoch, kept.\"offset\", kept.first_epoch, kept.first_offset, kept.placed_at, kept.body, kept.request_id,
-               (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
-                ORDER BY last.seq DESC LIMIT 1)
-             FROM json_each($1) AS asked
-             LEFT JOIN notifications AS kept ON kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1
-             ORDER BY asked.key",
+            "SELECT CAST(asked.key AS bigint), kept.epoch, kept.\"offset\", kept.first_epoch, kept.first_offset, kept.placed_at, kept.body,
+               kept.request_id
+             FROM json_each($1) AS asked CROSS JOIN notifications AS kept
+             WHERE kept.channel = asked.value ->> 0 AND kept.id = asked.value ->> 1",
         )
         .bind(&asked)
         .fetch_all(it)
         .await
     })?;
-    let known = |(epoch, offset, first_epoch, first_offset, placed_at, body, request, seq): Found| {
-        let row = epoch.zip(offset).zip(first_epoch.zip(first_offset)).zip(placed_at);
-        let row = row.map(|(((epoch, offset), first), placed_at)| Row { epoch, offset, first, placed_at, body, request });
-        Known { row, newest_seq: seq.unwrap_or(0) }
+    let row = |(index, epoch, offset, first_epoch, first_offset, placed_at, body, request): Found| {
+        let row = Row { epoch, offset, first: (first_epoch, first_offset), placed_at, body, request };
+        Some((usize::try_from(index).ok()?, row))
     };
-    Ok(found.into_iter().map(known).collect())
+    let channels = notified.iter().map(|one| one.record.channel.as_str()).collect::<BTreeSet<_>>();
+    let asked = Value::from_iter(channels.into_iter().map(|channel| json!([channel]))).to_string();
+    let newest: Vec<(String, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT asked.channel, asked.newest
+             FROM (SELECT value ->> 0 AS channel,
+                     (SELECT last.seq FROM notifications AS last WHERE last.channel = asked.value ->> 0 AND last.body IS NOT NULL
+                      ORDER BY last.seq DESC LIMIT 1) AS newest
+                   FROM json_each($1) AS asked) AS asked
+             WHERE asked.newest IS NOT NULL",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    Ok(Known { rows: found.into_iter().filter_map(row).collect(), newest: newest.into_iter().collect() })
 }
 
-fn plan<'a>(
+fn plan(
     (epoch, requests): (Epoch, &str),
     retention: &Retention,
-    records: impl Iterator<Item = (&'a Notified, Known)>,
+    (records, mut known): (&[&Notified], Known),
 ) -> Result<Plan, StoreError> {
     let epoch = sql_epoch(epoch);
     let mut plan = Plan::default();
-    for (one, known) in records {
+    for (index, one) in records.iter().enumerate() {
         let (channel, id) = (&one.record.channel, one.record.notification.id);
-        if let Some(row) = known.row {
+        let newest_seq = known.newest.get(channel.as_str()).copied().unwrap_or(0);
+        if let Some(row) = known.rows.remove(&index) {
             if row.placed_at > retention.ids_before(one.appended) {
                 plan.names_request(one, &row, requests);
                 if (row.epoch, row.offset) != (epoch, one.offset) {
-                    plan.again(epoch, one, &row, known.newest_seq);
+                    plan.again(epoch, one, &row, newest_seq);
                 }
                 continue;
             }
@@ -149,7 +166,7 @@ fn plan<'a>(
                 plan.trims.below(channel.as_str(), row.epoch, row.offset);
             }
         }
-        let seq = plan.next_seq(channel, known.newest_seq);
+        let seq = plan.next_seq(channel, newest_seq);
         let body =
             serde_json::to_string(&one.record).map_err(|source| StoreError::Unwritable { table: "notifications", source })?;
         let expires_at = one.record.notification.expires_at.map(Timestamp::as_millis);
@@ -228,31 +245,42 @@ async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), Stor
         .await
 }
 
-/// Gives those that are there already.
+/// Gives those that are there already: their rows have another place, of a later epoch or an earlier one.
 async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<HashSet<Name>, StoreError> {
+    let count = rows.len() as u64;
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut slower = rows.iter().map(|row| (text(row.get(0)), text(row.get(1)))).collect::<HashSet<_>>();
     let rows = Value::Array(rows).to_string();
-    let made: Vec<Name> = run!(connection, |it| {
-        sqlx::query_as(
+    let made = run!(&mut *connection, |it| {
+        sqlx::query(
             "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, placed_at,
                expires_at, kind, body, request_id)
              SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint), CAST(value ->> 3 AS integer),
                CAST(value ->> 4 AS bigint), CAST(value ->> 2 AS bigint), CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint), CAST(value ->> 6 AS bigint),
                CAST(value ->> 6 AS bigint), CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
-             FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING RETURNING channel, id",
+             FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
+        )
+        .bind(&rows)
+        .execute(it)
+        .await
+        .map(|done| done.rows_affected())
+    })?;
+    if made == count {
+        return Ok(HashSet::new());
+    }
+    // Rare, so nothing is given back of those that were made.
+    let slower: Vec<Name> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT kept.channel, kept.id FROM json_each($1) AS new CROSS JOIN notifications AS kept
+             WHERE kept.channel = new.value ->> 0 AND kept.id = new.value ->> 1
+               AND (kept.epoch, kept.\"offset\") <> (CAST(new.value ->> 2 AS bigint), CAST(new.value ->> 4 AS bigint))",
         )
         .bind(&rows)
         .fetch_all(it)
         .await
     })?;
-    for name in &made {
-        slower.remove(name);
-    }
-    Ok(slower)
+    Ok(slower.into_iter().collect())
 }
 
 async fn relocate(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
