@@ -80,6 +80,7 @@ fn retention() -> Retention {
         channel_rows: rows,
         devices: day,
         devices_per_user: rows,
+        channels_per_device: rows,
         receipts: day,
         states_per_user: rows,
     }

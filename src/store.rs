@@ -11,6 +11,7 @@ mod devices;
 mod error;
 mod fold;
 mod inbox;
+mod interests;
 mod notified;
 mod postgres;
 pub mod probe;
@@ -143,6 +144,8 @@ pub struct Retention {
     pub devices: Duration,
     /// The most devices of a user.
     pub devices_per_user: NonZeroUsize,
+    /// The most channels of its own choice of which it is kept what a device said.
+    pub channels_per_device: NonZeroUsize,
     /// What receipts said, beyond the notifications they speak of.
     pub receipts: Duration,
     /// The most states of single notifications of a user, but for those of notifications that are there.
@@ -201,6 +204,8 @@ pub enum Folded {
         conflicts: Vec<Conflict>,
         /// States that had no room.
         crowded_out: u64,
+        /// Channels of devices that had no room.
+        lapsed: u64,
     },
     /// Some partition did not stand where the fold begins: somebody else moved it. Nothing was changed.
     Moved,

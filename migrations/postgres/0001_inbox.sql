@@ -81,6 +81,15 @@ CREATE TABLE stretches (
     PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)
 );
 
+-- The channels of its own choice that each device has spoken of, and when it last did. Beyond so many the oldest goes, with its stretches.
+CREATE TABLE interests (
+    user_id   text COLLATE "C" NOT NULL,
+    device_id text COLLATE "C" NOT NULL,
+    channel   text COLLATE "C" NOT NULL,
+    spoken_at bigint NOT NULL,
+    PRIMARY KEY (user_id, device_id, channel)
+);
+
 -- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
 CREATE TABLE devices (
     user_id   text COLLATE "C" NOT NULL,

@@ -74,6 +74,15 @@ CREATE TABLE stretches (
     PRIMARY KEY (user_id, channel, epoch, device_id, kind, from_offset)
 ) WITHOUT ROWID;
 
+-- The channels of its own choice that each device has spoken of, and when it last did. Beyond so many the oldest goes, with its stretches.
+CREATE TABLE interests (
+    user_id   TEXT    NOT NULL,
+    device_id TEXT    NOT NULL,
+    channel   TEXT    NOT NULL,
+    spoken_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, device_id, channel)
+) WITHOUT ROWID;
+
 -- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
 CREATE TABLE devices (
     user_id   TEXT    NOT NULL,

@@ -440,6 +440,7 @@ pub struct InboxConfig {
     pub receipt_retention: Delay,
     pub states_per_user: NonZeroUsize,
     pub devices_per_user: NonZeroUsize,
+    pub channels_per_device: NonZeroUsize,
 }
 
 /// `[courier]`.

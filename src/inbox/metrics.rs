@@ -14,6 +14,7 @@ pub(super) struct InboxMetrics {
     pub(super) receipts: Counter,
     pub(super) receipts_trimmed: Counter,
     pub(super) crowded_out: Counter,
+    pub(super) lapsed: Counter,
     pub(super) batches: Counter,
     pub(super) conflicts: Counter,
     pub(super) fates: Fates,
@@ -54,6 +55,11 @@ impl InboxMetrics {
                 "crowded_out_states",
                 "States of notifications that nobody knows that went because their user had too many",
                 own.crowded_out.clone(),
+            );
+            shelf.register(
+                "lapsed_interests",
+                "Channels of a device's choice that were forgotten, as it had too many others since",
+                own.lapsed.clone(),
             );
             shelf.register("lag_offsets", "Offsets between the projection and the ends of the log", own.lag.clone());
             shelf.register_age("lag_seconds", "Age of the oldest record that was read and is not folded", &own.age);

@@ -1,8 +1,9 @@
 //! The devices of users: which are kept, and who goes for whom.
 //!
 //! Owns: the rows of `devices`, and what a batch of cursors makes of them and of what they said. A device that was silent for long begins
-//! with nothing. One whose id was drawn has none. A user has so many at most; what the one that goes has said stays, under no name, for what was acknowledged must not be
-//! sent again. Neighbours: `stretches` unites what is said with what is stored, `trim` forgets devices that don't come back.
+//! with nothing. One whose id was drawn has none. A user has so many at most; what the one that goes has said of the mailbox stays, under no name, for what was acknowledged
+//! must not be sent again. Neighbours: `stretches` unites what is said with what is stored, `interests` bounds of how many channels, `trim` forgets devices
+//! that don't come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use tidings_core::stretch::Stretches;
 
 use super::connection::{Connection, run};
 use super::fold::sql_epoch;
-use super::stretches::{BEGAN, kind};
+use super::interests::{self, Interests};
+use super::stretches::{BEGAN, is_mailbox, kind};
 use super::{Heard, Retention, StoreError};
 
 /// User and device.
@@ -27,6 +29,7 @@ const NO_NAME: &str = "";
 #[derive(Default)]
 pub(super) struct News {
     pub(super) stretches: BTreeMap<Key, Stretches>,
+    pub(super) interests: Interests,
     /// All devices of the users who say something.
     known: BTreeMap<Device, Use>,
     /// What is stored of these is theirs no more.
@@ -44,7 +47,8 @@ struct Use {
 
 /// What a batch says, given the devices that are stored.
 pub(super) async fn news(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<News, StoreError> {
-    let mut news = News { known: stored_uses(connection, heard).await?, ..News::default() };
+    let (known, interests) = (stored_uses(connection, heard).await?, Interests::stored(connection, heard).await?);
+    let mut news = News { known, interests, ..News::default() };
     for one in heard {
         news.hear(retention, one);
     }
@@ -61,7 +65,12 @@ impl News {
         self.forget_if_silent(&device, silent_since);
         let is_new = !self.known.contains_key(&device);
         self.used(&device, one.partition, one.appended.as_millis());
-        for (said, stretches) in [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)] {
+        self.take_interest(retention, &device, one);
+        // Of other channels nobody asks what was said under no name.
+        let is_kept = !cursor.drawn || cursor.channel.is_mailbox();
+        for (said, stretches) in
+            [(Said::Offered, &cursor.offered), (Said::Acknowledged, &cursor.acknowledged)].into_iter().filter(|_| is_kept)
+        {
             let key = (device.clone(), cursor.channel.to_string(), sql_epoch(cursor.epoch), kind(said));
             self.stretches.entry(key).or_default().merge(stretches);
         }
@@ -74,11 +83,23 @@ impl News {
         }
     }
 
+    fn take_interest(&mut self, retention: &Retention, device: &Device, one: &Heard) {
+        if !interests::is_one(one) {
+            return;
+        }
+        let (channel, at) = (one.record.channel.as_str(), one.appended.as_millis());
+        for gone in self.interests.take(device, channel, at, retention.channels_per_device.get()) {
+            let all = (device.clone(), gone.clone(), i64::MIN, "")..(device.clone(), gone, i64::MAX, "\u{10ffff}");
+            self.stretches.extract_if(all, |_, _| true).for_each(drop);
+        }
+    }
+
     fn forget_if_silent(&mut self, device: &Device, silent_since: i64) {
         if self.known.get(device).is_none_or(|known| known.last > silent_since) {
             return;
         }
         self.known.remove(device);
+        self.interests.forget(device);
         self.forgotten.insert(device.clone());
         self.stretches.retain(|(owner, ..), _| owner != device);
         if device.1 == NO_NAME {
@@ -110,9 +131,12 @@ impl News {
             self.displaced.insert(device.clone());
         }
         self.known.remove(&device);
+        self.interests.forget(&device);
         let said = self.stretches.extract_if(.., |(owner, ..), _| *owner == device).collect::<Vec<_>>();
         // Nobody comes back as the one without a name.
-        for ((_, channel, epoch, kind), stretches) in said.into_iter().filter(|((.., kind), _)| *kind != BEGAN) {
+        for ((_, channel, epoch, kind), stretches) in
+            said.into_iter().filter(|((_, channel, _, kind), _)| *kind != BEGAN && is_mailbox(channel))
+        {
             self.stretches.entry((heir.clone(), channel, epoch, kind)).or_default().merge(&stretches);
         }
         self.forgotten.insert(device);

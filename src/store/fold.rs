@@ -39,12 +39,12 @@ impl Store {
             }
             attempts::take_turns(connection, batch).await?;
             let conflicts = notified::add(connection, epoch, retention, batch).await?;
-            stretches::merge(connection, retention, &batch.cursors).await?;
+            let lapsed = stretches::merge(connection, retention, &batch.cursors).await?;
             let crowded_out = receipts::add(connection, retention, &batch.receipts).await?;
             attempts::add(connection, &batch.attempts).await?;
             attempts::close(connection, &batch.cursors, &batch.receipts).await?;
             transaction.commit().await?;
-            Ok(Folded::Committed { conflicts, crowded_out })
+            Ok(Folded::Committed { conflicts, crowded_out, lapsed })
         })
         .await
     }

@@ -21,8 +21,19 @@ use super::{Store, StoreError};
 use crate::config::{Database, StoreConfig};
 
 /// All tables, in the order in which folding and trimming lock their rows; those that others refer to come first.
-const TABLES: [&str; 10] =
-    ["projection", "notifications", "copies", "trims", "stretches", "devices", "states", "marks", "withdrawals", "attempts"];
+const TABLES: [&str; 11] = [
+    "projection",
+    "notifications",
+    "copies",
+    "trims",
+    "stretches",
+    "interests",
+    "devices",
+    "states",
+    "marks",
+    "withdrawals",
+    "attempts",
+];
 
 /// Any number that nobody else takes a lock by.
 const ADVISORY_KEY: i64 = 0x7469_6469_6e67_7262;

@@ -18,19 +18,21 @@ use super::{Heard, Retention, StoreError};
 /// The kind of the row that says where a device began. It stays for as long as the device.
 pub(super) const BEGAN: &str = "began";
 
-/// Unites `heard` with what is stored.
-pub(super) async fn merge(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<(), StoreError> {
+/// Unites `heard` with what is stored. Says of how many channels a device's words had no room.
+pub(super) async fn merge(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<u64, StoreError> {
     if heard.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let mut news = devices::news(connection, retention, heard).await?;
     inherit(connection, &mut news).await?;
     forget(connection, &news.forgotten).await?;
     devices::store(connection, &news).await?;
+    let lapsed = news.interests.store(connection).await?;
     let stored = stored(connection, &news.stretches).await?;
     let (gone, grown) = changes(&stored, &news.stretches, retention.channel_rows.get());
     delete(connection, gone).await?;
-    upsert(connection, grown).await
+    upsert(connection, grown).await?;
+    Ok(lapsed)
 }
 
 /// What is stored of displaced devices becomes news of the one without a name.
@@ -49,7 +51,7 @@ async fn inherit(connection: &mut Connection, news: &mut News) -> Result<(), Sto
         .fetch_all(it)
         .await
     })?;
-    for (user, channel, epoch, said, from, to) in rows {
+    for (user, channel, epoch, said, from, to) in rows.into_iter().filter(|(_, channel, ..)| is_mailbox(channel)) {
         let said = if said == kind(Said::Acknowledged) { Said::Acknowledged } else { Said::Offered };
         news.inherit(user, channel, epoch, (kind(said), from, to));
     }
@@ -67,7 +69,7 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>, m
         if key.3 == BEGAN {
             after = lowest(&after);
         }
-        if after.as_slice().len() > most && key.1.parse::<Channel>().is_ok_and(|channel| !channel.is_mailbox()) {
+        if after.as_slice().len() > most && !is_mailbox(&key.1) {
             after.keep_newest(most);
         }
         if after != before {
@@ -79,6 +81,11 @@ fn changes(stored: &BTreeMap<Key, Stretches>, news: &BTreeMap<Key, Stretches>, m
         }
     }
     (gone, grown)
+}
+
+/// Whether a channel that is stored is a mailbox.
+pub(super) fn is_mailbox(channel: &str) -> bool {
+    channel.parse::<Channel>().is_ok_and(|channel| channel.is_mailbox())
 }
 
 /// Where a device began that is said to have begun at all of these.
@@ -96,6 +103,12 @@ pub(super) async fn forget(connection: &mut Connection, devices: &BTreeSet<Devic
                SELECT kept.user_id, kept.channel, kept.epoch, kept.device_id, kept.kind, kept.from_offset
                FROM json_each($1) AS gone CROSS JOIN stretches AS kept
                WHERE kept.user_id = gone.value ->> 0 AND kept.device_id = gone.value ->> 1)",
+            gone(),
+        )
+        .await?;
+    connection
+        .write(
+            "DELETE FROM interests WHERE (user_id, device_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each($1) AS gone)",
             gone(),
         )
         .await?;

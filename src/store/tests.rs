@@ -44,6 +44,7 @@ fn whole() -> Retention {
         channel_rows: many,
         devices: 30 * DAY,
         devices_per_user: NonZeroUsize::new(50).unwrap(),
+        channels_per_device: NonZeroUsize::new(256).unwrap(),
         receipts: 30 * DAY,
         states_per_user: many,
     }
@@ -89,6 +90,11 @@ impl Fixture {
 
     async fn postgres() -> Option<Self> {
         let Ok(server) = std::env::var("TIDINGS_TEST_POSTGRES") else {
+            assert_ne!(
+                std::env::var("CI").as_deref(),
+                Ok("true"),
+                "CI tries both databases, and TIDINGS_TEST_POSTGRES names none"
+            );
             println!("TIDINGS_TEST_POSTGRES names no server (`dev/postgres start DIR`): nothing is tested on PostgreSQL");
             return None;
         };

@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 42] = [
+const UNITS: [&str; 43] = [
     "seconds",
     "bytes",
     "ratio",
@@ -32,6 +32,7 @@ const UNITS: [&str; 42] = [
     "files",
     "frames",
     "handshakes",
+    "interests",
     "limits",
     "lines",
     "messages",

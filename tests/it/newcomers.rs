@@ -139,6 +139,39 @@ async fn where_a_device_began_is_written_once_and_not_when_it_comes_back() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn of_more_channels_of_its_choice_than_are_remembered_a_device_is_new_in_the_least_recent_one() {
+    let world = World::with(|config| config.inbox.channels_per_device = NonZeroUsize::new(2).unwrap()).await;
+    let running = world.start().await;
+    let chosen = ["booking-updates", "waitlist-notifications", "notifications"];
+    visits(&world, &running, "phone").await;
+    for channel in chosen {
+        let mut phone = returned(running.address, "phone").await;
+        phone.subscribe(channel).await;
+        phone.close().await;
+        until_begun(&world, &[(channel, "phone")]).await;
+    }
+    eventually("one was too many", async || (running.metric("tidings_inbox_lapsed_interests_total").await == 1.0).then_some(()))
+        .await;
+    let mut witness = witness(&running).await;
+    announce(&world, json!({"everyone": true}), "missed").await;
+    let announced = witness.frame("notification:new").await;
+    for channel in chosen {
+        witness.subscribe(channel).await;
+        announce(&world, json!({"channel": channel}), "missed").await;
+        witness.frame("notification:new").await;
+    }
+    let mut phone = returned(running.address, "phone").await;
+    assert_eq!(told(&mut phone, EVERYONE).await.sent, [position(&announced)], "that was nobody's choice");
+    for channel in &chosen[1..] {
+        assert_eq!(phone.subscribe(channel).await["recovering"], true);
+        assert_eq!(told(&mut phone, channel).await.sent.len(), 1);
+    }
+    // It speaks of this one anew, so another one has to go.
+    assert_eq!(phone.subscribe(chosen[0]).await["recovering"], false, "there it is new");
+    running.stop().await;
+}
+
 /// Alice's devices, as she is told.
 async fn devices(running: &Running) -> Vec<(String, u64)> {
     let (status, body) =

@@ -91,9 +91,10 @@ impl Projector {
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         match folded {
-            Ok(Folded::Committed { conflicts, crowded_out }) => {
+            Ok(Folded::Committed { conflicts, crowded_out, lapsed }) => {
                 self.store_answers();
                 self.metrics.crowded_out.inc_by(crowded_out);
+                self.metrics.lapsed.inc_by(lapsed);
                 self.contradicted(&conflicts);
                 self.progress.moved(&moves);
                 self.metrics.batches.inc();

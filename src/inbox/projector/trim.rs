@@ -23,6 +23,7 @@ pub(in crate::inbox) fn retention(config: &InboxConfig) -> Retention {
         channel_rows: config.channel_rows,
         devices: config.device_retention.0,
         devices_per_user: config.devices_per_user,
+        channels_per_device: config.channels_per_device,
         receipts: config.receipt_retention.0,
         states_per_user: config.states_per_user,
     }

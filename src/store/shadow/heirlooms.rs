@@ -114,10 +114,16 @@ pub(super) async fn receipts(session: &mut Connection, new: &str, extents: &Exte
 }
 
 /// What was said in epochs that are gone; `$1` are those that are there.
-fn of_cursors(new: &str) -> [String; 2] {
+fn of_cursors(new: &str) -> [String; 3] {
     let is_gone = "NOT EXISTS (SELECT 1 FROM json_each($1) AS there WHERE CAST(there.value ->> 0 AS bigint) = kept.epoch)";
     [
         format!("INSERT INTO {new}.stretches SELECT kept.* FROM stretches AS kept WHERE {is_gone}"),
+        format!(
+            "INSERT INTO {new}.interests SELECT held.* FROM interests AS held WHERE EXISTS (
+               SELECT 1 FROM stretches AS kept WHERE kept.user_id = held.user_id AND kept.device_id = held.device_id
+                 AND kept.channel = held.channel AND {is_gone})
+             ON CONFLICT DO NOTHING"
+        ),
         format!(
             "INSERT INTO {new}.devices SELECT used.* FROM devices AS used WHERE EXISTS (
                SELECT 1 FROM stretches AS kept WHERE kept.user_id = used.user_id AND kept.device_id = used.device_id AND {is_gone})

@@ -15,7 +15,7 @@ async fn of_two_that_fold_the_same_step_one_changes_nothing(fixture: Fixture) {
         let retention = retention();
         let (mine, theirs) = tokio::join!(fixture.store.fold(EPOCH, &retention, &mine), other.fold(EPOCH, &retention, &theirs));
         let outcomes = [mine.unwrap(), theirs.unwrap()];
-        let committed = Folded::Committed { conflicts: Vec::new(), crowded_out: 0 };
+        let committed = Folded::Committed { conflicts: Vec::new(), crowded_out: 0, lapsed: 0 };
         assert!(outcomes.contains(&committed) && outcomes.contains(&Folded::Moved), "{outcomes:?}");
     }
     let offsets = kept(&fixture.store).await.into_iter().map(|(offset, ..)| offset);
@@ -38,7 +38,7 @@ async fn on_postgres_who_stalls_in_a_transaction_loses_it_and_holds_nobody_up() 
             Err(error) => assert_eq!(error.cause(), Cause::Dependency, "{error:?}"),
         }
     };
-    assert_eq!(folded, Folded::Committed { conflicts: Vec::new(), crowded_out: 0 });
+    assert_eq!(folded, Folded::Committed { conflicts: Vec::new(), crowded_out: 0, lapsed: 0 });
     let error = transaction.commit().await.unwrap_err();
     assert_eq!(error.cause(), Cause::Dependency, "{error:?}");
     assert_eq!(fixture.store.positions(EPOCH).await.unwrap()[1], standing("notifications", 5));

@@ -6,7 +6,8 @@ use super::tables::dump;
 use super::*;
 
 fn few() -> Retention {
-    Retention { devices: Duration::from_hours(30), devices_per_user: NonZeroUsize::new(3).unwrap(), ..retention() }
+    let (devices_per_user, channels_per_device) = (NonZeroUsize::new(3).unwrap(), NonZeroUsize::new(2).unwrap());
+    Retention { devices: Duration::from_hours(30), devices_per_user, channels_per_device, ..retention() }
 }
 
 fn heard(device: &str, hour: i64, offset: i64) -> Heard {
@@ -29,6 +30,7 @@ on_both! {
     where_a_device_began_is_the_lowest_that_was_said_and_stays_for_as_long_as_the_device,
     devices_that_nobody_named_take_the_place_of_none_and_what_they_acknowledged_is_delivered,
     a_device_that_is_in_use_is_not_forgotten_although_it_says_nothing,
+    of_too_many_channels_of_its_choice_a_device_is_forgotten_in_the_one_it_was_silent_of_for_longest,
     of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications,
 }
 
@@ -46,6 +48,42 @@ async fn a_device_that_is_in_use_is_not_forgotten_although_it_says_nothing(fixtu
     assert_eq!(kept(&fixture).await, ["a"]);
     let known = fixture.store.cursors((&user(), &"a".parse().unwrap()), &[mailbox()]).await.unwrap();
     assert_eq!(known, [cursor("a", &[(1, 2)], &[(1, 2)])], "and its stretches are what they were");
+}
+
+/// A device speaks of a channel at an hour.
+fn spoken(device: &str, channel: &str, hour: i64) -> Heard {
+    let mut heard = heard(device, hour, hour);
+    heard.record.channel = channel.parse().unwrap();
+    heard
+}
+
+async fn of_too_many_channels_of_its_choice_a_device_is_forgotten_in_the_one_it_was_silent_of_for_longest(fixture: Fixture) {
+    let channels = ["a", "b", "c", "role-driver", "system-announcements"].map(|name| name.parse::<Channel>().unwrap());
+    let known = async || {
+        let cursors = fixture.store.cursors((&user(), &"phone".parse().unwrap()), &channels).await.unwrap();
+        cursors.into_iter().map(|cursor| cursor.channel.to_string()).collect::<Vec<_>>()
+    };
+    let lapsed = async |cursors: Vec<Heard>| {
+        let fold = Fold { cursors, ..Fold::default() };
+        let Folded::Committed { lapsed, .. } = fixture.store.fold(EPOCH, &few(), &fold).await.unwrap() else {
+            panic!("somebody else folds");
+        };
+        lapsed
+    };
+    // Nobody's choice, however long ago.
+    fold(&fixture, vec![heard("phone", 0, 9), spoken("phone", "role-driver", 0), spoken("phone", "system-announcements", 0)])
+        .await;
+    assert_eq!(lapsed(vec![spoken("phone", "a", 1), spoken("phone", "b", 2), spoken("phone", "a", 3)]).await, 0);
+    // Another device has room of its own.
+    assert_eq!(lapsed(vec![spoken("laptop", "c", 4), spoken("phone", "c", 5)]).await, 1);
+    assert_eq!(known().await, ["a", "c", "role-driver", "system-announcements"]);
+    // Back within one batch: only what was said since is known.
+    assert_eq!(lapsed(vec![spoken("phone", "b", 6), spoken("phone", "a", 7)]).await, 2);
+    assert_eq!(known().await, ["a", "b", "role-driver", "system-announcements"]);
+    let of_a = fixture.store.cursors((&user(), &"phone".parse().unwrap()), &channels[..1]).await.unwrap();
+    assert_eq!(of_a, [spoken("phone", "a", 7).record]);
+    let mailbox = fixture.store.cursors((&user(), &"phone".parse().unwrap()), &[mailbox()]).await.unwrap();
+    assert_eq!(mailbox, [heard("phone", 0, 9).record]);
 }
 
 async fn of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications(fixture: Fixture) {
@@ -116,14 +154,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     #[test]
     fn however_cursors_are_cut_into_batches_the_same_devices_and_stretches_are_left(
-        steps in prop::collection::vec((0..9_i64, 0..7_u8, 0..20_i64), 1..40),
+        steps in prop::collection::vec((0..9_i64, 0..7_u8, 0..20_i64, 0..6_usize), 1..40),
         size in 1..9_usize,
     ) {
         let mut hour = 0;
-        let cursors = steps.iter().map(|(hours, device, offset)| {
+        let cursors = steps.iter().map(|(hours, device, offset, channel)| {
             hour += hours;
             let mut heard = heard(&device.to_string(), hour, *offset);
             heard.record.drawn = *device == 0;
+            if let Some(channel) = ["a", "b", "c", "role-driver"].get(*channel) {
+                heard.record.channel = channel.parse().unwrap();
+            }
             if offset % 3 == 0 {
                 heard.record.began = Some(offset / 2);
             }

@@ -31,7 +31,7 @@ pub(super) async fn fold_later(fixture: &Fixture, to: i64, notified: Vec<Notifie
     let fold = Fold { moves: vec![step("notifications.e4", 0, to)], notifications: notified, ..Fold::default() };
     assert_eq!(
         fixture.store.fold(LATER, &retention(), &fold).await.unwrap(),
-        Folded::Committed { conflicts: Vec::new(), crowded_out: 0 }
+        Folded::Committed { conflicts: Vec::new(), crowded_out: 0, lapsed: 0 }
     );
 }
 

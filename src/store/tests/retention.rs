@@ -210,7 +210,7 @@ async fn an_id_that_comes_again_for_others_is_a_conflict_and_one_that_does_not_r
     drop(writer);
     let again = notifications(2, 5, vec![everyone(1, 2, "7"), everyone(1, 3, "8"), everyone(2, 4, "7")]);
     let folded = fixture.store.fold(EPOCH, &retention(), &again).await.unwrap();
-    assert_eq!(folded, Folded::Committed { conflicts: vec![Conflict { partition: 0, offset: 3 }], crowded_out: 0 });
+    assert_eq!(folded, Folded::Committed { conflicts: vec![Conflict { partition: 0, offset: 3 }], crowded_out: 0, lapsed: 0 });
 }
 
 async fn an_id_that_comes_again_with_another_content_is_a_conflict_and_what_was_said_first_stays(fixture: Fixture) {
