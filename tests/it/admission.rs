@@ -181,6 +181,32 @@ async fn user_and_roles_are_those_of_the_claims_that_are_configured_and_no_other
 }
 
 #[tokio::test]
+async fn a_token_for_later_for_others_or_by_others_is_closed_with_4002_and_clocks_may_differ_by_the_leeway() {
+    let (_world, running) = gateway(|config| {
+        config.auth.audiences = vec!["tidings".into()];
+        config.auth.issuers = vec!["https://id.example".into()];
+        config.auth.leeway = ms(600_000);
+    })
+    .await;
+    let now = unix_now();
+    let fine = json!({"sub": "alice", "aud": "tidings", "iss": "https://id.example", "nbf": now + 300, "exp": now - 300});
+    Client::greeted(running.address, &format!("token={}", World::token_of(&fine))).await;
+    for (claim, wrong) in [
+        ("nbf", json!(now + 900)),
+        ("exp", json!(now - 900)),
+        ("aud", json!("shop")),
+        ("aud", Value::Null),
+        ("iss", json!("https://evil.example")),
+    ] {
+        let mut claims = fine.clone();
+        claims[claim] = wrong;
+        let token = World::token_of(&claims);
+        assert_eq!(Client::open(running.address, &format!("token={token}")).await.close_code().await, 4002, "{claim}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_refresh_prolongs_the_connection_and_judges_its_subscriptions_anew() {
     let (_world, running) = gateway(|config| {
         config.auth.leeway = ms(0);

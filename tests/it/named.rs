@@ -1,6 +1,7 @@
 //! What users name, notifications by their ids and all before a position: found and judged alike over a socket and over HTTP.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -134,6 +135,25 @@ async fn a_device_that_has_only_acknowledged_over_http_misses_nothing_when_it_co
     let mut watch = device(running.address, "watch").await;
     assert_eq!(watch.frame("notification:new").await["notification"], first["notification"]);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn of_more_than_is_remembered_of_a_user_what_was_said_of_unknown_ones_goes_and_is_counted() {
+    let world = World::with(|config| config.inbox.states_per_user = NonZeroUsize::new(2).unwrap()).await;
+    // It has no store yet, so it must believe her.
+    let gateway = world.start_roles(&[Role::Gateway]).await;
+    let mut phone = device(gateway.address, "phone").await;
+    for _ in 0..5 {
+        let read = asked(&mut phone, json!({"type": "mark_read", "notificationId": uuid::Uuid::new_v4()})).await;
+        assert_eq!(read["type"], "notification:read", "{read}");
+    }
+    let inbox = world.start_roles(&[Role::Inbox]).await;
+    eventually("three have gone", async || (inbox.metric("tidings_inbox_crowded_out_states_total").await == 3.0).then_some(()))
+        .await;
+    let states = world.tables().await.into_iter().filter(|row| row.starts_with("state alice ")).count();
+    assert_eq!(states, 2);
+    inbox.stop().await;
+    gateway.stop().await;
 }
 
 #[tokio::test]

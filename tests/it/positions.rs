@@ -41,6 +41,7 @@ async fn acknowledgements_that_make_no_sense_are_refused_and_move_no_cursor() {
     let running = world.start().await;
     let mut alice = running.connect("alice").await;
     let frames = paid(&world, &mut alice, 0..3).await;
+    let many = vec!["00000000-0000-0000-0000-000000000000"; 101];
     let (_, offset) = position(&frames[2]).split_once(':').map(|(epoch, offset)| (epoch.to_owned(), offset.to_owned())).unwrap();
     for (wrong, code) in [
         (ack("booking-updates", "1:1"), "forbidden"),
@@ -56,13 +57,16 @@ async fn acknowledgements_that_make_no_sense_are_refused_and_move_no_cursor() {
         (json!({"type": "ack", "channel": MAILBOX}), "bad_frame"),
         (json!({"type": "ack", "notificationIds": ["00000000-0000-0000-0000-000000000000"]}), "not_found"),
         (json!({"type": "ack", "notificationIds": ["me"]}), "bad_frame"),
+        (json!({"type": "ack", "notificationIds": many}), "limit"),
+        (json!({"type": "ack", "channel": MAILBOX, "position": position(&frames[2]), "except": many}), "limit"),
     ] {
         let said = wrong.to_string().chars().take(120).collect::<String>();
         assert_eq!(refused(&mut alice, wrong).await, code, "{said}");
     }
-    for (code, count) in [("forbidden", 4), ("bad_frame", 8), ("not_found", 1)] {
+    for (code, count) in [("forbidden", 4), ("bad_frame", 8), ("not_found", 1), ("limit", 2)] {
         assert_eq!(running.labelled("tidings_gateway_refused_frames_total", &format!("code=\"{code}\"")).await, count, "{code}");
     }
+    assert_eq!(running.labelled("tidings_gateway_crossed_limits_total", "limit=\"frame_names\"").await, 2);
     alice.send(ack(MAILBOX, &position(&frames[0]))).await;
     world.until_acknowledged(&id(&frames[0])).await;
     assert_eq!(world.acknowledged("alice").await, [id(&frames[0])]);

@@ -75,6 +75,23 @@ async fn what_the_ring_no_longer_has_comes_from_the_store_page_by_page() {
 }
 
 #[tokio::test]
+async fn the_ring_holds_no_more_bytes_than_it_may_and_the_rest_comes_from_the_store() {
+    const BYTES: usize = 4_000;
+    let world = World::with(|config| config.gateway.recovery.ring_bytes = some(BYTES)).await;
+    let running = world.start().await;
+    let mut witness = witness(&running).await;
+    let sent = pay(&world, &mut witness, 0..12).await;
+    let held = running.metric("tidings_gateway_ring_bytes").await;
+    assert!(held > 0.0 && held <= BYTES as f64, "{held}");
+    let mut alice = back(running.address, &json!({MAILBOX: sent[0]})).await;
+    let told = told(&mut alice, MAILBOX).await;
+    assert_eq!((told.sent, &told.recovered["recovered"]), (sent[1..].to_vec(), &json!(true)));
+    assert!(running.metric("tidings_gateway_store_recovered_frames_total").await >= 1.0);
+    assert!(running.metric("tidings_gateway_ring_evicted_records_total").await >= 1.0);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn on_another_node_a_device_goes_on_where_it_stopped() {
     let world = World::new().await;
     let first = world.start().await;
