@@ -1,6 +1,7 @@
 //! What lies on the log: producing as a domain service would, and reading a topic as any Kafka tool would.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -11,6 +12,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, FutureRecord, 
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::{HANG, eventually};
+
+/// How long a reader that has read before may be without an answer.
+const STALE: Duration = Duration::from_secs(2);
 
 /// A record as it lies on a topic.
 #[derive(Debug, Clone)]
@@ -45,12 +49,14 @@ pub(crate) enum Transaction {
 pub(crate) struct Log {
     pub(crate) brokers: String,
     producer: FutureProducer,
+    /// Most of what a look at a topic costs is to connect: who has looked looks again.
+    reader: Arc<Mutex<Option<BaseConsumer>>>,
 }
 
 impl Log {
     pub(crate) fn new(brokers: &str) -> Self {
         let producer = config(brokers).set("linger.ms", "0").set("message.max.bytes", "4000000").create().unwrap();
-        Self { brokers: brokers.to_owned(), producer }
+        Self { brokers: brokers.to_owned(), producer, reader: Arc::default() }
     }
 
     pub(crate) async fn create(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
@@ -195,8 +201,20 @@ impl Log {
 
     /// Everything that lies on a topic now and is committed, partition by partition in order.
     pub(crate) async fn records(&self, topic: &str) -> Vec<Seen> {
-        let (brokers, topic) = (self.brokers.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || read_all(&brokers, &topic)).await.unwrap()
+        let (kept, brokers, topic) = (self.reader.clone(), self.brokers.clone(), topic.to_owned());
+        let reading = move || {
+            let known = kept.lock().unwrap().take();
+            // One that knows brokers or topics as they no longer are is given up.
+            let known = known.and_then(|reader| Some((read_all(&reader, &topic, STALE)?, reader)));
+            let (seen, reader) = known.unwrap_or_else(|| {
+                let reader = reader(&brokers);
+                let seen = read_all(&reader, &topic, HANG);
+                (seen.unwrap_or_else(|| panic!("{topic} could not be read to its end")), reader)
+            });
+            *kept.lock().unwrap() = Some(reader);
+            seen
+        };
+        tokio::task::spawn_blocking(reading).await.unwrap()
     }
 
     /// The next offset that `group` would read, for each partition of `topic` that has a commit.
@@ -225,30 +243,37 @@ pub(crate) fn config(brokers: &str) -> ClientConfig {
 }
 
 /// Where a partition begins and ends. One whose leader has just gone has none until another leads it.
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32, patience: Duration) -> Option<(i64, i64)> {
     let start = Instant::now();
     loop {
-        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(5)) {
-            Ok(found) => return found,
-            Err(error) => assert!(start.elapsed() < HANG, "nobody says where {topic}[{partition}] ends: {error}"),
+        match consumer.fetch_watermarks(topic, partition, patience.min(Duration::from_secs(5))) {
+            Ok(found) => return Some(found),
+            Err(error) if start.elapsed() > patience => {
+                println!("nobody says where {topic}[{partition}] ends: {error}");
+                return None;
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
-    let consumer: BaseConsumer = config(brokers)
+fn reader(brokers: &str) -> BaseConsumer {
+    config(brokers)
         .set("group.id", "reader-of-tests")
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("fetch.wait.max.ms", "50")
         .create()
-        .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), HANG).unwrap();
+        .unwrap()
+}
+
+/// All of a topic; nothing, if for as long as `patience` nothing comes although there is something.
+fn read_all(consumer: &BaseConsumer, topic: &str, patience: Duration) -> Option<Vec<Seen>> {
+    let metadata = consumer.fetch_metadata(Some(topic), patience).ok()?;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     let (mut list, mut ends) = (TopicPartitionList::new(), BTreeMap::new());
     for partition in 0..i32::try_from(partitions).unwrap() {
-        let (low, high) = watermarks(&consumer, topic, partition);
+        let (low, high) = watermarks(consumer, topic, partition, patience)?;
         if high > low {
             list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
             ends.insert(partition, high);
@@ -256,12 +281,15 @@ fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
     }
     consumer.assign(&list).unwrap();
     let mut seen = Vec::new();
-    let start = Instant::now();
-    while !passed(&consumer, &ends) {
-        assert!(start.elapsed() < HANG, "{topic} could not be read to its end");
+    let mut last = Instant::now();
+    while !passed(consumer, &ends) {
+        if last.elapsed() > patience {
+            return None;
+        }
         if let Some(record) = consumer.poll(Duration::from_millis(20)) {
             // A broker that goes: librdkafka goes on trying by itself.
             let Ok(record) = record else { continue };
+            last = Instant::now();
             let headers = record.headers().map(|headers| {
                 // The binding panics at a name that is not UTF-8.
                 let read = |index| std::panic::catch_unwind(|| headers.try_get(index)).ok().flatten();
@@ -278,8 +306,9 @@ fn read_all(brokers: &str, topic: &str) -> Vec<Seen> {
             });
         }
     }
+    consumer.unassign().unwrap();
     seen.sort_by_key(|record| (record.partition, record.offset));
-    seen
+    Some(seen)
 }
 
 /// Whether the reader's position has passed each end; markers of transactions take offsets too.
