@@ -19,6 +19,7 @@ mod shown;
 mod tally;
 mod undelivered;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use rdkafka::error::KafkaError;
 use tidings_core::event::{Explained, SourceHeader, SourceRecord};
 use tidings_core::fate::Cause;
 use tidings_core::ids::{NodeId, UserId};
+use tidings_core::position::Epoch;
 use tidings_core::record::RecordError;
 use tidings_core::record::letter::{Letter, LetterId};
 use tidings_core::rules::{Burial, RuleSet, Verdict};
@@ -38,6 +40,7 @@ use crate::config::{PipelineConfig, Settings, TopicPattern, Topics};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::ScanError;
+use crate::kafka::topics::TopicsError;
 use crate::kafka::transaction::TransactionError;
 use crate::registry::{Registry, RegistryError};
 use crate::store::StoreError;
@@ -200,6 +203,32 @@ pub enum ReplayError {
         /// What was written there by now.
         end: i64,
     },
+    /// Another epoch has begun.
+    #[error(
+        "epoch {now} has begun, and this process is of epoch {ours}: nothing was written. It ends by itself; ask one that was started since"
+    )]
+    Over {
+        /// That of the process.
+        ours: Epoch,
+        /// That of the cluster.
+        now: Epoch,
+    },
+    /// It is not known which epoch is in force.
+    #[error("the brokers do not say which epoch is in force; nothing was written: ask again")]
+    Epoch(#[source] TopicsError),
+    /// What was selected is too much to be said on `audit`.
+    #[error(
+        "what is selected is more text than a record of `audit` takes (`max.message.bytes`), and nothing was written: name fewer at a time, or          say it by time, type or reason"
+    )]
+    Wordy,
+    /// More letters than the caller takes.
+    #[error(
+        "more than {most} letters are meant, and nothing was written: a place of each has to be kept to send them in their order. Narrow the          selection (`since`, `until`, `reasons`, `topics`), use `tidings dlq redrive`, which has no such limit, or raise `http.redrive_letters`"
+    )]
+    TooMany {
+        /// How many are taken.
+        most: NonZeroUsize,
+    },
     /// The schemas of records are not there.
     #[error(
         "a record's schema is not there: {0}; what is on the log by then is told by `audit`, so the same call goes on from there"
@@ -218,11 +247,13 @@ impl ReplayError {
             Self::Filter(_) | Self::Plan(_) | Self::Gone { .. } | Self::Broken { .. } | Self::Client(_) | Self::Stopped => {
                 Cause::Refused
             }
+            Self::Wordy | Self::TooMany { .. } => Cause::Refused,
+            Self::Epoch(error) => error.cause(),
             Self::Scan(error) => error.cause(),
             Self::Unwritten(error) => error.cause(),
             Self::Transaction(error) => error.cause(),
             Self::Store(error) => error.cause(),
-            Self::Brokers | Self::Late | Self::Behind { .. } => Cause::Dependency,
+            Self::Brokers | Self::Late | Self::Behind { .. } | Self::Over { .. } => Cause::Dependency,
             Self::Registry(_) => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }

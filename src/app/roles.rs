@@ -188,12 +188,14 @@ impl Assembly {
         desk: Desk,
         (store, epoch): (Option<Store>, &EpochRecord),
     ) -> anyhow::Result<BoxedFilter<(Response,)>> {
+        let plan = topics::Plan::new(&self.config.kafka, &self.config.pipeline, &self.config.courier, &self.config.inbox);
         let parts = RestParts {
             cluster: self.cluster.clone(),
             config: self.config.http.clone(),
             pipeline: self.config.pipeline.clone(),
             registry: self.registry.clone(),
             courier: self.config.courier.clone(),
+            ids_kept: plan.ids_kept(),
             rules: self.rules(),
             guard,
             desk,

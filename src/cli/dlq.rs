@@ -216,7 +216,7 @@ fn redrive(letters: &DeadLetters, edition: Edition, args: RedriveArgs, (clock, s
     let mode = if args.execute { Mode::Execute { who: args.who } } else { Mode::Try };
     let again = if args.again { Again::Include } else { Again::Skip };
     let bar = Bar::new(Elsewhere::Tenths);
-    let wanted = Redrive { filter, edition, mode, again, until: None };
+    let wanted = Redrive { filter, edition, mode, again, until: None, most: None };
     let report = letters.redrive(&wanted, &mut Watch { stop, progress: &mut |progress| bar.show(progress) })?;
     bar.gone();
     let mut out = io::stdout().lock();

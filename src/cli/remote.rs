@@ -122,16 +122,14 @@ impl Remote {
             anyhow::anyhow!("nothing came for {} (`http.request_timeout` and {} more)", Delay(self.patience), Delay(CONNECTING))
         };
         let answered = answered.unwrap_or_else(|_| Err(late()));
-        let (status, bytes) = answered.with_context(|| format!("{} gave no answer", self.uri))?;
+        let silent =
+            || format!("{} gave no answer; a process with the role gateway is asked there (`--url` names another one)", self.uri);
+        let (status, bytes) = answered.with_context(silent)?;
         let answer = serde_json::from_slice::<Value>(&bytes);
         if status.is_success() {
             return answer.with_context(|| format!("{} gave an answer that is no JSON: is it tidings?", self.uri));
         }
-        let told = answer.ok().and_then(|problem| {
-            let text = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
-            text("detail").or_else(|| text("title"))
-        });
-        anyhow::bail!("{} refused {path} with {status}: {}", self.uri, told.unwrap_or_default())
+        anyhow::bail!("{} refused {path} with {status}: {}", self.uri, answer.map(|problem| told(&problem)).unwrap_or_default())
     }
 
     async fn answered(&self, request: Request<String>) -> anyhow::Result<(StatusCode, Vec<u8>)> {
@@ -179,6 +177,15 @@ async fn speak(
     asking.await
 }
 
+/// What a problem says, and of which part of what was asked.
+fn told(problem: &Value) -> String {
+    let of = |value: &Value, name: &str| value[name].as_str().map(str::to_owned);
+    let whole = of(problem, "detail").or_else(|| of(problem, "title")).unwrap_or_default();
+    let faults = problem["errors"].as_array().into_iter().flatten();
+    let faults = faults.map(|fault| format!("{}: {}", text(&fault["pointer"]), text(&fault["detail"]))).collect::<Vec<_>>();
+    if faults.is_empty() { whole } else { format!("{whole}: {}", faults.join("; ")) }
+}
+
 /// A name as a segment of a path.
 pub(super) fn segment(name: &str) -> String {
     utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
@@ -215,7 +222,18 @@ pub(super) fn print_json(out: &mut impl std::io::Write, value: &Value) -> anyhow
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_what_is_wrong_and_where() {
+        let errors = json!([{"pointer": "#/rate", "detail": "a number from 1"}, {"pointer": "#/x", "detail": "no such field"}]);
+        let problem = json!({"title": "Unprocessable", "detail": "not what it takes", "errors": errors});
+        assert_eq!(told(&problem), "not what it takes: #/rate: a number from 1; #/x: no such field");
+        assert_eq!(told(&json!({"title": "Forbidden"})), "Forbidden");
+        assert_eq!(told(&json!([])), "");
+    }
 
     #[test]
     fn names_with_any_character_are_one_segment_and_queries_are_encoded() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidings_core::ids::UserId;
-use tidings_core::record::audit::{EventSelection, Outcome};
+use tidings_core::record::audit::{Ending, EventSelection};
 use tidings_core::selection::PartRange;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -237,15 +237,15 @@ impl Teller {
         self.gone();
         match self {
             Self::Lines(lines) => {
-                let resume = (*outcome != Outcome::Done && report.executed).then_some(go_on);
+                let resume = (*outcome != Ending::Done && report.executed).then_some(go_on);
                 lines.say(&json!({"kind": "ended", "outcome": outcome, "resume": resume, "report": report}))?;
             }
             Self::Bar(_) => print(&mut io::stdout().lock(), replayed, go_on)?,
         }
         Ok(match outcome {
-            Outcome::Interrupted | Outcome::Failed => ExitCode::FAILURE,
-            Outcome::Done | Outcome::Paused if report.tally.is_clean() => ExitCode::SUCCESS,
-            Outcome::Done | Outcome::Paused => ExitCode::from(shown::LEFT),
+            Ending::Interrupted | Ending::Failed => ExitCode::FAILURE,
+            Ending::Done | Ending::Paused if report.tally.is_clean() => ExitCode::SUCCESS,
+            Ending::Done | Ending::Paused => ExitCode::from(shown::LEFT),
         })
     }
 }
@@ -292,9 +292,9 @@ fn print(out: &mut impl Write, Replayed { outcome, report }: &Replayed, go_on: &
         )?;
     }
     match (outcome, report.executed) {
-        (Outcome::Paused, _) => writeln!(out, "stopped behind the canaries; look at them, and go on: {go_on}"),
-        (Outcome::Interrupted | Outcome::Failed, true) => writeln!(out, "stopped; go on: {go_on}"),
-        (Outcome::Interrupted | Outcome::Failed, false) => writeln!(out, "stopped"),
-        (Outcome::Done, _) => Ok(()),
+        (Ending::Paused, _) => writeln!(out, "stopped behind the canaries; look at them, and go on: {go_on}"),
+        (Ending::Interrupted | Ending::Failed, true) => writeln!(out, "stopped; go on: {go_on}"),
+        (Ending::Interrupted | Ending::Failed, false) => writeln!(out, "stopped"),
+        (Ending::Done, _) => Ok(()),
     }
 }

@@ -55,7 +55,7 @@ struct Filter {
     #[arg(long = "type", value_name = "TYPE")]
     kinds: Vec<String>,
     /// This notification; may be given several times.
-    #[arg(long = "id", value_name = "ID")]
+    #[arg(long = "id", value_name = "ID", value_parser = notification)]
     ids: Vec<NotificationId>,
     /// Those that ended at this time or later: 2026-01-31T12:00:00Z, or 2h for two hours ago.
     #[arg(long, value_name = "TIME")]
@@ -98,6 +98,11 @@ struct RedriveArgs {
     json: bool,
     #[command(flatten)]
     at: Where,
+}
+
+fn notification(text: &str) -> Result<NotificationId, String> {
+    let example = "438e828e-0a38-5599-8fb1-76b0e4574c75";
+    text.parse().map_err(|_| format!("a notification's id looks like {example}, as `tidings undelivered list` shows it"))
 }
 
 impl Filter {
@@ -145,6 +150,7 @@ fn list(undelivered: &Undelivered, args: ListArgs, (clock, stop): (Clock, &Cance
 
 async fn redrive(args: RedriveArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let filter = args.filter.read(Clock::start());
+    filter.check()?;
     if args.execute && filter.is_all() && !args.all {
         anyhow::bail!("say which (--reason, --user, --type, --id, --since, --until), or --all of them; nothing was done");
     }
@@ -183,12 +189,17 @@ struct Sum {
     selected: u64,
     redriven: u64,
     skipped: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unproven: Option<u64>,
 }
 
 impl Sum {
     fn add(&mut self, part: Self) {
         self.selected += part.selected;
         self.redriven += part.redriven;
+        if let Some(unproven) = part.unproven {
+            *self.unproven.get_or_insert_default() += unproven;
+        }
         for (why, count) in part.skipped {
             *self.skipped.entry(why).or_default() += count;
         }
@@ -226,6 +237,10 @@ fn print_listing(out: &mut impl Write, listing: &Value) -> io::Result<()> {
 fn print_report(out: &mut impl Write, report: &Sum) -> io::Result<()> {
     let done = if report.executed { "redriven" } else { "would be redriven (nothing was written: this is a dry run)" };
     writeln!(out, "{} selected; {done}: {}", report.selected, report.redriven)?;
+    if let Some(unproven) = report.unproven {
+        let told = "ended longer ago than it is known what was begun anew since: one that lies there twice may be begun twice";
+        writeln!(out, "of these {unproven} {told}")?;
+    }
     report.skipped.iter().try_for_each(|(why, count)| writeln!(out, "skipped ({}): {count}", safe(why)))
 }
 

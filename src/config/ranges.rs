@@ -397,6 +397,9 @@ impl super::Config {
         if self.http.retries_per_second.get() > 10_000 {
             refused.push(("http.retries_per_second", "must be 1 to 10000".into()));
         }
+        if self.http.redrive_letters.get() > 10_000_000 {
+            refused.push(("http.redrive_letters", "must be 1 to 10000000".into()));
+        }
         let tls = &self.gateway.tls;
         if tls.certificate.is_empty() != tls.key.is_empty() {
             let set = if tls.key.is_empty() { "gateway.tls.certificate" } else { "gateway.tls.key" };

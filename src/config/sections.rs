@@ -281,6 +281,7 @@ pub struct HttpConfig {
     pub waiting_requests: NonZeroUsize,
     pub writes_per_second: NonZeroUsize,
     pub retries_per_second: NonZeroUsize,
+    pub redrive_letters: NonZeroUsize,
     pub writes_burst: NonZeroUsize,
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: ProxyProtocol,

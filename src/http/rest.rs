@@ -41,7 +41,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use self::dlq::Dlq;
-use self::endpoint::{Endpoint, Outcome};
+use self::endpoint::{Answered, Endpoint};
 use self::notifications::{Decided, Keys};
 use self::rates::Rates;
 use self::retry::RetryRate;
@@ -73,6 +73,8 @@ pub struct RestParts {
     pub registry: Registry,
     /// The rungs on which ladders begin anew.
     pub courier: CourierConfig,
+    /// For how long what was notified is known by its id.
+    pub ids_kept: Duration,
     /// By which rules.
     pub rules: RulesSource,
     /// Lets callers in.
@@ -131,10 +133,12 @@ impl Labels for OfRoute {
 /// # Errors
 /// If a Kafka property is wrong.
 pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
-    let RestParts { cluster, config, pipeline, registry, courier, rules, guard, desk, store, epoch, clock, traces, metrics } =
-        parts;
+    let RestParts { cluster, config, pipeline, registry, courier, ids_kept, rules, guard, .. } = parts;
+    let RestParts { desk, store, epoch, clock, traces, metrics, .. } = parts;
     let (answers, oversized_pages, unwaited) = (Family::default(), Counter::default(), Counter::default());
     let (keys, rates) = (Keys::new(config.idempotency_keys), Rates::new(&config));
+    let letters = DeadLetters::new(cluster.clone(), &pipeline, desk.node().clone(), clock).with_schemas(registry);
+    let dlq = Dlq::new(letters, rules, (&config, &metrics));
     metrics.register("http", |registry| {
         registry.register("answered_requests", "Requests that routes of REST answered, by route and status", answers.clone());
     });
@@ -155,9 +159,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
     register(&metrics, &limits);
     let (names, writer) = (cluster.names().clone(), Writer::new(&cluster, config.broker_timeout.0)?);
     let (decided, ended) = (Decided::new(&cluster, config.broker_timeout.0, clock), (epoch.clone(), desk.node().clone()));
-    let ends = undelivered::ends(Anew::new(cluster.clone(), &courier, ended, clock), config.request_timeout.0);
-    let letters = DeadLetters::new(cluster, &pipeline, desk.node().clone(), clock).with_schemas(registry);
-    let dlq = Dlq::new(letters, rules, config.request_timeout.0);
+    let ends = undelivered::ends(Anew::new(cluster, (&courier, ids_kept), ended, clock), config.request_timeout.0);
     let rest = Rest {
         guard,
         desk,
@@ -227,7 +229,7 @@ impl Rest {
     }
 
     /// Words what a route came to, and counts it.
-    fn answer(&self, route: &'static str, outcome: Outcome) -> Response {
+    fn answer(&self, route: &'static str, outcome: Answered) -> Response {
         let response = outcome.unwrap_or_else(Problem::answer);
         self.answers.get_or_create(&OfRoute { route, code: response.status().as_u16() }).inc();
         response

@@ -189,7 +189,13 @@ impl Cluster {
     #[must_use]
     pub fn group(&self, service: &str) -> String {
         let suffix = if READS_ONE_EPOCH.contains(&service) { &self.group_suffix } else { "" };
-        format!("{}{service}{suffix}", self.group_prefix)
+        self.of_all_epochs(service) + suffix
+    }
+
+    /// The stem of a service's transactional ids where one writes for all epochs.
+    #[must_use]
+    pub fn of_all_epochs(&self, service: &str) -> String {
+        format!("{}{service}", self.group_prefix)
     }
 
     /// Properties for any client; `client_id` shows in the brokers' logs and metrics.

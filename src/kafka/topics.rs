@@ -86,7 +86,7 @@ pub enum Made {
 /// # Errors
 /// If the brokers do not answer or refuse, or what is there is not as it must be.
 pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Vec<(Topic, Made)>, TopicsError> {
-    let plan = in_force(cluster, plan).await?;
+    let plan = planned(cluster, plan).await?;
     let report = make_own(cluster, &plan).await?;
     settled(&report, async || {
         epoch::ensure(cluster, plan.partitions(), now).await?;
@@ -96,9 +96,17 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
     Ok(report)
 }
 
+/// The epoch that is on `meta`, if there is one.
+///
+/// # Errors
+/// If the brokers do not answer, or its record does not read.
+pub async fn in_force(cluster: &Cluster) -> Result<Option<EpochRecord>, TopicsError> {
+    epoch::current(cluster).await
+}
+
 /// What there must be in the epoch that is on `meta`; if there is none, what the configuration asks for.
-async fn in_force(cluster: &Cluster, plan: &Plan) -> Result<Plan, TopicsError> {
-    Ok(epoch::current(cluster).await?.map_or_else(|| plan.clone(), |epoch| plan.of_epoch(&epoch)))
+async fn planned(cluster: &Cluster, plan: &Plan) -> Result<Plan, TopicsError> {
+    Ok(in_force(cluster).await?.map_or_else(|| plan.clone(), |epoch| plan.of_epoch(&epoch)))
 }
 
 async fn make_own(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {

@@ -1,12 +1,13 @@
 //! Anew: ladders that ended without success begin once more, for who asks.
 //!
 //! Owns: which of those that are meant are worth it, each once: what has been delivered meanwhile, is withdrawn or has expired is left alone,
-//! and so is another record of an end whose ladder was begun anew already. Neighbours: `undelivered` reads what ended, `clerk` writes, `passed`
-//! waits for the store, `http` asks.
+//! and so is another record of an end whose ladder was begun anew already. Who does so at the same time is ended only once there is something to
+//! begin. Neighbours: `undelivered` reads what ended, `clerk` writes, `passed` waits for the store, `http` asks.
 
 mod clerk;
 mod passed;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use tidings_core::delivery::decide::Reach;
 use tidings_core::delivery::ladder::Ladder;
-use tidings_core::ids::{NodeId, NotificationId};
+use tidings_core::ids::{NodeId, NotificationId, UserId};
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::selection::UndeliveredFilter;
 use tokio::runtime::Handle;
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::clerk::{Clerk, Written};
 use super::part::{Part, PartEnd};
-use super::undelivered::{FoundEnd, Met, Undelivered, UndeliveredReport};
-use super::{Mode, ReplayError, Watch};
+use super::undelivered::{Before, FoundEnd, Met, Undelivered, UndeliveredReport};
+use super::{Mode, ReplayError, Watch, going};
 use crate::clock::Clock;
 use crate::clock::pace::nap;
 use crate::config::CourierConfig;
@@ -42,6 +43,8 @@ pub struct Anew {
     epoch: EpochRecord,
     node: NodeId,
     transaction_timeout: Duration,
+    /// For how long the store knows, at least, that a ladder was begun anew.
+    known_for: Duration,
 }
 
 /// What is to be begun anew, how.
@@ -62,7 +65,9 @@ struct Beginning<'a> {
     anew: &'a Anew,
     wanted: &'a RedriveUndelivered,
     store: &'a Store,
-    /// There if something is written.
+    /// What was begun anew before, by whom ever; shared with who reads.
+    before: &'a RefCell<Before>,
+    /// There once something is written.
     clerk: Option<Clerk>,
     batch: Vec<FoundEnd>,
     /// Whose ladders this part has begun, or would have. What parts before it have done the store knows.
@@ -73,22 +78,29 @@ struct Beginning<'a> {
     report: UndeliveredReport,
 }
 
-/// What a batch comes to.
-#[derive(Default)]
-struct Judged {
-    /// Those whose ladders are to begin.
-    fit: Vec<FoundEnd>,
-    /// Other records of those whose ladders have begun, by partition and offset.
-    twins: Vec<(i32, i64)>,
+/// What is to be done about an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// Its ladder is to begin.
+    Beginning,
+    /// It is another record of one whose ladder has begun: that is said of it.
+    Twin,
+    /// Nothing, for this reason.
+    Nothing(&'static str),
 }
 
 impl Anew {
-    /// Those of a cluster in an epoch.
+    /// Those of a cluster in an epoch; what was tried is known for `known_for`.
     #[must_use]
-    pub fn new(cluster: Cluster, config: &CourierConfig, (epoch, node): (EpochRecord, NodeId), clock: Clock) -> Self {
+    pub fn new(
+        cluster: Cluster,
+        (config, known_for): (&CourierConfig, Duration),
+        (epoch, node): (EpochRecord, NodeId),
+        clock: Clock,
+    ) -> Self {
         let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
         let undelivered = Undelivered::new(cluster, clock);
-        Self { undelivered, ladder, epoch, node, transaction_timeout: config.transaction_timeout.0 }
+        Self { undelivered, ladder, epoch, node, transaction_timeout: config.transaction_timeout.0, known_for }
     }
 
     /// What ended, to be looked at.
@@ -111,20 +123,13 @@ impl Anew {
     ) -> Result<UndeliveredReport, ReplayError> {
         let RedriveUndelivered { filter, part, mode, .. } = wanted;
         filter.check()?;
-        let clerk = match mode {
-            Mode::Try => None,
-            Mode::Execute { who } => {
-                // Who redrove until now writes no more: from here on `audit` tells of all that was done, and the store once it has come so far.
-                let clerk = Clerk::new(self, (who, wanted), watch.stop)?;
-                self.await_store(store, part, watch)?;
-                Some(clerk)
-            }
-        };
-        let report = UndeliveredReport { executed: clerk.is_some(), ..UndeliveredReport::default() };
-        let (batch, begun, stop) = (Vec::new(), HashSet::new(), watch.stop.clone());
+        let before = self.undelivered.before(filter.since, || part.goes_on(watch, self.undelivered.clock))?;
+        let before = &RefCell::new(before);
+        let report = UndeliveredReport { executed: *mode != Mode::Try, ..UndeliveredReport::default() };
+        let (clerk, batch, begun, stop) = (None, Vec::new(), HashSet::new(), watch.stop.clone());
         let met = part.behind.as_ref().map(|behind| behind.met.clone()).unwrap_or_default();
-        let mut beginning = Beginning { anew: self, wanted, store, clerk, batch, begun, met, stop, report };
-        let next = self.undelivered.read((filter.since, part), watch, |met| beginning.take(met))?;
+        let mut beginning = Beginning { anew: self, wanted, store, before, clerk, batch, begun, met, stop, report };
+        let next = self.undelivered.read((filter.since, part), (before, watch), |met| beginning.take(met))?;
         beginning.settle()?;
         Ok(beginning.ended(next))
     }
@@ -171,17 +176,58 @@ impl Beginning<'_> {
 
     /// Does what was taken in, and waits until that is within the rate.
     fn settle(&mut self) -> Result<(), ReplayError> {
-        let judged = self.judge()?;
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut worth = self.worth(&batch)?;
+        let is_written = worth.iter().any(|worth| !matches!(worth, Worth::Nothing(_)));
+        if let (Mode::Execute { who }, None, true) = (&self.wanted.mode, &self.clerk, is_written) {
+            self.clerk = Some(self.take_over(who)?);
+            batch = self.still_open(batch);
+            worth = self.worth(&batch)?;
+        }
+        let (mut fit, mut twins) = (Vec::new(), Vec::new());
+        for (found, worth) in batch.into_iter().zip(worth) {
+            match worth {
+                Worth::Nothing(why) => self.report.skip(why),
+                Worth::Twin => {
+                    self.report.skip("duplicate");
+                    twins.push(found.place);
+                }
+                Worth::Beginning => {
+                    self.begun.insert(found.record.delivery.notification.id);
+                    fit.push(found);
+                }
+            }
+        }
         let Some(mut clerk) = self.clerk.take() else {
-            self.report.redriven += judged.fit.len() as u64;
+            self.count(&fit);
             return Ok(());
         };
-        let begun = self.begin(&mut clerk, &judged.fit).and_then(|()| clerk.mark(self.anew, &judged.twins));
-        let until = clerk.take(judged.fit.len() as u64);
+        let begun = self.begin(&mut clerk, &fit).and_then(|()| clerk.mark(self.anew, &twins));
+        let until = clerk.take(fit.len() as u64);
         let until = self.wanted.part.until.map_or(until, |late| late.min(until));
         while !self.stop.is_cancelled() && nap(self.anew.undelivered.clock, until) {}
         self.clerk = Some(clerk);
         begun
+    }
+
+    /// Ends whoever wrote until now, and hears what he did. What would be refused is refused before that.
+    fn take_over(&self, who: &UserId) -> Result<Clerk, ReplayError> {
+        let Self { anew, wanted, store, stop, .. } = self;
+        anew.await_store(store, &wanted.part, stop)?;
+        let mut clerk = Clerk::new(anew, (who, wanted.rate), stop)?;
+        // From here on `audit` tells of all that was done, and the store once it has come so far.
+        anew.await_store(store, &wanted.part, stop)?;
+        anew.undelivered.hear_on(&mut self.before.borrow_mut(), || going(stop))?;
+        clerk.announce(anew, &wanted.filter)?;
+        Ok(clerk)
+    }
+
+    /// Without those whose ladders were begun since they were read.
+    fn still_open(&mut self, batch: Vec<FoundEnd>) -> Vec<FoundEnd> {
+        let mut before = self.before.borrow_mut();
+        let (redriven, open) = batch.into_iter().partition::<Vec<_>, _>(|found| before.holds(found));
+        self.report.skip_some("redriven_before", redriven.len() as u64);
+        open
     }
 
     /// The report, once there is nothing more to read, or not now.
@@ -193,12 +239,10 @@ impl Beginning<'_> {
         self.report
     }
 
-    /// Which of what was taken in are still worth it.
-    fn judge(&mut self) -> Result<Judged, StoreError> {
-        let batch = std::mem::take(&mut self.batch);
-        let mut judged = Judged::default();
+    /// What is to be done about each of a batch.
+    fn worth(&self, batch: &[FoundEnd]) -> Result<Vec<Worth>, StoreError> {
         if batch.is_empty() {
-            return Ok(judged);
+            return Ok(Vec::new());
         }
         let asked = |found: &FoundEnd| {
             let delivery = &found.record.delivery;
@@ -209,30 +253,37 @@ impl Beginning<'_> {
         let ended = asked.iter().cloned().zip(batch.iter().map(|found| found.record.delivery.made())).collect::<Vec<_>>();
         let again = Handle::current().block_on(self.store.are_tried_again(&ended))?;
         let evidence = Handle::current().block_on(self.store.evidence(&asked))?;
-        let now = self.anew.undelivered.clock.now();
-        for (found, (known, is_tried_again)) in batch.into_iter().zip(evidence.into_iter().zip(again)) {
+        let (now, mut fit) = (self.anew.undelivered.clock.now(), HashSet::new());
+        let worth = batch.iter().zip(evidence.into_iter().zip(again)).map(|(found, (known, is_tried_again))| {
             let notification = &found.record.delivery.notification;
-            if is_tried_again || self.begun.contains(&notification.id) {
-                self.report.skip("duplicate");
-                judged.twins.push(found.place);
+            if is_tried_again || self.begun.contains(&notification.id) || fit.contains(&notification.id) {
+                Worth::Twin
             } else if known.is_withdrawn {
-                self.report.skip("withdrawn");
+                Worth::Nothing("withdrawn")
             } else if known.reach() == Reach::Delivered {
-                self.report.skip("delivered");
+                Worth::Nothing("delivered")
             } else if notification.is_expired(now) {
-                self.report.skip("expired");
+                Worth::Nothing("expired")
             } else {
-                self.begun.insert(notification.id);
-                judged.fit.push(found);
+                fit.insert(notification.id);
+                Worth::Beginning
             }
-        }
-        Ok(judged)
+        });
+        Ok(worth.collect())
+    }
+
+    /// Counts those whose ladders were begun, or would be.
+    fn count(&mut self, begun: &[FoundEnd]) {
+        let known_from = self.anew.undelivered.clock.now().minus(self.anew.known_for);
+        let is_older = |found: &&FoundEnd| found.record.ended_at.min(found.at) < known_from;
+        self.report.unproven += begun.iter().filter(is_older).count() as u64;
+        self.report.redriven += begun.len() as u64;
     }
 
     /// Begins ladders anew in one transaction, or in smaller ones if something in it is too large.
     fn begin(&mut self, clerk: &mut Clerk, batch: &[FoundEnd]) -> Result<(), ReplayError> {
         match clerk.begin(self.anew, batch)? {
-            Written::Committed => self.report.redriven += batch.len() as u64,
+            Written::Committed => self.count(batch),
             // All that travel with one that is too large are refused with it.
             Written::TooLarge => match batch.split_at(batch.len() / 2) {
                 ([], _) => self.report.skip("too_large"),

@@ -1,12 +1,12 @@
 //! What `audit` says: what was redriven, and how far replays have come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rdkafka::message::Message as _;
 use tidings_core::record::audit::AuditRecord;
 use tidings_core::record::{VERSION_HEADER, decode};
 use tidings_core::selection::{Marks, SKEW};
-use tidings_core::stretch::Stretches;
+use tidings_core::stretch::{Stretch, Stretches};
 use tidings_core::time::Timestamp;
 
 use super::{DeadLetters, ReplayError, Site, Watch, going};
@@ -26,6 +26,14 @@ impl Done {
         Self { marks, known: HashMap::new() }
     }
 
+    /// What was redriven since, too. It is of the topic as it is now.
+    pub(super) fn extend(&mut self, since: Marks) {
+        for (partition, known) in &mut self.known {
+            known.merge(&since.of(*partition, Timestamp::from_millis(i64::MIN)));
+        }
+        self.marks.extend(since);
+    }
+
     /// Whether the record of `at` in this place was redriven. The first that is asked about of each partition must be the first that is
     /// looked at.
     pub(super) fn holds(&mut self, (partition, offset): (i32, i64), at: Timestamp) -> bool {
@@ -43,7 +51,7 @@ impl DeadLetters {
     ) -> Result<Marks, ReplayError> {
         let mut marks = Marks::default();
         let reader = (&self.site.cluster, self.site.clock);
-        acts(reader, since.map(|since| since.minus(SKEW)), go_on, |at, act| marks.note_letters(at, act))?;
+        acts(reader, Begin::At(since.map(|since| since.minus(SKEW))), go_on, |at, act| marks.note_letters(at, act))?;
         Ok(marks)
     }
 }
@@ -51,25 +59,46 @@ impl DeadLetters {
 impl Site {
     /// Hands everything that operators did to `each`, in the order in which each of them did it.
     pub(super) fn acts(&self, watch: &Watch<'_>, each: impl FnMut(Timestamp, AuditRecord)) -> Result<(), ReplayError> {
-        acts((&self.cluster, self.clock), None, || going(watch.stop), each)
+        acts((&self.cluster, self.clock), Begin::At(None), || going(watch.stop), each).map(drop)
     }
 }
 
-/// The same of what they did at `since` or later, as long as `go_on` says so. A record that does not read is somebody else's: it is passed
+/// Where `audit` is read from.
+pub(super) enum Begin<'a> {
+    /// What was done then or later; without a time all.
+    At(Option<Timestamp>),
+    /// Behind what was read before.
+    Behind(&'a Ends),
+}
+
+/// Up to which offsets `audit` was read.
+pub(super) type Ends = BTreeMap<i32, i64>;
+
+/// The same of what they did behind a place, as long as `go_on` says so. A record that does not read is somebody else's: it is passed
 /// over, and said in the log.
 pub(super) fn acts(
     (cluster, clock): (&Cluster, Clock),
-    since: Option<Timestamp>,
+    begin: Begin<'_>,
     go_on: impl FnMut() -> Result<bool, ReplayError>,
     mut each: impl FnMut(Timestamp, AuditRecord),
-) -> Result<(), ReplayError> {
+) -> Result<Ends, ReplayError> {
     let topic = cluster.names().audit();
     let mut scan = match Scan::open(cluster, &topic, clock) {
         // Whoever has not made it yet has never done anything.
-        Err(ScanError::NoTopic { .. }) => return Ok(()),
+        Err(ScanError::NoTopic { .. }) => return Ok(Ends::new()),
         scan => scan?,
     };
-    let spans = scan.spans_since(since)?;
+    let spans = match begin {
+        Begin::At(since) => scan.spans_since(since)?,
+        Begin::Behind(ends) => {
+            let behind = |(number, span): (&i32, &Stretch)| {
+                let from = ends.get(number).copied().unwrap_or(span.from);
+                (*number, Stretch { from, ..*span })
+            };
+            scan.bounds().iter().map(behind).collect()
+        }
+    };
+    let ends = scan.bounds().iter().map(|(number, span)| (*number, span.to)).collect();
     scan.begin(&spans)?;
     let read = scan.read(go_on, |record, _| {
         let at = Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0));
@@ -82,5 +111,5 @@ pub(super) fn acts(
         }
         Ok(())
     });
-    read.map(drop)
+    read.map(|_| ends)
 }

@@ -68,10 +68,20 @@ pub(super) fn read_part(
     who: (&mut Watch<'_>, &'static str),
     mut each: impl FnMut(FoundLetter),
 ) -> Result<Option<PartEnd>, ReplayError> {
-    part.read(at, who, |record| {
-        each(found(record));
-        Ok(ControlFlow::Continue(()))
+    read_until(part, at, who, |found| {
+        each(found);
+        ControlFlow::Continue(())
     })
+}
+
+/// The same until `each` has enough.
+pub(super) fn read_until(
+    part: &Part,
+    at: (&mut Scan, BTreeMap<i32, Stretch>),
+    who: (&mut Watch<'_>, &'static str),
+    mut each: impl FnMut(FoundLetter) -> ControlFlow<()>,
+) -> Result<Option<PartEnd>, ReplayError> {
+    part.read(at, who, |record| Ok(each(found(record))))
 }
 
 fn found(record: &BorrowedMessage<'_>) -> FoundLetter {

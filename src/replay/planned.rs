@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use tidings_core::ids::UserId;
-use tidings_core::record::audit::{self, AuditRecord, EventSelection, Outcome, Reached, ReplayPlan, ReplaySpan, ReplayStep};
+use tidings_core::record::audit::{self, AuditRecord, Ending, EventSelection, Reached, ReplayPlan, ReplaySpan, ReplayStep};
 use tidings_core::selection::{EventFilter, EventFilterError, PartRange, RangeError, Resolved, resolve};
 use tidings_core::stretch::Stretch;
 use tidings_core::time::{Delay, Timestamp};
@@ -159,7 +159,7 @@ pub enum PlanError {
 struct Past {
     begun: Option<(ReplayPlan, String)>,
     reached: BTreeMap<i32, i64>,
-    outcome: Option<Outcome>,
+    outcome: Option<Ending>,
 }
 
 impl Planned {
@@ -236,7 +236,7 @@ impl Events {
         let Some(Past { begun: Some((plan, rules)), reached, outcome }) = pasts.remove(&id) else {
             return Err(PlanError::Unknown { id, unfinished: unfinished(&pasts) }.into());
         };
-        if outcome == Some(Outcome::Done) {
+        if outcome == Some(Ending::Done) {
             return Err(PlanError::Done(id).into());
         }
         let filter = EventFilter::new(&plan.events).map_err(PlanError::from)?;
@@ -333,7 +333,7 @@ fn left(
 }
 
 fn unfinished(pasts: &BTreeMap<Uuid, Past>) -> String {
-    let open = |past: &Past| past.outcome != Some(Outcome::Done) && past.begun.is_some();
+    let open = |past: &Past| past.outcome != Some(Ending::Done) && past.begun.is_some();
     let open = pasts.iter().filter(|(_, past)| open(past)).map(|(id, _)| id.to_string()).take(NAMED).collect::<Vec<_>>();
     if open.is_empty() { String::new() } else { format!("; not done are, for instance, {}", open.join(", ")) }
 }

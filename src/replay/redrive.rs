@@ -1,15 +1,17 @@
 //! Redriving: letters are decided on anew, and what follows is written.
 //!
-//! Owns: the two readings of `dlq` (which letters, of each only a place of about a hundred bytes; then their values slice by slice, so that
-//! these take as much however many there are) and the order of what is written: notifications, and only when the brokers have those the mark
-//! on `audit` that says so. A kill between the two sends the same notifications with the same ids once more, and everything behind drops
-//! what it knows.
+//! Owns: the two readings of `dlq` (which letters, of each only a place of about a hundred bytes, and no more than the caller takes; then their
+//! values slice by slice, so that these take as much however many there are) and the order of what is written: notifications, and only when
+//! the brokers have those the mark on `audit` that says so. A kill between the two sends the same notifications with the same ids once more,
+//! and everything behind drops what it knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tidings_core::ids::UserId;
-use tidings_core::record::audit::{AuditRecord, Outcome, RedriveStep, Redriven};
+use tidings_core::record::audit::{AuditRecord, Ending, RedriveStep, Redriven};
 use tidings_core::record::letter::{Letter, LetterId};
 use tidings_core::record::{audit, notified::NotificationRecord};
 use tidings_core::rules::{Burial, Verdict};
@@ -18,12 +20,13 @@ use tidings_core::stretch::Stretches;
 use uuid::Uuid;
 
 use super::audit::Done;
-use super::letters::{FoundLetter, places, read_part, spans};
+use super::letters::{FoundLetter, places, read_part, read_until, spans};
 use super::part::Part;
 use super::report::Report;
 use super::scribe::Scribe;
 use super::{DeadLetters, Mode, Progress, ReplayError, Undecided, Watch};
 use crate::config::Edition;
+use crate::kafka::producer::ProduceError;
 use crate::kafka::scan::Scan;
 
 /// The values that are held at a time.
@@ -46,6 +49,15 @@ pub struct Redrive {
     pub again: Again,
     /// No longer than to this time of the monotonic clock; what was done by then is told.
     pub until: Option<Duration>,
+    /// The most letters whose places are kept; without a number as many as there are.
+    pub most: Option<NonZeroUsize>,
+}
+
+impl Redrive {
+    /// Whether so many letters are more than the caller takes.
+    fn is_too_much(&self, letters: usize) -> bool {
+        self.most.is_some_and(|most| letters > most.get())
+    }
 }
 
 /// What becomes of letters that were redriven before.
@@ -66,7 +78,7 @@ struct Redriving<'a> {
     redrive: &'a Redrive,
     report: Report,
     /// There if something is written.
-    clerk: Option<Clerk>,
+    redriver: Option<Redriver>,
     /// How many letters are to be decided on, and are.
     all: u64,
     decided: u64,
@@ -75,7 +87,7 @@ struct Redriving<'a> {
 }
 
 /// What writes, and in whose name.
-struct Clerk {
+struct Redriver {
     scribe: Scribe,
     id: Uuid,
     who: UserId,
@@ -92,16 +104,16 @@ impl DeadLetters {
         let mut scan = self.scan()?;
         let picks = self.pick((redrive, &mut report), &mut scan, watch)?;
         let all = report.letters;
-        let clerk = match &redrive.mode {
+        let redriver = match &redrive.mode {
             Mode::Try => None,
             Mode::Execute { .. } if picks.is_empty() => None,
             Mode::Execute { who } => {
                 let scribe = Scribe::new(&self.site.cluster, watch.stop)?;
-                Some(Clerk { scribe, id: Uuid::new_v4(), who: who.clone() })
+                Some(Redriver { scribe, id: Uuid::new_v4(), who: who.clone() })
             }
         };
         report.executed = redrive.mode != Mode::Try;
-        let mut redriving = Redriving { letters: self, redrive, report, clerk, all, decided: 0, marked: 0 };
+        let mut redriving = Redriving { letters: self, redrive, report, redriver, all, decided: 0, marked: 0 };
         redriving.begin()?;
         let ordered = picks.in_order(SLICE_BYTES);
         let outcome = redriving.slices(ordered, &mut scan, watch);
@@ -119,24 +131,29 @@ impl DeadLetters {
         let mut done = Done::new(self.marks(filter.since, || part.goes_on(watch, self.site.clock))?);
         let (mut picks, mut missing) = (Picks::default(), filter.ids.clone());
         let spans = spans(scan, filter)?;
-        let rest = read_part(&part, (scan, spans), (watch, "reading dlq"), |FoundLetter { id, buried_at, letter }| {
+        let rest = read_until(&part, (scan, spans), (watch, "reading dlq"), |FoundLetter { id, buried_at, letter }| {
             let redriven = done.holds((id.partition, id.offset), buried_at);
             missing.remove(&id);
-            let letter = match letter {
-                Ok(letter) if filter.holds(&letter) => letter,
-                Err(error) if filter.may_hold(id, buried_at) => return report.tally.skip(error.class(), &id, &error),
-                _ => return,
-            };
-            if redriven && redrive.again == Again::Skip {
-                report.redriven_before += 1;
-                return;
+            match letter {
+                Ok(letter) if filter.holds(&letter) => {
+                    if redriven && redrive.again == Again::Skip {
+                        report.redriven_before += 1;
+                        return ControlFlow::Continue(());
+                    }
+                    report.letters += 1;
+                    match unfit(&letter, |topic| self.site.is_source(topic)) {
+                        Some(unfit) => report.tally.skip(unfit.class(), &id, &unfit),
+                        None => picks.add(&letter),
+                    }
+                }
+                Err(error) if filter.may_hold(id, buried_at) => report.tally.skip(error.class(), &id, &error),
+                _ => {}
             }
-            report.letters += 1;
-            match unfit(&letter, |topic| self.site.is_source(topic)) {
-                Some(unfit) => report.tally.skip(unfit.class(), &id, &unfit),
-                None => picks.add(&letter),
-            }
+            if redrive.is_too_much(picks.len()) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        if let Some(most) = redrive.most.filter(|_| redrive.is_too_much(picks.len())) {
+            return Err(ReplayError::TooMany { most });
+        }
         // Who has not seen all of them does not know the order of their records.
         if rest.is_some() {
             return Err(ReplayError::Late);
@@ -152,22 +169,25 @@ impl Redriving<'_> {
     /// Says on `audit` that it begins.
     fn begin(&mut self) -> Result<(), ReplayError> {
         let (selection, rules) = (self.redrive.filter.to_string(), self.report.rules.clone());
-        self.tell(RedriveStep::Begun { selection, rules })
+        self.tell(RedriveStep::Begun { selection, rules }).map_err(|error| match error {
+            ReplayError::Unwritten(ProduceError::TooLarge { .. }) => ReplayError::Wordy,
+            error => error,
+        })
     }
 
     fn tell(&mut self, step: RedriveStep) -> Result<(), ReplayError> {
         let node = self.letters.site.node.clone();
-        let Some(Clerk { scribe, id, who }) = &mut self.clerk else { return Ok(()) };
+        let Some(Redriver { scribe, id, who }) = &mut self.redriver else { return Ok(()) };
         scribe.tell(&AuditRecord::Redrive(audit::Redrive { id: *id, who: who.clone(), node, step }))
     }
 
     /// Says on `audit` how it ended.
     fn end(mut self, outcome: Result<(), ReplayError>) -> Result<Report, ReplayError> {
         let how = match &outcome {
-            Ok(()) if self.report.more => Outcome::Paused,
-            Ok(()) => Outcome::Done,
-            Err(ReplayError::Stopped) => Outcome::Interrupted,
-            Err(_) => Outcome::Failed,
+            Ok(()) if self.report.more => Ending::Paused,
+            Ok(()) => Ending::Done,
+            Err(ReplayError::Stopped) => Ending::Interrupted,
+            Err(_) => Ending::Failed,
         };
         let why = outcome.as_ref().err().map(ToString::to_string);
         let told = self.tell(RedriveStep::Ended { outcome: how, why, counts: self.report.counts() });
@@ -183,34 +203,32 @@ impl Redriving<'_> {
             );
         }
         for slice in ordered.slices.iter().flat_map(|slice| slice.chunks(SLICE_LETTERS)) {
-            if self.is_over()? {
-                return Ok(());
+            if self.is_late() {
+                return self.leave_off();
             }
             let Some(mut values) = fetch(scan, slice, (watch, self.redrive.until))? else {
                 return self.leave_off();
             };
             for batch in slice.chunks(BATCH) {
-                if self.is_over()? {
-                    return Ok(());
+                if self.is_late() {
+                    return self.leave_off();
                 }
                 if watch.stop.is_cancelled() {
                     return Err(ReplayError::Stopped);
                 }
-                self.batch(batch, &mut values)?;
-                let what = if self.clerk.is_some() { "redriving" } else { "deciding" };
+                if self.batch(batch, &mut values)?.is_break() {
+                    return Ok(());
+                }
+                let what = if self.redriver.is_some() { "redriving" } else { "deciding" };
                 (watch.progress)(Progress { what, done: self.decided.min(self.all), all: self.all });
             }
         }
         Ok(())
     }
 
-    /// Whether the time is over, and says so. Something is done by every call.
-    fn is_over(&mut self) -> Result<bool, ReplayError> {
-        let now = self.letters.site.clock.elapsed();
-        if self.decided == 0 || self.redrive.until.is_none_or(|until| now < until) {
-            return Ok(false);
-        }
-        self.leave_off().map(|()| true)
+    /// Whether the time is over. Something is done by every call.
+    fn is_late(&self) -> bool {
+        self.decided > 0 && self.redrive.until.is_some_and(|until| self.letters.site.clock.elapsed() >= until)
     }
 
     /// Leaves the rest to the next call, which leaves alone what is marked. Where nothing is it would begin with the same letters, for ever.
@@ -219,8 +237,8 @@ impl Redriving<'_> {
         if self.report.more { Ok(()) } else { Err(ReplayError::Late) }
     }
 
-    /// Decides on some letters in order, writes what follows, and marks those of which all is on the log.
-    fn batch(&mut self, picks: &[Pick], values: &mut HashMap<LetterId, Letter>) -> Result<(), ReplayError> {
+    /// Decides on some letters in order, writes what follows, and marks those of which all is on the log. Breaks if the time is over by then.
+    fn batch(&mut self, picks: &[Pick], values: &mut HashMap<LetterId, Letter>) -> Result<ControlFlow<()>, ReplayError> {
         let (mut notified, mut held) = (BTreeMap::new(), 0);
         for (number, pick) in picks.iter().enumerate() {
             self.decided += 1 + pick.twins.len() as u64;
@@ -231,14 +249,17 @@ impl Redriving<'_> {
             };
             match self.letters.decide(&self.redrive.edition.rules, &letter) {
                 Ok(Verdict::Notify(notifications)) => {
-                    if let Some(clerk) = &mut self.clerk {
-                        clerk.scribe.notify(number, &notifications)?;
+                    if let Some(redriver) = &mut self.redriver {
+                        redriver.scribe.notify(number, &notifications)?;
                     }
                     held += notifications.len();
                     notified.insert(number, notifications);
                     if held >= BATCH_NOTIFICATIONS {
                         self.settle(picks, std::mem::take(&mut notified))?;
                         held = 0;
+                        if self.is_late() {
+                            return self.leave_off().map(ControlFlow::Break);
+                        }
                     }
                 }
                 Ok(Verdict::Ignore(reason)) => self.report.tally.ignore(reason.name()),
@@ -250,12 +271,12 @@ impl Redriving<'_> {
                 Err(error) => self.report.tally.skip(error.class(), &pick.id, &error.in_full()),
             }
         }
-        self.settle(picks, notified)
+        self.settle(picks, notified).map(ControlFlow::Continue)
     }
 
     fn settle(&mut self, picks: &[Pick], mut notified: BTreeMap<usize, Vec<NotificationRecord>>) -> Result<(), ReplayError> {
-        let too_large = match &mut self.clerk {
-            Some(clerk) => clerk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>(),
+        let too_large = match &mut self.redriver {
+            Some(redriver) => redriver.scribe.settle()?.into_iter().collect::<BTreeSet<_>>(),
             None => BTreeSet::new(),
         };
         for number in too_large {
@@ -270,7 +291,7 @@ impl Redriving<'_> {
         for id in done {
             by_partition.entry(id.partition).or_default().insert(id.offset, id.offset.saturating_add(1));
         }
-        if self.clerk.is_some() {
+        if self.redriver.is_some() {
             self.marked += notified.len() as u64;
         }
         if !by_partition.is_empty() {

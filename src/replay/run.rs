@@ -14,7 +14,7 @@ use std::time::Duration;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tidings_core::event::{SourceHeader, SourceRecord};
 use tidings_core::ids::UserId;
-use tidings_core::record::audit::{self, AuditRecord, Outcome, Reached, ReplayPlan, ReplaySpan, ReplayStep};
+use tidings_core::record::audit::{self, AuditRecord, Ending, Reached, ReplayPlan, ReplaySpan, ReplayStep};
 use tidings_core::record::notified::NotificationRecord;
 use tidings_core::rules::{Burial, Verdict};
 use tidings_core::selection::EventFilter;
@@ -58,7 +58,7 @@ pub struct Replay {
 #[derive(Debug)]
 pub struct Replayed {
     /// Whether it came to its end.
-    pub outcome: Outcome,
+    pub outcome: Ending,
     /// What it came to since it was begun, or gone on with.
     pub report: ReplayReport,
 }
@@ -85,7 +85,7 @@ enum Unsaid {
 }
 
 /// What writes, and in whose name.
-struct Clerk {
+struct Replayer {
     scribe: Scribe,
     who: UserId,
     /// What was sent since the last mark: where the event lies, and what follows from it.
@@ -107,7 +107,7 @@ struct Replaying<'a> {
     /// Of what is older than this, nobody may know any more who was notified; none if it does not matter.
     known_for: Option<Duration>,
     now: Timestamp,
-    clerk: Option<Clerk>,
+    replayer: Option<Replayer>,
     report: ReplayReport,
     /// Events that notified somebody.
     sent: u64,
@@ -120,24 +120,24 @@ impl Events {
     /// If the brokers do not answer, or what is met must not be sent. How far it came by then stands on `audit`.
     pub fn replay(&self, planned: Planned, how: &Replay, watch: &mut Watch<'_>) -> Result<Replayed, ReplayError> {
         let Planned { id, plan, filter, mut scan, spans, gone, .. } = planned;
-        let clerk = match &how.mode {
+        let replayer = match &how.mode {
             Mode::Try => None,
             Mode::Execute { who } => {
                 let scribe = Scribe::new(&self.site.cluster, watch.stop)?.to(plan.to_topic.clone());
-                Some(Clerk::new((scribe, who.clone()), how.rate, self.site.clock))
+                Some(Replayer::new((scribe, who.clone()), how.rate, self.site.clock))
             }
         };
-        let mut replaying = Replaying::new((self, how), (id, plan, filter), clerk);
+        let mut replaying = Replaying::new((self, how), (id, plan, filter), replayer);
         replaying.report.gone = gone;
         replaying.expect_known(&scan, &spans)?;
         replaying.tell(ReplayStep::Begun { plan: Box::new(replaying.plan.clone()), rules: how.edition.version.clone() })?;
         scan.begin(&spans)?;
         let ended = match replaying.go(&mut scan, watch) {
             // An event was being handed over: it is not marked.
-            Err(ReplayError::Stopped) => Ok(Outcome::Interrupted),
+            Err(ReplayError::Stopped) => Ok(Ending::Interrupted),
             ended => ended,
         };
-        let outcome = *ended.as_ref().unwrap_or(&Outcome::Failed);
+        let outcome = *ended.as_ref().unwrap_or(&Ending::Failed);
         let why = ended.as_ref().err().map(ToString::to_string);
         let told = replaying.tell(ReplayStep::Ended { outcome, why, counts: replaying.report.counts() });
         ended.and(told).map(|()| Replayed { outcome, report: replaying.report })
@@ -148,7 +148,7 @@ impl<'a> Replaying<'a> {
     fn new(
         (events, how): (&'a Events, &'a Replay),
         (id, plan, filter): (Uuid, ReplayPlan, EventFilter),
-        clerk: Option<Clerk>,
+        replayer: Option<Replayer>,
     ) -> Self {
         let now = events.site.clock.now();
         let are_ids_known = !plan.new_ids && plan.to_topic.is_none() && plan.to_user.is_none();
@@ -156,7 +156,7 @@ impl<'a> Replaying<'a> {
         let known_for = are_ids_known.then(|| events.ids_kept - events.ids_kept / 100);
         let report = ReplayReport::new(id, &how.mode, (&plan.topic, &how.edition.version));
         let settings = events.site.topics.of(&plan.topic);
-        Self { events, how, id, plan, filter, settings, known_for, now, clerk, report, sent: 0 }
+        Self { events, how, id, plan, filter, settings, known_for, now, replayer, report, sent: 0 }
     }
 
     /// Who was notified of what came since then is known for certain.
@@ -167,7 +167,7 @@ impl<'a> Replaying<'a> {
     /// Refuses, before anything is sent, what begins with records that are too old. Where the brokers do not know times, each is looked at
     /// when its turn comes.
     fn expect_known(&self, scan: &Scan, spans: &BTreeMap<i32, Stretch>) -> Result<(), ReplayError> {
-        let (Some(known_from), Some(_)) = (self.known_from(), &self.clerk) else { return Ok(()) };
+        let (Some(known_from), Some(_)) = (self.known_from(), &self.replayer) else { return Ok(()) };
         let firsts = scan.since(known_from)?.unwrap_or_default();
         let is_old = |(number, span): &(&i32, &Stretch)| firsts.get(*number).is_some_and(|first| span.from < *first);
         let old = spans.iter().find(is_old);
@@ -182,12 +182,12 @@ impl<'a> Replaying<'a> {
         PlanError::TooOld { place, at: at.to_owned(), kept: Delay(kept), advised }.into()
     }
 
-    fn go(&mut self, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<Outcome, ReplayError> {
+    fn go(&mut self, scan: &mut Scan, watch: &mut Watch<'_>) -> Result<Ending, ReplayError> {
         let (all, mut steps) = (scan.left(), 0_u64);
-        let what = if self.clerk.is_some() { "replaying" } else { "deciding" };
+        let what = if self.replayer.is_some() { "replaying" } else { "deciding" };
         let outcome = loop {
             let made = match scan.step(WAIT)? {
-                Scanned::End => break Outcome::Done,
+                Scanned::End => break Ending::Done,
                 Scanned::Nothing => Made::Idle,
                 Scanned::Record(record) => self.record(&record)?,
             };
@@ -198,14 +198,14 @@ impl<'a> Replaying<'a> {
                 Made::Nothing | Made::Idle => {}
             }
             if self.how.canary.is_some_and(|canary| self.sent >= canary.get()) {
-                break if scan.left() == 0 { Outcome::Done } else { Outcome::Paused };
+                break if scan.left() == 0 { Ending::Done } else { Ending::Paused };
             }
             if steps.is_multiple_of(LOOKED_EVERY) || made != Made::Nothing {
                 self.now = self.events.site.clock.now();
                 self.mark_if_due(scan)?;
                 (watch.progress)(Progress { what, done: all.saturating_sub(scan.left()), all });
                 if watch.stop.is_cancelled() {
-                    break Outcome::Interrupted;
+                    break Ending::Interrupted;
                 }
             }
         };
@@ -285,7 +285,7 @@ impl<'a> Replaying<'a> {
         mut notifications: Vec<NotificationRecord>,
     ) -> Result<Made, ReplayError> {
         if self.known_from().is_some_and(|known_from| at < known_from) {
-            if self.clerk.is_some() {
+            if self.replayer.is_some() {
                 return Err(self.too_old(place, &at.to_string()));
             }
             self.report.too_old += 1;
@@ -298,14 +298,14 @@ impl<'a> Replaying<'a> {
             return Ok(Made::Nothing);
         }
         let readdressed = notifications.into_iter().map(|record| self.readdressed(record)).collect::<Vec<_>>();
-        let Some(clerk) = &mut self.clerk else {
+        let Some(replayer) = &mut self.replayer else {
             self.report.tally.notify(readdressed);
             return Ok(Made::Nothing);
         };
         let count = readdressed.len();
-        clerk.scribe.notify(clerk.open.len(), &readdressed)?;
-        clerk.notifications += count;
-        clerk.open.push((At(place).to_string(), readdressed));
+        replayer.scribe.notify(replayer.open.len(), &readdressed)?;
+        replayer.notifications += count;
+        replayer.open.push((At(place).to_string(), readdressed));
         self.sent += 1;
         Ok(Made::Sent(count))
     }
@@ -320,8 +320,8 @@ impl<'a> Replaying<'a> {
 
     /// Waits until so many more are within the rate, or it is to stop. What was handed over is marked meanwhile.
     fn pace(&mut self, notifications: usize, (scan, watch): (&Scan, &Watch<'_>)) -> Result<(), ReplayError> {
-        let Some(clerk) = &mut self.clerk else { return Ok(()) };
-        let until = clerk.pace.take(notifications as u64);
+        let Some(replayer) = &mut self.replayer else { return Ok(()) };
+        let until = replayer.pace.take(notifications as u64);
         while !watch.stop.is_cancelled() && nap(self.events.site.clock, until) {
             self.mark_if_due(scan)?;
         }
@@ -330,45 +330,45 @@ impl<'a> Replaying<'a> {
 
     fn mark_if_due(&mut self, scan: &Scan) -> Result<(), ReplayError> {
         let now = self.events.site.clock.elapsed();
-        let is_due = |clerk: &Clerk| {
-            clerk.open.len() >= BATCH
-                || clerk.notifications >= BATCH_NOTIFICATIONS
-                || now.saturating_sub(clerk.marked_at) >= MARK_EVERY
+        let is_due = |replayer: &Replayer| {
+            replayer.open.len() >= BATCH
+                || replayer.notifications >= BATCH_NOTIFICATIONS
+                || now.saturating_sub(replayer.marked_at) >= MARK_EVERY
         };
-        if self.clerk.as_ref().is_some_and(is_due) { self.mark(scan) } else { Ok(()) }
+        if self.replayer.as_ref().is_some_and(is_due) { self.mark(scan) } else { Ok(()) }
     }
 
     /// Waits until the brokers have what was sent, and says on `audit` how far that is.
     fn mark(&mut self, scan: &Scan) -> Result<(), ReplayError> {
-        let Some(clerk) = &mut self.clerk else { return Ok(()) };
-        let too_large = clerk.scribe.settle()?.into_iter().collect::<BTreeSet<_>>();
-        clerk.notifications = 0;
-        for (number, (place, notifications)) in std::mem::take(&mut clerk.open).into_iter().enumerate() {
+        let Some(replayer) = &mut self.replayer else { return Ok(()) };
+        let too_large = replayer.scribe.settle()?.into_iter().collect::<BTreeSet<_>>();
+        replayer.notifications = 0;
+        for (number, (place, notifications)) in std::mem::take(&mut replayer.open).into_iter().enumerate() {
             if too_large.contains(&number) {
                 self.report.tally.bury(&place, Burial::too_large());
             } else {
                 self.report.tally.notify(notifications);
             }
         }
-        clerk.marked_at = self.events.site.clock.elapsed();
+        replayer.marked_at = self.events.site.clock.elapsed();
         let next = |span: &ReplaySpan| scan.next_of(span.partition).unwrap_or(span.to);
         let spans = self.plan.spans.iter();
         let reached = spans.map(|span| Reached { partition: span.partition, next: next(span) }).collect::<Vec<_>>();
-        if clerk.marked == reached {
+        if replayer.marked == reached {
             return Ok(());
         }
-        clerk.marked.clone_from(&reached);
+        replayer.marked.clone_from(&reached);
         self.tell(ReplayStep::Progress { reached })
     }
 
     fn tell(&mut self, step: ReplayStep) -> Result<(), ReplayError> {
         let (id, node) = (self.id, self.events.site.node.clone());
-        let Some(Clerk { scribe, who, .. }) = &mut self.clerk else { return Ok(()) };
+        let Some(Replayer { scribe, who, .. }) = &mut self.replayer else { return Ok(()) };
         scribe.tell(&AuditRecord::Replay(audit::Replay { id, who: who.clone(), node, step }))
     }
 }
 
-impl Clerk {
+impl Replayer {
     fn new((scribe, who): (Scribe, UserId), rate: NonZeroU32, clock: Clock) -> Self {
         // A tenth of a second's at once, so that a nap costs nothing.
         let pace = Pace::new(clock, rate, (rate.get() / 10).max(1) as usize);

@@ -5,6 +5,7 @@
 
 mod told;
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -13,7 +14,7 @@ use tidings_core::record::{VERSION_HEADER, decode};
 use tidings_core::selection::{Marks, SKEW, UndeliveredFilter};
 use tidings_core::time::Timestamp;
 
-use super::audit::{Done, acts};
+use super::audit::{Begin, Done, Ends, acts};
 use super::part::{Part, PartEnd};
 use super::{ReplayError, Watch};
 use crate::clock::Clock;
@@ -27,6 +28,13 @@ pub use told::{UndeliveredGroup, UndeliveredListing, UndeliveredReport, Undelive
 pub struct Undelivered {
     pub(super) cluster: Cluster,
     pub(super) clock: Clock,
+}
+
+impl Before {
+    /// Whether the ladder of an end was begun anew.
+    pub(super) fn holds(&mut self, end: &FoundEnd) -> bool {
+        self.done.holds(end.place, end.at)
+    }
 }
 
 /// What is asked of `undelivered`.
@@ -52,6 +60,13 @@ pub(super) struct FoundEnd {
     pub(super) is_redriven: bool,
 }
 
+/// What was begun anew before.
+pub(super) struct Before {
+    done: Done,
+    /// As far as `audit` tells that was written by then.
+    heard: Ends,
+}
+
 /// What a step of the reading brought.
 pub(super) enum Met {
     /// The end of a ladder.
@@ -75,7 +90,8 @@ impl Undelivered {
         let UndeliveredWanted { filter, part, newest } = wanted;
         filter.check()?;
         let mut listing = UndeliveredListing::new(*newest);
-        let next = self.read((filter.since, part), watch, |met| {
+        let before = RefCell::new(self.before(filter.since, || part.goes_on(watch, self.clock))?);
+        let next = self.read((filter.since, part), (&before, watch), |met| {
             match met {
                 Met::Ended(found) if filter.holds(&found.record, found.at) => listing.add(&found),
                 Met::Unreadable(at) if filter.may_hold(at) => listing.unreadable += 1,
@@ -86,30 +102,53 @@ impl Undelivered {
         Ok(listing.sorted(next))
     }
 
+    /// What was begun anew by now of what ended at `since` or later.
+    pub(super) fn before(
+        &self,
+        since: Option<Timestamp>,
+        go_on: impl FnMut() -> Result<bool, ReplayError>,
+    ) -> Result<Before, ReplayError> {
+        let (mut marks, begin) = (Marks::default(), Begin::At(since.map(|since| since.minus(SKEW))));
+        let heard = acts((&self.cluster, self.clock), begin, go_on, |at, act| marks.note_undelivered(at, act))?;
+        Ok(Before { done: Done::new(marks), heard })
+    }
+
+    /// The same of what was begun since.
+    pub(super) fn hear_on(
+        &self,
+        before: &mut Before,
+        go_on: impl FnMut() -> Result<bool, ReplayError>,
+    ) -> Result<(), ReplayError> {
+        let (mut marks, begin) = (Marks::default(), Begin::Behind(&before.heard));
+        before.heard = acts((&self.cluster, self.clock), begin, go_on, |at, act| marks.note_undelivered(at, act))?;
+        before.done.extend(marks);
+        Ok(())
+    }
+
     /// Hands each record of a part that is of `since` or later to `each`, in the order of its partition, until that has enough. Gives where the
     /// next part begins, if this one did not come to the end.
     pub(super) fn read(
         &self,
         (since, part): (Option<Timestamp>, &Part),
-        watch: &mut Watch<'_>,
+        (before, watch): (&RefCell<Before>, &mut Watch<'_>),
         mut each: impl FnMut(Met) -> Result<ControlFlow<()>, ReplayError>,
     ) -> Result<Option<PartEnd>, ReplayError> {
-        let mut marks = Marks::default();
-        let go_on = || part.goes_on(watch, self.clock);
-        let reader = (&self.cluster, self.clock);
-        acts(reader, since.map(|since| since.minus(SKEW)), go_on, |at, act| marks.note_undelivered(at, act))?;
-        let (mut done, mut told) = (Done::new(marks), false);
+        let mut told = false;
         let mut scan = Scan::open(&self.cluster, &self.cluster.names().undelivered(), self.clock)?;
         let spans = scan.spans_since(since)?;
-        part.read((&mut scan, spans), (watch, "reading undelivered"), |record| each(met(record, &mut done, &mut told)))
+        part.read((&mut scan, spans), (watch, "reading undelivered"), |record| {
+            // Who is handed it may hear on.
+            let met = met(record, &mut before.borrow_mut(), &mut told);
+            each(met)
+        })
     }
 }
 
 /// What a record is. Of those that do not read the first is logged.
-fn met(record: &BorrowedMessage<'_>, done: &mut Done, told: &mut bool) -> Met {
+fn met(record: &BorrowedMessage<'_>, before: &mut Before, told: &mut bool) -> Met {
     let place = (record.partition(), record.offset());
     let at = Timestamp::from_millis(record.timestamp().to_millis().unwrap_or(0));
-    let is_redriven = done.holds(place, at);
+    let is_redriven = before.done.holds(place, at);
     let error = match decode::<UndeliveredRecord>(header(record, VERSION_HEADER), record.payload().unwrap_or_default()) {
         Ok(record) if record.delivery.channel.is_mailbox() => {
             return Met::Ended(Box::new(FoundEnd { place, at, record, is_redriven }));

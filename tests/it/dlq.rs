@@ -382,10 +382,19 @@ async fn a_redrive_that_is_killed_goes_on_where_it_was_and_loses_no_letter() {
 }
 
 #[tokio::test]
-async fn a_redrive_that_is_stopped_says_so_on_audit_and_the_next_one_sends_the_rest_and_nothing_twice() {
+async fn a_redrive_that_is_stopped_by_ctrl_c_says_so_on_audit_and_the_next_one_sends_the_rest_and_nothing_twice() {
+    stopped_by(Signal::SIGINT).await;
+}
+
+#[tokio::test]
+async fn a_redrive_whose_container_is_ended_says_so_on_audit_and_the_next_one_sends_the_rest_and_nothing_twice() {
+    stopped_by(Signal::SIGTERM).await;
+}
+
+async fn stopped_by(signal: Signal) {
     let world = many().await;
     let rules = mended(&world);
-    assert_eq!(signalled(&world, &rules, Signal::SIGTERM).await.code(), Some(1));
+    assert_eq!(signalled(&world, &rules, signal).await.code(), Some(1));
     let end = acts(&world).await.into_iter().find(|act| act["step"]["kind"] == "ended").unwrap();
     assert_eq!(end["step"]["outcome"], "interrupted");
     finished(&world, &rules).await;

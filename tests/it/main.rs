@@ -43,6 +43,7 @@ mod newer;
 mod notifications;
 mod once;
 mod openapi;
+mod operators;
 mod outage;
 mod patience;
 mod pending;

@@ -14,12 +14,12 @@ use crate::harness::log::Seen;
 use crate::harness::rest::{answered, request, token};
 use crate::harness::world::{Running, World, ms};
 
-const REDRIVE: &str = "/v1/undelivered/redrive";
+pub(crate) const REDRIVE: &str = "/v1/undelivered/redrive";
 /// Its ladder has no rung: it ends when nobody has acknowledged it in time.
 const ONCE: &str = "[[rule]]\nname = \"once\"\nevent = \"once\"\nuser = \"{{ userId }}\"\ntype = \"t\"\nladder = []\n";
 
 /// A world in which a notification ends after a moment, and begun anew waits for long.
-async fn world(change: impl FnOnce(&mut tidings::config::Config)) -> (World, tempfile::TempDir) {
+pub(crate) async fn world(change: impl FnOnce(&mut tidings::config::Config)) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rules.toml"), ONCE).unwrap();
     let world = World::with(|config| {
@@ -33,7 +33,7 @@ async fn world(change: impl FnOnce(&mut tidings::config::Config)) -> (World, tem
 }
 
 /// Has so many notifications of users who are not there end.
-async fn end(world: &World, count: usize) -> Vec<Seen> {
+pub(crate) async fn end(world: &World, count: usize) -> Vec<Seen> {
     for number in 0..count {
         let user = format!("absent-{}", number % 3);
         world.emit(&json!({"type": "once", "id": number.to_string(), "data": {"userId": user}})).await;
@@ -45,12 +45,12 @@ fn token_of_ops() -> String {
     token("ops", "admin")
 }
 
-async fn asked(running: &Running, body: &Value) -> (u16, Value) {
+pub(crate) async fn asked(running: &Running, body: &Value) -> (u16, Value) {
     let asked = request(running.address, Method::POST, REDRIVE).bearer_auth(token_of_ops());
     answered(asked.header("content-type", "application/json").body(body.to_string())).await
 }
 
-fn ids(records: &[Seen], pointer: &str) -> Vec<String> {
+pub(crate) fn ids(records: &[Seen], pointer: &str) -> Vec<String> {
     let mut ids =
         records.iter().map(|record| record.json().pointer(pointer).unwrap().as_str().unwrap().to_owned()).collect::<Vec<_>>();
     ids.sort();
@@ -105,7 +105,7 @@ async fn a_redrive_that_takes_longer_than_a_request_may_is_answered_in_parts_and
 }
 
 /// Writes records of `undelivered` once more, as a producer may whose transaction was tried again.
-async fn once_more(world: &World, ended: &[Seen]) {
+pub(crate) async fn once_more(world: &World, ended: &[Seen]) {
     for one in ended {
         let headers = one.headers.iter();
         let headers = headers.fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));

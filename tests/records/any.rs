@@ -330,8 +330,8 @@ fn redrive_step() -> impl Strategy<Value = RedriveStep> {
     prop_oneof![begun, progress, ended]
 }
 
-fn ended() -> impl Strategy<Value = audit::Outcome> {
-    use audit::Outcome::{Done, Failed, Interrupted, Paused};
+fn ended() -> impl Strategy<Value = audit::Ending> {
+    use audit::Ending::{Done, Failed, Interrupted, Paused};
     prop_oneof![Just(Done), Just(Paused), Just(Interrupted), Just(Failed)]
 }
 

@@ -7,7 +7,7 @@ use tidings_core::ids::UserId;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::endpoint::{Endpoint, Outcome};
+use super::endpoint::{Answered, Endpoint};
 use super::{Rest, json, query};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, text, whole};
@@ -46,7 +46,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 impl Rest {
-    async fn presence(&self, channel: &str, query: &str) -> Outcome {
+    async fn presence(&self, channel: &str, query: &str) -> Answered {
         let channel = query::channel(channel)?;
         let limit = query::parameter(query, "limit", "is a number from 0 to `gateway.presence.page_users`")?;
         let after = query::parameter(query, "after", "is the last user of the page before")?;

@@ -1,13 +1,14 @@
 //! `/v1/dlq`: what was buried, and trying it again, for operators.
 //!
-//! Owns: the words of the query and of the body. One reading at a time: callers wait for each other, and who leaves ends his. Neighbours:
-//! `replay` reads and writes, `cli` asks for the same.
+//! Owns: the words of the query and of the body, and how many letters one call may redrive. One reading at a time: callers wait for each other,
+//! and who leaves ends his. Neighbours: `replay` reads and writes, `cli` asks for the same.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::num::NonZeroUsize;
 
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use tidings_core::ids::UserId;
 use tidings_core::record::letter::LetterId;
@@ -16,16 +17,17 @@ use tidings_core::selection::LetterFilter;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::endpoint::{Asked, Endpoint, Outcome, invalid};
+use super::endpoint::{Answered, Asked, Endpoint, invalid};
 use super::reading::{Reading, unread};
 use super::{Rest, json, query};
-use crate::config::{Edition, RulesSource};
+use crate::config::{Edition, HttpConfig, RulesSource};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, instant, text, whole};
 use crate::http::problem::Problem;
 use crate::replay::{
     Again, DeadLetters, GroupBy, Listing, Mode, Part, PartEnd, Redrive, ReplayError, Report, ShownLetter, Trial, Wanted, Watch,
 };
+use crate::telemetry::Metrics;
 
 const LIST: &str = "/v1/dlq";
 const ONE: &str = "/v1/dlq/{id}";
@@ -37,6 +39,9 @@ const MOST_NEWEST: u32 = 1_000;
 pub(super) struct Dlq {
     letters: Reading<DeadLetters>,
     rules: RulesSource,
+    /// The most that one redrive may mean: it keeps a place of each.
+    most: NonZeroUsize,
+    oversized: Counter,
 }
 
 /// What is to be redriven.
@@ -111,7 +116,7 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
             .gives::<LetterNow>(StatusCode::OK, "The letter.")
             .refuses(StatusCode::NOT_FOUND, "No letter lies there any more, or yet.");
     let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Decides anew on dead letters, and sends what follows")
-        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it. What was sent in two thirds of `http.request_timeout` is answered, with `more` if that was not all: the next call leaves alone what was sent. A dry run, and one of which nothing was sent by then, is refused: it would begin anew each time.")
+        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it. What was sent in two thirds of `http.request_timeout` is answered, with `more` if that was not all: the next call leaves alone what was sent. A dry run, and one of which nothing was sent by then, is refused: it would begin anew each time. So is one that means more letters than `http.redrive_letters` (422).")
         .takes::<Body>()
         .gives::<Report>(StatusCode::OK, "What became of them, or would.");
     [
@@ -122,8 +127,12 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
 }
 
 impl Dlq {
-    pub(super) fn new(letters: DeadLetters, rules: RulesSource, request_timeout: Duration) -> Self {
-        Self { letters: Reading::new(letters, "the dead letters", request_timeout), rules }
+    pub(super) fn new(letters: DeadLetters, rules: RulesSource, (config, metrics): (&HttpConfig, &Metrics)) -> Self {
+        let oversized = Counter::default();
+        let told = "Redrives of dead letters that were refused, because they meant more than `http.redrive_letters`";
+        super::register(metrics, &[("oversized_redrives", told, &oversized)]);
+        let letters = Reading::new(letters, "the dead letters", config.request_timeout.0);
+        Self { letters, rules, most: config.redrive_letters, oversized }
     }
 
     /// Reads when it is its turn.
@@ -132,7 +141,12 @@ impl Dlq {
         work: impl FnOnce(&DeadLetters, &mut Watch<'_>) -> Result<T, ReplayError> + Send + 'static,
     ) -> Result<T, Problem> {
         let reading = self.letters.run(move |letters, stop| work(letters, &mut Watch { stop, progress: &mut |_| {} }));
-        reading.await?.map_err(unread)
+        reading.await?.map_err(|error| {
+            if matches!(error, ReplayError::TooMany { .. }) {
+                self.oversized.inc();
+            }
+            unread(error)
+        })
     }
 
     /// The rules as they are now.
@@ -151,7 +165,7 @@ impl Dlq {
 }
 
 impl Rest {
-    async fn dead_letters(&self, query: &str) -> Outcome {
+    async fn dead_letters(&self, query: &str) -> Answered {
         let filter = of_query(query)?;
         let by = query::parameter::<String>(query, "groupBy", "names what letters are grouped by")?;
         let by = by.as_deref().unwrap_or("reason").split(',').map(str::parse).collect::<Result<Vec<GroupBy>, _>>();
@@ -168,7 +182,7 @@ impl Rest {
         json(StatusCode::OK, &listing)
     }
 
-    async fn dead_letter(&self, id: &str) -> Outcome {
+    async fn dead_letter(&self, id: &str) -> Answered {
         let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy().parse::<LetterId>();
         let id = id.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
         let edition = self.dlq.edition().await?;
@@ -180,7 +194,7 @@ impl Rest {
         json(StatusCode::OK, &found.await?)
     }
 
-    async fn redrive(&self, mut asked: Asked) -> Outcome {
+    async fn redrive(&self, mut asked: Asked) -> Answered {
         let Body { selection, execute, again } = asked.body().await?;
         let filter = LetterFilter::from(selection);
         if let Err(error) = filter.check() {
@@ -193,7 +207,7 @@ impl Rest {
         let mode = if execute { Mode::Execute { who } } else { Mode::Try };
         let again = if again { Again::Include } else { Again::Skip };
         let until = Some(self.dlq.letters.until(self.clock));
-        let wanted = Redrive { filter, edition: self.dlq.edition().await?, mode, again, until };
+        let wanted = Redrive { filter, edition: self.dlq.edition().await?, mode, again, until, most: Some(self.dlq.most) };
         let report = self.dlq.run(move |letters, watch| letters.redrive(&wanted, watch)).await?;
         json(StatusCode::OK, &report)
     }

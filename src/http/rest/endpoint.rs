@@ -28,8 +28,8 @@ use crate::http::openapi::Description;
 use crate::http::problem::Problem;
 
 /// What an endpoint comes to.
-pub(super) type Outcome = Result<Response, Problem>;
-pub(super) type Handler = fn(Arc<Rest>, Asked) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+pub(super) type Answered = Result<Response, Problem>;
+pub(super) type Handler = fn(Arc<Rest>, Asked) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 /// One method of one address.
 pub(super) struct Endpoint {

@@ -19,7 +19,7 @@ use tidings_core::notification::Notification;
 use tidings_core::position::Position;
 use utoipa::ToSchema;
 
-use super::endpoint::{Asked, Endpoint, Outcome};
+use super::endpoint::{Answered, Asked, Endpoint};
 use super::owner::{Owner, owned};
 use super::state_told::StateTold;
 use super::{Rest, json, query};
@@ -136,7 +136,7 @@ impl<'a> Shown<'a> {
 }
 
 impl Rest {
-    async fn inbox(&self, asked: Asked) -> Outcome {
+    async fn inbox(&self, asked: Asked) -> Answered {
         let owner = Owner::of(&asked)?;
         let wanted = self.wanted(&asked.query, &owner)?;
         let locale = query::parameter::<Locale>(&asked.query, "locale", "is a language such as `fr` or `fr-CA`")?;
@@ -175,7 +175,7 @@ impl Rest {
         }
     }
 
-    async fn counts(&self, asked: Asked) -> Outcome {
+    async fn counts(&self, asked: Asked) -> Answered {
         let owner = Owner::of(&asked)?;
         let counted = self.store()?.counts(&self.courses, &[owner.user], self.clock.now()).await?;
         let Some((_, Counts { unread, unseen, as_of })) = counted.into_iter().next() else {

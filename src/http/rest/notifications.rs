@@ -21,7 +21,7 @@ pub(super) use self::decided::Decided;
 pub(super) use self::keys::Keys;
 use self::keys::{Remembered, key_of};
 use self::status::Status;
-use super::endpoint::{Asked, Endpoint, Outcome};
+use super::endpoint::{Answered, Asked, Endpoint};
 use super::writer::Unwritten;
 use super::{Rest, json};
 use crate::http::guard::Needed;
@@ -44,7 +44,7 @@ pub(super) fn endpoints() -> impl Iterator<Item = Endpoint> {
 }
 
 impl Rest {
-    async fn notify(&self, mut asked: Asked) -> Outcome {
+    async fn notify(&self, mut asked: Asked) -> Answered {
         let (key, wait) = (key_of(&asked.headers)?, self.wait(&asked.query)?);
         let request = readable(&asked.bytes().await?)?;
         let least = request.least();

@@ -9,12 +9,12 @@ use tidings_core::channel::Channel;
 use tidings_core::delivery::history::Came;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::position::Position;
-use tidings_core::record::retry::Outcome as Why;
+use tidings_core::record::retry::Outcome;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
 use super::attempts_told::{AttemptTold, told};
-use super::endpoint::{Asked, Endpoint, Outcome};
+use super::endpoint::{Answered, Asked, Endpoint};
 use super::{Rest, json, query};
 use crate::http::guard::Needed;
 use crate::http::openapi::{Description, text, whole};
@@ -136,14 +136,14 @@ impl<'a> ShownPending<'a> {
 }
 
 impl Rest {
-    async fn pending(&self, asked: Asked) -> Outcome {
+    async fn pending(&self, asked: Asked) -> Answered {
         let (wanted, store) = (self.pending_wanted(&asked.query)?, self.store()?);
         let page = store.pending(&wanted).await?;
         let counts = if wanted.after.is_none() { Some(store.pending_counts(wanted.now).await?) } else { None };
         json(StatusCode::OK, &Listed::of(&page, counts))
     }
 
-    async fn pending_of(&self, asked: Asked) -> Outcome {
+    async fn pending_of(&self, asked: Asked) -> Answered {
         let user = query::user(asked.segment(USER))?;
         let wanted = self.pending_wanted(&asked.query)?;
         let page = self.store()?.pending_of(&user, &wanted).await?;
@@ -161,6 +161,6 @@ impl Rest {
 }
 
 /// The outcome that a parameter names.
-pub(super) fn outcome(query: &str, parameter: &str) -> Result<Option<Why>, Problem> {
+pub(super) fn outcome(query: &str, parameter: &str) -> Result<Option<Outcome>, Problem> {
     query::parameter(query, parameter, "is `offline` or `unacknowledged`")
 }

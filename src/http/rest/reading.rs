@@ -73,11 +73,13 @@ pub(super) fn unread(error: ReplayError) -> Problem {
         ReplayError::Gone { .. } | ReplayError::Broken { .. } => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
         ReplayError::Filter(error) => Problem::new(StatusCode::BAD_REQUEST, error.to_string()),
         ReplayError::Store(error) => error.into(),
-        error @ ReplayError::Behind { .. } => {
+        error @ (ReplayError::Behind { .. } | ReplayError::Over { .. }) => {
             let told = error.to_string();
             tracing::warn!(error = told, "ladders are not begun anew; the caller was told to come back");
             Problem::not_yet(told)
         }
+        error @ ReplayError::Wordy => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        error @ ReplayError::TooMany { .. } => Problem::of("too-many", StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         error @ ReplayError::Late => Problem::of("too-much", StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         error if cause == Cause::Bug => {
             tracing::error!(error = told(error), "what was read could not be tried again; this is a bug");

@@ -7,7 +7,7 @@ use tidings_core::ids::NodeId;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::endpoint::{Endpoint, Outcome};
+use super::endpoint::{Answered, Endpoint};
 use super::{Rest, json, query};
 use crate::gateway::{Census, Muster};
 use crate::http::guard::Needed;
@@ -89,7 +89,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 }
 
 impl Rest {
-    async fn stats(&self, query: &str) -> Outcome {
+    async fn stats(&self, query: &str) -> Answered {
         let shown = query::parameter(query, "channels", "is a number from 0 to 1000")?.unwrap_or(CHANNELS);
         let census = self.desk.census().await?;
         let muster = self.desk.muster();

@@ -11,12 +11,12 @@ use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tidings_core::ids::{NotificationId, UserId};
 use tidings_core::record::request::Fault;
-use tidings_core::record::retry::Outcome as Why;
+use tidings_core::record::retry::Outcome;
 use tidings_core::selection::UndeliveredFilter;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::endpoint::{Asked, Endpoint, Outcome, invalid};
+use super::endpoint::{Answered, Asked, Endpoint, invalid};
 use super::reading::{Reading, unread};
 use super::{Rest, json, query};
 use crate::http::guard::Needed;
@@ -60,7 +60,7 @@ struct Body {
 struct Selection {
     /// Those that ended for this reason: `offline` or `unacknowledged`.
     #[schema(value_type = Option<String>)]
-    reason: Option<Why>,
+    reason: Option<Outcome>,
     /// Those of these users.
     #[schema(value_type = Vec<String>)]
     users: BTreeSet<UserId>,
@@ -111,7 +111,7 @@ pub(super) fn ends(anew: Anew, request_timeout: Duration) -> Ends {
 }
 
 impl Rest {
-    async fn undelivered(&self, query: &str) -> Outcome {
+    async fn undelivered(&self, query: &str) -> Answered {
         let filter = of_query(query)?;
         let allowed = "is a number from 0 to 1000";
         let newest = query::parameter::<u32>(query, "newest", allowed)?.unwrap_or(20);
@@ -126,7 +126,7 @@ impl Rest {
         json(StatusCode::OK, &listing.await?.map_err(unread)?)
     }
 
-    async fn redrive_undelivered(&self, mut asked: Asked) -> Outcome {
+    async fn redrive_undelivered(&self, mut asked: Asked) -> Answered {
         let Body { selection, execute, rate, page_token } = asked.body().await?;
         let (filter, store) = (UndeliveredFilter::from(selection), self.store()?.clone());
         if let Err(error) = filter.check() {

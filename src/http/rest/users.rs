@@ -13,7 +13,7 @@ use tidings_core::ids::{NodeId, UserId};
 use tidings_core::record::signal::SignalRecord;
 use utoipa::ToSchema;
 
-use super::endpoint::{Endpoint, Outcome};
+use super::endpoint::{Answered, Endpoint};
 use super::{Rest, json, query};
 use crate::gateway::{Absent, Everywhere};
 use crate::http::guard::Needed;
@@ -51,7 +51,7 @@ pub(super) fn endpoints() -> [Endpoint; 1] {
 
 impl Rest {
     /// First the signal, so that a failure has closed nothing. This node leaves its own signal to this call, which counts.
-    async fn disconnect(&self, user: &str, operator: &UserId) -> Outcome {
+    async fn disconnect(&self, user: &str, operator: &UserId) -> Answered {
         let (user, node) = (&query::user(user)?, self.desk.node());
         let before = self.desk.everywhere(user).await?;
         let signal = SignalRecord::Disconnect { user_id: user.clone(), by: node.clone() };

@@ -1,9 +1,11 @@
 //! The clerk: writes what begins ladders anew, and that it did.
 //!
 //! Owns: the transactions in which that is one: the word to the gateways, the first rung and the mark on `audit`, so that a kill forks no
-//! ladder. One producer of all processes does that at a time: who begins ends the one before. Refuses to say which ladders: `anew` does.
+//! ladder; and once for each call, in front of them, which were meant. One producer of all processes and epochs does that at a time: who begins
+//! ends the one before. Refuses to say which ladders: `anew` does.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tidings_core::delivery::ladder::{Ladder, Rung};
@@ -12,14 +14,16 @@ use tidings_core::record::RecordError;
 use tidings_core::record::audit::{AuditRecord, Redriven, UndeliveredRedriven};
 use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
+use tidings_core::selection::UndeliveredFilter;
 use tidings_core::stretch::Stretches;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Anew, RedriveUndelivered};
+use super::Anew;
 use crate::clock::Clock;
 use crate::clock::pace::Pace;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::made::Made;
 use crate::kafka::topic::TopicNames;
 use crate::kafka::transaction::{End, Transactions};
@@ -35,8 +39,6 @@ pub(super) struct Clerk {
     transactions: Transactions,
     id: Uuid,
     who: UserId,
-    /// Which are meant, in the words of the command line.
-    selection: String,
     clock: Clock,
     pace: Pace,
 }
@@ -51,13 +53,9 @@ pub(super) enum Written {
 
 impl Clerk {
     /// Whoever wrote before writes no more.
-    pub(super) fn new(
-        anew: &Anew,
-        (who, wanted): (&UserId, &RedriveUndelivered),
-        stop: &CancellationToken,
-    ) -> Result<Self, ReplayError> {
+    pub(super) fn new(anew: &Anew, (who, rate): (&UserId, NonZeroU32), stop: &CancellationToken) -> Result<Self, ReplayError> {
         let Undelivered { cluster, clock } = &anew.undelivered;
-        let id = format!("{}-redrive", cluster.group("courier"));
+        let id = transactional_id(cluster);
         let transactions = Transactions::new(cluster, &id, anew.transaction_timeout)?;
         let until = clock.elapsed() + PATIENCE;
         while let Some(error) = transactions.begin_service(BROKER_WAIT)? {
@@ -67,8 +65,17 @@ impl Clerk {
                 return Err(ReplayError::Brokers);
             }
         }
-        let (id, who, selection) = (Uuid::new_v4(), who.clone(), wanted.filter.to_string());
-        Ok(Self { transactions, id, who, selection, clock: *clock, pace: Pace::new(*clock, wanted.rate, 0) })
+        let (id, who, pace) = (Uuid::new_v4(), who.clone(), Pace::new(*clock, rate, 0));
+        Ok(Self { transactions, id, who, clock: *clock, pace })
+    }
+
+    /// Says what is meant, before anything is begun. Marks name it by its id.
+    pub(super) fn announce(&mut self, anew: &Anew, filter: &UndeliveredFilter) -> Result<(), ReplayError> {
+        let act = self.act(anew, (filter.to_string(), Vec::new()))?;
+        match self.commit(&[act])? {
+            Written::Committed => Ok(()),
+            Written::TooLarge => Err(ReplayError::Wordy),
+        }
     }
 
     /// Takes so many ladders, and says until when to wait for that to be within the rate.
@@ -104,10 +111,20 @@ impl Clerk {
             return Ok(Written::Committed);
         }
         let redriven = marks.into_iter().map(|(partition, offsets)| Redriven { partition, offsets }).collect();
-        let (who, node, selection) = (self.who.clone(), anew.node.clone(), self.selection.clone());
+        made.push(self.act(anew, (String::new(), redriven))?);
+        self.commit(&made)
+    }
+
+    /// What is said on `audit`: what is meant, or what is done.
+    fn act(&self, anew: &Anew, (selection, redriven): (String, Vec<Redriven>)) -> Result<Made, ReplayError> {
+        let (who, node) = (self.who.clone(), anew.node.clone());
         let act = AuditRecord::Undelivered(UndeliveredRedriven { id: self.id, who, node, selection, redriven });
         let audit = anew.undelivered.cluster.names().audit();
-        made.push(Made::of(&audit, self.who.as_str(), &act, Vec::new()).map_err(ReplayError::Encode)?);
+        Made::of(&audit, self.who.as_str(), &act, Vec::new()).map_err(ReplayError::Encode)
+    }
+
+    /// Writes records in one transaction, and waits for its end.
+    fn commit(&mut self, made: &[Made]) -> Result<Written, ReplayError> {
         let until = self.clock.elapsed() + PATIENCE;
         let mut end = self.transactions.write(&made.iter().map(Made::outgoing).collect::<Vec<_>>(), BROKER_WAIT)?;
         while matches!(end, End::Unknown) && self.clock.elapsed() < until {
@@ -145,6 +162,11 @@ impl Anew {
             Made::of(&topic(&self.ladder, names, next), channel.as_str(), &RetryRecord(delivery), context)?,
         ])
     }
+}
+
+/// By which brokers know that one who redrives takes the place of another, whichever epoch each is of.
+fn transactional_id(cluster: &Cluster) -> String {
+    format!("{}-redrive", cluster.of_all_epochs("courier"))
 }
 
 /// The topic of a rung.

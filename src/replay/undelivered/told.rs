@@ -96,10 +96,21 @@ pub struct UndeliveredReport {
     /// How many were left alone, by why: `redriven_before`, `delivered`, `withdrawn`, `expired`, `duplicate` or `too_large`; how many records
     /// are `unreadable`; and how many of the notifications that were named are `gone`, as nothing of them lies there any more, or yet.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// How many of those that were redriven ended longer ago than it is known what was begun anew (as long as ids are: `inbox.retention`, and 7
+    /// days at least). If such an end lies there twice, and its ladder was begun anew and acknowledged before, it was begun once more.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
+    pub unproven: u64,
     /// There if this is not all: the `pageToken` of the next call, whose counts are to be added.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub next_page_token: Option<String>,
+}
+
+/// That nothing need be said.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl UndeliveredReport {

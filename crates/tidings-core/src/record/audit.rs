@@ -47,7 +47,7 @@ pub struct Retry {
     pub users: u64,
 }
 
-/// Ladders were begun anew, in the transaction of this record.
+/// Ladders are begun anew: which are meant, before any is; then, in the transaction of this record, which were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UndeliveredRedriven {
@@ -57,9 +57,11 @@ pub struct UndeliveredRedriven {
     pub who: UserId,
     /// The process that did it.
     pub node: NodeId,
-    /// Which were meant, in the words of the command line.
+    /// Which are meant, in the words of the command line. Said once, in the first record of a call.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selection: String,
-    /// The records of `undelivered`: they are not redriven again.
+    /// The records of `undelivered` whose ladders were begun: they are not redriven again. None in the first record of a call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redriven: Vec<Redriven>,
 }
 
@@ -96,7 +98,7 @@ pub enum RedriveStep {
     /// It has ended.
     Ended {
         /// How.
-        outcome: Outcome,
+        outcome: Ending,
         /// Why, if not well.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
@@ -117,7 +119,7 @@ pub struct Redriven {
 /// How an act ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum Ending {
     /// To its end.
     Done,
     /// As far as it was to go, for somebody to look.
@@ -188,7 +190,7 @@ pub enum ReplayStep {
     /// It has ended, for now or for good.
     Ended {
         /// How.
-        outcome: Outcome,
+        outcome: Ending,
         /// Why, if not well.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,

@@ -30,6 +30,11 @@ impl Marks {
         }
     }
 
+    /// Takes in what was said later, too.
+    pub fn extend(&mut self, later: Self) {
+        self.0.extend(later.0);
+    }
+
     /// The offsets of a partition that have been, if the first record looked at there was appended at `first`. What was said before that
     /// time is about records in front of it, or about a topic that is no more.
     #[must_use]

@@ -15,7 +15,7 @@ use tidings_core::record::receipt::LIMIT_ITEMS;
 use tidings_core::stretch::Stretches;
 use utoipa::ToSchema;
 
-use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::endpoint::{Answered, Asked, Endpoint};
 use super::super::owner::{Owner, owned};
 use super::super::{Rest, json};
 use super::marks::fault;
@@ -82,7 +82,7 @@ struct Acknowledged {
 }
 
 impl Rest {
-    async fn acknowledge(&self, mut asked: Asked) -> Outcome {
+    async fn acknowledge(&self, mut asked: Asked) -> Answered {
         let mut owner = Owner::of(&asked)?;
         let ack = asked.body::<Ack>().await?;
         for (pointer, ids) in [("/except", &ack.except), ("/notificationIds", &ack.notification_ids)] {
@@ -165,7 +165,7 @@ impl Rest {
         self.write_acknowledged((&owner.user, device), (channel, epoch), (shown, handled)).await
     }
 
-    async fn acknowledge_ids(&self, owner: &Owner, device: DeviceId, ids: &[NotificationId]) -> Outcome {
+    async fn acknowledge_ids(&self, owner: &Owner, device: DeviceId, ids: &[NotificationId]) -> Answered {
         self.store()?;
         let located = self.desk.locate(owner.scope(), ids).await;
         let mut handled = BTreeMap::<(Channel, Epoch), Stretches>::new();
@@ -209,6 +209,6 @@ impl Rest {
     }
 }
 
-fn accepted(device_id: DeviceId, notification_ids: Vec<NotificationId>, not_found: Vec<NotificationId>) -> Outcome {
+fn accepted(device_id: DeviceId, notification_ids: Vec<NotificationId>, not_found: Vec<NotificationId>) -> Answered {
     json(StatusCode::ACCEPTED, &Acknowledged { device_id, notification_ids, not_found })
 }

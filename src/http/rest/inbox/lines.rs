@@ -16,7 +16,7 @@ use tidings_core::record::signal::nodes::OpenConnection;
 use tidings_core::time::Timestamp;
 use utoipa::ToSchema;
 
-use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::endpoint::{Answered, Asked, Endpoint};
 use super::super::owner::{Owner, owned};
 use super::super::{Rest, json};
 use crate::gateway::Everywhere;
@@ -125,14 +125,14 @@ impl<'a> Line<'a> {
 }
 
 impl Rest {
-    async fn connections(&self, asked: Asked) -> Outcome {
+    async fn connections(&self, asked: Asked) -> Answered {
         let Owner { user, .. } = Owner::of(&asked)?;
         let Everywhere { connections, extent } = self.desk.everywhere(&user).await?;
         let connections = connections.iter().map(Line::of).collect();
         json(StatusCode::OK, &Connections { node: self.desk.node(), user_id: &user, connections, partial: extent.is_partial() })
     }
 
-    async fn devices(&self, asked: Asked) -> Outcome {
+    async fn devices(&self, asked: Asked) -> Answered {
         let Owner { user, .. } = Owner::of(&asked)?;
         let known = self.store()?.devices_of(&user).await?;
         let Everywhere { connections, extent } = self.desk.everywhere(&user).await?;

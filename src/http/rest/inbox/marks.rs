@@ -14,7 +14,7 @@ use tidings_core::record::receipt::{LIMIT_ITEMS, MarkState, ReadState, ReceiptRe
 use tidings_core::record::request::Fault;
 use utoipa::ToSchema;
 
-use super::super::endpoint::{Asked, Endpoint, Handler, Outcome, invalid};
+use super::super::endpoint::{Answered, Asked, Endpoint, Handler, invalid};
 use super::super::owner::{Owner, Paths, owned};
 use super::super::{Rest, json};
 use crate::gateway::{Marked, Misplaced};
@@ -131,7 +131,7 @@ struct MarkedUpTo {
 }
 
 impl Rest {
-    async fn mark_one(&self, asked: Asked, state: ReadState) -> Outcome {
+    async fn mark_one(&self, asked: Asked, state: ReadState) -> Answered {
         let owner = Owner::of(&asked)?;
         // What is no id names no notification.
         let id = asked.segment(NOTIFICATION).parse::<NotificationId>().map_err(|_| unknown())?;
@@ -139,7 +139,7 @@ impl Rest {
         if told.notification_ids.is_empty() { Err(unknown()) } else { json(StatusCode::ACCEPTED, &told) }
     }
 
-    async fn mark_several(&self, mut asked: Asked, state: ReadState) -> Outcome {
+    async fn mark_several(&self, mut asked: Asked, state: ReadState) -> Answered {
         let owner = Owner::of(&asked)?;
         let Several { notification_ids } = asked.body().await?;
         let ids = notification_ids.into_iter().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
@@ -162,7 +162,7 @@ impl Rest {
         Ok(Told { state, notification_ids, not_found: absent })
     }
 
-    async fn mark_up_to(&self, mut asked: Asked, state: MarkState) -> Outcome {
+    async fn mark_up_to(&self, mut asked: Asked, state: MarkState) -> Answered {
         let owner = Owner::of(&asked)?;
         let UpTo { up_to } = asked.body().await?;
         if !(1..=LIMIT_CHANNELS).contains(&up_to.len()) {

@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::attempts_told::{AttemptTold, told};
-use super::super::endpoint::{Asked, Endpoint, Outcome};
+use super::super::endpoint::{Answered, Asked, Endpoint};
 use super::super::state_told::StateTold;
 use super::super::{Rest, json, query};
 use crate::http::guard::Needed;
@@ -197,13 +197,13 @@ fn state(about: &About, now: Timestamp) -> State {
 }
 
 impl Rest {
-    async fn show(&self, asked: Asked) -> Outcome {
+    async fn show(&self, asked: Asked) -> Answered {
         let id = named(&asked)?;
         let status = self.status(id).await?;
         if status.state == State::Accepted { Err(unknown()) } else { json(StatusCode::OK, &status) }
     }
 
-    async fn withdraw(&self, asked: Asked) -> Outcome {
+    async fn withdraw(&self, asked: Asked) -> Answered {
         let id = named(&asked)?;
         let places = self.all_places_of(id).await?;
         if places.is_empty() {
@@ -278,7 +278,7 @@ impl Rest {
 
     /// The answer once everything is delivered, or pending as nobody is there to take it; what is known once the time is over. Where too many
     /// wait already, at once. Not everything is folded at once: at least `least` notifications follow from the request.
-    pub(super) async fn settled(&self, (id, least): (Uuid, usize), wait: Duration) -> Outcome {
+    pub(super) async fn settled(&self, (id, least): (Uuid, usize), wait: Duration) -> Answered {
         let Ok(_place) = self.waiting.try_acquire() else {
             self.unwaited.inc();
             return json(StatusCode::ACCEPTED, &Status::accepted(id));
