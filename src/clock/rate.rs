@@ -43,21 +43,6 @@ impl Rate {
         is_allowed
     }
 
-    /// Takes `count` if everything that was taken before is within what is allowed; else says how long that will be. Who has to wait owes
-    /// nothing.
-    ///
-    /// # Errors
-    /// How long to wait.
-    pub fn take_in_turn(&mut self, count: u64, allowance: Allowance, now: Duration) -> Result<(), Duration> {
-        match self.take_and_wait(0, allowance, now) {
-            Duration::ZERO => {
-                self.take(count, allowance, now);
-                Ok(())
-            }
-            wait => Err(wait),
-        }
-    }
-
     /// Takes `count`, and says how long to wait until that is within what is allowed.
     pub fn take_and_wait(&mut self, count: u64, allowance: Allowance, now: Duration) -> Duration {
         self.take(count, allowance, now);
@@ -115,16 +100,6 @@ mod tests {
         assert_eq!(rate.take_and_wait(3, allowance, at(1000)), at(0));
         assert_eq!(rate.take_and_wait(2, allowance, at(1000)), at(200));
         assert_eq!(rate.take_and_wait(1, allowance, at(1200)), at(100));
-    }
-
-    #[test]
-    fn who_comes_before_its_turn_waits_and_takes_nothing() {
-        let allowance = Allowance::new(at(100), 0);
-        let mut rate = Rate::default();
-        assert_eq!(rate.take_in_turn(5, allowance, at(1000)), Ok(()));
-        assert_eq!(rate.take_in_turn(7, allowance, at(1100)), Err(at(400)));
-        assert_eq!(rate.take_in_turn(1, allowance, at(1500)), Ok(()), "nothing is owed for who waited");
-        assert_eq!(rate.take_in_turn(1, allowance, at(1500)), Err(at(100)));
     }
 
     #[test]

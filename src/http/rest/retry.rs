@@ -1,7 +1,8 @@
 //! `/v1/retry/{user}` and `/v1/retry-all`: what is pending is sent again now, to the devices that are connected.
 //!
-//! Owns: how much of it at a time, and how fast. Ladders stay as they are: a record of `signals` is all that is written, and a delivery is
-//! looked at when it is due. Refuses to write for users who have no device: they are sent what they missed when they come. Neighbours:
+//! Owns: how much of it at a time, how fast, and whose turn it is: what is pending is looked up by one caller after the other, and not before his
+//! turn, since the one before may have had it acknowledged. Ladders stay as they are: a record of `signals` is all that is written, and a
+//! delivery is looked at when it is due. Refuses to write for users who have no device: they are sent what they missed when they come. Neighbours:
 //! `pending` lists the same, gateways write the frames.
 
 use std::collections::BTreeMap;
@@ -10,14 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use hyper::{Method, StatusCode};
-use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Retry};
 use tidings_core::record::signal::SignalRecord;
+use tokio::sync::{Mutex, MutexGuard};
 use utoipa::ToSchema;
 
-use super::endpoint::{Asked, Endpoint, Outcome};
+use super::endpoint::{Answered, Asked, Endpoint};
 use super::pending::{OUTCOME, TOLD_OUTCOME, USER, outcome};
 use super::{Rest, json, query};
 use crate::clock::Clock;
@@ -36,8 +37,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How fast pending notifications are sent again when somebody asks.
 pub(super) struct RetryRate {
     per_second: NonZeroUsize,
-    /// Shared by all callers; held to reckon. What was sent counts also if its caller did not wait for the end.
+    /// Shared by all callers; held by the one whose turn it is. What was sent counts also if its caller did not wait for the end.
     rate: Mutex<Rate>,
+}
+
+/// Somebody's turn, until he has taken his share.
+struct Turn<'a> {
+    rate: MutexGuard<'a, Rate>,
+    allowance: Allowance,
 }
 
 /// What was sent again.
@@ -91,14 +98,23 @@ impl RetryRate {
         NonZeroU32::try_from(self.per_second).unwrap_or(NonZeroU32::MAX)
     }
 
-    /// Waits until everything that was sent before is within the rate, and takes `count`.
-    async fn take(&self, count: usize, clock: Clock) {
+    /// Waits until who came before has taken his share, and everything that was sent is within the rate.
+    async fn turn(&self, clock: Clock) -> Turn<'_> {
         let allowance = Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0);
+        let mut rate = self.rate.lock().await;
         loop {
-            let taken = self.rate.lock().take_in_turn(count as u64, allowance, clock.elapsed());
-            let Err(wait) = taken else { return };
-            tokio::time::sleep(wait).await;
+            match rate.take_and_wait(0, allowance, clock.elapsed()) {
+                Duration::ZERO => return Turn { rate, allowance },
+                wait => tokio::time::sleep(wait).await,
+            }
         }
+    }
+}
+
+impl Turn<'_> {
+    /// Takes so many. Who comes next waits until that is within the rate.
+    fn take(mut self, count: usize, clock: Clock) {
+        self.rate.take(count as u64, self.allowance, clock.elapsed());
     }
 }
 
@@ -113,20 +129,19 @@ struct Sorted {
 }
 
 impl Rest {
-    async fn retry(&self, asked: Asked) -> Outcome {
+    async fn retry(&self, asked: Asked) -> Answered {
         let user = query::user(asked.segment(USER))?;
         let wanted = self.retry_wanted(&asked.query)?;
-        // What is looked up while others send would be old when it is sent.
-        self.retries.take(0, self.clock).await;
-        let page = self.store()?.pending_of(&user, &wanted).await?;
-        self.again((&asked.caller.user, words(user.as_str(), &wanted)), page).await
+        let turn = self.retries.turn(self.clock).await;
+        let page = self.store()?.pending_of(&user, &PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
+        self.again(turn, (&asked.caller.user, words(user.as_str(), &wanted)), page).await
     }
 
-    async fn retry_all(&self, asked: Asked) -> Outcome {
+    async fn retry_all(&self, asked: Asked) -> Answered {
         let wanted = self.retry_wanted(&asked.query)?;
-        self.retries.take(0, self.clock).await;
-        let page = self.store()?.pending(&wanted).await?;
-        self.again((&asked.caller.user, words("--all", &wanted)), page).await
+        let turn = self.retries.turn(self.clock).await;
+        let page = self.store()?.pending(&PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
+        self.again(turn, (&asked.caller.user, words("--all", &wanted)), page).await
     }
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
@@ -139,11 +154,11 @@ impl Rest {
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(&self, (who, selection): (&UserId, String), page: PendingPage) -> Outcome {
+    async fn again(&self, turn: Turn<'_>, (who, selection): (&UserId, String), page: PendingPage) -> Answered {
         let next_page_token = page.next.as_ref().map(ToString::to_string);
         let Sorted { connected, users, offline, earlier } = self.sorted(page.items).await?;
         let sent = connected.len();
-        self.retries.take(sent, self.clock).await;
+        turn.take(sent, self.clock);
         tracing::info!(%who, sent, users, offline, earlier, "an operator had pending notifications sent again");
         let node = self.desk.node().clone();
         let (id, who) = (uuid::Uuid::new_v4(), who.clone());
