@@ -96,17 +96,17 @@ pub async fn create(cluster: &Cluster, plan: &Plan, now: Timestamp) -> Result<Ve
     Ok(report)
 }
 
-/// The epoch that is on `meta`, if there is one.
+/// The epoch that is on `meta`, which must be there.
 ///
 /// # Errors
 /// If the brokers do not answer, or its record does not read.
 pub async fn in_force(cluster: &Cluster) -> Result<Option<EpochRecord>, TopicsError> {
-    epoch::current(cluster).await
+    epoch::read(cluster).await
 }
 
 /// What there must be in the epoch that is on `meta`; if there is none, what the configuration asks for.
 async fn planned(cluster: &Cluster, plan: &Plan) -> Result<Plan, TopicsError> {
-    Ok(in_force(cluster).await?.map_or_else(|| plan.clone(), |epoch| plan.of_epoch(&epoch)))
+    Ok(epoch::current(cluster).await?.map_or_else(|| plan.clone(), |epoch| plan.of_epoch(&epoch)))
 }
 
 async fn make_own(cluster: &Cluster, plan: &Plan) -> Result<Vec<(Topic, Made)>, TopicsError> {

@@ -210,9 +210,6 @@ impl Redriving<'_> {
                 return self.leave_off();
             };
             for batch in slice.chunks(BATCH) {
-                if self.is_late() {
-                    return self.leave_off();
-                }
                 if watch.stop.is_cancelled() {
                     return Err(ReplayError::Stopped);
                 }
@@ -241,6 +238,11 @@ impl Redriving<'_> {
     fn batch(&mut self, picks: &[Pick], values: &mut HashMap<LetterId, Letter>) -> Result<ControlFlow<()>, ReplayError> {
         let (mut notified, mut held) = (BTreeMap::new(), 0);
         for (number, pick) in picks.iter().enumerate() {
+            // One event may be for thousands.
+            if self.is_late() {
+                self.settle(picks, notified)?;
+                return self.leave_off().map(ControlFlow::Break);
+            }
             self.decided += 1 + pick.twins.len() as u64;
             self.report.duplicates += pick.twins.len() as u64;
             let Some(letter) = values.remove(&pick.id) else {
@@ -257,9 +259,6 @@ impl Redriving<'_> {
                     if held >= BATCH_NOTIFICATIONS {
                         self.settle(picks, std::mem::take(&mut notified))?;
                         held = 0;
-                        if self.is_late() {
-                            return self.leave_off().map(ControlFlow::Break);
-                        }
                     }
                 }
                 Ok(Verdict::Ignore(reason)) => self.report.tally.ignore(reason.name()),

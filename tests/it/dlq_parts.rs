@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::message::OwnedHeaders;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings::cli::Role;
 use tidings::clock::Clock;
 use tidings::config::{Edition, RulesSource};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dlq::{acts, bury, mended, ops, relabelled, undated};
 use crate::harness::log::Seen;
-use crate::harness::world::World;
+use crate::harness::world::{Running, World, ms};
 
 /// More than two parts have, of which each ends where progress is told next, or behind a batch.
 const MANY: u64 = 2_500;
@@ -24,15 +24,20 @@ const TIME: Duration = Duration::from_secs(2);
 
 /// One real letter, and many more that tell of records of their own, in one partition.
 async fn many(world: &World) -> Seen {
+    some(world, MANY, |number| undated(&number.to_string())).await
+}
+
+/// The same of so many with other values.
+async fn some(world: &World, count: u64, value: impl Fn(u64) -> Value) -> Seen {
     let dead = bury(world, &[undated("0").to_string().as_bytes()]).await.remove(0);
-    let numbers = (1..MANY).collect::<Vec<_>>();
+    let numbers = (1..count).collect::<Vec<_>>();
     for numbers in numbers.chunks(250) {
         let put = numbers.iter().map(async |number| {
             let mut original = dead.clone();
             original.partition = dead.header("tidings-original-partition").parse().unwrap();
             original.offset = i64::try_from(*number).unwrap();
             let headers: OwnedHeaders = relabelled(&dead, &original);
-            let value = undated(&number.to_string()).to_string();
+            let value = value(*number).to_string();
             world.log.produce_to((&world.own("dlq"), dead.partition), "k", value.as_bytes(), headers).await;
         });
         futures_util::future::join_all(put).await;
@@ -148,6 +153,66 @@ async fn a_page_token_says_where_a_list_goes_on_and_one_that_is_none_is_refused(
         let (status, problem) = ops(&running, Method::GET, &format!("/v1/dlq?pageToken={token}"), None).await;
         assert!(status == 400 && problem["detail"].as_str().unwrap().contains("`pageToken`"), "{token}: {problem}");
     }
+    running.stop().await;
+}
+
+/// Of each event so many are told.
+const CROWD: usize = 500;
+/// Tells all whom an event names.
+const TO_CROWDS: &str =
+    "[[rule]]\nname = \"crowd\"\nevent = \"crowd\"\nusers = \"{{ members }}\"\ntype = \"t\"\nmessage = \"{{ number }}\"\n";
+
+/// Redrives all as far as it comes. On a machine that pauses a call may come to nothing, and is made again.
+async fn redriven(running: &Running) -> Value {
+    loop {
+        let body = json!({"selection": {}, "execute": true});
+        match ops(running, Method::POST, "/v1/dlq/redrive", Some(body)).await {
+            (200, report) => return report,
+            (status, problem) => assert_eq!(status, 503, "{problem}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redrive_over_http_that_takes_longer_than_a_request_may_says_that_there_is_more_and_a_dry_run_that_it_is_too_much() {
+    const COUNT: u64 = 200;
+    let mut world = World::with(|config| {
+        (config.http.request_timeout, config.http.wait_limit, config.http.broker_timeout) = (ms(6_000), ms(1_000), ms(1_000));
+    })
+    .await;
+    let members = (0..CROWD).map(|member| format!("member-{member}")).collect::<Vec<_>>();
+    some(
+        &world,
+        COUNT,
+        |number| json!({"type": "crowd", "id": number.to_string(), "data": {"number": number, "members": members}}),
+    )
+    .await;
+    world.config.pipeline.rules = mended(&world);
+    std::fs::write(world.dir.path().join("mended/crowd.toml"), TO_CROWDS).unwrap();
+    let running = world.start_roles(&[Role::Gateway]).await;
+
+    let (status, problem) = ops(&running, Method::POST, "/v1/dlq/redrive", Some(json!({"selection": {}}))).await;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(status == 503 && problem["type"] == "urn:tidings:problem:too-much", "a dry run is whole or none: {problem}");
+    assert!(
+        detail.contains("`http.request_timeout`") && detail.contains("`since`") && detail.contains("tidings dlq"),
+        "{detail}"
+    );
+    assert!(acts(&world).await.is_empty(), "nothing was written");
+
+    let (mut parts, mut sent) = (0, 0);
+    loop {
+        let report = redriven(&running).await;
+        parts += 1;
+        sent += report["notified"].as_u64().unwrap();
+        assert_eq!(report["redrivenBefore"].as_u64().unwrap() + report["letters"].as_u64().unwrap(), COUNT, "{report}");
+        if report.get("more").is_none() {
+            break;
+        }
+    }
+    assert!(parts > 1, "it was done in one");
+    // What was sent by a call that nobody heard the answer of is left alone, too.
+    assert!(sent <= COUNT, "each once");
     running.stop().await;
 }
 

@@ -76,9 +76,10 @@ async fn who_is_refused_or_has_nothing_to_begin_ends_nobody_who_redrives() {
     end(&world, COUNT).await;
     world.config.node.id = "second".into();
     let second = world.start_roles(&[Role::Gateway]).await;
-    // Of which nobody folds anything.
+    // With tables into which nobody folds anything.
     world.config.node.id = "third".into();
     world.config.store.url = Database::Sqlite(world.dir.path().join("other.db"));
+    Store::open(&world.config.store).await.unwrap();
     (world.config.http.request_timeout, world.config.http.wait_limit) = (ms(6_000), ms(1_000));
     world.config.http.broker_timeout = ms(1_000);
     let behind = world.start_roles(&[Role::Gateway]).await;
