@@ -154,7 +154,8 @@ fn redriven(place: &Place, cluster: Cluster) -> anyhow::Result<f64> {
     let stop = CancellationToken::new();
     let letters = DeadLetters::new(cluster, &place.config.pipeline, "bench".parse()?, Clock::start());
     let mode = Mode::Execute { who: "bench".parse()? };
-    let redrive = Redrive { filter: LetterFilter::default(), edition: place.edition()?, mode, again: Again::Skip, until: None };
+    let redrive =
+        Redrive { filter: LetterFilter::default(), edition: place.edition()?, mode, again: Again::Skip, until: None, most: None };
     let begun = Instant::now();
     let report = letters.redrive(&redrive, &mut Watch { stop: &stop, progress: &mut |_| {} })?;
     let elapsed = begun.elapsed();
