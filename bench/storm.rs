@@ -25,6 +25,8 @@ const FOLD_LIMIT: Duration = Duration::from_secs(600);
 const CALM_LIMIT: Duration = Duration::from_secs(60);
 /// Within which all devices come back.
 const ARRIVAL: Duration = Duration::from_secs(1);
+/// How long devices that are closed count as there (`gateway.presence.grace`), and a little more.
+const GRACE: Duration = Duration::from_secs(12);
 /// How long the bystanders' notifications go on before they are measured.
 const WARM: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,8 @@ struct Figures {
     before_p99_ms: f64,
     meanwhile_p99_ms: f64,
     after_kib: f64,
+    /// Of all that came and went.
+    signals: f64,
 }
 
 /// All devices come back, each with `size.missed` notifications.
@@ -63,6 +67,8 @@ pub(crate) async fn run(size: &Size, report: &mut Report) -> anyhow::Result<()> 
     report.add(&format!("{BYSTANDERS} bystanders meanwhile, {RATE}/s: p99 (bare: before)"), "ms", p99, Budget::Ratio(2.0));
     let after = alone(|figures| figures.after_kib);
     report.add("resident per idle connection after it", "KiB", after, Budget::AtMost(8.0));
+    let few = Budget::AtMost(size.connections as f64 / 10.0);
+    report.add("records on `signals` as all of them come and go", "", alone(|figures| figures.signals), few);
     Ok(())
 }
 
@@ -89,6 +95,9 @@ async fn once(size: &Size) -> anyhow::Result<Figures> {
     tokio::time::sleep(Duration::from_secs(size.seconds)).await;
     let before_p99_ms = part(bystanders.take_latencies_ms(), 0.99);
 
+    let signals = server.notifications.replace(".notifications", ".signals");
+    let written = broker::reader(&size.brokers, &signals)?;
+    let told = broker::written(&written, &signals)?;
     let (resident, cpu) = (server.resident_bytes()?, server.cpu_us()?);
     server.forget_peak()?;
     let start = Instant::now();
@@ -102,7 +111,10 @@ async fn once(size: &Size) -> anyhow::Result<Figures> {
     live.end().await?;
     tokio::time::sleep(SETTLE).await;
     let after_kib = (server.resident_bytes()? - resident) / 1024.0 / size.connections as f64;
-    Ok(Figures { current_s, cpu_s, peak_mib, before_p99_ms, meanwhile_p99_ms, after_kib })
+    drop(devices);
+    tokio::time::sleep(GRACE).await;
+    let signals = (broker::written(&written, &signals)? - told) as f64;
+    Ok(Figures { current_s, cpu_s, peak_mib, before_p99_ms, meanwhile_p99_ms, after_kib, signals })
 }
 
 /// A user, and where the user's device stopped.
