@@ -218,7 +218,7 @@ impl Plan {
 /// Gives those whose rows were not made, because there is one.
 async fn carry_out(connection: &mut Connection, retention: &Retention, plan: Plan) -> Result<HashSet<Name>, StoreError> {
     delete(connection, plan.expired).await?;
-    let slower = insert(connection, plan.rows).await?;
+    let slower = insert(connection, &plan.rows).await?;
     relocate(connection, plan.moved).await?;
     insert_copies(connection, plan.copies).await?;
     predate(connection, plan.older).await?;
@@ -246,12 +246,11 @@ async fn delete(connection: &mut Connection, ids: Vec<Value>) -> Result<(), Stor
 }
 
 /// Gives those that are there already: their rows have another place, of a later epoch or an earlier one.
-async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<HashSet<Name>, StoreError> {
-    let count = rows.len() as u64;
+async fn insert(connection: &mut Connection, rows: &[Value]) -> Result<HashSet<Name>, StoreError> {
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows = Value::Array(rows).to_string();
+    let asked = serde_json::to_string(rows).map_err(|source| StoreError::Unwritable { table: "notifications", source })?;
     let made = run!(&mut *connection, |it| {
         sqlx::query(
             "INSERT INTO notifications (channel, id, epoch, partition, \"offset\", first_epoch, first_offset, seq, appended_at, placed_at,
@@ -261,26 +260,29 @@ async fn insert(connection: &mut Connection, rows: Vec<Value>) -> Result<HashSet
                CAST(value ->> 6 AS bigint), CAST(value ->> 7 AS bigint), value ->> 8, value ->> 9, value ->> 10
              FROM json_each($1) AS new WHERE true ORDER BY key ON CONFLICT DO NOTHING",
         )
-        .bind(&rows)
+        .bind(&asked)
         .execute(it)
         .await
         .map(|done| done.rows_affected())
     })?;
-    if made == count {
+    if made == rows.len() as u64 {
         return Ok(HashSet::new());
     }
-    // Rare, so nothing is given back of those that were made.
-    let slower: Vec<Name> = run!(connection, |it| {
+    // Rare, so it is asked for rather than given back with each. A row of somebody else's may be gone again by now.
+    let ours: Vec<(i64,)> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.channel, kept.id FROM json_each($1) AS new CROSS JOIN notifications AS kept
+            "SELECT CAST(new.key AS bigint) FROM json_each($1) AS new CROSS JOIN notifications AS kept
              WHERE kept.channel = new.value ->> 0 AND kept.id = new.value ->> 1
-               AND (kept.epoch, kept.\"offset\") <> (CAST(new.value ->> 2 AS bigint), CAST(new.value ->> 4 AS bigint))",
+               AND (kept.epoch, kept.\"offset\") = (CAST(new.value ->> 2 AS bigint), CAST(new.value ->> 4 AS bigint))",
         )
-        .bind(&rows)
+        .bind(&asked)
         .fetch_all(it)
         .await
     })?;
-    Ok(slower.into_iter().collect())
+    let ours = ours.into_iter().filter_map(|(index,)| usize::try_from(index).ok()).collect::<HashSet<_>>();
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let slower = rows.iter().enumerate().filter(|(index, _)| !ours.contains(index));
+    Ok(slower.map(|(_, row)| (text(row.get(0)), text(row.get(1)))).collect())
 }
 
 async fn relocate(connection: &mut Connection, rows: Vec<Value>) -> Result<(), StoreError> {
