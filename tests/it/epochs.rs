@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::client::Client;
 use crate::harness::missed::{self, MAILBOX};
 use crate::harness::process::Process;
-use crate::harness::world::{World, ms, payment, sum};
+use crate::harness::world::{World, http, ms, payment, sum};
 use crate::harness::{eventually, seed};
 
 /// How often the command is killed, at least.
@@ -290,7 +290,7 @@ const USERS: [&str; 3] = ["alice", "bob", "carol"];
 
 /// How much a process has carried over from the epoch before, if it says.
 async fn carried(process: &Process) -> Option<f64> {
-    let metrics = reqwest::get(format!("http://{}/metrics", process.address)).await.ok()?.text().await.ok()?;
+    let metrics = http().get(format!("http://{}/metrics", process.address)).send().await.ok()?.text().await.ok()?;
     sum(&metrics, "tidings_earlier_courier_carried_deliveries_total")
 }
 

@@ -1,9 +1,11 @@
 //! `/openapi.json`: what it says is what a real server does. Every answer of every address that it documents is provoked, and held
 //! against its schema, strictly: a field that is not documented is a fault too.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::rc::Rc;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -27,13 +29,15 @@ struct Answer {
 /// The document, as a client of it reads it.
 struct Contract {
     document: Value,
+    /// By the text of the schema: most answers share one, and to make one takes longer than the answer.
+    validators: RefCell<BTreeMap<String, Rc<jsonschema::Validator>>>,
 }
 
 impl Contract {
     async fn of(running: &Running) -> Self {
         let (status, text) = running.get("/openapi.json").await;
         assert_eq!(status, 200, "{text}");
-        Self { document: serde_json::from_str(&text).unwrap() }
+        Self { document: serde_json::from_str(&text).unwrap(), validators: RefCell::default() }
     }
 
     /// Every method of every address, with what is said of it.
@@ -69,7 +73,12 @@ impl Contract {
         }
     }
 
-    fn validator(&self, schema: &Value) -> jsonschema::Validator {
+    fn validator(&self, schema: &Value) -> Rc<jsonschema::Validator> {
+        let mut made = self.validators.borrow_mut();
+        made.entry(schema.to_string()).or_insert_with(|| Rc::new(self.make_validator(schema))).clone()
+    }
+
+    fn make_validator(&self, schema: &Value) -> jsonschema::Validator {
         let mut whole = schema.clone();
         whole["components"] = self.document["components"].clone();
         let schemas = whole["components"]["schemas"].as_object_mut().unwrap();

@@ -8,7 +8,7 @@ use crate::harness::missed::{
     MAILBOX, back, everywhere, id, outcomes, paid, position, positions, query, returned, told, witness,
 };
 use crate::harness::rest::answered;
-use crate::harness::world::{Running, World, booking, payment};
+use crate::harness::world::{Running, World, booking, http, payment};
 
 /// The code of the answer to a frame.
 async fn refused(client: &mut Client, mut frame: Value) -> String {
@@ -137,7 +137,7 @@ async fn names_of_devices_are_bounded_and_positions_are_read_as_nothing_else() {
 
 /// The answer to an upgrade that is refused: status and body.
 async fn upgrade(address: std::net::SocketAddr, query: &str) -> (u16, Value) {
-    let asked = reqwest::Client::new().get(format!("http://{address}/ws?{query}"));
+    let asked = http().get(format!("http://{address}/ws?{query}"));
     let asked = asked.header("connection", "upgrade").header("upgrade", "websocket").header("sec-websocket-version", "13");
     answered(asked.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")).await
 }

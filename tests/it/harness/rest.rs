@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
-use super::world::{Running, World, unix_now};
+use super::world::{Running, World, http, unix_now};
 
 pub(crate) const NOTIFICATIONS: &str = "/v1/notifications";
 
@@ -16,7 +16,7 @@ pub(crate) fn token(user: &str, role: &str) -> String {
 }
 
 pub(crate) fn request(address: SocketAddr, method: Method, path: &str) -> reqwest::RequestBuilder {
-    reqwest::Client::new().request(method, format!("http://{address}{path}"))
+    http().request(method, format!("http://{address}{path}"))
 }
 
 /// Asks for a notification, as the service `billing` unless another one is named.

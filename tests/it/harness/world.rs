@@ -1,7 +1,7 @@
 //! A world of a test's own on the shared broker: topics under a drawn prefix, a database in a temporary folder, tokens.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -278,15 +278,25 @@ pub(crate) async fn failed(address: SocketAddr, stage: &str, (cause, fate, class
     text.lines().find_map(|sample| sample.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
+/// What asks over HTTP. To make one reads all certificates of the system, so all share it; it keeps no connection, which would belong to the
+/// runtime of one test.
+pub(crate) fn http() -> &'static reqwest::Client {
+    static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+    });
+    &HTTP
+}
+
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+    let answer = http().get(format!("http://{address}{path}")).send().await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
 pub(crate) async fn await_ready(address: SocketAddr) {
     let mut last = String::new();
     eventually("the services are ready; what they wait for is printed above", async || {
-        let answer = reqwest::get(format!("http://{address}/ready")).await.ok()?;
+        let answer = http().get(format!("http://{address}/ready")).send().await.ok()?;
         let (ready, body) = (answer.status().is_success(), answer.text().await.ok()?);
         if body != last {
             println!("{address}: {body}");
