@@ -1,8 +1,8 @@
 //! The sites of a registry: its URLs, which are asked one after the other until one has an answer.
 //!
-//! Owns: whose answer counts (decision 41). What the registry itself says is the answer, also that it does not have a schema; one that is away or
-//! busy, or is no registry, is passed over, and so is one that does not let us in, unless that is all that is said. Who answered last is
-//! asked first. Refuses to wait: `desk` asks again. Neighbour: `client`, which knows what is asked.
+//! Owns: whose answer counts (decisions 41 and 45). What the registry itself says is the answer, also that it does not have a schema; one that is
+//! away or busy, or is no registry, is passed over, and so is one that does not let us in, unless all say so: who is away may let us in once
+//! it is back. Who answered last is asked first. Refuses to wait: `desk` asks again. Neighbour: `client`, which knows what is asked.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,9 +28,14 @@ pub(super) struct Sites {
 /// What those have said that were passed over.
 #[derive(Default)]
 struct Passed {
-    forbidden: Option<RegistryError>,
+    forbidden: Vec<(String, Forbidden)>,
     away: Vec<(String, String)>,
     again: Option<Duration>,
+}
+
+struct Forbidden {
+    status: u16,
+    told: String,
 }
 
 impl Sites {
@@ -68,10 +73,12 @@ impl Sites {
 
     fn answered(&self, at: usize, passed: &Passed) {
         self.first.store(at, Ordering::Relaxed);
-        if let Some(error) = &passed.forbidden {
+        for (refusing, Forbidden { status, told }) in &passed.forbidden {
             let url = &self.sites[at].url;
             tracing::warn!(
-                error = error.in_full(),
+                status,
+                told,
+                refusing,
                 answered = url,
                 "one URL of the schema registry does not let us in; another one answers"
             );
@@ -84,8 +91,7 @@ impl Passed {
     fn over(&mut self, url: &str, missed: Missed) -> Option<Missed> {
         match missed {
             Missed::Failed(RegistryError::Forbidden { status, told }) => {
-                let told = format!("{told} ({url})");
-                self.forbidden.get_or_insert(RegistryError::Forbidden { status, told });
+                self.forbidden.push((url.to_owned(), Forbidden { status, told }));
             }
             Missed::Failed(RegistryError::Away { why, again }) => {
                 self.again = [self.again, again].into_iter().flatten().min();
@@ -97,14 +103,20 @@ impl Passed {
     }
 
     /// What it comes to if nobody has an answer.
-    fn summed(self) -> RegistryError {
-        let named = |(url, why): &(String, String)| format!("{url}: {why}");
-        let why = match self.away.as_slice() {
+    fn summed(mut self) -> RegistryError {
+        if self.away.is_empty() && !self.forbidden.is_empty() {
+            let (url, Forbidden { status, told }) = self.forbidden.swap_remove(0);
+            return RegistryError::Forbidden { status, told: format!("{told} ({url})") };
+        }
+        let refusing =
+            |(url, Forbidden { status, told }): &(String, Forbidden)| format!("{url}: refuses us with {status}: {told}");
+        let named = self.away.iter().map(|(url, why)| format!("{url}: {why}")).chain(self.forbidden.iter().map(refusing));
+        let why = match (self.away.as_slice(), self.forbidden.as_slice()) {
             // Which one that is nobody asks where there is only one.
-            [(_, why)] => why.clone(),
-            several => several.iter().map(named).collect::<Vec<_>>().join("; "),
+            ([(_, why)], []) => why.clone(),
+            _ => named.collect::<Vec<_>>().join("; "),
         };
-        self.forbidden.unwrap_or(RegistryError::Away { why, again: self.again })
+        RegistryError::Away { why, again: self.again }
     }
 }
 
@@ -131,14 +143,22 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_let_us_in_counts_before_who_is_away_in_whatever_order() {
+    fn who_does_not_let_us_in_counts_only_if_nobody_is_away_who_may() {
         for order in [[true, false], [false, true]] {
             let mut passed = Passed::default();
             for is_forbidden in order {
-                assert!(passed.over("a", if is_forbidden { forbidden() } else { away(None) }).is_none());
+                assert!(passed.over("http://a", if is_forbidden { forbidden() } else { away(Some(3)) }).is_none());
             }
-            assert!(passed.summed().is_forbidden());
+            let RegistryError::Away { why, again } = passed.summed() else { panic!("one of them may answer later") };
+            assert_eq!(why, "http://a: 503; http://a: refuses us with 403: not you");
+            assert_eq!(again, Some(Duration::from_secs(3)));
         }
+        let mut passed = Passed::default();
+        for url in ["http://a", "http://b"] {
+            assert!(passed.over(url, forbidden()).is_none());
+        }
+        let RegistryError::Forbidden { status, told } = passed.summed() else { panic!("nobody lets us in") };
+        assert_eq!((status, told.as_str()), (403, "not you (http://a)"));
     }
 
     #[test]

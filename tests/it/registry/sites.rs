@@ -74,15 +74,42 @@ async fn what_the_registry_says_counts_although_another_url_is_away() {
 }
 
 #[tokio::test]
-async fn a_url_that_does_not_let_us_in_ends_the_process_if_nobody_else_answers() {
-    let chosen = Chosen::answering(|_| Answer(403, "", String::new())).await;
-    let dead = dead();
-    for urls in [[chosen.url.as_str(), &dead], [&dead, chosen.url.as_str()]] {
+async fn urls_that_do_not_let_us_in_end_the_process_if_all_of_them_say_so() {
+    let [first, second] = [403, 401].map(|status| Chosen::answering(move |_| Answer(status, "", String::new())));
+    let (first, second) = (first.await, second.await);
+    let world = World::with(|config| with_urls(config, &[&first.url, &second.url])).await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
+    let error = format!("{:#}", running.ended().await.unwrap_err());
+    assert!(error.contains("refuses us with 403") && error.contains(&first.url), "{error}");
+    assert_eq!(second.asked("/schemas/ids/7"), 1);
+}
+
+#[tokio::test]
+async fn while_one_url_is_away_another_that_does_not_let_us_in_ends_nothing() {
+    let registry = shared();
+    let refusing = Chosen::answering(|_| Answer(403, "", String::new())).await;
+    for is_first in [true, false] {
+        let away = Front::before(&registry).await;
+        away.says(503, "");
+        let mut urls = [refusing.url.as_str(), away.url.as_str()];
+        if !is_first {
+            urls.reverse();
+        }
         let world = World::with(|config| with_urls(config, &urls)).await;
-        let running = world.start_roles(&[Role::Pipeline]).await;
-        world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
-        let error = format!("{:#}", running.ended().await.unwrap_err());
-        assert!(error.contains("refuses us with 403") && error.contains(&chosen.url), "{error}");
+        let running = world.start_unready(&[Role::Pipeline]).await;
+        Producer::start(&world.config.kafka.brokers, &registry).produce(&said("avro", &world.topic, "1"));
+        eventually("both are named, with what each says", async || {
+            let (status, body) = running.get("/ready").await;
+            let is_told = urls.iter().all(|url| body.contains(url)) && body.contains("refuses us with 403");
+            (status == 503 && is_told).then_some(())
+        })
+        .await;
+        away.passes_on();
+        let notified = world.own_records("notifications", 1).await;
+        assert_eq!(message(&notified[0]), WORDS);
+        assert!(world.log.records(&world.own("dlq")).await.is_empty());
+        running.stop().await;
     }
 }
 
