@@ -97,14 +97,15 @@ impl Registry {
         Explanation::Ready(Explained { value, key })
     }
 
-    /// The same, waiting for schemas for a while: an unknown one as long as the pipeline would.
+    /// The same, waiting for schemas for a while: an unknown one as long as the pipeline would, unless the caller stops it.
     ///
     /// # Errors
-    /// If the registry does not answer for so long, or does not let us in.
+    /// If the registry does not answer for so long, or does not let us in; or the caller stopped it.
     pub fn explained(
         &self,
         record: &SourceRecord<'_>,
         reading: &Reading,
+        stop: &CancellationToken,
     ) -> Result<Result<Explained, Burial>, Arc<RegistryError>> {
         let waiting = self.0.as_ref().map(|desk| desk.waiting());
         loop {
@@ -116,6 +117,9 @@ impl Registry {
             };
             // Also if there was no room to ask for it: then it is over at once.
             loop {
+                if stop.is_cancelled() {
+                    return Err(Arc::new(RegistryError::Stopped));
+                }
                 if waiting.as_ref().is_some_and(|waiting| waiting.is_over()) {
                     let why = awaited.trouble().unwrap_or_else(|| "no answer yet".to_owned());
                     return Err(Arc::new(RegistryError::away(why)));

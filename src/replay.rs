@@ -99,6 +99,8 @@ enum Undecided {
     Newer(RecordError),
     /// Its schema is not there.
     Registry(Arc<RegistryError>),
+    /// The caller waits for its schema no longer.
+    Stopped,
 }
 
 impl Undecided {
@@ -106,6 +108,7 @@ impl Undecided {
         match self {
             Self::Newer(error) => error.class(),
             Self::Registry(error) => error.class(),
+            Self::Stopped => RegistryError::Stopped.class(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Undecided {
         match self {
             Self::Newer(error) => error.in_full(),
             Self::Registry(error) => error.in_full(),
+            Self::Stopped => RegistryError::Stopped.in_full(),
         }
     }
 }
@@ -280,7 +284,7 @@ impl DeadLetters {
     }
 
     /// What becomes of the record of a letter, as if it were decided on when it was buried: an event is not too old for having lain here.
-    fn decide(&self, rules: &RuleSet, letter: &Letter) -> Result<Verdict, Undecided> {
+    fn decide(&self, rules: &RuleSet, letter: &Letter, stop: &CancellationToken) -> Result<Verdict, Undecided> {
         if letter.unread_headers > 0 {
             return Ok(Verdict::Bury(Burial::illegible()));
         }
@@ -298,7 +302,7 @@ impl DeadLetters {
             headers: &headers,
         };
         let settings = self.site.topics.of(&original.topic);
-        match self.site.explained(&settings, &record)? {
+        match self.site.explained(&settings, &record, stop)? {
             Ok(explained) => settings.decide(rules, (&record, explained), letter.buried_at).map_err(Undecided::Newer),
             Err(burial) => Ok(Verdict::Bury(burial)),
         }
@@ -329,11 +333,19 @@ impl Site {
     }
 
     /// What schemas make of a record's parts, or why it would be buried.
-    fn explained(&self, settings: &Settings, record: &SourceRecord<'_>) -> Result<Result<Explained, Burial>, Undecided> {
+    fn explained(
+        &self,
+        settings: &Settings,
+        record: &SourceRecord<'_>,
+        stop: &CancellationToken,
+    ) -> Result<Result<Explained, Burial>, Undecided> {
         if !settings.has_events() {
             return Ok(Ok(Explained::default()));
         }
-        self.registry.explained(record, settings.reading()).map_err(Undecided::Registry)
+        self.registry.explained(record, settings.reading(), stop).map_err(|error| match *error {
+            RegistryError::Stopped => Undecided::Stopped,
+            _ => Undecided::Registry(error),
+        })
     }
 
     /// Whether the pipeline reads a topic. No expression means those of tidings' own.

@@ -195,8 +195,10 @@ fn list(letters: &DeadLetters, args: ListArgs, (clock, stop): Called<'_>) -> any
 }
 
 fn show(letters: &DeadLetters, edition: &Edition, (args, stop): (&ShowArgs, &CancellationToken)) -> anyhow::Result<ExitCode> {
-    let (letter, shown) = letters.one(args.id, &mut Watch { stop, progress: &mut |_| {} })?;
-    let trial = letters.trial(&letter, edition);
+    let mut progress = |_| {};
+    let mut watch = Watch { stop, progress: &mut progress };
+    let (letter, shown) = letters.one(args.id, &mut watch)?;
+    let trial = letters.trial(&letter, edition, &watch)?;
     let mut out = io::stdout().lock();
     if args.json {
         json(&mut out, &serde_json::json!({ "letter": shown, "now": trial }))?;

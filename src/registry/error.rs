@@ -70,6 +70,9 @@ pub enum RegistryError {
         /// What it says.
         told: String,
     },
+    /// Who waited for a schema waits no longer.
+    #[error("a schema was waited for, and that was stopped")]
+    Stopped,
     /// A file that the configuration names.
     #[error("`registry.{key}`: {file} cannot be used: {why}")]
     File {
@@ -99,7 +102,7 @@ impl RegistryError {
             Self::Unknown { .. } | Self::Absent | Self::Foreign(_) | Self::TooLarge { .. } => Cause::Poison,
             Self::Forbidden { .. } => Cause::Forbidden,
             Self::Away { .. } => Cause::Dependency,
-            Self::Refused { .. } | Self::File { .. } | Self::Client(_) => Cause::Refused,
+            Self::Refused { .. } | Self::Stopped | Self::File { .. } | Self::Client(_) => Cause::Refused,
             Self::Thread(error) => error.cause(),
         }
     }
@@ -117,6 +120,7 @@ impl RegistryError {
             Self::Forbidden { .. } => "registry_forbidden",
             Self::Away { .. } => "registry_away",
             Self::Refused { .. } => "registry_refused",
+            Self::Stopped => "registry_stopped",
             Self::File { .. } | Self::Client(_) => "registry_client",
             Self::Thread(_) => "registry_thread",
         }

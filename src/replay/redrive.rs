@@ -17,6 +17,7 @@ use tidings_core::record::{audit, notified::NotificationRecord};
 use tidings_core::rules::{Burial, Verdict};
 use tidings_core::selection::{LetterFilter, Ordered, Pick, Picks, unfit};
 use tidings_core::stretch::Stretches;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::audit::Done;
@@ -213,7 +214,7 @@ impl Redriving<'_> {
                 if watch.stop.is_cancelled() {
                     return Err(ReplayError::Stopped);
                 }
-                if self.batch(batch, &mut values)?.is_break() {
+                if self.batch(batch, &mut values, watch.stop)?.is_break() {
                     return Ok(());
                 }
                 let what = if self.redriver.is_some() { "redriving" } else { "deciding" };
@@ -235,7 +236,12 @@ impl Redriving<'_> {
     }
 
     /// Decides on some letters in order, writes what follows, and marks those of which all is on the log. Breaks if the time is over by then.
-    fn batch(&mut self, picks: &[Pick], values: &mut HashMap<LetterId, Letter>) -> Result<ControlFlow<()>, ReplayError> {
+    fn batch(
+        &mut self,
+        picks: &[Pick],
+        values: &mut HashMap<LetterId, Letter>,
+        stop: &CancellationToken,
+    ) -> Result<ControlFlow<()>, ReplayError> {
         let (mut notified, mut held) = (BTreeMap::new(), 0);
         for (number, pick) in picks.iter().enumerate() {
             // One event may be for thousands.
@@ -249,7 +255,7 @@ impl Redriving<'_> {
                 self.report.tally.skip("gone", &pick.id, &"retention removed it just now");
                 continue;
             };
-            match self.letters.decide(&self.redrive.edition.rules, &letter) {
+            match self.letters.decide(&self.redrive.edition.rules, &letter, stop) {
                 Ok(Verdict::Notify(notifications)) => {
                     if let Some(redriver) = &mut self.redriver {
                         redriver.scribe.notify(number, &notifications)?;
@@ -266,6 +272,10 @@ impl Redriving<'_> {
                 Err(Undecided::Registry(error)) => {
                     self.settle(picks, notified)?;
                     return Err(ReplayError::Registry(error.in_full()));
+                }
+                Err(Undecided::Stopped) => {
+                    self.settle(picks, notified)?;
+                    return Err(ReplayError::Stopped);
                 }
                 Err(error) => self.report.tally.skip(error.class(), &pick.id, &error.in_full()),
             }

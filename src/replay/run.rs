@@ -20,12 +20,13 @@ use tidings_core::rules::{Burial, Verdict};
 use tidings_core::selection::EventFilter;
 use tidings_core::stretch::Stretch;
 use tidings_core::time::{Delay, Timestamp};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::planned::{PlanError, Planned};
 use super::report::ReplayReport;
 use super::scribe::Scribe;
-use super::{Events, Mode, Progress, ReplayError, Watch};
+use super::{Events, Mode, Progress, ReplayError, Undecided, Watch};
 use crate::clock::Clock;
 use crate::clock::pace::{Pace, nap};
 use crate::config::{Edition, Settings};
@@ -82,6 +83,8 @@ enum Unsaid {
     Skip(&'static str, String),
     /// The registry does not answer: nothing behind it may be marked.
     Registry(String),
+    /// Its schema is waited for no longer: likewise.
+    Stopped,
 }
 
 /// What writes, and in whose name.
@@ -189,7 +192,7 @@ impl<'a> Replaying<'a> {
             let made = match scan.step(WAIT)? {
                 Scanned::End => break Ending::Done,
                 Scanned::Nothing => Made::Idle,
-                Scanned::Record(record) => self.record(&record)?,
+                Scanned::Record(record) => self.record(&record, watch.stop)?,
             };
             steps += 1;
             match made {
@@ -215,7 +218,7 @@ impl<'a> Replaying<'a> {
     }
 
     /// Looks whether a record is meant, decides on it, and sends what follows.
-    fn record(&mut self, record: &BorrowedMessage<'_>) -> Result<Made, ReplayError> {
+    fn record(&mut self, record: &BorrowedMessage<'_>, stop: &CancellationToken) -> Result<Made, ReplayError> {
         self.report.read += 1;
         let timestamp = record.timestamp();
         // As the pipeline takes one that has none.
@@ -245,7 +248,7 @@ impl<'a> Replaying<'a> {
             value: record.payload(),
             headers: &headers,
         };
-        let verdict = self.decide(&source);
+        let verdict = self.decide(&source, stop);
         let Self { report, .. } = self;
         match verdict {
             Ok(None) => return Ok(Made::Nothing),
@@ -257,17 +260,19 @@ impl<'a> Replaying<'a> {
             Ok(Some(Verdict::Bury(burial))) => report.tally.bury(&At(place), burial),
             Err(Unsaid::Skip(class, why)) => report.tally.skip(class, &At(place), &why),
             Err(Unsaid::Registry(why)) => return Err(ReplayError::Registry(why)),
+            Err(Unsaid::Stopped) => return Err(ReplayError::Stopped),
         }
         report.selected += 1;
         Ok(Made::Nothing)
     }
 
     /// What becomes of a record as if it were decided on when it was written; none if it is not meant.
-    fn decide(&self, record: &SourceRecord<'_>) -> Result<Option<Verdict>, Unsaid> {
+    fn decide(&self, record: &SourceRecord<'_>, stop: &CancellationToken) -> Result<Option<Verdict>, Unsaid> {
         let (rules, filter) = (&self.how.edition.rules, &self.filter);
-        let explained = match self.events.site.explained(&self.settings, record) {
+        let explained = match self.events.site.explained(&self.settings, record, stop) {
             Ok(Ok(explained)) => explained,
             Ok(Err(burial)) => return Ok(Some(Verdict::Bury(burial))),
+            Err(Undecided::Stopped) => return Err(Unsaid::Stopped),
             Err(error) => return Err(Unsaid::Registry(error.in_full())),
         };
         if filter.asks_for_events() {

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::audit::Done;
 use super::letters::{places, read, spans};
-use super::{DeadLetters, ReplayError, Watch, going};
+use super::{DeadLetters, ReplayError, Undecided, Watch, going};
 use crate::config::Edition;
 use crate::kafka::scan::Scan;
 
@@ -202,21 +202,24 @@ impl DeadLetters {
     }
 
     /// What would become of a letter by other rules. Nothing is written.
-    #[must_use]
-    pub fn trial(&self, letter: &Letter, edition: &Edition) -> Trial {
+    ///
+    /// # Errors
+    /// If the caller stopped it.
+    pub fn trial(&self, letter: &Letter, edition: &Edition, watch: &Watch<'_>) -> Result<Trial, ReplayError> {
         let trial = |verdict| Trial::new(&edition.version, verdict);
         if let Some(unfit) = unfit(letter, |topic| self.site.is_source(topic)) {
-            return trial("skip").because(unfit.class(), Some(unfit.to_string()));
+            return Ok(trial("skip").because(unfit.class(), Some(unfit.to_string())));
         }
-        match self.decide(&edition.rules, letter) {
+        Ok(match self.decide(&edition.rules, letter, watch.stop) {
             Ok(Verdict::Notify(notifications)) => Trial { notifications, ..trial("notify") },
             Ok(Verdict::Ignore(reason)) => trial("ignore").because(reason.name(), None),
             Ok(Verdict::Bury(burial)) => {
                 let line = burial.rule.map(|blamed| blamed.line);
                 Trial { line, ..trial("bury").because(burial.class, Some(burial.message)) }
             }
+            Err(Undecided::Stopped) => return Err(ReplayError::Stopped),
             Err(error) => trial("skip").because(error.class(), Some(error.in_full())),
-        }
+        })
     }
 
     /// Hands every letter that is meant to `each`, with its bytes; a record that is no letter as what is wrong with it.

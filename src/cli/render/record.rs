@@ -15,6 +15,7 @@ use tidings_core::event::{Explained, SourceHeader, SourceRecord};
 use tidings_core::rules::{Burial, RuleSet, Verdict, check, shipped_schemas};
 use tidings_core::stretch::Stretch;
 use tidings_core::time::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Topics;
@@ -142,7 +143,10 @@ impl Taken {
         };
         let settings = topics.of(&self.topic);
         let explained = match settings.has_events() {
-            true => registry.explained(&record, settings.reading()).map_err(|error| anyhow::anyhow!("{}", error.in_full()))?,
+            // Who does not want to wait ends the command.
+            true => registry
+                .explained(&record, settings.reading(), &CancellationToken::new())
+                .map_err(|error| anyhow::anyhow!("{}", error.in_full()))?,
             false => Ok(Explained::default()),
         };
         let explained = match explained {

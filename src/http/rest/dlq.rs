@@ -188,7 +188,7 @@ impl Rest {
         let edition = self.dlq.edition().await?;
         let found = self.dlq.run(move |letters, watch| {
             let (letter, shown) = letters.one(id, watch)?;
-            let now = letters.trial(&letter, &edition);
+            let now = letters.trial(&letter, &edition, watch)?;
             Ok(LetterNow { letter: shown, now })
         });
         json(StatusCode::OK, &found.await?)
