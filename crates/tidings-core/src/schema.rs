@@ -115,6 +115,16 @@ impl Schema {
         }
     }
 
+    /// About how much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Inner::Avro(avro) => avro.bytes(),
+            Inner::Protobuf(protobuf) => protobuf.bytes(),
+            Inner::Json(json) => json.bytes(),
+        }
+    }
+
     /// Reads a value that was written with this schema.
     ///
     /// # Errors

@@ -13,20 +13,27 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Number, Value};
 
-use self::plan::{Node, NodeId, UuidForm};
+pub(super) use self::plan::{Node, NodeId};
+
+use self::plan::UuidForm;
 use super::budget::Budget;
 use super::{Definition, Format, Read, SchemaError, decimal};
 
 #[derive(Debug)]
 pub(super) struct Avro {
-    nodes: Vec<Node>,
-    root: NodeId,
-    name: Option<Arc<str>>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) root: NodeId,
+    pub(super) name: Option<Arc<str>>,
 }
 
 impl Avro {
     pub(super) fn compile(definition: &Definition) -> Result<Self, SchemaError> {
         plan::compile(definition).map_err(|why| SchemaError::unusable(Format::Avro, why))
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.iter().map(Node::bytes).sum()
     }
 
     pub(super) fn read(&self, body: &[u8]) -> Result<Read, SchemaError> {

@@ -21,6 +21,9 @@ const LIMIT_STEPS_BACK: usize = 2_000;
 /// What a compiled expression may take, in bytes, and all of a schema together, which share it evenly.
 const LIMIT_PATTERN_BYTES: usize = 1 << 20;
 const LIMIT_PATTERNS_BYTES: usize = 64 << 20;
+/// What a compiled schema takes beside its text and paths, as was measured: each place of it, and each expression.
+const KEPT_BYTES_EACH: usize = 512;
+const KEPT_PATTERN_BYTES: usize = 16 << 10;
 /// Where a schema is taken to lie that does not say it, so that what it refers to by a relative name is found beside it.
 const BASE: &str = "tidings://registry/schema.json";
 
@@ -29,6 +32,7 @@ pub(super) struct JsonSchema {
     validator: Validator,
     work: Work,
     name: Option<Arc<str>>,
+    bytes: usize,
 }
 
 impl JsonSchema {
@@ -48,7 +52,7 @@ impl JsonSchema {
         }
         let base = root.get("$id").and_then(Value::as_str).filter(|id| is_absolute(id)).unwrap_or(BASE);
         let all = documents.iter().map(|(name, document)| (base.len() + name.len(), document)).chain([(base.len(), &root)]);
-        paths::check(all).map_err(|why| unusable(&why))?;
+        let paths = paths::check(all).map_err(|why| unusable(&why))?;
         let work = Work::of(&root, &documents).map_err(|why| unusable(&why))?;
         let resources = documents.iter().flat_map(|(name, document)| {
             let resource = |uri: String| (uri, draft(document).create_resource(document.clone()));
@@ -63,7 +67,15 @@ impl JsonSchema {
         let options = jsonschema::options().with_draft(draft(&root)).with_base_uri(base).with_pattern_options(patterns);
         let validator = options.with_registry(&registry).offline().build(&root).map_err(|error| unusable(&error.masked()))?;
         let name = root.get("title").and_then(Value::as_str).filter(|title| !title.is_empty()).map(Arc::from);
-        Ok(Self { validator, work, name })
+        let texts = definition.references.iter().map(|reference| reference.text.len()).sum::<usize>() + definition.text.len();
+        let places = documents.iter().map(|(_, document)| document).chain([&root]).map(paths::places).sum::<usize>();
+        let bytes = texts + paths + places * KEPT_BYTES_EACH + expressions * KEPT_PATTERN_BYTES;
+        Ok(Self { validator, work, name, bytes })
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn read(&self, body: &[u8]) -> Result<Read, SchemaError> {

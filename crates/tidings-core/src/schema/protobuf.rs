@@ -1,12 +1,14 @@
 //! Protobuf: messages, found by Confluent's message indexes, as JSON.
 //!
 //! Owns: compiling schemas with their imports, and the mapping. It is proto3's own ("ProtoJSON") but for whole numbers of 64 bits, which are
-//! numbers here, since nothing is lost, and `confluent.type.Decimal`, which is exact text. Fields without presence are always there.
-//! Refuses to open a file: an import is a reference, or one that everybody has (`known`). Neighbours: `places`, `names`.
+//! numbers here, since nothing is lost, and `confluent.type.Decimal`, which is exact text. Fields without presence and those with a default are
+//! always there; a message without one that is required is none.
+//! Refuses to open a file: an import is a reference, or one that everybody has (`known`). Neighbours: `places`, `names`, `syntax`.
 
 mod known;
 mod names;
 mod places;
+mod syntax;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,10 +28,12 @@ use super::{Definition, Format, Read, SchemaError, decimal};
 
 /// What the schema itself is called among the files it imports; nobody imports it.
 const ROOT: &str = "tidings-root.proto";
-/// How deep brackets may nest in a schema: parsers follow them on the stack.
-const LIMIT_BRACKETS: usize = 64;
 /// How many numbers a message index may have: messages within messages.
 const LIMIT_INDEX: usize = 64;
+/// What a compiled schema takes, as was measured: itself, each thing that has a name, and how often its full name is kept.
+const KEPT_BYTES: usize = 64 << 10;
+const KEPT_BYTES_EACH: usize = 1 << 10;
+const KEPT_NAMES: usize = 2;
 const DECIMAL: &str = "confluent.type.Decimal";
 const ANY: &str = "google.protobuf.Any";
 /// What ProtoJSON has a form of its own for, beside `Any`.
@@ -55,6 +59,7 @@ const WELL_KNOWN: [&str; 16] = [
 #[derive(Debug)]
 pub(super) struct Protobuf {
     places: Places,
+    bytes: usize,
 }
 
 impl Protobuf {
@@ -62,12 +67,9 @@ impl Protobuf {
         let unusable = |why: &dyn ToString| SchemaError::unusable(Format::Protobuf, why.to_string());
         let texts = definition.references.iter().map(|reference| (reference.name.as_str(), reference.text.as_str()));
         let texts = texts.chain([(ROOT, definition.text.as_str())]).collect::<BTreeMap<_, _>>();
-        if texts.values().any(|text| nests_deep(text)) {
-            return Err(unusable(&format!("brackets nest deeper than {LIMIT_BRACKETS} levels")));
-        }
         let parsed = texts.into_iter().map(|(name, text)| Ok((name.to_owned(), Parsed::read(name, text)?)));
-        let files = parsed.collect::<Result<BTreeMap<_, _>, protox::Error>>().map_err(|error| unusable(&error))?;
-        names::check(files.values().map(|file| &file.descriptor)).map_err(|why| unusable(&why))?;
+        let files = parsed.collect::<Result<BTreeMap<_, _>, String>>().map_err(|why| unusable(&why))?;
+        let names = names::check(files.values().map(|file| &file.descriptor)).map_err(|why| unusable(&why))?;
         let counting = files.get(ROOT).map_or(Counting::Declared, |file| file.counting);
         let mut resolver = ChainFileResolver::new();
         resolver.add(Files(files));
@@ -77,8 +79,15 @@ impl Protobuf {
         compiler.include_imports(true);
         compiler.open_file(ROOT).map_err(|error| unusable(&error))?;
         let pool = compiler.descriptor_pool();
+        syntax::check_extended(&pool).map_err(|why| unusable(&why))?;
         let file = pool.get_file_by_name(ROOT).ok_or_else(|| unusable(&"it compiles to nothing"))?;
-        Ok(Self { places: Places::of(&file, counting) })
+        let bytes = KEPT_BYTES + names.bytes * KEPT_NAMES + names.count * KEPT_BYTES_EACH;
+        Ok(Self { places: Places::of(&file, counting), bytes })
+    }
+
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The message that is meant where none is named.
@@ -110,15 +119,18 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn read(name: &str, text: &str) -> Result<Self, protox::Error> {
+    fn read(name: &str, text: &str) -> Result<Self, String> {
         let (descriptor, counting) = match compiled(text) {
             Some(file) => (file, Counting::All),
             None => {
-                let file = FileDescriptorProto::from(File::from_source(name, text)?);
+                syntax::check_text(text)?;
+                let file = File::from_source(name, text).map_err(|error| error.to_string())?;
+                let file = FileDescriptorProto::from(file);
                 let counting = Counting::of_text(&file);
                 (file, counting)
             }
         };
+        syntax::check(&descriptor)?;
         // Where in the text each thing stands is several times the text, and would be kept with it.
         Ok(Self {
             descriptor: FileDescriptorProto { name: Some(name.to_owned()), source_code_info: None, ..descriptor },
@@ -142,40 +154,6 @@ impl FileResolver for Files {
 fn compiled(text: &str) -> Option<FileDescriptorProto> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
     FileDescriptorProto::decode(bytes.as_slice()).ok().filter(|file| file.name.is_some())
-}
-
-/// Whether brackets nest too deep, outside of texts and comments.
-fn nests_deep(schema: &str) -> bool {
-    let (mut depth, mut bytes) = (0_usize, schema.bytes().peekable());
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' | b'\'' => {
-                while let Some(within) = bytes.next() {
-                    match within {
-                        b'\\' => drop(bytes.next()),
-                        end if end == byte => break,
-                        _ => {}
-                    }
-                }
-            }
-            b'/' if bytes.peek() == Some(&b'/') => drop(bytes.by_ref().find(|byte| *byte == b'\n')),
-            b'/' if bytes.peek() == Some(&b'*') => {
-                bytes.next();
-                while let Some(within) = bytes.next() {
-                    if within == b'*' && bytes.peek() == Some(&b'/') {
-                        break;
-                    }
-                }
-            }
-            b'{' | b'[' | b'(' | b'<' => depth += 1,
-            b'}' | b']' | b')' | b'>' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > LIMIT_BRACKETS {
-            return true;
-        }
-    }
-    false
 }
 
 /// The message index at the beginning of some bytes, and what follows: a count, then that many numbers, all zigzag; a count of 0
@@ -233,13 +211,20 @@ impl Mapping {
         self.budget.values(descriptor.fields().len(), depth)?;
         let mut fields = Map::new();
         for field in descriptor.fields() {
-            let is_there = !field.supports_presence() || message.has_field(&field);
-            let has_default = !is_there && field.kind().as_message().is_none() && default_of(&field).is_some();
-            if is_there || has_default {
-                self.budget.brings(field.json_name().len() + default_of(&field).filter(|_| has_default).map_or(0, str::len))?;
+            let is_said = message.has_field(&field);
+            if field.is_required() && !is_said {
+                return Err(format!("a {name} has no `{}`, which is required", field.name()));
+            }
+            if is_said || is_always_there(&field) {
+                self.budget.brings(field.json_name().len() + default_of(&field).filter(|_| !is_said).map_or(0, str::len))?;
                 let value = self.value(&message.get_field(&field), &field.kind(), depth + 1)?;
                 fields.insert(field.json_name().to_owned(), value);
             }
+        }
+        for (extension, value) in message.extensions() {
+            self.budget.values(1, depth)?;
+            self.budget.brings(extension.json_name().len())?;
+            fields.insert(extension.json_name().to_owned(), self.value(value, &extension.kind(), depth + 1)?);
         }
         Ok(Value::Object(fields))
     }
@@ -296,6 +281,12 @@ impl Mapping {
             }
         })
     }
+}
+
+/// Whether a message that is read has the field, whatever was written: it has no presence, it is required, or its schema has a default for it.
+pub(super) fn is_always_there(field: &FieldDescriptor) -> bool {
+    let has_default = field.kind().as_message().is_none() && default_of(field).is_some();
+    !field.supports_presence() || field.is_required() || has_default
 }
 
 fn default_of(field: &FieldDescriptor) -> Option<&str> {

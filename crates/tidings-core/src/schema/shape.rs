@@ -4,15 +4,16 @@
 //! Refuses to say what it does not know: the schema then allows anything. Neighbours: `avro` and `protobuf` read values, `rules::check` asks.
 
 mod avro;
+mod forms;
 mod protobuf;
 
 use serde_json::{Value, json};
 
-use super::protobuf::Protobuf;
-use super::{Definition, Format, SchemaError};
+use super::{Definition, Inner, Schema, SchemaError};
 
-/// How deep schemas are followed; what lies deeper may be anything.
-const LIMIT_DEPTH: usize = 16;
+/// How deep a schema is followed for an example, and from where on lists are empty and what may be absent is: recursive ones have no end.
+const LIMIT_DEPTH: usize = 128;
+const LIMIT_FULL_DEPTH: usize = 8;
 
 /// A schema's values, as JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,16 +30,17 @@ impl Definition {
     /// # Errors
     /// If it cannot be used to read values.
     pub fn shape(&self) -> Result<Shape, SchemaError> {
-        super::Schema::compile(self)?;
-        match self.format {
-            Format::Avro => avro::shape(self),
-            Format::Protobuf => {
-                let compiled = Protobuf::compile(self)?;
-                let message = compiled.first();
-                let name = message.map(|message| message.full_name().to_owned());
-                Ok(Shape { name, schema: message.map_or(json!({}), |message| protobuf::message(message, 0)) })
+        match Schema::compile(self)?.0 {
+            Inner::Avro(avro) => {
+                let schema = forms::schema(&avro::forms(&avro.nodes), avro.root);
+                Ok(Shape { name: avro.name.as_deref().map(str::to_owned), schema })
             }
-            Format::JsonSchema => json_schema(self),
+            Inner::Protobuf(protobuf) => {
+                let Some(message) = protobuf.first() else { return Ok(Shape { name: None, schema: json!({}) }) };
+                let schema = forms::schema(&protobuf::forms(message), 0);
+                Ok(Shape { name: Some(message.full_name().to_owned()), schema })
+            }
+            Inner::Json(_) => json_schema(self),
         }
     }
 }
@@ -87,6 +89,9 @@ fn example_at(schema: &Value, depth: usize) -> Value {
     }
     let ways = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(key)).and_then(Value::as_array);
     let is_null = |way: &&Value| way.get("type").is_some_and(|kind| kind == "null");
+    if depth >= LIMIT_FULL_DEPTH && ways.is_some_and(|ways| ways.iter().any(|way| is_null(&way))) {
+        return Value::Null;
+    }
     if let Some(way) = ways.and_then(|ways| ways.iter().find(|way| !is_null(way))) {
         return example_at(way, depth + 1);
     }
@@ -97,9 +102,13 @@ fn example_at(schema: &Value, depth: usize) -> Value {
     let least = schema.get("minimum").and_then(Value::as_i64).unwrap_or(1);
     match kind {
         Some("object") => {
+            let required = schema.get("required").and_then(Value::as_array);
+            let is_required = |name: &str| required.is_some_and(|required| required.iter().any(|one| one == name));
             let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+            let fields = fields.filter(|(name, _)| depth < LIMIT_FULL_DEPTH || is_required(name));
             fields.map(|(name, field)| (name.clone(), example_at(field, depth + 1))).collect()
         }
+        Some("array") if depth >= LIMIT_FULL_DEPTH && schema.get("minItems").is_none() => json!([]),
         Some("array") => json!([schema.get("items").map_or(json!("x"), |items| example_at(items, depth + 1))]),
         Some("integer") => least.into(),
         Some("number") => json!(least as f64 + 0.5),
@@ -127,17 +136,9 @@ fn decimal() -> Value {
     json!({"type": "string", "pattern": DECIMAL})
 }
 
-/// One of several; in one word where that can be said.
-fn any_of(ways: Vec<Value>) -> Value {
-    let plain = |way: &Value| way.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.get("type")).cloned();
-    match ways.iter().map(plain).collect::<Option<Vec<_>>>() {
-        Some(kinds) => json!({"type": kinds}),
-        None => json!({"anyOf": ways}),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     fn shape(format: Format, text: &str) -> Shape {
@@ -149,12 +150,11 @@ mod tests {
         let text = r#"{"type": "record", "name": "Due", "namespace": "a.b", "fields": [
             {"name": "to", "type": ["null", "string", "long"]}, {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}},
             {"name": "day", "type": {"type": "int", "logicalType": "date"}}, {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["A", "B"]}},
-            {"name": "tags", "type": {"type": "array", "items": "string"}}, {"name": "next", "type": ["null", "Due"]}, {"name": "other", "type": "Kind"}]}"#;
+            {"name": "tags", "type": {"type": "array", "items": "string"}}, {"name": "other", "type": "Kind"}]}"#;
         let shape = shape(Format::Avro, text);
         assert_eq!(shape.name.as_deref(), Some("a.b.Due"));
         insta::assert_json_snapshot!(shape.schema);
-        let example = example(&shape.schema);
-        assert!(jsonschema::draft202012::new(&shape.schema).unwrap().is_valid(&example), "{example}");
+        has_an_example(&shape.schema);
     }
 
     #[test]
@@ -165,7 +165,66 @@ mod tests {
         let shape = shape(Format::Protobuf, text);
         assert_eq!(shape.name.as_deref(), Some("a.b.Due"));
         insta::assert_json_snapshot!(shape.schema);
-        let example = example(&shape.schema);
-        assert!(jsonschema::draft202012::new(&shape.schema).unwrap().is_valid(&example), "{example}");
+        has_an_example(&shape.schema);
+    }
+
+    #[test]
+    fn an_avro_type_with_a_logical_type_that_does_not_go_with_it_looks_like_what_it_is_read_as() {
+        let kinds = [
+            (r#"{"type": "string", "logicalType": "date"}"#, json!({"type": "string"})),
+            (r#"{"type": "long", "logicalType": "date"}"#, json!({"type": "integer"})),
+            (r#"{"type": "string", "logicalType": "decimal", "precision": 4}"#, json!({"type": "string"})),
+            (r#"{"type": "bytes", "logicalType": "decimal", "precision": 0}"#, json!({"type": "string"})),
+            (r#"{"type": "fixed", "name": "D", "size": 11, "logicalType": "duration"}"#, json!({"type": "string"})),
+            (r#"{"type": "fixed", "name": "U", "size": 15, "logicalType": "uuid"}"#, json!({"type": "string"})),
+            (r#"{"type": "int", "logicalType": "timestamp-millis"}"#, json!({"type": "integer"})),
+            (r#"{"type": {"type": "int"}, "logicalType": "date"}"#, json!({"type": "string", "format": "date"})),
+            (r#"{"type": "bytes", "logicalType": "big-decimal"}"#, decimal()),
+        ];
+        for (kind, expected) in kinds {
+            assert_eq!(shape(Format::Avro, kind).schema, expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_always_read_of_a_message_is_always_there() {
+        let text = r#"syntax = "proto2"; message M { extensions 100 to 199;
+            required string needed = 1; optional int32 usual = 2 [default = 7]; optional int32 perhaps = 3; repeated string tags = 4;
+            optional group Part = 5 { optional string p = 1; } }
+            extend M { optional string note = 100; }"#;
+        let schema = shape(Format::Protobuf, text).schema;
+        assert_eq!(schema["required"], json!(["needed", "usual", "tags"]));
+        let names = schema["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names, ["[note]", "needed", "part", "perhaps", "tags", "usual"]);
+        has_an_example(&schema);
+    }
+
+    #[test]
+    fn types_that_hold_each_other_are_followed_as_deep_as_there_is_room() {
+        let fields = |of: &str, count: usize| {
+            (0..count).map(|at| format!(r#"{{"name": "f{at}", "type": ["null", "{of}"]}}"#)).collect::<Vec<_>>().join(",")
+        };
+        let list = format!(r#"{{"type": "record", "name": "L", "fields": [{}]}}"#, fields("L", 1));
+        let tree = format!(r#"{{"type": "record", "name": "T", "fields": [{}]}}"#, fields("T", 40));
+        let messages = (0..60).map(|at| format!("message M{at} {{ M{0} a = 1; M{0} b = 2; M{0} c = 3; }}", (at + 1) % 60));
+        let messages = format!("syntax = \"proto3\"; {}", messages.collect::<String>());
+        for (format, text, least) in [(Format::Avro, &list, 10), (Format::Avro, &tree, 2), (Format::Protobuf, &messages, 6)] {
+            let schema = shape(format, text).schema;
+            assert!(schema.to_string().len() < 8 << 20, "{format}");
+            has_an_example(&schema);
+            let mut deep = Some(&schema);
+            for _ in 0..least {
+                let next = deep.unwrap().get("properties").and_then(|fields| fields.as_object()?.values().next());
+                deep = next.map(|field| field.get("anyOf").map_or(field, |ways| &ways[1]));
+                assert!(deep.is_some_and(|deep| deep.get("properties").is_some()), "{format} is said {least} levels deep");
+            }
+        }
+    }
+
+    /// One that is not large, and that the schema itself allows.
+    fn has_an_example(schema: &Value) {
+        let example = example(schema);
+        assert!(jsonschema::draft202012::new(schema).unwrap().is_valid(&example), "{example}");
+        assert!(example.to_string().len() < 1 << 20);
     }
 }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod references;
+mod syntax;
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,7 +1,8 @@
 //! What an Avro schema comes to: a list of nodes that name each other by their place, so that recursive types need no names.
 //!
 //! Owns: the parsing (specification 1.12, "Schema Declaration"), and which type a name means: one that is defined anywhere in the schema or in
-//! what it refers to, in whatever order. A name is never copied with its namespace, so that nodes take no more than their text does.
+//! what it refers to, in whatever order; one of no namespace also from within a namespace, where that has none of the name. A name is never
+//! copied with its namespace, so that nodes take no more than their text does.
 //! Refuses types that are not there or there twice, and sizes and scales that nobody means. Neighbours: `logical`; `avro` follows the nodes.
 
 mod logical;
@@ -15,7 +16,7 @@ use super::times::Unit;
 use super::{Avro, Definition};
 
 /// The place of a node.
-pub(super) type NodeId = usize;
+pub(in crate::schema) type NodeId = usize;
 /// The place of a namespace.
 type Space = usize;
 
@@ -24,14 +25,14 @@ const NOWHERE: Space = 0;
 
 /// How a UUID is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UuidForm {
+pub(in crate::schema) enum UuidForm {
     Text,
     Bytes,
     Fixed,
 }
 
 #[derive(Debug)]
-pub(super) enum Node {
+pub(in crate::schema) enum Node {
     Null,
     Boolean,
     Int,
@@ -71,7 +72,8 @@ pub(super) fn compile(definition: &Definition) -> Result<Avro, String> {
     }
     let root = builder.node(&main, NOWHERE)?;
     let name = builder.name_of(root).map(Into::into);
-    Ok(Avro { nodes: builder.finished()?, root, name })
+    let (nodes, meant) = builder.finished()?;
+    Ok(Avro { nodes, root: meant[root], name })
 }
 
 /// A node that may not be built yet.
@@ -90,6 +92,8 @@ struct Builder<'a> {
     spaces: HashMap<&'a str, Space>,
     /// Named types by their namespace and their own name.
     names: HashMap<(Space, &'a str), NodeId>,
+    /// Those that somebody names with their namespace.
+    in_full: HashSet<NodeId>,
 }
 
 type Fields = Map<String, Value>;
@@ -183,10 +187,14 @@ impl<'a> Builder<'a> {
     /// The place of a type that is called so, wherever it is defined.
     fn named(&mut self, name: &'a str, namespace: Option<&'a str>, around: Space) -> NodeId {
         let key = self.split(name, namespace, around);
-        *self.names.entry(key).or_insert_with(|| {
+        let id = *self.names.entry(key).or_insert_with(|| {
             self.slots.push(Slot::Named);
             self.slots.len() - 1
-        })
+        });
+        if name.contains('.') {
+            self.in_full.insert(id);
+        }
+        id
     }
 
     /// A name that has points says its namespace itself.
@@ -219,13 +227,51 @@ impl<'a> Builder<'a> {
         Some(if space.is_empty() { (*name).to_owned() } else { format!("{space}.{name}") })
     }
 
-    fn finished(mut self) -> Result<Vec<Node>, String> {
-        let slots = std::mem::take(&mut self.slots).into_iter().enumerate();
-        let built = slots.map(|(id, slot)| match slot {
-            Slot::Built(node) => Ok(node),
-            Slot::Named | Slot::Met => Err(format!("the type `{}` is not there", self.name_of(id).unwrap_or_default())),
-        });
-        built.collect()
+    /// The nodes, and which of them is meant by each.
+    fn finished(mut self) -> Result<(Vec<Node>, Vec<NodeId>), String> {
+        let mut meant = (0..self.slots.len()).collect::<Vec<_>>();
+        // The specification has no way to name a type of no namespace from within one; writers, Java's among them, leave its name as it is.
+        for ((_, name), id) in self.names.iter().filter(|(_, id)| !self.in_full.contains(*id)) {
+            if let (Slot::Named, Some(elsewhere)) = (&self.slots[*id], self.names.get(&(NOWHERE, *name))) {
+                meant[*id] = *elsewhere;
+            }
+        }
+        let mut nodes = Vec::with_capacity(self.slots.len());
+        for (id, slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            nodes.push(match slot {
+                Slot::Built(node) => node.meaning(&meant),
+                // Nothing names it any more.
+                Slot::Named if meant[id] != id => Node::Null,
+                Slot::Named | Slot::Met => {
+                    return Err(format!("the type `{}` is not there", self.name_of(id).unwrap_or_default()));
+                }
+            });
+        }
+        Ok((nodes, meant))
+    }
+}
+
+impl Node {
+    /// About how much memory it takes.
+    pub(in crate::schema) fn bytes(&self) -> usize {
+        let within = match self {
+            Self::Union(branches) => size_of_val(branches.as_slice()),
+            Self::Enum(symbols) => symbols.iter().map(|symbol| size_of::<String>() + symbol.len()).sum(),
+            Self::Record(fields) => fields.iter().map(|field| size_of_val(field) + field.0.len()).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + within
+    }
+
+    /// The same with the nodes that are meant by those it names.
+    fn meaning(mut self, meant: &[NodeId]) -> Self {
+        match &mut self {
+            Self::Array(of) | Self::Map(of) => *of = meant[*of],
+            Self::Union(branches) => branches.iter_mut().for_each(|branch| *branch = meant[*branch]),
+            Self::Record(fields) => fields.iter_mut().for_each(|(_, field)| *field = meant[*field]),
+            _ => {}
+        }
+        self
     }
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike as _, NaiveTime, SecondsFormat, Utc};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(in crate::schema) enum Unit {
     Millis,
     Micros,
     Nanos,

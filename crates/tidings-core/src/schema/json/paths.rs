@@ -10,13 +10,23 @@ const LIMIT_PATHS_BYTES: usize = 64 << 20;
 /// The most digits of a place in a list, with the slash before it.
 const INDEX_BYTES: usize = 8;
 
-/// Whether documents, each with the bytes of where it lies, can be compiled within the limit.
-pub(super) fn check<'a>(documents: impl Iterator<Item = (usize, &'a Value)>) -> Result<(), String> {
+/// What the paths of documents take, each with the bytes of where it lies, if they can be compiled within the limit.
+pub(super) fn check<'a>(documents: impl Iterator<Item = (usize, &'a Value)>) -> Result<usize, String> {
     let bytes = documents.fold(0_usize, |sum, (base, document)| sum.saturating_add(written(document, base)));
     if bytes > LIMIT_PATHS_BYTES {
         return Err(format!("its paths, written out in full, take {bytes} bytes; at most {LIMIT_PATHS_BYTES} are read"));
     }
-    Ok(())
+    Ok(bytes)
+}
+
+/// How many places documents have.
+pub(super) fn places(part: &Value) -> usize {
+    let within: &mut dyn Iterator<Item = usize> = match part {
+        Value::Array(items) => &mut items.iter().map(places),
+        Value::Object(fields) => &mut fields.values().map(places),
+        _ => return 1,
+    };
+    within.fold(1, usize::saturating_add)
 }
 
 fn written(part: &Value, path: usize) -> usize {

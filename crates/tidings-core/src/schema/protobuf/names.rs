@@ -10,14 +10,22 @@ use prost_reflect::prost_types::{
 /// The most bytes of names that are written out for a schema with all that it refers to.
 const LIMIT_NAMES_BYTES: usize = 64 << 20;
 
-/// Whether files can be compiled within the limit.
-pub(super) fn check<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Result<(), String> {
-    let mut names = Names(0);
+/// What files have names for.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// What the names take when each is written out.
+    pub(super) bytes: usize,
+    pub(super) count: usize,
+}
+
+/// The names of files, if they can be compiled within the limit.
+pub(super) fn check<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Result<Names, String> {
+    let mut names = Names::default();
     files.for_each(|file| names.file(file));
-    if names.0 > LIMIT_NAMES_BYTES {
-        return Err(format!("its names, written out in full, take {} bytes; at most {LIMIT_NAMES_BYTES} are read", names.0));
+    if names.bytes > LIMIT_NAMES_BYTES {
+        return Err(format!("its names, written out in full, take {} bytes; at most {LIMIT_NAMES_BYTES} are read", names.bytes));
     }
-    Ok(())
+    Ok(names)
 }
 
 /// What a name stands in.
@@ -32,8 +40,6 @@ impl Scope {
         Self { bytes: self.bytes + 1 + name.len(), parts: self.parts + 1 }
     }
 }
-
-struct Names(usize);
 
 impl Names {
     fn file(&mut self, file: &FileDescriptorProto) {
@@ -93,12 +99,13 @@ impl Names {
 
     fn name(&mut self, scope: Scope, name: &str) -> Scope {
         let within = scope.with(name);
-        self.0 = self.0.saturating_add(within.bytes);
+        self.bytes = self.bytes.saturating_add(within.bytes);
+        self.count += 1;
         within
     }
 
     fn looked_for(&mut self, scope: Scope, name: &str) {
         let tries = if name.starts_with('.') { 1 } else { scope.parts + 1 };
-        self.0 = self.0.saturating_add(tries.saturating_mul(scope.bytes + 1 + name.len()));
+        self.bytes = self.bytes.saturating_add(tries.saturating_mul(scope.bytes + 1 + name.len()));
     }
 }

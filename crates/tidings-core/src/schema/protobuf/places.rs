@@ -1,14 +1,14 @@
 //! Places: which message of a schema the message index of a record means.
 //!
-//! Owns: both ways in which serializers count, and which of them a schema is to be read by (decision 41). A `map` or a `group` stands for a message
-//! that nobody has declared: a compiled file has it among the others, and so has the text that Confluent's registry makes of one; a text that
+//! Owns: both ways in which serializers count, and which of them a schema is to be read by (decision 41). A `map` or a `group`, also one of `extend`,
+//! stands for a message that nobody has declared: a compiled file has it among the others, and so has the text that Confluent's registry makes of one; a text that
 //! somebody has written does not. Refuses to give such a message out: no record is one. Neighbour: `protobuf` reads the index.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
-use prost_reflect::{FileDescriptor, MessageDescriptor};
+use prost_reflect::{FileDescriptor, Kind, MessageDescriptor};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,8 @@ impl Places {
     pub(super) fn of(file: &FileDescriptor, counting: Counting) -> Self {
         let mut found = HashMap::new();
         for counting in [counting, counting.other()] {
-            note(file.messages(), (counting, &HashSet::new()), &mut Vec::new(), &mut found);
+            let groups = file.extensions().filter_map(|extension| group(extension.is_group(), &extension.kind())).collect();
+            note(file.messages(), (counting, &groups), &mut Vec::new(), &mut found);
         }
         Self(found)
     }
@@ -80,9 +81,15 @@ fn note(
         if is_declared {
             found.entry(place.clone()).or_insert_with(|| (message.clone(), message.full_name().into()));
         }
-        let fields = message.fields().filter(|field| field.is_group());
-        let groups = fields.filter_map(|field| Some(field.kind().as_message()?.full_name().to_owned())).collect();
+        let fields = message.fields().filter_map(|field| group(field.is_group(), &field.kind()));
+        let extensions = message.child_extensions().filter_map(|extension| group(extension.is_group(), &extension.kind()));
+        let groups = fields.chain(extensions).collect();
         note(message.child_messages(), (counting, &groups), place, found);
         place.pop();
     }
+}
+
+/// What the message of a group is called, of a field or an extension, which stands beside it.
+fn group(is_group: bool, kind: &Kind) -> Option<String> {
+    kind.as_message().filter(|_| is_group).map(|message| message.full_name().to_owned())
 }

@@ -1,36 +1,93 @@
-//! The shape of what messages are read as: fields without presence are always there, the others may be absent.
+//! The shape of what messages are read as: fields that are read whatever was written are always there, the others may be absent.
+
+use std::collections::HashMap;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{LIMIT_DEPTH, decimal};
+use super::decimal;
+use super::forms::{Form, FormId, Part, Presence};
+use crate::schema::protobuf::is_always_there;
 
-pub(super) fn message(message: &MessageDescriptor, depth: usize) -> Value {
-    if depth > LIMIT_DEPTH {
-        return json!({});
+/// The forms of a message and of all that is in it; the message is the first.
+pub(super) fn forms(message: &MessageDescriptor) -> Vec<Form> {
+    let mut forms = Forms::default();
+    forms.message(message);
+    while let Some((at, message)) = forms.open.pop() {
+        let fields = message.fields().map(|field| forms.part(&field)).collect::<Vec<_>>();
+        let extensions = message.extensions().map(|extension| {
+            let form = forms.of_kind(&extension.kind(), extension.is_list());
+            Part { name: extension.json_name().to_owned(), form, presence: Presence::Perhaps }
+        });
+        let extensions = extensions.collect::<Vec<_>>();
+        forms.forms[at] = Form::Record(fields.into_iter().chain(extensions).collect());
     }
-    let fields = message.fields().map(|field| (field.json_name().to_owned(), of_field(&field, depth)));
-    let required = message.fields().filter(|field| !field.supports_presence());
-    let required = required.map(|field| field.json_name().to_owned()).collect::<Vec<_>>();
-    json!({"type": "object", "properties": fields.collect::<Map<_, _>>(), "required": required, "additionalProperties": false})
+    forms.forms
 }
 
-fn of_field(field: &FieldDescriptor, depth: usize) -> Value {
-    if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
-        return json!({"type": "object", "additionalProperties": of_kind(&entry.map_entry_value_field().kind(), depth + 1)});
-    }
-    let one = of_kind(&field.kind(), depth + 1);
-    if field.is_list() { json!({"type": "array", "items": one}) } else { one }
+#[derive(Default)]
+struct Forms {
+    forms: Vec<Form>,
+    /// Of messages and enums, by their full names.
+    named: HashMap<String, FormId>,
+    /// Messages whose fields are still to be looked at. Their chain may be longer than a stack is deep.
+    open: Vec<(FormId, MessageDescriptor)>,
 }
 
-fn of_kind(kind: &Kind, depth: usize) -> Value {
-    match kind {
-        Kind::Bool => json!({"type": "boolean"}),
-        Kind::Double | Kind::Float => json!({"type": "number"}),
-        Kind::String | Kind::Bytes => json!({"type": "string"}),
-        Kind::Enum(kind) => json!({"enum": kind.values().map(|value| value.name().to_owned()).collect::<Vec<_>>()}),
-        Kind::Message(kind) => known(kind.full_name()).unwrap_or_else(|| message(kind, depth)),
-        _ => json!({"type": "integer"}),
+impl Forms {
+    fn push(&mut self, form: Form) -> FormId {
+        self.forms.push(form);
+        self.forms.len() - 1
+    }
+
+    fn part(&mut self, field: &FieldDescriptor) -> Part {
+        let form = match (field.is_map(), field.kind()) {
+            (true, Kind::Message(entry)) => {
+                let values = self.kind(&entry.map_entry_value_field().kind());
+                self.push(Form::Map(values))
+            }
+            (_, kind) => self.of_kind(&kind, field.is_list()),
+        };
+        let presence = if is_always_there(field) { Presence::Always } else { Presence::Perhaps };
+        Part { name: field.json_name().to_owned(), form, presence }
+    }
+
+    fn of_kind(&mut self, kind: &Kind, is_list: bool) -> FormId {
+        let one = self.kind(kind);
+        if is_list { self.push(Form::List(one)) } else { one }
+    }
+
+    fn kind(&mut self, kind: &Kind) -> FormId {
+        let plain = match kind {
+            Kind::Message(message) => return self.message(message),
+            Kind::Enum(of) => {
+                if let Some(form) = self.named.get(of.full_name()) {
+                    return *form;
+                }
+                let values = of.values().map(|value| value.name().to_owned()).collect::<Vec<_>>();
+                let form = self.push(Form::Plain(known(of.full_name()).unwrap_or_else(|| json!({ "enum": values }))));
+                self.named.insert(of.full_name().to_owned(), form);
+                return form;
+            }
+            Kind::Bool => "boolean",
+            Kind::Double | Kind::Float => "number",
+            Kind::String | Kind::Bytes => "string",
+            _ => "integer",
+        };
+        self.push(Form::Plain(json!({ "type": plain })))
+    }
+
+    fn message(&mut self, message: &MessageDescriptor) -> FormId {
+        let name = message.full_name();
+        if let Some(form) = self.named.get(name) {
+            return *form;
+        }
+        let form = self.push(Form::Plain(known(name).unwrap_or_else(|| json!({}))));
+        self.named.insert(name.to_owned(), form);
+        if known(name).is_none() {
+            self.open.push((form, message.clone()));
+        }
+        form
     }
 }
 
@@ -56,6 +113,7 @@ fn known(name: &str) -> Option<Value> {
         "google.protobuf.Struct" | "google.protobuf.Empty" => json!({"type": "object"}),
         "google.protobuf.ListValue" => json!({"type": "array"}),
         "google.protobuf.Value" | "google.protobuf.Any" => json!({}),
+        "google.protobuf.NullValue" => json!({"type": "null"}),
         _ => return None,
     })
 }

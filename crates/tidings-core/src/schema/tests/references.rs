@@ -71,6 +71,43 @@ fn an_avro_name_without_points_stands_in_the_namespace_around_it() {
 }
 
 #[test]
+fn an_avro_type_of_no_namespace_is_found_from_within_one_that_has_none_of_its_name() {
+    let plain = r#"{"type":"enum","name":"E","symbols":["PLAIN"]}"#;
+    let own = r#"{"type":"enum","name":"E","symbols":["OWN"]}"#;
+    // As Java writes a schema whose types are partly in the default package.
+    let around = |fields: &[String]| record(&fields.join(","));
+    let main = around(&[
+        field("e", r#""E""#),
+        field("list", r#"{"type":"array","items":"E"}"#),
+        field("map", r#"{"type":"map","values":["null","E"]}"#),
+    ]);
+    let body = [long(0), long(1), long(0), long(0), long(1), text("k"), long(1), long(0), long(0)].concat();
+    let referred = Schema::compile(&definition(Format::Avro, main, &[("E", plain)])).unwrap();
+    assert_eq!(read(&referred, &body).unwrap(), json!({"e": "PLAIN", "list": ["PLAIN"], "map": {"k": "PLAIN"}}));
+
+    let inner =
+        format!(r#"{{"type":"record","name":"N.In","fields":[{},{}]}}"#, field("first", r#""Outer""#), field("e", r#""E""#));
+    let outer = format!(
+        r#"{{"type":"record","name":"Outer","fields":[{},{}]}}"#,
+        field("e", plain),
+        field("in", &format!(r#"["null",{}]"#, inner.replace("\"Outer\"", "[\"null\",\"Outer\"]")))
+    );
+    let body = [long(0), long(1), long(1), long(0), long(0), long(0)].concat();
+    let expected = json!({"e": "PLAIN", "in": {"first": {"e": "PLAIN", "in": null}, "e": "PLAIN"}});
+    assert_eq!(read(&compiled(Format::Avro, outer), &body).unwrap(), expected);
+
+    // The namespace around counts first, wherever its type is defined.
+    for fields in [[field("e", r#""E""#), field("own", own)], [field("own", own), field("e", r#""E""#)]] {
+        let schema = Schema::compile(&definition(Format::Avro, around(&fields), &[("E", plain)])).unwrap();
+        assert_eq!(read(&schema, &[0, 0]).unwrap(), json!({"e": "OWN", "own": "OWN"}));
+    }
+    // Who says a namespace means that one.
+    let in_full = around(&[field("e", r#""acme.E""#)]);
+    let error = Schema::compile(&definition(Format::Avro, in_full, &[("E", plain)])).unwrap_err().to_string();
+    assert!(error.contains("`acme.E` is not there"), "{error}");
+}
+
+#[test]
 fn what_a_logical_type_says_of_a_type_that_it_does_not_go_with_changes_nothing() {
     assert_eq!(avro(&logical("string", "date"), &text("soon")).unwrap(), json!("soon"));
     assert_eq!(avro(&logical("int", "no-such"), &long(7)).unwrap(), json!(7));
@@ -139,4 +176,17 @@ fn a_group_is_counted_like_a_map_entry() {
     assert_eq!([0, 1, 2].map(|at| called(&schema, at)), ["Outer.A", "Outer.B", "Outer.B"].map(|name| Some(name.to_owned())));
     let value = read(&schema, &[0, 0x0b, 0x0a, 1, b'x', 0x0c]).unwrap();
     assert_eq!(value["part"]["p"], "x", "{value}");
+}
+
+#[test]
+fn a_group_of_an_extension_is_counted_like_one_of_a_field() {
+    let text = r#"syntax = "proto2";
+        extend Outer { optional group Far = 101 { optional string f = 1; } }
+        message Outer { extensions 100 to 199; extend Outer { optional group Near = 100 { optional string n = 1; } }
+            message A { optional string a = 1; } message B {} }
+        message Last { optional string l = 1; }"#;
+    let schema = compiled(Format::Protobuf, text);
+    assert_eq!([0, 1].map(|at| called(&schema, at)), ["Outer.A", "Outer.B"].map(|name| Some(name.to_owned())));
+    let last = schema.read(&Framed::of_value(&prefixed(&[2, 2]), None).unwrap()).unwrap();
+    assert_eq!(last.name.as_deref(), Some("Last"));
 }
