@@ -385,6 +385,9 @@ impl super::Config {
         if !(2..=1_000_000).contains(&registry.schemas.get()) {
             refused.push(("registry.schemas", "must be 2 to 1000000".into()));
         }
+        if registry.kept_bytes.get() < 1 << 20 {
+            refused.push(("registry.kept_bytes", format!("must be at least {}", 1 << 20)));
+        }
         if registry.schema_bytes.get() > 64 << 20 {
             refused.push(("registry.schema_bytes", format!("must be 1 to {}", 64 << 20)));
         }

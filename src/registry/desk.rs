@@ -25,7 +25,7 @@ use crate::worker::{Worker, WorkerError};
 use super::client::{Client, Missed};
 use super::error::RegistryError;
 use super::meters::Meters;
-use super::shelf::{Found, Shelf};
+use super::shelf::{Found, Room, Shelf};
 
 /// Schemas that may be asked for at a time, and requests that may be under way.
 const LIMIT_ASKED: usize = 4096;
@@ -65,7 +65,8 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn start(config: &RegistryConfig, clock: Clock, meters: Meters) -> Result<Self, RegistryError> {
         let client = Client::new(config)?;
-        let shelf = Arc::new(Shelf::new(config.schemas.get(), meters.clone()));
+        let room = Room { count: config.schemas.get(), bytes: config.kept_bytes.get() };
+        let shelf = Arc::new(Shelf::new(room, meters.clone()));
         let (asks, asked) = mpsc::channel(LIMIT_ASKED);
         let errand = Errand {
             client,

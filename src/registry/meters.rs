@@ -21,6 +21,8 @@ impl Labels for WithOutcome {
 pub(super) struct Meters {
     fetches: Family<WithOutcome, Counter>,
     pub(super) kept: Gauge,
+    pub(super) kept_bytes: Gauge,
+    pub(super) dropped: Counter,
     pub(super) awaited: Gauge,
 }
 
@@ -30,6 +32,10 @@ impl Meters {
             "Times that the schema registry was asked for a schema, by what came of it: `fetched`, or the class of the failure";
         shelf.register("fetched_schemas", help, self.fetches.clone());
         shelf.register("kept_schemas", "Schemas in memory", self.kept.clone());
+        let help = "About how much memory schemas take, with what is known of those that cannot be had";
+        shelf.register("kept_bytes", help, self.kept_bytes.clone());
+        let help = "Schemas that were taken from memory to make room for others, and are fetched again when they are needed";
+        shelf.register("dropped_schemas", help, self.dropped.clone());
         shelf.register("awaited_schemas", "Schemas that records wait for", self.awaited.clone());
     }
 

@@ -24,6 +24,7 @@ pub struct RegistryConfig {
     pub unknown_wait: Delay,
     pub failure_retention: Delay,
     pub schemas: NonZeroUsize,
+    pub kept_bytes: NonZeroUsize,
     pub schema_bytes: NonZeroUsize,
 }
 

@@ -1,15 +1,19 @@
 //! Under load: thousands of records in all three formats while the registry goes and comes back, and trying again what has schemas.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rdkafka::message::OwnedHeaders;
 use serde_json::{Value, json};
 use tidings::cli::Role;
 
 use super::{WORDS, due, message, prefixed, said, schema, unknown, with_registry, with_topics};
-use crate::harness::command::{json as told, printed};
+use crate::harness::command::{command, json as told, printed};
 use crate::harness::eventually;
 use crate::harness::front::Front;
 use crate::harness::log::Seen;
@@ -103,6 +107,79 @@ async fn a_registry_that_goes_and_comes_back_under_load_loses_nothing_and_is_ask
     assert_eq!(schemas(front.answered(200)), 3);
     assert!(world.log.records(&world.own("dlq")).await.is_empty());
     running.await_ready().await;
+    running.stop().await;
+    // Nothing was killed: who stops has written down all that it decided on, so that nothing is decided on twice.
+    let told = world.log.records(&world.own("notifications")).await;
+    assert_eq!(twice(&told), Vec::<String>::new());
+    assert_eq!(told.len(), expected.len());
+}
+
+/// The payments of which more than one record tells, or one by more than one id.
+fn twice(notified: &[Seen]) -> Vec<String> {
+    let mut ids = BTreeMap::<String, Vec<String>>::new();
+    for record in notified {
+        let notification = &record.json()["notification"];
+        let [payment, id] =
+            [&notification["data"]["payment_id"], &notification["id"]].map(|text| text.as_str().unwrap().to_owned());
+        ids.entry(payment).or_default().push(id);
+    }
+    ids.into_iter().filter(|(_, ids)| ids.len() > 1).map(|(payment, ids)| format!("{payment}: {ids:?}")).collect()
+}
+
+#[tokio::test]
+async fn who_stops_a_redrive_or_a_replay_that_waits_for_the_registry_is_not_kept_waiting() {
+    let chosen = Chosen::answering(|_| unknown()).await;
+    let mut world = World::with(|config| with_registry(config, &chosen.url)).await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    world.log.produce(&world.topic, Some("k"), &prefixed(7, &due("1"))).await;
+    world.own_records("dlq", 1).await;
+    running.stop().await;
+    // Whoever asks for it from now on waits for longer than any test.
+    world.config.registry.unknown_wait = ms(24 * 3_600_000);
+    let topic = world.topic.clone();
+    let waiting: [&[&str]; 4] = [
+        &["dlq", "redrive", "--all", "--execute", "--as", "ops"],
+        &["dlq", "redrive", "--all"],
+        &["replay", "--topic", &topic, "--all", "--execute", "--as", "ops"],
+        &["replay", "--topic", &topic, "--all"],
+    ];
+    for args in waiting {
+        let before = chosen.asked("/schemas/ids/7");
+        let mut child = command(&world, args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        eventually("it waits", async || (chosen.asked("/schemas/ids/7") > before + 1).then_some(())).await;
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let status = eventually("it ends", async || child.try_wait().unwrap()).await;
+        let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert_eq!(status.code(), Some(1), "{args:?}: {said}");
+    }
+    assert!(world.log.records(&world.own("notifications")).await.is_empty());
+}
+
+#[tokio::test]
+async fn schemas_that_take_more_memory_than_they_may_make_room_for_each_other_and_all_records_are_read() {
+    let chosen = Chosen::answering(|path| {
+        let text = format!(r#"{{"title":"{}{}"}}"#, path.trim_start_matches("/schemas/ids/"), "x".repeat(400_000));
+        schema("JSON", &text)
+    })
+    .await;
+    let world = World::with(|config| {
+        with_registry(config, &chosen.url);
+        config.registry.kept_bytes = NonZeroUsize::new(1 << 20).unwrap();
+    })
+    .await;
+    let running = world.start_roles(&[Role::Pipeline]).await;
+    for round in 0..3 {
+        for id in 1..=4 {
+            let told = due(&format!("{round}-{id}"));
+            world.log.produce_to((&world.topic, 0), "k", &prefixed(id, &told), OwnedHeaders::new()).await;
+        }
+    }
+    let notified = world.own_records("notifications", 12).await;
+    assert_eq!(payments(&notified).len(), 12);
+    assert!(running.metric("tidings_registry_dropped_schemas_total").await >= 2.0);
+    assert!(running.metric("tidings_registry_kept_schemas").await < 4.0);
+    assert!((1.0..1_048_577.0).contains(&running.metric("tidings_registry_kept_bytes").await));
+    assert!((1..=4).any(|id| chosen.asked(&format!("/schemas/ids/{id}")) > 1), "what had gone was fetched again");
     running.stop().await;
 }
 
