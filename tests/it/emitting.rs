@@ -188,3 +188,45 @@ async fn the_program_in_rust_emits_an_event_in_each_format_of_a_registry() {
     }
     world.is_notified("rust").await;
 }
+
+/// What stands for Python in a test of `dev/emit`: it makes environments, and ends whoever installs into them as long as a file is there.
+const STAND_IN: &str = r#"#!/usr/bin/env bash
+case "$1 $2" in
+  "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "$0" "$3/bin/pip" ;;
+  "-m pip" | "install "*)
+    if [[ " $* " != *" --require-hashes "* ]]; then exit 1; fi
+    if [[ -e $INTERRUPTING ]]; then kill -9 "$PPID"; fi
+    ;;
+  "-m grpc_tools.protoc") ;;
+  *) echo "ran" ;;
+esac
+"#;
+
+#[tokio::test]
+async fn an_installation_that_was_interrupted_is_made_anew_and_not_taken_for_a_whole_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let python = dir.path().join("python3");
+    std::fs::write(&python, STAND_IN).unwrap();
+    std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let interrupting = dir.path().join("interrupting");
+    let program = dir.path().join("emit.py");
+    for file in [&interrupting, &program] {
+        std::fs::write(file, "").unwrap();
+    }
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let emit = || {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/dev/emit"));
+        command.arg("python").arg(&program).env("PATH", &path).env("XDG_CACHE_HOME", dir.path());
+        command.env("INTERRUPTING", &interrupting).output().unwrap()
+    };
+    assert!(!emit().status.success(), "it was killed while it installed");
+    std::fs::remove_file(&interrupting).unwrap();
+    let output = emit();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ran\n", "{}", String::from_utf8_lossy(&output.stderr));
+    let made = std::fs::read_dir(dir.path().join("tidings/emit")).unwrap().map(|entry| entry.unwrap().path());
+    let made = made.filter(|path| path.is_dir()).collect::<Vec<_>>();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(made[0].join("generated").is_dir());
+}
