@@ -209,7 +209,7 @@ mod tests {
         Schema::compile(&Definition { format: Format::Avro, text: "\"string\"".into(), references: Vec::new() }).unwrap()
     }
 
-    /// One that takes somewhat more than so many bytes.
+    /// One that takes somewhat more than twice so many bytes.
     fn large(bytes: usize) -> Schema {
         let text = format!(r#"{{"type":"enum","name":"E","symbols":["{}"]}}"#, "S".repeat(bytes));
         Schema::compile(&Definition { format: Format::Avro, text, references: Vec::new() }).unwrap()
@@ -298,7 +298,7 @@ mod tests {
     fn of_more_bytes_than_there_is_room_for_what_was_not_used_for_longest_goes() {
         let shelf = Shelf::new(Room { count: 100, bytes: 10_000 }, Meters::default());
         for id in 1..=4 {
-            settled(&shelf, id, Ok(large(3_000)));
+            settled(&shelf, id, Ok(large(1_500)));
             find(&shelf, id, 0);
             find(&shelf, 1, 0);
         }
@@ -318,13 +318,13 @@ mod tests {
     fn what_nobody_has_looked_at_takes_no_more_than_as_much_again() {
         let shelf = Shelf::new(Room { count: 100, bytes: 10_000 }, Meters::default());
         for id in 1..=6 {
-            settled(&shelf, id, Ok(large(3_000)));
+            settled(&shelf, id, Ok(large(1_500)));
         }
         for id in 1..=6 {
             assert!(matches!(find(&shelf, id, 0), Found::Schema(_)), "{id} is asked for again");
         }
         for id in 11..=30 {
-            settled(&shelf, id, Ok(large(3_000)));
+            settled(&shelf, id, Ok(large(1_500)));
         }
         assert!(shelf.meters.kept_bytes.get() <= 20_000, "{}", shelf.meters.kept_bytes.get());
     }

@@ -108,10 +108,14 @@ async fn a_registry_that_goes_and_comes_back_under_load_loses_nothing_and_is_ask
     assert!(world.log.records(&world.own("dlq")).await.is_empty());
     running.await_ready().await;
     running.stop().await;
-    // Nothing was killed: who stops has written down all that it decided on, so that nothing is decided on twice.
+    are_told_once(&world, expected.len()).await;
+}
+
+/// Nothing was killed: who stops has written down all that it decided on, so that nothing is decided on twice.
+async fn are_told_once(world: &World, events: usize) {
     let told = world.log.records(&world.own("notifications")).await;
     assert_eq!(twice(&told), Vec::<String>::new());
-    assert_eq!(told.len(), expected.len());
+    assert_eq!(told.len(), events);
 }
 
 /// The payments of which more than one record tells, or one by more than one id.

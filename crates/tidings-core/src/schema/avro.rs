@@ -19,6 +19,9 @@ use self::plan::UuidForm;
 use super::budget::Budget;
 use super::{Definition, Format, Read, SchemaError, decimal};
 
+/// An allocator takes more than what is asked for: one of 2,000 fields was measured with 1.3 times the size of its nodes.
+const KEPT_TIMES: usize = 2;
+
 #[derive(Debug)]
 pub(super) struct Avro {
     pub(super) nodes: Vec<Node>,
@@ -33,7 +36,7 @@ impl Avro {
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.nodes.iter().map(Node::bytes).sum()
+        self.nodes.iter().map(Node::bytes).sum::<usize>() * KEPT_TIMES
     }
 
     pub(super) fn read(&self, body: &[u8]) -> Result<Read, SchemaError> {

@@ -21,7 +21,7 @@ const LIMIT_STEPS_BACK: usize = 2_000;
 /// What a compiled expression may take, in bytes, and all of a schema together, which share it evenly.
 const LIMIT_PATTERN_BYTES: usize = 1 << 20;
 const LIMIT_PATTERNS_BYTES: usize = 64 << 20;
-/// What a compiled schema takes beside its text and paths, as was measured: each place of it, and each expression.
+/// What a compiled schema is taken to need beside its text and paths: for each place of it, and for each expression.
 const KEPT_BYTES_EACH: usize = 512;
 const KEPT_PATTERN_BYTES: usize = 16 << 10;
 /// Where a schema is taken to lie that does not say it, so that what it refers to by a relative name is found beside it.

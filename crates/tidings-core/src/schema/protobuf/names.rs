@@ -18,14 +18,20 @@ pub(super) struct Names {
     pub(super) count: usize,
 }
 
-/// The names of files, if they can be compiled within the limit.
-pub(super) fn check<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Result<Names, String> {
+/// The names of files.
+pub(super) fn of<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Names {
     let mut names = Names::default();
     files.for_each(|file| names.file(file));
+    names
+}
+
+/// Whether files can be compiled within the limit.
+pub(super) fn check<'a>(files: impl Iterator<Item = &'a FileDescriptorProto>) -> Result<(), String> {
+    let names = of(files);
     if names.bytes > LIMIT_NAMES_BYTES {
         return Err(format!("its names, written out in full, take {} bytes; at most {LIMIT_NAMES_BYTES} are read", names.bytes));
     }
-    Ok(names)
+    Ok(())
 }
 
 /// What a name stands in.

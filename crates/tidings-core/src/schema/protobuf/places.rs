@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
-use prost_reflect::{FileDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{ExtensionDescriptor, FieldDescriptor, FileDescriptor, Kind, MessageDescriptor};
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,11 @@ impl Places {
     pub(super) fn of(file: &FileDescriptor, counting: Counting) -> Self {
         let mut found = HashMap::new();
         for counting in [counting, counting.other()] {
-            let groups = file.extensions().filter_map(|extension| group(extension.is_group(), &extension.kind())).collect();
+            let groups = file
+                .extensions()
+                .filter(ExtensionDescriptor::is_group)
+                .filter_map(|extension| called(&extension.kind()))
+                .collect();
             note(file.messages(), (counting, &groups), &mut Vec::new(), &mut found);
         }
         Self(found)
@@ -81,15 +85,16 @@ fn note(
         if is_declared {
             found.entry(place.clone()).or_insert_with(|| (message.clone(), message.full_name().into()));
         }
-        let fields = message.fields().filter_map(|field| group(field.is_group(), &field.kind()));
-        let extensions = message.child_extensions().filter_map(|extension| group(extension.is_group(), &extension.kind()));
+        let fields = message.fields().filter(FieldDescriptor::is_group).filter_map(|field| called(&field.kind()));
+        let extensions = message.child_extensions().filter(ExtensionDescriptor::is_group);
+        let extensions = extensions.filter_map(|extension| called(&extension.kind()));
         let groups = fields.chain(extensions).collect();
         note(message.child_messages(), (counting, &groups), place, found);
         place.pop();
     }
 }
 
-/// What the message of a group is called, of a field or an extension, which stands beside it.
-fn group(is_group: bool, kind: &Kind) -> Option<String> {
-    kind.as_message().filter(|_| is_group).map(|message| message.full_name().to_owned())
+/// What the message of a group is called, of a field or an extension. It stands beside that.
+fn called(group: &Kind) -> Option<String> {
+    group.as_message().map(|message| message.full_name().to_owned())
 }

@@ -16,7 +16,8 @@ pub(super) fn forms(message: &MessageDescriptor) -> Vec<Form> {
     while let Some((at, message)) = forms.open.pop() {
         let fields = message.fields().map(|field| forms.part(&field)).collect::<Vec<_>>();
         let extensions = message.extensions().map(|extension| {
-            let form = forms.of_kind(&extension.kind(), extension.is_list());
+            let one = forms.kind(&extension.kind());
+            let form = if extension.is_list() { forms.push(Form::List(one)) } else { one };
             Part { name: extension.json_name().to_owned(), form, presence: Presence::Perhaps }
         });
         let extensions = extensions.collect::<Vec<_>>();
@@ -46,15 +47,13 @@ impl Forms {
                 let values = self.kind(&entry.map_entry_value_field().kind());
                 self.push(Form::Map(values))
             }
-            (_, kind) => self.of_kind(&kind, field.is_list()),
+            (_, kind) => {
+                let one = self.kind(&kind);
+                if field.is_list() { self.push(Form::List(one)) } else { one }
+            }
         };
         let presence = if is_always_there(field) { Presence::Always } else { Presence::Perhaps };
         Part { name: field.json_name().to_owned(), form, presence }
-    }
-
-    fn of_kind(&mut self, kind: &Kind, is_list: bool) -> FormId {
-        let one = self.kind(kind);
-        if is_list { self.push(Form::List(one)) } else { one }
     }
 
     fn kind(&mut self, kind: &Kind) -> FormId {
