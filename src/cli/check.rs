@@ -37,6 +37,9 @@ pub struct Args {
     /// The registry, as `https://registry.example.com` [default: `registry.urls`]
     #[arg(long, value_name = "URL", requires = "subject")]
     registry: Option<String>,
+    /// What --schema refers to: a schema in a file, under the name that it is imported or called by there; may be given more than once
+    #[arg(long = "reference", value_name = "NAME=FILE", value_parser = reference, requires = "schema")]
+    references: Vec<(String, PathBuf)>,
     /// The type of the events of --schema or --subject [default: what the schema calls its values]
     #[arg(long = "type", value_name = "TYPE", id = "type")]
     kind: Option<String>,
@@ -46,6 +49,12 @@ pub struct Args {
     /// Print a JSON object with `rules`, `schemas`, `samples`, `errors`, `warnings` and `problems`
     #[arg(long)]
     json: bool,
+}
+
+fn reference(text: &str) -> Result<(String, PathBuf), String> {
+    let parts = text.split_once('=').filter(|(name, file)| !name.is_empty() && !file.is_empty());
+    let (name, file) = parts.ok_or("a reference is NAME=FILE, for instance people.proto=schemas/people.proto")?;
+    Ok((name.to_owned(), file.into()))
 }
 
 /// Prints every problem with file and line. The exit code is 1 if one is an error. The ladders of rules may name the rungs of `courier`.

@@ -51,6 +51,9 @@ pub struct Args {
     /// The envelope that the record is in: detect, cloudevents, outbox, plain or flat [default: as the topic is configured]
     #[arg(long, value_parser = envelope)]
     envelope: Option<Envelope>,
+    /// The registry that has the record's schema, as `https://registry.example.com` [default: `registry.urls`]
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
     /// Show what somebody who reads this locale is shown, for instance fr-CA [default: the texts of the rule itself]
     #[arg(long)]
     locale: Option<Locale>,
@@ -79,6 +82,9 @@ pub async fn run(args: Args, mut config: Config) -> anyhow::Result<ExitCode> {
             std::iter::once((taken.topic.parse().map_err(anyhow::Error::msg)?, envelope_of(envelope))).collect();
     }
     let topics = Topics::new(&config.pipeline, &requests);
+    if let Some(url) = &args.registry {
+        config.registry.urls = vec![url.clone()];
+    }
     let registry = Registry::start(&config.registry, Clock::start(), &Metrics::new())?;
     let verdict = |rules: &RuleSet| taken.decided(rules, (&topics, &registry));
     let whole = verdict(&edition.rules)?;

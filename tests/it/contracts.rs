@@ -279,3 +279,117 @@ async fn a_registry_that_goes_away_while_schemas_are_compared_does_not_take_back
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("503: gone") && error.contains("see that it runs"), "{error}");
 }
+
+/// The shipped schema of payments in a format, without the day on which they are due.
+fn without_due_date(format: &str) -> (&'static str, String) {
+    let read = |file: &str| fs::read_to_string(Path::new(&shipped("schemas/events")).join(file)).unwrap();
+    match format {
+        "avro" => {
+            let mut schema = serde_json::from_str::<Value>(&read("payment.due.avsc")).unwrap();
+            schema["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "dueDate");
+            ("avsc", schema.to_string())
+        }
+        "protobuf" => {
+            let text = read("payment.due.proto");
+            ("proto", text.lines().filter(|line| !line.contains("due_date")).collect::<Vec<_>>().join("\n"))
+        }
+        _ => {
+            let mut schema = serde_json::from_str::<Value>(&read("payment.due.json")).unwrap();
+            schema["properties"].as_object_mut().unwrap().remove("dueDate");
+            schema["required"].as_array_mut().unwrap().retain(|name| name != "dueDate");
+            ("json", schema.to_string())
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_version_in_any_format_is_held_against_the_one_that_the_registry_has() {
+    let (world, url, rules) = (World::new().await, registry::shared(), shipped("rules"));
+    for format in ["avro", "protobuf", "json-schema"] {
+        let topic = format!("{}.{format}", world.topic);
+        let args = ["schemas", "register", "--registry", &url, "--topic", &topic, "--type", "payment:due", "--format", format];
+        assert_eq!(told(&world, 0, &args).await["subjects"][0]["state"], "registered");
+        let (extension, text) = without_due_date(format);
+        let file = world.dir.path().join(format!("new.{extension}"));
+        fs::write(&file, text).unwrap();
+        let subject = format!("{topic}-value");
+        let args = ["check", "--rules", &rules, "--registry", &url, "--subject", &subject, "--type", "payment:due"];
+        assert_eq!(told(&world, 0, &args).await["errors"], 0, "{format}: what is there");
+        let with_new = [&args[..], &["--schema", file.to_str().unwrap()]].concat();
+        let report = told(&world, 1, &with_new).await;
+        assert!(problems(&report).contains(&"field_removed 9".to_owned()), "{format}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_in_files_is_checked_with_the_files_that_it_refers_to() {
+    let (world, rules) = (World::new().await, shipped("rules"));
+    let given = |name: &str, text: &str| {
+        let path = world.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let person = given("person.proto", "syntax = \"proto3\"; package acme; message Person { string name = 1; }");
+    let due = given(
+        "due.proto",
+        "syntax = \"proto3\";\nimport \"acme/person.proto\";\nmessage Due { acme.Person payer = 1; string user_id = 2;\n\
+         string payment_id = 3; string amount = 4; string due_date = 5; }",
+    );
+    let args = ["--rules", &rules, "--schema", &due, "--type", "payment:due"];
+    let said = refused(&world, &args).await;
+    assert!(said.contains("acme/person.proto") && said.contains("--reference NAME=FILE"), "{said}");
+    let by_name = format!("acme/person.proto={person}");
+    let whole = [&["check"], &args[..], &["--reference", &by_name]].concat();
+    assert_eq!(told(&world, 0, &whole).await["errors"], 0);
+    let said = refused(&world, &[&args[..], &["--reference", "acme/person.proto=none.proto"]].concat()).await;
+    assert!(said.contains("could not read none.proto"), "{said}");
+}
+
+#[tokio::test]
+async fn all_shipped_schemas_are_registered_and_one_that_the_registry_does_not_take_says_why() {
+    let (world, url) = (World::new().await, registry::shared());
+    let states = async |code: i32, verb: &str| {
+        let told = told(&world, code, &["schemas", verb, "--registry", &url]).await;
+        let rows = told["subjects"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["state"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let registered = states(0, "register").await;
+    assert!(registered.len() == 15 && registered.iter().all(|state| state == "registered" || state == "same"), "{registered:?}");
+    assert!(states(0, "diff").await.iter().all(|state| state == "same"));
+
+    // Another team's schema stands there, and the registry's operators want versions to be compatible.
+    let subject = format!("{}-value", world.topic);
+    let other = json!({"type": "record", "name": "PaymentDue", "namespace": "tidings.events", "fields": [{"name": "userId", "type": "int"}]});
+    let client = reqwest::Client::new();
+    let posted = client.post(format!("{url}/subjects/{subject}/versions")).json(&json!({"schema": other.to_string()}));
+    assert!(posted.send().await.unwrap().status().is_success());
+    let set = client.put(format!("{url}/config/{subject}")).json(&json!({"compatibility": "FULL"}));
+    assert!(set.send().await.unwrap().status().is_success());
+    let args = ["schemas", "register", "--registry", &url, "--topic", &world.topic, "--type", "payment:due", "--format", "avro"];
+    let told = told(&world, 1, &args).await;
+    let row = &told["subjects"][0];
+    assert_eq!(row["state"], "refused");
+    assert!(row["message"].as_str().is_some_and(|why| !why.is_empty()), "{row}");
+}
+
+#[tokio::test]
+async fn a_record_in_each_format_is_rendered_by_a_registry_that_the_command_names_in_the_language_of_who_reads_it() {
+    let (world, url) = (World::new().await, registry::shared());
+    let rules = world.dir.path().join("rules");
+    fs::create_dir_all(&rules).unwrap();
+    let text = fs::read_to_string(Path::new(&shipped("rules")).join("payment.toml")).unwrap();
+    fs::write(rules.join("payment.toml"), text + "\n[rule.locales.fr]\nmessage = \"{{ amount }} dû le {{ dueDate }}.\"\n")
+        .unwrap();
+    let mut service = registry::Producer::start(&world.config.kafka.brokers, &url);
+    for format in ["avro", "protobuf", "json"] {
+        let topic = format!("{}.{format}", world.topic);
+        world.log.create(&topic, 1, &[]).await;
+        let (partition, offset) = service.produce(&said(format, &topic, "p-1"));
+        let place = format!("{topic}:{partition}:{offset}");
+        let args = ["render", "payment-due", "--rules", rules.to_str().unwrap(), "--registry", &url, "--from", &place];
+        let message = async |args: &[&str]| told(&world, 0, args).await["notifications"][0]["notification"]["message"].clone();
+        assert_eq!(message(&args).await, WORDS, "{format}");
+        let french = [&args[..], &["--locale", "fr-CA"]].concat();
+        assert_eq!(message(&french).await, "120.50 dû le 2026-02-01.", "{format}");
+    }
+}

@@ -65,21 +65,35 @@ fn of_subject(args: &Args, subject: &str, found: Subject) -> anyhow::Result<Resu
 }
 
 fn of_file(args: &Args, (file, limit): (&Path, usize), references: &[Reference]) -> anyhow::Result<Result<Described, Problem>> {
-    let name = file.display();
-    let format = match file.extension().and_then(|extension| extension.to_str()) {
+    let format = format(file)?;
+    let mut all = Vec::with_capacity(args.references.len() + references.len());
+    for (name, file) in &args.references {
+        all.push(Reference { name: name.clone(), text: read((file, limit))? });
+    }
+    // What is given by hand counts before what the version before refers to.
+    all.extend(references.iter().filter(|other| args.references.iter().all(|(name, _)| *name != other.name)).cloned());
+    described(args, file.display().to_string(), Definition { format, text: read((file, limit))?, references: all })
+}
+
+fn format(file: &Path) -> anyhow::Result<Format> {
+    Ok(match file.extension().and_then(|extension| extension.to_str()) {
         Some("avsc") => Format::Avro,
         Some("proto") => Format::Protobuf,
         Some("json") => Format::JsonSchema,
-        _ => anyhow::bail!("{name} is no schema by its name: it ends in .avsc, .proto or .json"),
-    };
+        _ => anyhow::bail!("{} is no schema by its name: it ends in .avsc, .proto or .json", file.display()),
+    })
+}
+
+/// The text of a schema.
+fn read((file, limit): (&Path, usize)) -> anyhow::Result<String> {
+    let name = file.display();
     let bytes = std::fs::read(file).with_context(|| format!("could not read {name}"))?;
     anyhow::ensure!(
         bytes.len() <= limit,
         "{name} has {} bytes, and schemas of at most {limit} are read (`registry.schema_bytes`): a pipeline would bury what is written by it",
         bytes.len()
     );
-    let text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{name} is no text in UTF-8, so it is no schema"))?;
-    described(args, name.to_string(), Definition { format, text, references: references.to_vec() })
+    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{name} is no text in UTF-8, so it is no schema"))
 }
 
 fn described(args: &Args, name: String, definition: Definition) -> anyhow::Result<Result<Described, Problem>> {

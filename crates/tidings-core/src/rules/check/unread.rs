@@ -9,8 +9,7 @@ use crate::rules::problem::{File, Problem};
 use crate::schema::{Format, SchemaError};
 
 /// What to do about a schema in any language that cannot be read.
-const LANGUAGE_HELP: &str =
-    "mend it: .avsc is Avro, .proto is Protobuf and .json is JSON Schema; what it refers to lies in the registry (--subject)";
+const LANGUAGE_HELP: &str = "mend it: .avsc is Avro, .proto is Protobuf and .json is JSON Schema; what it refers to lies in the registry (--subject) or in files (--reference NAME=FILE)";
 /// The problem of a schema that cannot be read, at its line as far as that is known.
 pub(super) fn unread(file: &File<'_>, format: Format, error: &SchemaError) -> Problem {
     let syntax = serde_json::from_str::<Value>(file.text);
