@@ -1,4 +1,5 @@
 //! What a team does before production: `tidings check` in its CI, and `tidings render` on what lies on its topic.
+//! Long because each command is given what teams give it, in three formats.
 
 use std::fs;
 use std::path::Path;
