@@ -224,12 +224,14 @@ async fn what_does_not_read_and_what_is_gone_is_counted_and_the_rest_goes_on() {
 
 #[tokio::test]
 async fn what_ended_in_an_earlier_epoch_is_begun_anew_with_its_history_and_is_sent_again_by_who_asks() {
-    let (world, _folder) = world(|_| {}).await;
+    let (mut world, _folder) = world(|_| {}).await;
     let running = world.start().await;
     let [ended] = end(&world, 1).await.try_into().unwrap();
     let id = ended.json()["delivery"]["notification"]["id"].clone();
     running.stop().await;
     world.grow(8).await.unwrap();
+    // So that it waits for as long as it is looked at.
+    world.config.courier.ack_timeout = ms(60_000);
     let running = world.start().await;
     let (status, report) = asked(&running, &json!({"selection": {"ids": [id]}, "execute": true})).await;
     assert_eq!((status, &report["redriven"]), (200, &json!(1)), "{report}");
