@@ -156,8 +156,8 @@ async fn a_page_token_says_where_a_list_goes_on_and_one_that_is_none_is_refused(
     running.stop().await;
 }
 
-/// Of each event so many are told.
-const CROWD: usize = 500;
+/// Of each event so many are told: two hundred of them take any machine far longer than a request has.
+const CROWD: usize = 5_000;
 /// Tells all whom an event names.
 const TO_CROWDS: &str =
     "[[rule]]\nname = \"crowd\"\nevent = \"crowd\"\nusers = \"{{ members }}\"\ntype = \"t\"\nmessage = \"{{ number }}\"\n";
@@ -200,19 +200,15 @@ async fn a_redrive_over_http_that_takes_longer_than_a_request_may_says_that_ther
     );
     assert!(acts(&world).await.is_empty(), "nothing was written");
 
-    let (mut parts, mut sent) = (0, 0);
-    loop {
+    let mut sent = 0;
+    for _ in 0..2 {
         let report = redriven(&running).await;
-        parts += 1;
-        sent += report["notified"].as_u64().unwrap();
-        assert_eq!(report["redrivenBefore"].as_u64().unwrap() + report["letters"].as_u64().unwrap(), COUNT, "{report}");
-        if report.get("more").is_none() {
-            break;
-        }
+        assert_eq!(report["more"], true, "{report}");
+        let [before, left, now] = ["redrivenBefore", "letters", "notified"].map(|count| report[count].as_u64().unwrap());
+        // What was sent by a call whose answer nobody heard is left alone, too.
+        assert!(before >= sent && before + left == COUNT && now > 0, "{report}");
+        sent += now;
     }
-    assert!(parts > 1, "it was done in one");
-    // What was sent by a call that nobody heard the answer of is left alone, too.
-    assert!(sent <= COUNT, "each once");
     running.stop().await;
 }
 
