@@ -22,7 +22,7 @@ const WAITING: u64 = 1_000_000;
 const FEW: u64 = 10;
 const PARTITIONS: i32 = 4;
 /// What a courier holds of a partition at most.
-const HELD: u64 = 1_024;
+const HELD: u64 = 512;
 const USERS: u64 = 1_000;
 const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 const RUNG: Duration = Duration::from_secs(2);

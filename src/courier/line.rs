@@ -14,7 +14,7 @@ use tidings_core::time::Timestamp;
 use crate::kafka::remains::Remains;
 
 /// The most records that a line holds.
-pub(super) const LIMIT_RECORDS: usize = 1_024;
+pub(super) const LIMIT_RECORDS: usize = 512;
 
 /// The most that all lines hold together, in bytes; each has its share, and always room for one record.
 pub(super) const LIMIT_BYTES: usize = 32 * 1024 * 1024;

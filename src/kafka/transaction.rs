@@ -143,15 +143,14 @@ impl Transactions {
         let context = Context { gauges: cluster.statistics(), ..Context::default() };
         let told = context.told.clone();
         let timeout_ms = timeout.as_millis().to_string();
-        let mut config = cluster.producer("courier");
+        // A broker that is not through with the transaction before says so, and is asked again so soon, then ever later.
+        let mut config = cluster.clone().preferring("retry.backoff.ms", "10").producer("courier");
         config.set("transactional.id", id);
         config.set("transaction.timeout.ms", &timeout_ms);
         // A record that is not written within its transaction's time never is.
         config.set("message.timeout.ms", &timeout_ms);
         // Everything of a transaction is handed over at once and flushed.
         config.set("linger.ms", "0");
-        // A broker that is not through with the transaction before says so, and is asked again so soon, then ever later.
-        config.set("retry.backoff.ms", "10");
         let inner = config.create_with_context(context).map_err(TransactionError::Config)?;
         Ok(Self { inner, id: id.to_owned(), told, stage: Stage::Idle, patience: timeout / 2 })
     }
