@@ -143,30 +143,55 @@ pub(crate) async fn appended(world: &World, topic: &str, pointer: &str) -> BTree
     times
 }
 
+/// The nodes that have tried what lies on these topics.
+async fn deciders(world: &World, topics: &[&str]) -> BTreeSet<String> {
+    let mut nodes = BTreeSet::new();
+    for topic in topics {
+        for record in world.log.records(&world.own(topic)).await {
+            let attempts = record.json()["attempts"].as_array().unwrap().clone();
+            nodes.extend(attempts.iter().map(|attempt| attempt["node"].as_str().unwrap().to_owned()));
+        }
+    }
+    nodes
+}
+
 #[tokio::test]
 async fn couriers_that_come_and_go_leave_one_ladder_for_each_and_are_never_early() {
-    const COUNT: usize = 40;
+    const LOT: usize = 40;
+    const RUNGS: [&str; 2] = ["retry.1s500ms", "retry.2s"];
     let mut world = waiting(600, &[1_500, 2_000]).await;
-    let others = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    let others = world.start_roles(&[Role::Pipeline, Role::Gateway]).await;
+    world.config.node.id = "first".into();
     let first = world.start_roles(&[Role::Courier]).await;
-    for number in 0..COUNT {
-        world.emit(&payment(&number.to_string(), &format!("absent-{number}"))).await;
-    }
-    world.own_records("retry.1s500ms", COUNT / 4).await;
-    // Partitions go to another one while deliveries are on their way, and then all of them.
     world.config.node.id = "second".into();
     let second = world.start_roles(&[Role::Courier]).await;
-    world.own_records("retry.2s", COUNT / 4).await;
+    let emit = async |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            world.emit(&payment(&number.to_string(), &format!("absent-{number}"))).await;
+        }
+    };
+    emit(0..LOT).await;
+    // Nobody folds what was said of them, so both of them wait for the ends of `cursors` and `receipts`.
+    let due = async || first.metric("tidings_courier_due_records").await + second.metric("tidings_courier_due_records").await;
+    eventually("all are due, and each has one who holds it", async || (due().await == LOT as f64).then_some(())).await;
+    assert!(deciders(&world, &RUNGS).await.is_empty(), "decided without evidence");
+    let inbox = world.start_roles(&[Role::Inbox]).await;
+    let both = ["first", "second"].map(str::to_owned);
+    eventually("both have decided", async || (deciders(&world, &RUNGS).await == BTreeSet::from(both.clone())).then_some(()))
+        .await;
+    // Partitions go to the other one while deliveries are on their way, and then all of them.
+    emit(LOT..2 * LOT).await;
+    world.own_records(RUNGS[0], LOT + LOT / 4).await;
     first.stop().await;
-    world.own_records("undelivered", COUNT).await;
+    world.own_records("undelivered", 2 * LOT).await;
     let of = async |topic: &str, pointer: &str| appended(&world, topic, pointer).await;
     let steps = [
         (of("notifications", "/notification/id").await, 600),
-        (of("retry.1s500ms", "/notification/id").await, 1_500),
-        (of("retry.2s", "/notification/id").await, 2_000),
+        (of(RUNGS[0], "/notification/id").await, 1_500),
+        (of(RUNGS[1], "/notification/id").await, 2_000),
         (of("undelivered", "/delivery/notification/id").await, 0),
     ];
-    assert!(steps.iter().all(|(times, _)| times.len() == COUNT));
+    assert!(steps.iter().all(|(times, _)| times.len() == 2 * LOT));
     for pair in steps.windows(2) {
         let [(before, least), (after, _)] = pair else { unreachable!() };
         for (id, at) in before {
@@ -174,6 +199,7 @@ async fn couriers_that_come_and_go_leave_one_ladder_for_each_and_are_never_early
         }
     }
     second.stop().await;
+    inbox.stop().await;
     others.stop().await;
 }
 
