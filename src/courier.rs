@@ -6,12 +6,14 @@
 //! Neighbours: `core::delivery` decides, `store` has the evidence; gateways hear of attempts by `signals`.
 
 mod attempt;
+mod carry;
 mod ends;
 mod hour;
 mod line;
 mod member;
 mod metrics;
 mod plan;
+mod proof;
 mod round;
 mod rung;
 

@@ -142,7 +142,7 @@ fn serve(
     let consumer = Consumer::join(&parts.cluster, SERVICE, &subscriptions).map_err(PipelineError::Client)?;
 
     let Answers { sender, receiver } = dispatch::answers();
-    let way = Arc::new(Way::new(sender, meters, parts.cluster.names(), (parts.clock, parts.traces.clone())));
+    let way = Arc::new(Way::new(sender, meters, &parts.cluster, (parts.clock, parts.traces.clone())));
     let breaker = parts.config.breaker;
     let settings = Topics::new(&parts.config, &parts.cluster.names().requests());
     let complaints = Complaints::new(SERVICE, parts.clock);

@@ -62,6 +62,7 @@ pub struct KafkaConfig {
     pub group_prefix: String,
     pub group_protocol: GroupProtocol,
     pub static_membership: bool,
+    pub refusal_pause: Delay,
     pub properties: BTreeMap<String, Scalar>,
     pub property_files: BTreeMap<String, String>,
     pub topics: TopicsConfig,

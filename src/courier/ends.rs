@@ -1,10 +1,10 @@
 //! Ends: what follows from how a transaction ended.
 //!
 //! Owns: whom an abort is laid to. Records that are too large end in `dlq`, a topic that refuses rests with what would go there, and all rest
-//! only if nobody knows why. Whatever was aborted is still held and decided again. Neighbours: `round` began the transaction,
+//! only if nobody knows why. Whatever was aborted is still held and decided again. Neighbours: `carry` began the transaction,
 //! `kafka::transaction` knows how it ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::error::KafkaError;
 use tidings_core::delivery::decide::Decision;
@@ -16,11 +16,9 @@ use super::attempt::TOO_LARGE;
 use super::member::{BROKER_WAIT, Member};
 use super::plan::{Plan, Ruled};
 use super::round::{ROUND_PAUSE, ROUND_RECORDS};
-use crate::kafka::consumer::Consumer;
+use crate::kafka::consumer::{Consumer, Partition};
+use crate::kafka::refusals::Reason;
 use crate::kafka::transaction::{End, TransactionError};
-
-/// Why a topic takes nothing that is not there.
-pub(super) const NOT_THERE: &str = "it is not there";
 
 impl Member {
     /// Draws the consequences of a transaction's end, and says whether it was committed. After an abort everything is still held and is decided
@@ -61,12 +59,15 @@ impl Member {
         for topic in plan.goals().into_keys() {
             self.refusals.over(&topic);
         }
+        if let Some(line) = plan.alone.and_then(|partition| self.lines.get_mut(&partition)) {
+            line.widen();
+        }
         for (partition, next) in plan.done {
             if let Some(line) = self.lines.get_mut(&partition) {
                 line.done_below(next);
             }
         }
-        for ruled in plan.ruled {
+        for (_, ruled) in plan.ruled {
             match ruled {
                 Ruled::Delivery(decision) => self.metrics.count(&decision),
                 Ruled::Burial(cause, class) => {
@@ -79,31 +80,48 @@ impl Member {
         }
     }
 
-    /// A broker refuses all records that travelled together: which one is too large shows once it travels alone.
+    /// A broker refuses all records that travelled together: which one is too large shows once it travels alone. Lines that had none among those go
+    /// on as before.
     fn too_large(&mut self, plan: &Plan, too_large: &[usize]) {
-        let together = plan.ruled.len();
-        self.round_records = (together / 2).max(1);
-        if together == 1
-            && let Some((partition, offset)) = too_large.first().and_then(|index| plan.origins.get(*index))
-            && let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset))
-        {
-            let reason = match plan.ruled.first() {
-                Some(Ruled::Delivery(Decision::Attempt { outcome: reason, .. } | Decision::Undelivered { reason })) => *reason,
-                _ => Outcome::Offline,
-            };
-            self.hand.give_up(held, partition, (reason, self.hour.now()));
+        let suspects = too_large.iter().filter_map(|index| plan.origins.get(*index)).collect::<BTreeSet<_>>();
+        if let Some(origin) = suspects.first().filter(|_| suspects.len() == 1) {
+            return self.give_up(plan, origin);
+        }
+        let mut travelled = BTreeMap::<_, BTreeSet<_>>::new();
+        for (partition, offset) in &plan.origins {
+            travelled.entry(partition).or_default().insert(*offset);
+        }
+        let is_alone = travelled.len() == 1;
+        for partition in suspects.into_iter().map(|(partition, _)| partition).collect::<BTreeSet<_>>() {
+            let count = travelled.get(partition).map_or(0, BTreeSet::len);
+            if let Some(line) = self.lines.get_mut(partition) {
+                line.narrow(if is_alone { count / 2 } else { count });
+            }
+        }
+    }
+
+    /// No topic takes what a record asked to be written.
+    fn give_up(&mut self, plan: &Plan, origin: &(Partition, i64)) {
+        let (partition, offset) = origin;
+        let reason = match plan.ruled_of(origin) {
+            Some(Ruled::Delivery(Decision::Attempt { outcome: reason, .. } | Decision::Undelivered { reason })) => reason,
+            _ => Outcome::Offline,
+        };
+        let now = self.hour.now();
+        if let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset)) {
+            self.hand.give_up(held, partition, (reason, now));
         }
     }
 
     /// Lays an abort to topics that refuse, if it is known that some do; else everything rests for a while.
-    fn aborted(&mut self, consumer: &Consumer, error: &KafkaError, (plan, mut refusing): (&Plan, BTreeMap<String, String>)) {
+    fn aborted(&mut self, consumer: &Consumer, error: &KafkaError, (plan, mut refusing): (&Plan, BTreeMap<String, Reason>)) {
         // The brokers answer, though what they say is no.
         // If it was only too much at once, less may do.
         if plan.ruled.len() > 1 {
             self.round_records = plan.ruled.len() / 2;
         }
         let missing = if refusing.is_empty() { self.missing(consumer, plan) } else { Vec::new() };
-        refusing.extend(missing.into_iter().map(|topic| (topic, NOT_THERE.to_owned())));
+        refusing.extend(missing.iter().map(|topic| (topic.clone(), Reason::Missing)));
         if refusing.is_empty() {
             self.metrics.fates.count(Cause::Dependency, "transaction_aborted", plan.ruled.len());
             self.brokers_failed("a transaction was aborted", error);
@@ -111,12 +129,15 @@ impl Member {
         }
         self.brokers_answer();
         for (topic, why) in refusing {
-            self.refused(&topic, &why, plan);
+            self.refused(&topic, why, plan);
+        }
+        for topic in missing {
+            self.topic_is_gone(&topic);
         }
     }
 
-    /// A topic has refused what `plan` was to write there, or is not there to be read on.
-    pub(super) fn refused(&mut self, topic: &str, why: &str, plan: &Plan) {
+    /// A topic has refused what `plan` was to write there.
+    pub(super) fn refused(&mut self, topic: &str, why: Reason, plan: &Plan) {
         let mut goals = plan.goals();
         let asked = goals.remove(topic).unwrap_or_default();
         self.metrics.fates.count(Cause::Dependency, "topic_refused", plan.records_for(topic));
@@ -126,10 +147,6 @@ impl Member {
         for (partition, line) in &mut self.lines {
             if asked.contains(partition) {
                 line.refused_by = Some(topic.to_owned());
-            }
-            if why == NOT_THERE && *partition.topic == *topic && !line.is_gone {
-                line.is_gone = true;
-                line.stuck.get_or_insert_with(|| format!("{partition} is not there: `tidings topics create` makes it anew"));
             }
         }
     }

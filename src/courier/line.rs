@@ -32,6 +32,16 @@ pub(super) struct Held {
     pub(super) work: Work,
 }
 
+impl Held {
+    /// The delivery to decide about, if it is one.
+    pub(super) fn pending(&self) -> Option<&Pending> {
+        match &self.work {
+            Work::Decide(pending) => Some(pending),
+            Work::Bury(..) => None,
+        }
+    }
+}
+
 /// What is to be done with a record when it is due.
 #[derive(Debug, Clone)]
 pub(super) enum Work {
@@ -58,6 +68,15 @@ pub(super) struct Pending {
     pub(super) said_ends: Option<[i64; 2]>,
 }
 
+/// What has become of the topic that a line was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It is not there. It may come back.
+    Missing,
+    /// Another one has its name, and its offsets would be taken for those of the first.
+    Replaced,
+}
+
 /// What waits in one partition.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -69,8 +88,11 @@ pub(super) struct Line {
     pub(super) stuck: Option<String>,
     /// The topic because of which the record in front waits though it is due, if so.
     pub(super) refused_by: Option<String>,
-    /// Whether its topic is not there, or not the one that was read: nothing can be committed of it.
-    pub(super) is_gone: bool,
+    /// Why nothing can be committed of it, if so.
+    pub(super) absence: Option<Absence>,
+    /// How many of its records may travel together, and with nothing of other lines, since some of them were too large; none if it is not known
+    /// that any is.
+    pub(super) together: Option<usize>,
     /// The next offset to read, as the group has it committed.
     pub(super) committed: Option<i64>,
     /// What the group has committed of a topic of this name that is no more.
@@ -89,7 +111,8 @@ impl Line {
             paused: false,
             stuck: None,
             refused_by: None,
-            is_gone: false,
+            absence: None,
+            together: None,
             committed,
             outdated: None,
             held: VecDeque::new(),
@@ -167,6 +190,32 @@ impl Line {
         }
     }
 
+    /// Some of what travelled was too large: from now on so many travel together, and alone.
+    pub(super) fn narrow(&mut self, count: usize) {
+        self.together = Some(count.max(1));
+    }
+
+    /// What travelled alone has arrived: twice as many may, until it is as if nothing had been too large.
+    pub(super) fn widen(&mut self) {
+        self.together = self.together.map(|count| count * 2).filter(|count| *count < LIMIT_RECORDS);
+    }
+
+    /// Its topic is not there: nothing is read of it or committed, for this reason.
+    pub(super) fn miss(&mut self, why: String) {
+        if self.absence.is_none() {
+            self.absence = Some(Absence::Missing);
+            self.stuck.get_or_insert(why);
+        }
+    }
+
+    /// Its topic is there, as it was.
+    pub(super) fn find(&mut self) {
+        if self.absence.take().is_some() {
+            self.stuck = None;
+        }
+        self.paused = false;
+    }
+
     /// The log no longer has what comes next: reading goes on at `start`. What is held is still decided.
     pub(super) fn restart(&mut self, start: i64) {
         self.read = start;
@@ -236,6 +285,19 @@ pub(super) mod tests {
         assert!(line.is_full(LIMIT_BYTES));
         line.done_below(LIMIT_RECORDS as i64 / 2);
         assert!(line.is_low(LIMIT_BYTES));
+    }
+
+    #[test]
+    fn a_line_with_something_too_large_is_as_others_are_once_enough_of_it_has_travelled_alone() {
+        let mut line = Line::begin(Rung(1), 0, None);
+        line.narrow(0);
+        assert_eq!(line.together, Some(1));
+        let widened = (0..9).map_while(|_| {
+            line.widen();
+            line.together
+        });
+        assert_eq!(widened.collect::<Vec<_>>(), [2, 4, 8, 16, 32, 64, 128]);
+        assert_eq!(line.together, None);
     }
 
     proptest! {

@@ -2,14 +2,15 @@
 //!
 //! Owns: the loop, the lines and the transactional producer's life. What is held in memory is only a copy of what lies behind
 //! the committed offset: it is dropped with its partition and never seeked for after an abort. Neighbours: `round` moves on what is due;
-//! beside, `start` says where lines begin, `writer` brings the producer to its first transaction. Long because the loop and all that it keeps
-//! are one state.
+//! beside, `start` says where lines begin, `gone` looks for topics that are not there, `standing` tells of it all, `writer` brings the producer to
+//! its first transaction.
 
+mod gone;
+mod standing;
 mod start;
 mod writer;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Message};
@@ -23,6 +24,7 @@ use super::hour::Hour;
 use super::line::{LIMIT_BYTES, Line, Work};
 use super::metrics::CourierMetrics;
 use super::plan::Plan;
+use super::proof::Proof;
 use super::round::{ROUND_PAUSE, ROUND_RECORDS};
 use super::rung::{Read, Rungs};
 use super::{CourierError, Parts};
@@ -31,7 +33,6 @@ use crate::clock::backoff::Backoff;
 use crate::config::CourierConfig;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{Consumer, Partition, Step};
-use crate::kafka::reader::Reader;
 use crate::kafka::refusals::Refusals;
 use crate::kafka::transaction::Transactions;
 use crate::store::{Store, StoreError};
@@ -46,8 +47,6 @@ const LAST_WAIT: Duration = Duration::from_secs(10);
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// The same once the brokers did not say: one that is silent holds up what others send for as long as it is asked.
 const WATCH_PAUSE: Duration = Duration::from_secs(20);
-/// How long the projection may lag behind what is due before it shows in `/ready`.
-const BLOCKED_LIMIT: Duration = Duration::from_secs(5);
 
 /// The courier's thread and its state.
 pub(super) struct Member {
@@ -59,11 +58,8 @@ pub(super) struct Member {
     pub(super) metrics: CourierMetrics,
     pub(super) rungs: Rungs,
     pub(super) hand: Hand,
-    /// The topics where something is said of deliveries: `cursors`, and `receipts` for what is withdrawn.
-    pub(super) said: [Arc<str>; 2],
+    pub(super) proof: Proof,
     pub(super) lines: BTreeMap<Partition, Line>,
-    /// Asks where `cursors` and `receipts` end: on the connection that reads, a question waits for the fetch before it.
-    pub(super) asker: Reader,
     pub(super) transactions: Transactions,
     /// What the running transaction carries out, until its end is known.
     pub(super) in_flight: Option<Plan>,
@@ -86,31 +82,36 @@ pub(super) struct Member {
     writer: Writer,
     /// When the producer was last replaced.
     fenced_at: Option<Duration>,
+    /// Partitions that the group gave and that do not begin yet.
     unanswered: Option<Vec<Partition>>,
-    astray: bool,
+    /// Partitions of which it is not known where they go on.
+    unplaced: BTreeSet<Partition>,
+    /// The questions where partitions begin and go on have pauses of their own: what is held is decided meanwhile.
+    places_backoff: Backoff,
     joined: bool,
     round_at: Duration,
     watched_at: Duration,
+    /// When it is looked next whether topics that were gone are there.
+    looked_at: Duration,
 }
 
 impl Member {
     /// Makes the thread's state and joins the group.
     pub(super) fn new(parts: Parts, runtime: Handle) -> Result<(Self, Consumer), CourierError> {
-        let config = parts.config;
+        let (config, cluster) = (parts.config, parts.cluster);
         let ladder = Ladder::new(config.ack_timeout.0, config.ladder.clone(), config.jitter_percent);
-        let names = parts.cluster.names().clone();
+        let names = cluster.names().clone();
         let registered = if parts.onward.is_some() { CourierMetrics::register_finishing } else { CourierMetrics::register };
         let metrics = registered(&parts.metrics);
         let rungs = Rungs::new(ladder, parts.epoch, &names, parts.traces.clone()).finishing(parts.onward);
         // What is fetched beyond a full line is thrown away when the partition is paused.
-        let cluster = parts.cluster;
         let reading = cluster.clone().preferring("fetch.message.max.bytes", "262144").preferring("queued.min.messages", "1000");
         // A partition whose queue was full is fetched from again so soon, also if it was emptied by a pause: else only after a second.
         let reading = reading.preferring("fetch.queue.backoff.ms", "10");
         let consumer = Consumer::join(&reading, "courier", &rungs.topics())?;
         let this = Self {
-            asker: Reader::new(&cluster, "courier-ends")?,
-            refusals: Refusals::new(parts.clock, metrics.refusals.clone()),
+            proof: Proof::new(&cluster, &rungs)?,
+            refusals: Refusals::new(cluster.refusal_pause(), parts.clock, metrics.refusals.clone()),
             transactions: writer::transactions(&cluster, &config, &parts.node)?,
             hand: Hand {
                 node: parts.node,
@@ -120,7 +121,6 @@ impl Member {
                 traces: parts.traces,
                 complaints: Complaints::new("courier", parts.clock),
             },
-            said: [names.cursors().into(), names.receipts().into()],
             store: parts.store,
             runtime,
             clock: parts.clock,
@@ -142,10 +142,12 @@ impl Member {
             writer: Writer::New,
             fenced_at: None,
             unanswered: None,
-            astray: false,
+            unplaced: BTreeSet::new(),
+            places_backoff: Backoff::new(parts.clock),
             joined: false,
             round_at: Duration::ZERO,
             watched_at: Duration::ZERO,
+            looked_at: Duration::ZERO,
         };
         Ok((this, consumer))
     }
@@ -155,9 +157,7 @@ impl Member {
         while !stop.is_cancelled() {
             self.step(consumer)?;
             self.begin_assigned(consumer)?;
-            if self.astray {
-                self.put_back(consumer)?;
-            }
+            self.put_back(consumer);
             if self.clock.elapsed() >= self.round_at {
                 self.measure();
                 if self.can_write(consumer)? {
@@ -165,6 +165,7 @@ impl Member {
                 }
                 self.refill(consumer)?;
                 self.watch(consumer);
+                self.look_for_gone(consumer);
                 self.tell();
                 self.round_at = self.clock.elapsed() + self.rest();
             }
@@ -202,10 +203,11 @@ impl Member {
             }
             Step::Revoked(gone) | Step::Lost(gone) => {
                 self.lines.retain(|partition, _| !gone.contains(partition));
+                self.unplaced.retain(|partition| !gone.contains(partition));
                 self.unanswered = None;
                 consumer.stop_reading(&gone)?;
             }
-            Step::OutOfRange => self.astray = true,
+            Step::OutOfRange => self.astray(),
             Step::Trouble(code) => tracing::debug!(%code, "the brokers"),
         }
         Ok(())
@@ -261,11 +263,11 @@ impl Member {
         if self.clock.elapsed() < self.watched_at {
             return;
         }
-        let paused = self.lines.iter().filter(|(_, line)| line.paused).map(|(partition, _)| partition.clone());
+        let paused =
+            self.lines.iter().filter(|(_, line)| line.paused && line.absence.is_none()).map(|(partition, _)| partition.clone());
         let asked = consumer.ends(&paused.collect::<Vec<_>>(), BROKER_WAIT);
         let asked = asked.inspect_err(|error| tracing::debug!(%error, "the brokers do not say where partitions end"));
         self.watched_at = self.clock.elapsed() + asked.map_or(WATCH_PAUSE, |_| WATCH_INTERVAL);
-        self.look_for_gone(consumer);
     }
 
     fn share_bytes(&self) -> usize {
@@ -294,35 +296,5 @@ impl Member {
             tracing::warn!(%error, source, "what is due waits until the store answers");
         }
         Ok(())
-    }
-
-    fn tell(&self) {
-        self.metrics.held.set(self.lines.values().map(|line| i64::try_from(line.len()).unwrap_or(i64::MAX)).sum());
-        let stuck = self.lines.values().filter(|line| line.stuck.is_some()).count();
-        self.metrics.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
-        let waits = |line: &Line| self.refusals.told_of(line.refused_by.as_deref()?);
-        let held = self.lines.iter().filter_map(|(partition, line)| {
-            let why = line.stuck.clone().or_else(|| waits(line))?;
-            Some((partition.to_string(), why))
-        });
-        self.role.holds(held);
-        let blocked = self.blocked_since.is_some_and(|since| self.clock.elapsed() - since > BLOCKED_LIMIT);
-        if let Some(reason) = self.lines.values().find_map(|line| line.stuck.as_deref()) {
-            self.role.waiting(reason);
-        } else if self.store_backoff.is_failing() {
-            self.role.waiting("the store does not answer");
-        } else if !self.joined {
-            self.role.waiting("joining its group");
-        } else if !self.refusals.is_empty() {
-            self.role.waiting(self.refusals.told());
-        } else if self.writer != Writer::Ready || self.broker_backoff.is_failing() {
-            self.role.waiting("the brokers do not take transactions");
-        } else if self.unanswered.is_some() || self.astray {
-            self.role.waiting("finding out where its partitions begin");
-        } else if blocked {
-            self.role.waiting("what is due waits until the projection has passed");
-        } else {
-            self.role.ready();
-        }
     }
 }

@@ -1,12 +1,11 @@
 //! Burial: records of our own topics that do not read go to `dlq`, with their bytes, and are folded over.
 //!
-//! Owns: the producer for that and the burials the brokers have not confirmed, for which the projection waits. Never waits
-//! itself: what has no room in the producer's queue, or what `dlq` refuses, is kept, and the projector reads and folds nothing more until it is
-//! written. A producer that can write nothing more ends the inbox, before anything is folded over it.
+//! Owns: the producer for that and the burials the brokers have not confirmed. Nothing of a partition is read behind one of its own, so there is one
+//! for each partition at most, and the others are folded on. Never waits itself: what has no room in the producer's queue, or what `dlq` refuses,
+//! is kept. A producer that can write nothing more ends the inbox, before anything is folded over it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -21,58 +20,65 @@ use crate::clock::Clock;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Partition;
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket, Written};
-use crate::kafka::refusals::{RefusalMeters, Refusals};
+use crate::kafka::refusals::{Reason, RefusalMeters, Refusals};
 use crate::kafka::remains::Remains;
 use crate::telemetry::{Complaints, Place};
 
 const TOO_LARGE: &str = "too_large";
+/// How long what was sent is waited for when its partition goes to somebody else.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A burial under way.
 struct Burial {
     remains: Arc<Remains>,
-    open: Arc<AtomicUsize>,
     answers: Sender<Answer>,
     complaints: Complaints,
 }
 
-/// What the brokers said that leaves a burial open.
+/// What came of a burial.
 enum Answer {
-    /// They want less: this is to be written in its place.
+    /// It is written, or given up.
+    Ended(Arc<Remains>),
+    /// The brokers want less: this is to be written in its place.
     Less(Remains),
     /// `dlq` takes nothing now.
-    Refused(Arc<Remains>, ProduceError),
+    Refused(Arc<Remains>, Reason),
+    /// It was taken back before it was sent.
+    Recalled(Arc<Remains>),
     /// Nothing can be written any more.
     Failed(ProduceError),
 }
 
-impl Ticket for Burial {
-    fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
+impl Burial {
+    /// What follows from what the brokers said.
+    fn answer(&self, outcome: Result<Written, ProduceError>) -> Answer {
         let Remains { topic, partition, offset, .. } = &*self.remains;
         let place = Place { topic, partition: *partition, offset: *offset };
         match outcome {
-            Ok(_) => {}
-            Err(error @ ProduceError::TooLarge { .. }) => {
-                if let Some(extent) = self.remains.extent.less() {
+            Ok(_) => Answer::Ended(self.remains.clone()),
+            Err(error @ ProduceError::TooLarge { .. }) => match self.remains.extent.less() {
+                Some(extent) => {
                     self.complaints.say(place, TOO_LARGE, "a record is too large for dlq, and was buried in part");
-                    let less = Remains { extent, ..(*self.remains).clone() };
-                    // Nobody listens any more once the inbox has ended.
-                    let _ = self.answers.send(Answer::Less(less));
-                    return;
+                    Answer::Less(Remains { extent, ..(*self.remains).clone() })
                 }
-                // Not even its context. It stays where it lies until retention ends.
-                let what = format!("a record that is not folded could not be buried either: {error}");
-                self.complaints.say(place, error.cause().name(), &what);
-            }
-            Err(error @ ProduceError::Refused { .. }) => {
-                let _ = self.answers.send(Answer::Refused(self.remains, error));
-                return;
-            }
-            Err(error) => {
-                let _ = self.answers.send(Answer::Failed(error));
-                return;
-            }
+                None => {
+                    // Not even its context. It stays where it lies until retention ends.
+                    let what = format!("a record that is not folded could not be buried either: {error}");
+                    self.complaints.say(place, error.cause().name(), &what);
+                    Answer::Ended(self.remains.clone())
+                }
+            },
+            Err(ProduceError::Refused { source, .. }) => Answer::Refused(self.remains.clone(), Reason::of_error(&source)),
+            Err(ProduceError::Recalled { .. }) => Answer::Recalled(self.remains.clone()),
+            Err(error) => Answer::Failed(error),
         }
-        self.open.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Ticket for Burial {
+    fn settled(self: Box<Self>, outcome: Result<Written, ProduceError>) {
+        // Nobody listens any more once the inbox has ended.
+        let _ = self.answers.send(self.answer(outcome));
     }
 }
 
@@ -81,10 +87,12 @@ pub(super) struct Graveyard {
     producer: Producer<Burial>,
     dlq: String,
     node: NodeId,
-    /// Shared with the producer's thread, which counts down.
-    open: Arc<AtomicUsize>,
-    /// What the producer's queue had no room for, or `dlq` did not take. They count as open.
+    /// What the producer's queue had no room for, or `dlq` did not take.
     waiting: VecDeque<Arc<Remains>>,
+    /// How many the producer has.
+    in_hand: usize,
+    /// Records that lie in `dlq` by now and may be folded over.
+    ended: Vec<(Partition, i64)>,
     /// From the producer's thread; as many as are open at most.
     answers: (Sender<Answer>, Receiver<Answer>),
     complaints: Complaints,
@@ -99,25 +107,26 @@ impl Graveyard {
         (clock, meters): (Clock, RefusalMeters),
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            refusals: Refusals::new(clock, meters),
+            refusals: Refusals::new(cluster.refusal_pause(), clock, meters),
             producer: Producer::new(cluster, "inbox")?,
             dlq: cluster.names().dlq(),
             node,
-            open: Arc::default(),
             waiting: VecDeque::new(),
+            in_hand: 0,
+            ended: Vec::new(),
             answers: crossbeam_channel::unbounded(),
             complaints,
         })
     }
 
-    /// Whether every burial is confirmed or given up.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.open.load(Ordering::Acquire) == 0
+    /// Whether a burial is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_hand > 0 || !self.waiting.is_empty()
     }
 
-    /// Whether nothing more may be read: the producer has no room.
-    pub(super) fn is_full(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Records that may be folded over since the last time.
+    pub(super) fn ended(&mut self) -> Vec<(Partition, i64)> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Why nothing can be buried now, in words for an operator, if so.
@@ -131,7 +140,7 @@ impl Graveyard {
     /// If the producer can write nothing more. The burial stays open, so nothing is folded over its record.
     pub(super) fn tend(&mut self) -> Result<(), ProduceError> {
         self.hear()?;
-        if self.is_quiet() {
+        if !self.is_busy() {
             self.refusals.over(&self.dlq);
         }
         if self.waiting.is_empty() || !self.refusals.admits(&self.dlq) {
@@ -149,28 +158,41 @@ impl Graveyard {
     /// Takes what the brokers have said.
     fn hear(&mut self) -> Result<(), ProduceError> {
         for answer in self.answers.1.try_iter() {
+            self.in_hand -= 1;
             match answer {
+                Answer::Ended(remains) => {
+                    self.refusals.over(&self.dlq);
+                    let partition = Partition { topic: remains.topic.as_str().into(), number: remains.partition };
+                    self.ended.push((partition, remains.offset));
+                }
                 Answer::Less(remains) => self.waiting.push_back(Arc::new(remains)),
-                Answer::Refused(remains, error) => {
-                    let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    self.refusals.refused(&self.dlq, &why);
+                Answer::Refused(remains, reason) => {
+                    self.refusals.refused(&self.dlq, reason);
                     self.waiting.push_back(remains);
                 }
+                Answer::Recalled(remains) => self.waiting.push_back(remains),
                 Answer::Failed(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// Takes back what could not be buried of partitions that are read again, here or elsewhere: it would be buried twice.
+    /// Takes back what is not buried of partitions that are read again, here or elsewhere: it would be buried twice. Of what was sent the answer is
+    /// waited for, a moment.
     ///
     /// # Errors
     /// As [`Graveyard::tend`].
     pub(super) fn forget(&mut self, gone: &[Partition]) -> Result<(), ProduceError> {
+        if self.in_hand > 0 {
+            self.producer.recall();
+            if let Err(error) = self.producer.flush(LAST_WAIT) {
+                tracing::warn!(%error, topic = self.dlq, "the brokers do not say whether burials were written: they may lie there twice");
+            }
+        }
         self.hear()?;
-        let before = self.waiting.len();
-        self.waiting.retain(|remains| !gone.iter().any(|one| *one.topic == *remains.topic && one.number == remains.partition));
-        self.open.fetch_sub(before - self.waiting.len(), Ordering::Release);
+        let is_gone = |topic: &str, number: i32| gone.iter().any(|one| *one.topic == *topic && one.number == number);
+        self.waiting.retain(|remains| !is_gone(&remains.topic, remains.partition));
+        self.ended.retain(|(partition, _)| !is_gone(&partition.topic, partition.number));
         Ok(())
     }
 
@@ -197,20 +219,14 @@ impl Graveyard {
     pub(super) fn bury(&mut self, record: &BorrowedMessage<'_>, why: &Unfit) -> Result<(), ProduceError> {
         let place = Place { topic: record.topic(), partition: record.partition(), offset: record.offset() };
         self.complaints.say(place, why.class(), "a record of our own is not folded, and was buried in dlq");
-        self.open.fetch_add(1, Ordering::Relaxed);
         let burial = rules::Burial::new("inbox", why.cause(), why.class(), why.in_full());
         self.waiting.push_back(Arc::new(Remains::of(record, burial)));
         self.tend()
     }
 
     /// Gives `remains` to the producer; says whether it had room.
-    fn hand_over(&self, remains: &Arc<Remains>) -> bool {
-        let ticket = Burial {
-            remains: remains.clone(),
-            open: self.open.clone(),
-            answers: self.answers.0.clone(),
-            complaints: self.complaints.clone(),
-        };
+    fn hand_over(&mut self, remains: &Arc<Remains>) -> bool {
+        let ticket = Burial { remains: remains.clone(), answers: self.answers.0.clone(), complaints: self.complaints.clone() };
         let (DeadRecord { key, value, headers }, carried) = remains.record(&self.node);
         let outgoing = Outgoing { topic: &self.dlq, partition: None, key, value, headers: &headers };
         match self.producer.send_carrying(outgoing, carried, Box::new(ticket)) {
@@ -218,6 +234,7 @@ impl Graveyard {
             Err((ProduceError::QueueFull, _)) => return false,
             Err((error, ticket)) => ticket.settled(Err(error)),
         }
+        self.in_hand += 1;
         true
     }
 }
@@ -229,14 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn settle(burial: Burial, outcome: Result<Written, ProduceError>) -> usize {
-        let open = burial.open.clone();
-        Box::new(burial).settled(outcome);
-        open.load(Ordering::Acquire)
-    }
-
-    fn burial(extent: Extent) -> (Burial, Receiver<Answer>) {
-        let (answers, said) = crossbeam_channel::unbounded();
+    fn burial(extent: Extent) -> Burial {
         let remains = Remains {
             topic: "n".into(),
             partition: 0,
@@ -250,36 +260,35 @@ mod tests {
             burial: rules::Burial::new("inbox", Cause::Poison, "malformed", String::new()),
             extent,
         };
-        let complaints = Complaints::new("inbox", Clock::start());
-        (Burial { remains: Arc::new(remains), open: Arc::new(AtomicUsize::new(1)), answers, complaints }, said)
+        let (answers, _) = crossbeam_channel::unbounded();
+        Burial { remains: Arc::new(remains), answers, complaints: Complaints::new("inbox", Clock::start()) }
     }
 
     #[test]
-    fn what_is_too_large_for_dlq_stays_open_until_what_is_left_of_it_has_ended() {
+    fn what_is_too_large_for_dlq_is_open_until_what_is_left_of_it_has_ended() {
         let too_large = || Err(ProduceError::TooLarge { topic: "dlq".into() });
         for (extent, less) in [(Extent::Whole, Extent::Stub), (Extent::Stub, Extent::Bare)] {
-            let (burial, said) = burial(extent);
-            assert_eq!(settle(burial, too_large()), 1);
-            assert!(matches!(said.try_recv(), Ok(Answer::Less(Remains { extent, .. })) if extent == less));
+            assert!(matches!(burial(extent).answer(too_large()), Answer::Less(Remains { extent, .. }) if extent == less));
         }
-        let (bare, said) = burial(Extent::Bare);
-        assert_eq!(settle(bare, too_large()), 0, "not even that: given up");
-        assert!(said.is_empty());
+        assert!(matches!(burial(Extent::Bare).answer(too_large()), Answer::Ended(_)), "not even that: given up");
     }
 
     #[test]
-    fn a_burial_that_dlq_refuses_stays_open_and_comes_back() {
-        let (burial, said) = burial(Extent::Stub);
+    fn a_burial_that_dlq_refuses_or_that_is_taken_back_is_kept() {
         let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::TopicAuthorizationFailed);
-        assert_eq!(settle(burial, Err(ProduceError::Refused { topic: "dlq".into(), source })), 1);
-        assert!(matches!(said.try_recv(), Ok(Answer::Refused(remains, _)) if remains.extent == Extent::Stub));
+        let refused = ProduceError::Refused { topic: "dlq".into(), source };
+        let answer = burial(Extent::Stub).answer(Err(refused));
+        assert!(matches!(answer, Answer::Refused(remains, Reason::Denied) if remains.extent == Extent::Stub));
+        let recalled = ProduceError::Recalled { topic: "dlq".into() };
+        assert!(
+            matches!(burial(Extent::Stub).answer(Err(recalled)), Answer::Recalled(remains) if remains.extent == Extent::Stub)
+        );
     }
 
     #[test]
-    fn a_burial_that_fails_otherwise_stays_open_and_is_told() {
-        let (burial, said) = burial(Extent::Whole);
+    fn a_burial_that_fails_otherwise_is_told() {
         let source = rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::Fatal);
-        assert_eq!(settle(burial, Err(ProduceError::Failed { topic: "dlq".into(), source })), 1);
-        assert!(matches!(said.try_recv(), Ok(Answer::Failed(_))));
+        let failed = ProduceError::Failed { topic: "dlq".into(), source };
+        assert!(matches!(burial(Extent::Whole).answer(Err(failed)), Answer::Failed(_)));
     }
 }

@@ -1,6 +1,6 @@
 //! Progress: where each partition of ours stands, in the store and beyond it.
 //!
-//! Owns: the numbers; who moves them is the projector. Refuses to move a partition that is held.
+//! Owns: the numbers; who moves them is the projector. Refuses to move a partition that is held, or over a record that is not buried yet.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,26 @@ pub(super) struct Place {
     pub(super) goal: Option<i64>,
     /// Why nothing more is folded, if so.
     pub(super) held: Option<String>,
+    /// The record that comes next, while it is on its way to `dlq`: nothing is read behind it.
+    pub(super) burying: Option<i64>,
+    /// Why it is not known where it goes on, if so. It is held then, and looked for.
+    pub(super) away: Option<Away>,
+}
+
+/// Why it is not known where a partition goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Away {
+    /// Its topic is not there.
+    Missing,
+    /// The brokers do not say.
+    Unsaid,
+}
+
+impl Place {
+    /// Whether it is read on.
+    pub(super) fn is_read(&self) -> bool {
+        self.held.is_none() && self.burying.is_none()
+    }
 }
 
 /// All partitions of ours.
@@ -33,7 +53,54 @@ pub(super) struct Progress {
 impl Progress {
     /// A partition begins at `stored`.
     pub(super) fn begin(&mut self, partition: Partition, stored: i64) {
-        self.places.insert(partition, Place { stored, read: stored, clock: None, goal: None, held: None });
+        let place = Place { stored, read: stored, clock: None, goal: None, held: None, burying: None, away: None };
+        self.places.insert(partition, place);
+    }
+
+    /// It is not known where a partition begins, or goes on, for this reason.
+    pub(super) fn lose(&mut self, partition: Partition, away: Away, why: String) {
+        let stored = self.stored(&partition);
+        self.begin(partition.clone(), stored);
+        if let Some(place) = self.places.get_mut(&partition) {
+            (place.held, place.away) = (Some(why), Some(away));
+        }
+    }
+
+    /// The next offset to fold of a partition, as the store has it.
+    pub(super) fn stored(&self, partition: &Partition) -> i64 {
+        self.places.get(partition).map_or(0, |place| place.stored)
+    }
+
+    /// Records that are on their way to `dlq`.
+    pub(super) fn burying(&self) -> impl Iterator<Item = (&Partition, i64)> {
+        self.places.iter().filter_map(|(partition, place)| Some((partition, place.burying?)))
+    }
+
+    /// Partitions of which it is not known where they go on.
+    pub(super) fn away(&self) -> Vec<Partition> {
+        let away = self.places.iter().filter(|(_, place)| place.away.is_some());
+        away.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// Whether a partition's topic was not there when it was last looked for.
+    pub(super) fn is_missing(&self, partition: &Partition) -> bool {
+        self.places.get(partition).is_some_and(|place| place.away == Some(Away::Missing))
+    }
+
+    /// The record that comes next in a partition is on its way to `dlq`.
+    pub(super) fn bury(&mut self, partition: &Partition, offset: i64) {
+        if let Some(place) = self.places.get_mut(partition) {
+            place.read = place.read.max(offset);
+            place.burying = Some(offset);
+        }
+    }
+
+    /// A record lies in `dlq`. Says whether its partition has waited for that, and goes on.
+    pub(super) fn buried(&mut self, partition: &Partition, offset: i64) -> bool {
+        let Some(place) = self.places.get_mut(partition).filter(|place| place.burying == Some(offset)) else { return false };
+        place.burying = None;
+        place.read = offset + 1;
+        true
     }
 
     /// Partitions of ours no more.
@@ -56,7 +123,7 @@ impl Progress {
     /// Everything below `next` was read, whether it held records, markers of transactions or nothing.
     pub(super) fn read_to(&mut self, partition: &Partition, next: i64) {
         if let Some(place) = self.places.get_mut(partition)
-            && place.held.is_none()
+            && place.is_read()
         {
             place.read = place.read.max(next);
         }
@@ -170,6 +237,35 @@ mod tests {
         progress.read_to(&partition(0), 9);
         assert!(progress.moves().is_empty());
         assert_eq!(progress.held().count(), 1);
+    }
+
+    #[test]
+    fn a_partition_is_folded_up_to_the_record_that_is_not_buried_yet_and_the_others_beyond() {
+        let mut progress = Progress::default();
+        [0, 1].into_iter().for_each(|number| progress.begin(partition(number), 5));
+        progress.read_to(&partition(0), 7);
+        progress.bury(&partition(0), 7);
+        // A position that the client brings is behind the record it has read.
+        [0, 1].into_iter().for_each(|number| progress.read_to(&partition(number), 9));
+        let moves = progress.moves();
+        assert_eq!(moves.iter().map(|step| (step.partition, step.to)).collect::<Vec<_>>(), [(0, 7), (1, 9)]);
+        progress.moved(&moves);
+        assert!(!progress.buried(&partition(0), 6), "another one");
+        assert!(progress.moves().is_empty());
+        assert!(progress.buried(&partition(0), 7) && !progress.buried(&partition(0), 7));
+        assert_eq!(progress.moves().iter().map(|step| (step.from, step.to)).collect::<Vec<_>>(), [(7, 8)]);
+    }
+
+    #[test]
+    fn a_partition_that_is_away_stays_where_the_store_has_it_until_it_begins_again() {
+        let mut progress = Progress::default();
+        progress.begin(partition(0), 5);
+        progress.read_to(&partition(0), 9);
+        progress.lose(partition(0), Away::Missing, "it is not there".into());
+        assert!(progress.moves().is_empty() && progress.is_missing(&partition(0)));
+        assert_eq!((progress.away(), progress.held().count()), (vec![partition(0)], 1));
+        progress.begin(partition(0), 5);
+        assert!(progress.away().is_empty() && progress.held().next().is_none());
     }
 
     #[test]

@@ -38,6 +38,8 @@ use crate::telemetry::{Complaints, Doing, Span, Traces};
 /// How often partitions without records are looked at: markers of transactions move them too.
 const TRAIL_INTERVAL: Duration = Duration::from_millis(100);
 const BROKER_WAIT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a record is buried, behind which nothing of its partition is read.
+const BURIAL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The inbox's thread and its state.
 pub(super) struct Projector {
@@ -70,6 +72,8 @@ pub(super) struct Projector {
     health_at: Duration,
     lag_at: Duration,
     trim_at: Duration,
+    /// When partitions that are away are looked for next.
+    look_at: Duration,
 }
 
 impl Projector {
@@ -107,6 +111,7 @@ impl Projector {
             health_at: Duration::ZERO,
             lag_at: Duration::ZERO,
             trim_at: Duration::ZERO,
+            look_at: Duration::ZERO,
         };
         Ok((this, consumer))
     }
@@ -119,7 +124,9 @@ impl Projector {
             if self.astray {
                 self.begin_anew(consumer)?;
             }
+            self.find_away(consumer)?;
             self.graveyard.tend()?;
+            self.go_on_behind_buried(consumer)?;
             self.take_answer()?;
             if self.is_due() {
                 self.fold(consumer)?;
@@ -130,11 +137,13 @@ impl Projector {
             self.tell();
         }
         self.graveyard.flush(BROKER_WAIT)?;
+        self.go_on_behind_buried(consumer)?;
         self.fold_all(consumer)
     }
 
     fn step(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
-        match consumer.poll(self.config.batch_interval.0.min(TRAIL_INTERVAL))? {
+        let longest = if self.graveyard.is_busy() { BURIAL_INTERVAL } else { TRAIL_INTERVAL };
+        match consumer.poll(self.config.batch_interval.0.min(longest))? {
             Step::Nothing => {}
             Step::Record(record) => self.take(consumer, &record)?,
             Step::Assigned(given) => {
@@ -143,6 +152,7 @@ impl Projector {
             }
             Step::Revoked(gone) => {
                 self.graveyard.flush(BROKER_WAIT)?;
+                self.go_on_behind_buried(consumer)?;
                 self.fold_all(consumer)?;
                 self.release(consumer, &gone)?;
             }
@@ -158,7 +168,7 @@ impl Projector {
 
     fn take(&mut self, consumer: &Consumer, record: &BorrowedMessage<'_>) -> Result<(), InboxError> {
         let partition = Partition { topic: self.topics.of(record).clone(), number: record.partition() };
-        let Some(place) = self.progress.get_mut(&partition).filter(|place| place.held.is_none()) else {
+        let Some(place) = self.progress.get_mut(&partition).filter(|place| place.is_read()) else {
             return Ok(());
         };
         // Read before the partition was put back: it comes again.
@@ -188,10 +198,22 @@ impl Projector {
             }
             Err(why) => {
                 self.metrics.fates.count(why.cause(), why.class(), 1);
+                self.progress.bury(&partition, record.offset());
                 self.graveyard.bury(record, &why)?;
+                return Ok(consumer.pause(&[partition])?);
             }
         }
         self.progress.read_to(&partition, record.offset() + 1);
+        Ok(())
+    }
+
+    /// Reads on behind records that lie in `dlq` by now.
+    fn go_on_behind_buried(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        for (partition, offset) in self.graveyard.ended() {
+            if self.progress.buried(&partition, offset) && !self.paused {
+                consumer.resume(&[partition])?;
+            }
+        }
         Ok(())
     }
 
@@ -225,16 +247,16 @@ impl Projector {
         let now = self.clock.elapsed();
         let full = self.batch.is_full(self.config.batch_records.get());
         let old = !self.batch.is_empty() && now >= self.batch_since + self.config.batch_interval.0;
-        full || old || self.graveyard.is_full() || now >= self.folded_at + TRAIL_INTERVAL
+        full || old || now >= self.folded_at + TRAIL_INTERVAL
     }
 
     /// Stops reading while the batch is full, goes on once it is not.
     fn hold_back(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
-        let full = self.batch.is_full(self.config.batch_records.get()) || self.graveyard.is_full();
+        let full = self.batch.is_full(self.config.batch_records.get());
         if full && !self.paused {
             consumer.pause(&self.progress.partitions())?;
         } else if !full && self.paused {
-            let free = self.progress.iter().filter(|(_, place)| place.held.is_none());
+            let free = self.progress.iter().filter(|(_, place)| place.is_read());
             consumer.resume(&free.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())?;
         }
         self.paused = full;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use tidings_core::ids::NodeId;
@@ -63,6 +64,7 @@ pub struct Cluster {
     flavour: Flavour,
     group_protocol: GroupProtocol,
     static_membership: bool,
+    refusal_pause: Duration,
     /// The name under which members of groups are known over restarts.
     instance: Option<String>,
     statistics: Gauges,
@@ -104,6 +106,7 @@ impl Cluster {
             flavour: Flavour::Brokers,
             group_protocol: config.group_protocol,
             static_membership: config.static_membership,
+            refusal_pause: config.refusal_pause.0,
             instance: None,
             statistics: Gauges::default(),
             doom: Doom::default(),
@@ -177,6 +180,12 @@ impl Cluster {
     #[must_use]
     pub fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// The longest that a topic which refuses is left alone.
+    #[must_use]
+    pub fn refusal_pause(&self) -> Duration {
+        self.refusal_pause
     }
 
     /// The names of tidings' own topics.

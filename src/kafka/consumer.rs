@@ -24,6 +24,7 @@ mod place;
 mod questions;
 
 pub use place::{content, header, legible, legible_end, size_of, trace_of};
+pub use questions::Logs;
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

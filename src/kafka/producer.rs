@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tidings_core::fate::Cause;
 use tidings_core::record::{Header as RecordHeader, Record, VERSION_HEADER};
@@ -54,6 +54,12 @@ pub enum ProduceError {
         #[source]
         source: KafkaError,
     },
+    /// It was taken back before anything of it was sent: see [`Producer::recall`].
+    #[error("a record for {topic} was taken back")]
+    Recalled {
+        /// The topic it was meant for.
+        topic: String,
+    },
     /// Anything else that librdkafka reports.
     #[error("a record for {topic} could not be written")]
     Failed {
@@ -70,7 +76,7 @@ impl ProduceError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::QueueFull | Self::Refused { .. } | Self::Failed { .. } => Cause::Dependency,
+            Self::QueueFull | Self::Refused { .. } | Self::Recalled { .. } | Self::Failed { .. } => Cause::Dependency,
             Self::TooLarge { .. } => Cause::Refused,
         }
     }
@@ -78,6 +84,7 @@ impl ProduceError {
     fn new(topic: &str, source: KafkaError) -> Self {
         match source.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Self::QueueFull,
+            Some(RDKafkaErrorCode::PurgeQueue) => Self::Recalled { topic: topic.to_owned() },
             Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
                 Self::TooLarge { topic: topic.to_owned() }
             }
@@ -235,6 +242,11 @@ impl<T: Ticket> Producer<T> {
     /// If something is still waiting then.
     pub fn flush(&self, limit: Duration) -> Result<(), KafkaError> {
         self.inner.flush(limit)
+    }
+
+    /// Takes back what was not sent yet: its tickets are settled with [`ProduceError::Recalled`]. What is on its way stays so.
+    pub fn recall(&self) {
+        self.inner.purge(PurgeConfig::default().queue());
     }
 
     /// Records that the brokers have not acknowledged yet.

@@ -1,7 +1,9 @@
 //! Refusals: topics that do not take what is written to them, as an authorizer's denial or a topic that was deleted makes them.
 //!
 //! Owns: which those are and why, when each is tried again, and that each is said once when it begins and once when it is over. Refuses to
-//! try by itself. Neighbours: those who write and hold back what would go there; `/ready`, the log and `/metrics` show it.
+//! try by itself. Neighbours: those who write and hold back what would go there; `/ready`, the log and `/metrics` show it; `reason` has the words.
+
+mod reason;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,8 +16,7 @@ use crate::clock::Clock;
 use crate::clock::backoff::Backoff;
 use crate::telemetry::{Labels, Shelf};
 
-/// The longest pause between two tries: so long a topic that takes records again may go unnoticed.
-const PAUSE_LIMIT: Duration = Duration::from_secs(15);
+pub use reason::Reason;
 
 /// The topic that a sample is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,39 +43,45 @@ impl RefusalMeters {
 #[derive(Debug)]
 pub struct Refusals {
     clock: Clock,
+    /// The longest between two tries: so long a topic that takes records again may go unnoticed.
+    pause: Duration,
     meters: RefusalMeters,
     topics: BTreeMap<String, Refusal>,
 }
 
 #[derive(Debug)]
 struct Refusal {
-    why: String,
+    why: Reason,
     backoff: Backoff,
 }
 
 impl Refusals {
-    /// None so far.
+    /// None so far. Each is left alone for `pause` at most.
     #[must_use]
-    pub fn new(clock: Clock, meters: RefusalMeters) -> Self {
-        Self { clock, meters, topics: BTreeMap::new() }
+    pub fn new(pause: Duration, clock: Clock, meters: RefusalMeters) -> Self {
+        Self { clock, pause, meters, topics: BTreeMap::new() }
     }
 
     /// A topic has not taken a record. It is left alone for longer each time.
-    pub fn refused(&mut self, topic: &str, why: &str) {
-        let clock = self.clock;
+    pub fn refused(&mut self, topic: &str, why: Reason) {
+        let (clock, pause) = (self.clock, self.pause);
         let refusal = self
             .topics
             .entry(topic.to_owned())
-            .or_insert_with(|| Refusal { why: String::new(), backoff: Backoff::up_to(PAUSE_LIMIT, clock) });
-        refusal.why = why.to_owned();
+            .or_insert_with(|| Refusal { why: why.clone(), backoff: Backoff::up_to(pause, clock) });
         // Of many that were on their way together each is refused.
-        if refusal.backoff.is_over() && refusal.backoff.failed() {
+        let is_first = refusal.backoff.is_over() && refusal.backoff.failed();
+        if is_first || refusal.why != why {
             tracing::error!(
                 topic,
-                why,
+                why = why.what(),
                 "a topic does not take what is written to it: what would go there waits, the rest goes on, and nothing is lost. It is tried \
-                 again; see to its access rules (WRITE), or make it with `tidings topics create`"
+                 again by itself; {}",
+                why.next(topic)
             );
+        }
+        refusal.why = why;
+        if is_first {
             self.meters.0.get_or_create(&OfTopic { topic: topic.to_owned() }).set(1);
         }
     }
@@ -127,10 +134,8 @@ impl Refusals {
     #[must_use]
     pub fn told_of(&self, topic: &str) -> Option<String> {
         let Refusal { why, .. } = self.topics.get(topic)?;
-        Some(format!(
-            "{topic} does not take what is written to it ({why}): see to its access rules, or make it with `tidings topics create`; it is \
-             tried again by itself"
-        ))
+        let (what, next) = (why.what(), why.next(topic));
+        Some(format!("{topic} does not take what is written to it: {what}. It is tried again by itself; {next}"))
     }
 
     /// The same of all.
@@ -146,12 +151,16 @@ mod tests {
 
     #[test]
     fn a_topic_that_refuses_rests_longer_each_time_and_is_told_of_until_it_is_over() {
-        let mut refusals = Refusals::new(Clock::start(), RefusalMeters::default());
+        let mut refusals = Refusals::new(Duration::from_secs(15), Clock::start(), RefusalMeters::default());
         assert!(refusals.is_empty() && refusals.due().is_empty());
-        (0..20).for_each(|_| refusals.refused("t.dlq", "Broker: Topic authorization failed"));
+        (0..20).for_each(|_| refusals.refused("t.dlq", Reason::Denied));
         assert!(refusals.holds("t.dlq") && refusals.is_resting("t.dlq") && refusals.due().is_empty());
         let told = refusals.told();
-        assert!(told.contains("t.dlq") && told.contains("authorization failed") && told.contains("access rules"), "{told}");
+        assert!(told.contains("t.dlq") && told.contains("access rules") && !told.contains("topics create"), "{told}");
+        // Somebody has deleted it meanwhile.
+        refusals.refused("t.dlq", Reason::Missing);
+        let told = refusals.told();
+        assert!(!told.contains("access rules") && told.contains("topics create"), "{told}");
         assert_eq!((refusals.is_resting("t.signals"), refusals.told_of("t.signals")), (false, None));
         assert!(refusals.admits("t.signals") && !refusals.admits("t.dlq"));
         refusals.over("t.dlq");

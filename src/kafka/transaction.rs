@@ -25,6 +25,7 @@ use super::cluster::Cluster;
 use super::consumer::Partition;
 use super::lists;
 use super::producer::{Outgoing, headers};
+use super::refusals::Reason;
 use super::said;
 use super::statistics::Gauges;
 
@@ -73,7 +74,7 @@ pub enum End {
         /// Indices of records that were too large for their topic, or travelled with one that was, in no order.
         too_large: Vec<usize>,
         /// Topics because of which it was aborted, and why, as far as that is known: they took nothing, and others did or may.
-        refusing: BTreeMap<String, String>,
+        refusing: BTreeMap<String, Reason>,
     },
     /// The brokers have not said yet: call [`Transactions::settle`].
     Unknown,
@@ -204,6 +205,12 @@ impl Transactions {
     #[must_use]
     pub fn appended(&self) -> Option<Timestamp> {
         self.told.lock().appended()
+    }
+
+    /// Whether brokers have appended a record of the last transaction, be it without saying when.
+    #[must_use]
+    pub fn has_written(&self) -> bool {
+        self.told.lock().has_written()
     }
 
     fn run_with(

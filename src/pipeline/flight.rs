@@ -15,10 +15,10 @@ use tidings_core::record::dead_letter::Extent;
 use tidings_core::rules::Burial;
 
 use crate::clock::Clock;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::dispatch::{Answer, Awaited, Source};
 use crate::kafka::producer::{ProduceError, Ticket, Written};
-use crate::kafka::refusals::Refusals;
-use crate::kafka::topic::TopicNames;
+use crate::kafka::refusals::{Reason, Refusals};
 use crate::telemetry::{Durations, Span, Traces};
 
 use super::meters::Meters;
@@ -42,12 +42,12 @@ impl Way {
     pub(super) fn new(
         answers: Sender<Answer<Again>>,
         meters: &Meters,
-        names: &TopicNames,
+        cluster: &Cluster,
         (clock, traces): (Clock, Traces),
     ) -> Self {
-        let refusals = Mutex::new(Refusals::new(clock, meters.refusals.clone()));
+        let refusals = Mutex::new(Refusals::new(cluster.refusal_pause(), clock, meters.refusals.clone()));
         let (notifications, write, any_refuses) = (meters.notifications.clone(), meters.write.clone(), AtomicBool::new(false));
-        let goals = [names.notifications(), names.dlq()];
+        let goals = [cluster.names().notifications(), cluster.names().dlq()];
         Self { answers, goals, notifications, write, clock, traces, refusals, any_refuses }
     }
 
@@ -63,7 +63,7 @@ impl Way {
     }
 
     /// A topic takes nothing, in words for an operator.
-    fn refused(&self, topic: &str, why: &str) -> String {
+    fn refused(&self, topic: &str, why: Reason) -> String {
         let mut refusals = self.refusals.lock();
         refusals.refused(topic, why);
         self.any_refuses.store(true, Ordering::Release);
@@ -192,7 +192,7 @@ impl Flight {
     }
 
     /// What is written of it now is refused by its topic, which may take it later.
-    pub(super) fn refused_at(&self, what: What, why: &str) {
+    pub(super) fn refused_at(&self, what: What, why: Reason) {
         let told = self.way.refused(self.way.goal(what), why);
         self.awaited.get_or_init(Awaited::default).troubled(told);
         self.refused.store(code(what, By::Topic), Ordering::Relaxed);
@@ -245,7 +245,7 @@ impl Ticket for Passage {
                 flight.way.taken(flight.way.goal(what));
             }
             Err(ProduceError::TooLarge { .. }) => flight.refused.store(code(what, By::Size), Ordering::Relaxed),
-            Err(ProduceError::Refused { source, .. }) => flight.refused_at(what, &source.to_string()),
+            Err(ProduceError::Refused { source, .. }) => flight.refused_at(what, Reason::of_error(&source)),
             // Never settled, so never committed.
             Err(error) => return flight.way.tell(Answer::Failed(error)),
         }

@@ -24,6 +24,7 @@ use tidings_core::rules::Burial;
 use crate::kafka::consumer::trace_of;
 use crate::kafka::dispatch::{Answer, Awaited, Source};
 use crate::kafka::producer::{Outgoing, ProduceError, Producer, Ticket as _, version_header};
+use crate::kafka::refusals::Reason;
 use crate::kafka::topic::TopicNames;
 use crate::telemetry::{Doing, Span};
 
@@ -194,10 +195,7 @@ impl Publisher {
             What::DeadLetter(extent) => match extent.less() {
                 Some(less) => self.bury_as(flight, less),
                 None => {
-                    flight.refused_at(
-                        What::DeadLetter(Extent::Bare),
-                        "not even the context of a record fits: raise `max.message.bytes`",
-                    );
+                    flight.refused_at(What::DeadLetter(Extent::Bare), Reason::Size);
                     flight.settle();
                 }
             },

@@ -118,6 +118,12 @@ impl Worker {
         }
         let Ok(verdict) = self.verdict(source) else { return false };
         source.lease.go_on();
+        if let Verdict::Ignore(reason) = &verdict {
+            // It was counted as one that is notified, when nobody knew yet how long it would wait.
+            self.tally.verdict(&source.lease.partition().topic, &verdict);
+            let what = "an event that waited for `notifications` is ignored now that it takes records again";
+            self.context.complaints.say(place_of(source), reason.name(), what);
+        }
         let burial = match verdict {
             Verdict::Ignore(_) => return self.settled(flight),
             Verdict::Bury(burial) => burial,
@@ -276,10 +282,13 @@ impl Worker {
 
     fn buried(&mut self, source: &Source, cause: Cause, class: &'static str) {
         self.tally.failed(cause, class);
-        let partition = source.lease.partition();
-        let place = Place { topic: &partition.topic, partition: partition.number, offset: source.offset };
-        self.context.complaints.say(place, class, "a record was buried in dlq");
+        self.context.complaints.say(place_of(source), class, "a record was buried in dlq");
     }
+}
+
+fn place_of(source: &Source) -> Place<'_> {
+    let partition = source.lease.partition();
+    Place { topic: &partition.topic, partition: partition.number, offset: source.offset }
 }
 
 /// Requests are in plain JSON, whoever writes them.

@@ -9,11 +9,17 @@ use reqwest::Method;
 use serde_json::json;
 use tidings::cli::Role;
 use tidings::clock::Clock;
+use tidings::courier;
+use tidings::kafka::cluster::Cluster;
+use tidings::store::Store;
+use tidings::telemetry::health::{Health, State};
+use tidings::telemetry::{Metrics, Traces};
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::HANG;
 use crate::harness::log::Seen;
 use crate::harness::rest::{NOTIFICATIONS, accepted, answered, ask, request, token};
 use crate::harness::world::{World, ms, payment};
+use crate::harness::{HANG, eventually};
 
 const ACK_TIMEOUT_MS: i64 = 600;
 const LADDER_MS: [i64; 2] = [700, 1100];
@@ -81,6 +87,42 @@ async fn a_courier_whose_clock_is_ahead_when_it_begins_tries_nothing_early() {
         0
     );
     courier.stop().await;
+    others.stop().await;
+}
+
+#[tokio::test]
+async fn a_courier_to_which_no_broker_says_what_time_it_is_begins_and_says_what_to_set() {
+    let world = waiting(ACK_TIMEOUT_MS, &[60_000]).await;
+    let others = world.start_roles(&[Role::Pipeline, Role::Gateway, Role::Inbox]).await;
+    let (clock, stop, metrics) = (Clock::start(), CancellationToken::new(), Metrics::new());
+    let health = Health::new(clock);
+    let parts = courier::Parts {
+        cluster: Cluster::new(&world.config.kafka).unwrap(),
+        config: world.config.courier.clone(),
+        epoch: world.epoch().await,
+        onward: None,
+        node: "by-its-own-clock".parse().unwrap(),
+        clock,
+        store: Store::open(&world.config.store).await.unwrap(),
+        metrics,
+        traces: Traces::default(),
+        role: health.role("courier"),
+    };
+    // The check at the start refuses it; it is not asked where brokers do not let us see settings, and later.
+    let signals = world.own("signals");
+    world.log.set(&signals, ("message.timestamp.type", "CreateTime")).await;
+    let courier = tokio::spawn(courier::run(parts, stop.clone()));
+    world.emit(&payment("1", "absent")).await;
+    world.own_records("retry.1m", 1).await;
+    let entry = health.entries()["courier"].clone();
+    let note = &entry.notes["hour"];
+    assert!(
+        [&signals, "message.timestamp.type", "LogAppendTime", "kafka-configs.sh"].iter().all(|word| note.contains(*word)),
+        "{note}"
+    );
+    eventually("it is ready", async || (health.entries()["courier"].state == State::Ready).then_some(())).await;
+    stop.cancel();
+    courier.await.unwrap().unwrap();
     others.stop().await;
 }
 

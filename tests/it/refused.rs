@@ -2,9 +2,12 @@
 //! process ends for it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use rdkafka::message::{Header, OwnedHeaders};
 use serde_json::{Value, json};
+use tidings::clock::Clock;
+use tidings::config::Scalar;
 use tidings_core::channel::Channel;
 
 use crate::harness::broker::OwnBroker;
@@ -28,6 +31,13 @@ name = "climbs"
 event = "climbs"
 user = "{{ userId }}"
 type = "t"
+
+[[rule]]
+name = "fleeting"
+event = "fleeting"
+user = "{{ userId }}"
+type = "t"
+max_age = "8s"
 "#;
 
 fn event(kind: &str, id: &str, user: &str) -> Value {
@@ -47,6 +57,17 @@ async fn until_ready_says(process: &Process, topic: &str) -> String {
     eventually(&format!("/ready names {topic}"), async || {
         let (status, body) = get(process.address, "/ready").await;
         (status == 503 && body.contains(topic)).then_some(body)
+    })
+    .await
+}
+
+/// The partitions that the inbox does not read on, once there are any.
+async fn held_by_inbox(process: &Process) -> Vec<String> {
+    eventually("/ready says what the inbox does not read on", async || {
+        let (_, said) = get(process.address, "/ready").await;
+        let said = serde_json::from_str::<Value>(&said).unwrap();
+        let held = said["roles"]["inbox"]["held"].as_array()?.iter();
+        Some(held.map(|held| held["partition"].as_str().unwrap().to_owned()).collect())
     })
     .await
 }
@@ -142,10 +163,15 @@ async fn a_dlq_that_takes_nothing_ends_no_process_and_has_each_record_once_when_
         (records.iter().filter(|record| free(record)).count() == 6).then_some(())
     })
     .await;
+    world.until_inbox(6).await;
     // What does not read on a topic of our own is the inbox's to bury.
     let version = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
     world.log.produce_to((&world.own("receipts"), 0), "k", b"not json", version).await;
     eventually("the inbox says so too", async || (refusing(&process, "inbox", &denied[0]).await == 1.0).then_some(())).await;
+    // It stands in that partition only.
+    emit(2, payment("beside", "alice").to_string().as_bytes()).await;
+    world.until_inbox(7).await;
+    assert_eq!(held_by_inbox(&process).await, [format!("{}[0]", world.own("receipts"))]);
     assert!(process.try_ended().is_none(), "{}", process.logged());
     assert_eq!(world.log.records(&denied[0]).await.len(), 0);
 
@@ -156,9 +182,9 @@ async fn a_dlq_that_takes_nothing_ends_no_process_and_has_each_record_once_when_
         ["topic", "partition", "offset"].map(|name| record.header(&format!("tidings-original-{name}")).to_owned())
     };
     assert_eq!((dead.len(), dead.iter().map(place).collect::<BTreeSet<_>>().len()), (4, 4), "each once");
-    let notified = world.own_records("notifications", 20).await;
-    assert_eq!(events(&notified, "/notification/eventId").len(), 20);
-    world.until_inbox(20).await;
+    let notified = world.own_records("notifications", 21).await;
+    assert_eq!(events(&notified, "/notification/eventId").len(), 21);
+    world.until_inbox(21).await;
     for role in ["pipeline", "inbox"] {
         assert_eq!(refusing(&process, role, &denied[0]).await, 0.0, "{role}");
     }
@@ -166,23 +192,83 @@ async fn a_dlq_that_takes_nothing_ends_no_process_and_has_each_record_once_when_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_that_take_nothing_hold_the_pipeline_up_and_each_event_is_told_once_when_they_do_again() {
-    let (authority, broker, files) = guarded();
-    let world = World::on(&broker.brokers, |config| broker.secured(config, files.path(), (&authority, "password"))).await;
+async fn notifications_that_take_nothing_hold_the_pipeline_up_and_each_event_is_told_once_or_counted_when_they_do_again() {
+    let ((authority, broker, files), rules) = (guarded(), tempfile::tempdir().unwrap());
+    std::fs::write(rules.path().join("rules.toml"), RULES).unwrap();
+    let world = World::on(&broker.brokers, |config| {
+        config.courier.ladder = vec![ms(700), ms(60_000)];
+        config.pipeline.rules = rules.path().display().to_string();
+        broker.secured(config, files.path(), (&authority, "password"));
+    })
+    .await;
     let mut process = Process::spawn(&world);
     process.await_ready().await;
     let denied = [world.own("notifications")];
     deny_writes(&broker, &denied);
+    let emit = async |partition: i32, event: Value| {
+        world.log.produce_to((&world.topic, partition), "k", event.to_string().as_bytes(), OwnedHeaders::new()).await
+    };
+    let said_at = Instant::now();
+    let mut fleeting = event("fleeting", "in hand", "alice");
+    fleeting["time"] = json!(Clock::start().now().to_string());
+    emit(0, fleeting.clone()).await;
     for number in 0..20 {
-        world.emit(&payment(&number.to_string(), "alice")).await;
+        emit(1, event("climbs", &number.to_string(), "alice")).await;
     }
     until_ready_says(&process, &denied[0]).await;
     assert!(process.try_ended().is_none(), "{}", process.logged());
+    let left = Duration::from_secs(9).saturating_sub(said_at.elapsed());
+    tokio::time::sleep(left).await;
     take_denial_back(&broker, &denied);
     process.await_ready().await;
     let notified = world.own_records("notifications", 20).await;
     let order = notified.iter().map(|record| record.json()["notification"]["eventId"].as_str().unwrap().to_owned());
     assert_eq!(order.collect::<Vec<_>>(), (0..20).map(|number| number.to_string()).collect::<Vec<_>>(), "each once, in order");
+    // What was too old by then is told to nobody, and counted.
+    let line = "tidings_pipeline_ignored_records_total{reason=\"too_old\"} 1";
+    eventually("one is counted as too old", async || {
+        let (_, metrics) = get(process.address, "/metrics").await;
+        metrics.lines().any(|sample| sample == line).then_some(())
+    })
+    .await;
+    assert!(process.logged().contains("an event that waited for `notifications` is ignored"), "{}", process.logged());
+}
+
+#[tokio::test]
+async fn a_retry_topic_that_is_gone_holds_up_nothing_while_another_is_put_back() {
+    let rules = tempfile::tempdir().unwrap();
+    std::fs::write(rules.path().join("rules.toml"), RULES).unwrap();
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(500);
+        config.courier.ladder = vec![ms(700), ms(900)];
+        config.courier.transaction_timeout = ms(3_000);
+        config.pipeline.rules = rules.path().display().to_string();
+        // Else the groups would soon notice by themselves that a topic is gone, and take its partitions away.
+        for name in ["topic.metadata.refresh.interval.ms", "topic.metadata.propagation.max.ms"] {
+            config.kafka.properties.insert(name.into(), Scalar::Number(600_000));
+        }
+    })
+    .await;
+    let mut process = Process::spawn(&world);
+    process.await_ready().await;
+    // So that the offsets of the topics lie beyond the end of the next ones.
+    for number in 0..40 {
+        world.emit(&event("climbs", &format!("before-{number}"), &format!("absent-{number}"))).await;
+    }
+    world.own_records("undelivered", 40).await;
+    let [anew, gone] = ["retry.700ms", "retry.900ms"].map(|rung| world.own(rung));
+    world.log.delete(&gone).await;
+    world.log.delete(&anew).await;
+    let partitions = world.config.kafka.topics.partitions;
+    world.log.create(&anew, partitions, &[("message.timestamp.type", "LogAppendTime")]).await;
+    for number in 0..10 {
+        world.emit(&event("ends", &format!("ends-{number}"), &format!("absent-{number}"))).await;
+    }
+    let ended = world.own_records("undelivered", 50).await;
+    assert_eq!(events(&ended, "/delivery/notification/eventId").len(), 50, "each once");
+    let said = until_ready_says(&process, &gone).await;
+    assert!(said.contains("is not there: `tidings topics create`"), "{said}");
+    assert!(process.try_ended().is_none(), "{}", process.logged());
 }
 
 #[tokio::test]

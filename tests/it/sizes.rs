@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tidings_core::channel::Channel;
 
 use crate::harness::eventually;
 use crate::harness::log::Seen;
@@ -28,12 +29,17 @@ fn drawn(bytes: usize) -> String {
 
 /// Keeps anything from being folded, until all that lies on `topic` is due: so it is decided together.
 async fn hold_until_all_are_due(world: &World, running: &Running, topic: &str, ask: impl AsyncFnOnce()) {
+    hold_until_due(world, running, (topic, SMALL + 1), ask).await;
+}
+
+/// The same with so many.
+async fn hold_until_due(world: &World, running: &Running, (topic, count): (&str, usize), ask: impl AsyncFnOnce()) {
     let file = SqliteConnectOptions::new().filename(world.dir.path().join("tidings.db"));
     let mut other = SqliteConnection::connect_with(&file).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
     ask().await;
-    world.own_records(topic, SMALL + 1).await;
-    let due = (SMALL + 1) as f64;
+    world.own_records(topic, count).await;
+    let due = count as f64;
     eventually("all of them are due", async || (running.metric("tidings_courier_due_records").await == due).then_some(())).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
 }
@@ -45,6 +51,10 @@ async fn until_nothing_is_pending(running: &Running) {
         (answered(asked).await.1["pending"] == json!([])).then_some(())
     })
     .await;
+}
+
+fn kind(record: &Value) -> String {
+    record["notification"]["type"].as_str().unwrap().to_owned()
 }
 
 fn request(kind: &str, user: &str, bytes: usize) -> Value {
@@ -84,7 +94,6 @@ async fn a_delivery_that_a_topic_of_the_couriers_does_not_take_ends_in_dlq_and_t
         }
         // The large one ends too, and is told in part.
         let ended = world.own_records("undelivered", SMALL + 1).await;
-        let kind = |record: &Value| record["notification"]["type"].as_str().unwrap().to_owned();
         let kinds = ended.iter().map(|ended| kind(&ended.json()["delivery"]));
         let expected = (0..SMALL).map(|number| format!("small-{number}")).chain(["large".to_owned()]);
         assert_eq!(kinds.collect::<BTreeSet<_>>(), expected.collect::<BTreeSet<_>>(), "{refusing}");
@@ -105,6 +114,39 @@ async fn a_delivery_that_a_topic_of_the_couriers_does_not_take_ends_in_dlq_and_t
         assert!(aborted >= 2.0, "{refusing}: all of them were to be written together at first, {aborted}");
         running.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_large_delivery_beside_a_busy_line_makes_no_round_small() {
+    const BUSY: usize = 40;
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(3_000);
+        config.courier.ladder = vec![ms(1_000)];
+        config.store.busy_timeout = ms(200);
+    })
+    .await;
+    let running = world.start().await;
+    let partition =
+        |user: &str| format!("user-{user}").parse::<Channel>().unwrap().partition(world.config.kafka.topics.partitions);
+    let users = (0..).map(|number| format!("absent-{number}"));
+    let (first, other) =
+        (users.clone().find(|user| partition(user) == 0).unwrap(), users.clone().find(|user| partition(user) == 1));
+    // It takes all of the busy line at once, but not the large one.
+    world.log.take_less(&world.own("retry.1s"), 14_000).await;
+    hold_until_due(&world, &running, ("notifications", BUSY + 1), async || {
+        world.ask(&request("large", &other.unwrap(), 16_000)).await;
+        for number in 0..BUSY {
+            world.ask(&request(&format!("small-{number}"), &first, 10)).await;
+        }
+    })
+    .await;
+    let climbed = world.own_records("retry.1s", BUSY).await;
+    assert_eq!(climbed.len(), BUSY, "each once");
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    assert_eq!((kind(&dead.json()).as_str(), dead.header("tidings-error-class")), ("large", "too_large"));
+    let aborted = running.metric("tidings_courier_aborted_transactions_total").await;
+    assert!((1.0..10.0).contains(&aborted), "{aborted}: the others do not travel one by one until it is alone");
+    running.stop().await;
 }
 
 #[tokio::test]

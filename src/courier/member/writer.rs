@@ -9,6 +9,7 @@ use crate::courier::CourierError;
 use crate::kafka::cluster::{Cluster, Flavour};
 use crate::kafka::consumer::{Consumer, Partition};
 use crate::kafka::producer::Outgoing;
+use crate::kafka::refusals::Reason;
 use crate::kafka::transaction::{End, TransactionError, Transactions};
 
 /// How far the transactional producer is on its way to its first transaction.
@@ -69,13 +70,15 @@ impl Member {
         match self.transactions.try_out(record, BROKER_WAIT) {
             Ok(End::Aborted { error, refusing, .. }) => {
                 let appended = self.transactions.appended();
-                if appended.is_none() && refusing.is_empty() {
+                if appended.is_none() && !self.transactions.has_written() && refusing.is_empty() {
                     self.brokers_failed("no broker has appended what was tried out", &error);
                     return Ok(());
                 }
-                if appended.is_none() {
-                    tracing::warn!(topic = self.hand.signals, "no broker says what time it is: this machine's clock is believed");
+                let doubt = appended.is_none().then(|| self.undated(refusing.get(&self.hand.signals)));
+                if let Some(doubt) = &doubt {
+                    tracing::warn!("{doubt}");
                 }
+                self.role.note("hour", doubt);
                 self.hour.told(appended);
                 self.brokers_answer();
                 self.writer = Writer::Ready;
@@ -84,6 +87,21 @@ impl Member {
             Err(error) => self.replace_writer(error)?,
         }
         Ok(())
+    }
+
+    /// That no broker says what time it is, and why, in words for an operator.
+    fn undated(&self, refused: Option<&Reason>) -> String {
+        let topic = &self.hand.signals;
+        let why = refused.map_or_else(
+            || {
+                format!(
+                    "it does not date what it appends, `message.timestamp.type` must be LogAppendTime: `kafka-configs.sh --alter --entity-type \
+                     topics --entity-name {topic} --add-config message.timestamp.type=LogAppendTime`"
+                )
+            },
+            |refused| refused.in_full(topic),
+        );
+        format!("no broker says what time it is, so this machine's clock is believed: see that it is right. {topic}: {why}")
     }
 
     /// What an earlier producer's last transaction committed is done.

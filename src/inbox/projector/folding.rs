@@ -42,7 +42,7 @@ impl Projector {
         if self.batch.is_full(self.config.batch_records.get()) {
             self.await_answer()?;
         }
-        if !self.underway.task.is_empty() || self.astray || !self.store_backoff.is_over() || !self.graveyard.is_quiet() {
+        if !self.underway.task.is_empty() || self.astray || !self.store_backoff.is_over() {
             return Ok(());
         }
         for (partition, next) in consumer.positions()? {

@@ -27,7 +27,9 @@ impl Projector {
         }
         self.lag_at = now + LAG_INTERVAL;
         // Brokers that do not answer are told of by `kafka`'s own role; commits would only pile up.
-        let Ok(ends) = consumer.ends(&self.progress.partitions(), BROKER_WAIT) else {
+        let there = self.progress.iter().filter(|(_, place)| place.away.is_none());
+        let there = there.map(|(partition, _)| partition.clone()).collect::<Vec<_>>();
+        let Ok(ends) = consumer.ends(&there, BROKER_WAIT) else {
             // One broker that is silent holds up what others send for as long as it is asked.
             self.lag_at = self.clock.elapsed() + LAG_PAUSE;
             return;
@@ -40,7 +42,12 @@ impl Projector {
             }
         }
         self.metrics.lag.set(lag);
-        let done = self.progress.iter().map(|(partition, place)| (partition.clone(), place.stored)).collect::<Vec<_>>();
+        let done = self
+            .progress
+            .iter()
+            .filter(|(_, place)| place.away.is_none())
+            .map(|(partition, place)| (partition.clone(), place.stored))
+            .collect::<Vec<_>>();
         if let Err(error) = consumer.commit(&done, CommitMode::Async) {
             tracing::debug!(%error, "offsets for monitoring were not committed");
         }
@@ -54,7 +61,12 @@ impl Projector {
         self.health_at = self.clock.elapsed() + HEALTH_INTERVAL;
         self.metrics.age.set(self.underway.oldest().or(self.batch.oldest()));
         self.metrics.held.set(i64::try_from(self.progress.held().count()).unwrap_or(i64::MAX));
-        self.role.holds(self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned())));
+        let held = self.progress.held().map(|(partition, why)| (partition.to_string(), why.to_owned()));
+        let unburied = self.progress.burying().filter_map(|(partition, offset)| {
+            let refusal = self.graveyard.refusal()?;
+            Some((partition.to_string(), format!("the record at offset {offset} does not read and cannot be buried: {refusal}")))
+        });
+        self.role.holds(held.chain(unburied));
         if self.progress.held().next().is_some() {
             let reasons = self.progress.held().take(REASONS).map(|(_, reason)| reason).collect::<Vec<_>>();
             self.role.waiting(reasons.join("; "));

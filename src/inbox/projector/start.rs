@@ -1,17 +1,43 @@
 //! Where partitions begin: at the store's position, as far as the log still has it.
 //!
 //! Owns: what is said about offsets that retention took, and about a log that ends before our position: of a retry topic, or of `undelivered`, it
-//! is read from its beginning, for their offsets mean nothing to anybody else (decision 39).
+//! is read from its beginning, for their offsets mean nothing to anybody else (decision 39). A topic that is not there, or of which the brokers say
+//! nothing, is looked for, and the others begin.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
 use super::{BROKER_WAIT, Projector};
 use crate::inbox::InboxError;
+use crate::inbox::progress::Away;
 use crate::kafka::consumer::{Consumer, Partition};
 use crate::store::{Fold, Folded, Move, Standing, StoreError};
 
 /// Where a partition begins, and why nothing is folded from it, if so.
 type Start = (Partition, i64, Option<String>);
+
+/// How often partitions that are away are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The same once the brokers did not say where one begins: nothing is folded for as long as they are asked.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Where partitions begin, as far as that is known.
+struct Starts {
+    known: Vec<Start>,
+    away: Vec<(Partition, Away, String)>,
+}
+
+impl Starts {
+    fn offsets(&self) -> Vec<(Partition, i64)> {
+        self.known.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect()
+    }
+
+    fn away(&self) -> Vec<Partition> {
+        self.away.iter().map(|(partition, ..)| partition.clone()).collect()
+    }
+}
 
 /// What keeps partitions from beginning. All of it may pass.
 enum NotYet {
@@ -43,8 +69,7 @@ impl Projector {
         let Some(starts) = self.starts(consumer, &given)? else {
             return Ok(());
         };
-        let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
-        consumer.start_reading(&offsets)?;
+        consumer.start_reading_some(&starts.offsets(), &starts.away())?;
         self.unanswered = None;
         self.begin(consumer, starts)
     }
@@ -54,13 +79,13 @@ impl Projector {
         let Some(starts) = self.starts(consumer, &self.progress.partitions())? else {
             return Ok(());
         };
-        if starts.is_empty() {
-            self.astray = false;
-            return Ok(());
-        }
-        let offsets = starts.iter().map(|(partition, start, _)| (partition.clone(), *start)).collect::<Vec<_>>();
         // Those that librdkafka has stopped, since their position lay outside the log, cannot be sought.
-        match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| consumer.restart_all(&offsets)) {
+        let offsets = starts.offsets();
+        let all = || {
+            let stored = |partition: Partition| (partition.clone(), self.progress.stored(&partition));
+            [offsets.clone(), starts.away().into_iter().map(stored).collect()].concat()
+        };
+        match consumer.seek(&offsets, BROKER_WAIT).or_else(|_| consumer.restart_all(&all())) {
             Ok(()) => {
                 self.batch.clear();
                 self.graveyard.forget(&self.progress.partitions())?;
@@ -76,9 +101,45 @@ impl Projector {
         }
     }
 
-    fn begin(&mut self, consumer: &Consumer, starts: Vec<Start>) -> Result<(), InboxError> {
-        let (mut read, mut held_back) = (Vec::new(), Vec::new());
-        for (partition, start, held) in starts {
+    /// Looks for partitions that are away. Those that are there again begin.
+    pub(super) fn find_away(&mut self, consumer: &Consumer) -> Result<(), InboxError> {
+        if self.astray || self.clock.elapsed() < self.look_at {
+            return Ok(());
+        }
+        let away = self.progress.away();
+        let topics = away.iter().map(|partition| partition.topic.to_string()).collect::<BTreeSet<_>>();
+        let topics = Vec::from_iter(topics);
+        // What has no topic has no leader either, whom to ask takes longer.
+        let missing = consumer.missing(&topics, BROKER_WAIT);
+        let back =
+            away.into_iter().filter(|partition| missing.as_ref().is_ok_and(|missing| !missing.contains(&&*partition.topic)));
+        let back = back.collect::<Vec<_>>();
+        self.look_at = self.clock.elapsed() + LOOK_INTERVAL;
+        if back.is_empty() {
+            return Ok(());
+        }
+        let Some(starts) = self.starts(consumer, &back)? else {
+            return Ok(());
+        };
+        if !starts.away.is_empty() {
+            self.look_at = self.clock.elapsed() + LOOK_PAUSE;
+        }
+        let offsets = starts.offsets();
+        match consumer.restart(&offsets).or_else(|_| consumer.seek(&offsets, BROKER_WAIT)) {
+            Ok(()) => self.begin(consumer, starts),
+            Err(error) => {
+                tracing::debug!(%error, "partitions that were away are not read yet");
+                Ok(())
+            }
+        }
+    }
+
+    fn begin(&mut self, consumer: &Consumer, starts: Starts) -> Result<(), InboxError> {
+        let (mut read, mut held_back) = (Vec::new(), starts.away());
+        for (partition, away, why) in starts.away {
+            self.progress.lose(partition, away, why);
+        }
+        for (partition, start, held) in starts.known {
             self.progress.begin(partition.clone(), start);
             if held.is_some() || self.paused {
                 held_back.push(partition.clone())
@@ -97,7 +158,10 @@ impl Projector {
     }
 
     /// Where `partitions` begin, or nothing if brokers or store do not answer now.
-    fn starts(&mut self, consumer: &Consumer, partitions: &[Partition]) -> Result<Option<Vec<Start>>, InboxError> {
+    fn starts(&mut self, consumer: &Consumer, partitions: &[Partition]) -> Result<Option<Starts>, InboxError> {
+        if partitions.is_empty() {
+            return Ok(Some(Starts { known: Vec::new(), away: Vec::new() }));
+        }
         if !self.broker_backoff.is_over() || !self.store_backoff.is_over() {
             return Ok(None);
         }
@@ -121,20 +185,44 @@ impl Projector {
         Ok(None)
     }
 
-    fn find_starts(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Vec<Start>, NotYet> {
-        let logs = consumer.logs(partitions, BROKER_WAIT).map_err(NotYet::Brokers)?;
-        let claims = partitions.iter().zip(&logs).map(|(partition, (low, _))| Standing {
+    fn find_starts(&self, consumer: &Consumer, partitions: &[Partition]) -> Result<Starts, NotYet> {
+        let logs = consumer.logs_by_topic(partitions, BROKER_WAIT).map_err(NotYet::Brokers)?;
+        let claims = logs.known.iter().map(|(partition, (low, _))| Standing {
             topic: partition.topic.clone(),
             partition: partition.number,
             next: *low,
         });
         let claimed = self.runtime.block_on(self.store.claim(self.epoch, &claims.collect::<Vec<_>>()))?;
-        let placed = partitions.iter().zip(logs).zip(claimed);
-        placed.map(|((partition, log), standing)| self.start(partition, log, standing.next)).collect()
+        let placed = logs.known.iter().zip(claimed);
+        let known = placed.map(|((partition, log), standing)| self.start(partition, *log, standing.next));
+        let known = known.collect::<Result<Vec<_>, _>>()?;
+        let unsaid = partitions
+            .iter()
+            .filter(|partition| !logs.missing.contains(partition) && !logs.known.iter().any(|(known, _)| known == *partition));
+        let trouble = logs.trouble.as_ref().map(ToString::to_string).unwrap_or_default();
+        let why = |partition: &Partition| format!("the brokers do not say where {partition} begins: {trouble}");
+        let unsaid = unsaid.map(|partition| (partition.clone(), Away::Unsaid, why(partition))).collect::<Vec<_>>();
+        let missing = logs.missing.into_iter().map(|partition| {
+            let why = self.told_missing(&partition);
+            (partition, Away::Missing, why)
+        });
+        Ok(Starts { known, away: missing.chain(unsaid).collect() })
+    }
+
+    /// That a partition's topic is not there, with what to do.
+    fn told_missing(&self, partition: &Partition) -> String {
+        if self.topics.has_positions(&partition.topic) {
+            let next = "bring it back as it was, or begin the next epoch with `tidings topics create --partitions N`";
+            return format!("{partition} is not there, and its offsets are positions: {next}");
+        }
+        format!("{partition} is not there: `tidings topics create` makes it anew")
     }
 
     fn start(&self, partition: &Partition, (low, high): (i64, i64), stored: i64) -> Result<Start, NotYet> {
-        if stored > high {
+        // One that came back may have grown as long as the first was.
+        let is_another =
+            self.progress.is_missing(partition) && low == 0 && stored > 0 && !self.topics.has_positions(&partition.topic);
+        if stored > high || is_another {
             return self.made_anew(partition, (low, high), stored);
         }
         if stored < low {

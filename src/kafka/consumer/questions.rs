@@ -2,7 +2,7 @@
 //!
 //! Owns: waiting for answers, no longer than the caller says. Neighbours: the consumer above; `place` knows where a reader stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::Offset;
@@ -16,6 +16,17 @@ use crate::kafka::lists;
 
 /// How long several answers may take together: the group goes on without a member that asks for minutes.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// What the brokers say of the logs of partitions, each topic by itself.
+#[derive(Debug, Default)]
+pub struct Logs {
+    /// The first offset of a partition and the one behind its last.
+    pub known: Vec<(Partition, (i64, i64))>,
+    /// Those of topics that the brokers do not have.
+    pub missing: Vec<Partition>,
+    /// Why nothing is known now of those that are left, if there are any.
+    pub trouble: Option<KafkaError>,
+}
 
 impl Consumer {
     /// What the group has committed for each partition: the next offset to read, if there is one.
@@ -49,6 +60,33 @@ impl Consumer {
         wanted.iter().map(|partition| log(partition).ok_or_else(|| unknown.clone())).collect()
     }
 
+    /// The same where some topics may not be there, or have brokers that do not answer: the others are told of all the same.
+    ///
+    /// # Errors
+    /// If no broker answered within `wait`.
+    pub fn logs_by_topic(&self, wanted: &[Partition], wait: Duration) -> Result<Logs, KafkaError> {
+        let clock = Clock::start();
+        if let Ok(logs) = self.logs(wanted, wait) {
+            return Ok(Logs { known: wanted.iter().cloned().zip(logs).collect(), ..Logs::default() });
+        }
+        let topics = wanted.iter().map(|partition| partition.topic.to_string()).collect::<BTreeSet<_>>();
+        let topics = Vec::from_iter(topics);
+        let (missing, mut found) = (self.missing(&topics, wait)?, Logs::default());
+        for topic in &topics {
+            let own = wanted.iter().filter(|partition| *partition.topic == **topic).cloned().collect::<Vec<_>>();
+            if missing.contains(&topic.as_str()) {
+                found.missing.extend(own);
+                continue;
+            }
+            let answer = if clock.elapsed() < LIMIT { self.logs(&own, wait) } else { Err(timed_out()) };
+            match answer {
+                Ok(logs) => found.known.extend(own.into_iter().zip(logs)),
+                Err(error) => found.trouble = Some(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// The names of all topics that the brokers show us.
     ///
     /// # Errors
@@ -80,8 +118,7 @@ impl Consumer {
     pub fn missing<'a>(&self, topics: &'a [String], wait: Duration) -> Result<Vec<&'a str>, KafkaError> {
         let (mut missing, clock) = (Vec::new(), Clock::start());
         for topic in topics {
-            let left =
-                LIMIT.checked_sub(clock.elapsed()).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut))?;
+            let left = LIMIT.checked_sub(clock.elapsed()).ok_or_else(timed_out)?;
             let metadata = self.inner.fetch_metadata(Some(topic), wait.min(left))?;
             if metadata.topics().first().is_none_or(|topic| topic.error().is_some_and(|error| is_unknown(error.into()))) {
                 missing.push(topic.as_str());
@@ -89,6 +126,10 @@ impl Consumer {
         }
         Ok(missing)
     }
+}
+
+fn timed_out() -> KafkaError {
+    KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)
 }
 
 fn is_unknown(error: RDKafkaErrorCode) -> bool {

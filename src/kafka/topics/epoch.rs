@@ -134,7 +134,7 @@ fn position(consumer: &BaseConsumer<Quiet>) -> Result<Option<i64>, KafkaError> {
 fn refused(topic: &str, error: &ProduceError) -> TopicsError {
     match error {
         ProduceError::Refused { source, .. } | ProduceError::Failed { source, .. } => TopicsError::Brokers(source.clone()),
-        ProduceError::QueueFull => TopicsError::Brokers(timed_out()),
+        ProduceError::QueueFull | ProduceError::Recalled { .. } => TopicsError::Brokers(timed_out()),
         ProduceError::TooLarge { .. } => {
             TopicsError::Refused { topic: topic.to_owned(), code: RDKafkaErrorCode::MessageSizeTooLarge }
         }

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tidings_core::time::Timestamp;
 
 use crate::kafka::producer::is_refusal;
+use crate::kafka::refusals::Reason;
 
 /// The facility of librdkafka's line about a partition that a transaction may not write to (`rdkafka_txnmgr.c`).
 const ADDING: &str = "ADDPARTS";
@@ -33,7 +34,7 @@ pub(super) struct Told {
     /// How many the brokers have.
     written: usize,
     too_large: Vec<usize>,
-    refusing: BTreeMap<String, String>,
+    refusing: BTreeMap<String, Reason>,
     has_failed: bool,
     appended_ms: Option<i64>,
 }
@@ -60,7 +61,7 @@ impl Told {
         if matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)) {
             self.too_large.push(index);
         } else if let Some(code) = code.filter(|code| is_refusal(*code)) {
-            self.refusing.insert(topic.to_owned(), code.to_string());
+            self.refusing.insert(topic.to_owned(), Reason::of(code));
         }
     }
 
@@ -72,7 +73,7 @@ impl Told {
                 let named = text.split_once(ADDED).and_then(|(_, rest)| rest.split_once('"'));
                 let blamed = named.and_then(|(topic, rest)| Some((topic, rest.split_once(BECAUSE)?.1)));
                 if let Some((topic, why)) = blamed.filter(|(_, why)| !why.contains(BYSTANDER)) {
-                    self.refusing.insert(topic.to_owned(), why.to_owned());
+                    self.refusing.insert(topic.to_owned(), Reason::read(why));
                 }
                 true
             }
@@ -88,7 +89,7 @@ impl Told {
     pub(super) fn give_up(&mut self) {
         if self.written > 0 {
             let late = std::mem::take(&mut self.open).into_values();
-            self.refusing.extend(late.map(|topic| (topic, "not written in time".to_owned())));
+            self.refusing.extend(late.map(|topic| (topic, Reason::Late)));
         }
     }
 
@@ -98,13 +99,18 @@ impl Told {
     }
 
     /// What it was aborted for: indices of records that are too large, and topics with what they say.
-    pub(super) fn blamed(&mut self) -> (Vec<usize>, BTreeMap<String, String>) {
+    pub(super) fn blamed(&mut self) -> (Vec<usize>, BTreeMap<String, Reason>) {
         (std::mem::take(&mut self.too_large), std::mem::take(&mut self.refusing))
     }
 
     /// The latest time of appending that a broker gave.
     pub(super) fn appended(&self) -> Option<Timestamp> {
         self.appended_ms.map(Timestamp::from_millis)
+    }
+
+    /// Whether brokers have appended something.
+    pub(super) fn has_written(&self) -> bool {
+        self.written > 0
     }
 }
 
@@ -130,7 +136,7 @@ mod tests {
         assert!(told.hear("ADDPARTS", &line("t.signals", "Operation not attempted")));
         // What never left is taken out of the queue.
         told.unwritten(0, "t.signals", &failed(RDKafkaErrorCode::PurgeQueue));
-        let refusing = BTreeMap::from([("t.retry.1s".to_owned(), "Broker: Topic authorization failed".to_owned())]);
+        let refusing = BTreeMap::from([("t.retry.1s".to_owned(), Reason::Denied)]);
         assert_eq!(told.blamed(), (vec![], refusing));
     }
 
@@ -151,8 +157,8 @@ mod tests {
         let mut one = told();
         [0, 1].into_iter().for_each(|index| one.written(index, RecordTime::CreateTime(9)));
         one.give_up();
-        assert_eq!(one.blamed().1.into_keys().collect::<Vec<_>>(), ["dlq"]);
-        assert_eq!(one.appended(), None, "a producer's word");
+        assert_eq!(one.blamed().1, BTreeMap::from([("dlq".to_owned(), Reason::Late)]));
+        assert_eq!((one.appended(), one.has_written()), (None, true), "a producer's word");
     }
 
     #[test]

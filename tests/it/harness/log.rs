@@ -169,11 +169,15 @@ impl Log {
 
     /// Has the broker refuse larger batches for a topic.
     pub(crate) async fn take_less(&self, topic: &str, bytes: u32) {
-        let bytes = bytes.to_string();
-        let smaller = AlterConfig::new(ResourceSpecifier::Topic(topic)).set("max.message.bytes", &bytes);
-        self.alter(&smaller, ("max.message.bytes", &bytes)).await;
+        self.set(topic, ("max.message.bytes", &bytes.to_string())).await;
+    }
+
+    /// Changes a setting of a topic.
+    pub(crate) async fn set(&self, topic: &str, (name, value): (&str, &str)) {
+        let changed = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        self.alter(&changed, (name, value)).await;
         // A broker tells of a setting just before it lives by it. It does so before it tells of the next one.
-        self.alter(&smaller.set("flush.messages", &bytes), ("flush.messages", &bytes)).await;
+        self.alter(&changed.set("flush.messages", "4000"), ("flush.messages", "4000")).await;
     }
 
     /// Changes the settings of a topic, and waits until the broker tells of the one that is named.

@@ -60,6 +60,7 @@ impl World {
         config.kafka.topic_prefix = format!("t-{name}.");
         config.kafka.group_prefix = format!("t-{name}-");
         config.kafka.topics.partitions = 4;
+        config.kafka.refusal_pause = ms(1_000);
         config.pipeline.topics = vec![topic.parse().unwrap()];
         config.pipeline.start = Start::Beginning;
         config.pipeline.commit_interval = ms(100);
