@@ -9,10 +9,9 @@ use prost_reflect::prost_types::{DescriptorProto, FileDescriptorProto};
 
 /// How deep brackets may nest in a schema: parsers follow them on the stack.
 const LIMIT_BRACKETS: usize = 64;
-/// How often a message may be extended: for each field of a record that it does not have itself all its extensions are gone through.
+/// How often a message may be extended: for each field of a record that it does not have itself all its extensions are gone through. Those of
+/// schemas' options count too, since a record may hold such a message.
 const LIMIT_EXTENSIONS: usize = 128;
-/// What is extended there are options of schemas, which no record holds.
-const OPTIONS: &str = "google.protobuf.";
 const MESSAGE_SET: &str = "message_set_wire_format";
 
 /// Whether a text may be parsed.
@@ -43,8 +42,7 @@ pub(super) fn check(file: &FileDescriptorProto) -> Result<(), String> {
 
 /// Whether values may be read with what was compiled.
 pub(super) fn check_extended(pool: &DescriptorPool) -> Result<(), String> {
-    let is_often = |count: usize, name: &str| count > LIMIT_EXTENSIONS && !name.starts_with(OPTIONS);
-    match pool.all_messages().find(|message| is_often(message.extensions().len(), message.full_name())) {
+    match pool.all_messages().find(|message| message.extensions().len() > LIMIT_EXTENSIONS) {
         Some(message) => {
             let (name, count) = (message.full_name(), message.extensions().len());
             Err(format!("the message `{name}` is extended by {count} fields; at most {LIMIT_EXTENSIONS} are read"))

@@ -104,8 +104,9 @@ fn what_is_not_read_is_refused_by_its_name() {
         syntax: Some(syntax.to_owned()),
         ..Default::default()
     };
-    let extended = (0..200).map(|at| format!("optional int32 e{at} = {};", at + 100)).collect::<String>();
-    let extended = format!("syntax = \"proto2\"; message M {{ extensions 100 to max; }} extend M {{ {extended} }}");
+    let fields = (0..200).map(|at| format!("optional int32 e{at} = {};", at + 50_000)).collect::<String>();
+    let extended = |before: &str, name: &str| format!("syntax = \"proto2\"; {before} extend {name} {{ {fields} }}");
+    let options = "import \"google/protobuf/descriptor.proto\"; message M { optional google.protobuf.MessageOptions o = 1; }";
     let cases = [
         ("// New.\n/* And how. */ edition = \"2023\"; message M {}".to_owned(), "edition \"2023\""),
         (compiled_file(named("editions")), "edition"),
@@ -119,7 +120,13 @@ fn what_is_not_read_is_refused_by_its_name() {
         ("syntax = \"proto3\"; message M { optional group G = 1 {} }".to_owned(), "groups are not allowed in proto3"),
         ("syntax = \"proto3\"; message M { required string a = 1; }".to_owned(), "required"),
         ("syntax = \"proto3\"; message M { string a = 1 [default = \"x\"]; }".to_owned(), "default"),
-        (extended, "extended by 200 fields"),
+        (extended("message M { extensions 100 to max; }", "M"), "`M` is extended by 200 fields"),
+        // Options are messages too, and whatever is in their package.
+        (extended(options, "google.protobuf.MessageOptions"), "`google.protobuf.MessageOptions` is extended by 200 fields"),
+        (
+            extended("package google.protobuf; message Ours { extensions 100 to max; }", "Ours"),
+            "`google.protobuf.Ours` is extended by 200 fields",
+        ),
     ];
     for (text, said) in cases {
         let error = refused(Format::Protobuf, text.clone());
