@@ -187,6 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn a_union_of_types_that_look_alike_names_each_once() {
+        let unions = [
+            (r#"["null", "int", "long"]"#, json!({"type": ["null", "integer"]})),
+            (r#"["float", "double"]"#, json!({"type": "number"})),
+            (r#"["string", "bytes"]"#, json!({"type": "string"})),
+            (r#"["bytes", "null", "string"]"#, json!({"type": ["string", "null"]})),
+            ("[]", json!({"not": {}})),
+        ];
+        for (union, expected) in unions {
+            let schema = shape(Format::Avro, union).schema;
+            assert_eq!(schema, expected, "{union}");
+            assert!(jsonschema::meta::is_valid(&schema), "{union}");
+        }
+    }
+
+    #[test]
     fn what_is_always_read_of_a_message_is_always_there() {
         let text = r#"syntax = "proto2"; message M { extensions 100 to 199;
             required string needed = 1; optional int32 usual = 2 [default = 7]; optional int32 perhaps = 3; repeated string tags = 4;

@@ -91,9 +91,20 @@ fn written(forms: &[Form], at: FormId, levels: usize) -> Value {
 
 /// One of several; in one word where that can be said.
 fn any_of(ways: Vec<Value>) -> Value {
-    let plain = |way: &Value| way.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.get("type")).cloned();
-    match ways.iter().map(plain).collect::<Option<Vec<_>>>() {
-        Some(kinds) => json!({"type": kinds}),
-        None => json!({"anyOf": ways}),
+    fn plain(way: &Value) -> Option<&str> {
+        way.as_object().filter(|fields| fields.len() == 1)?.get("type")?.as_str()
+    }
+    let Some(said) = ways.iter().map(plain).collect::<Option<Vec<_>>>() else { return json!({"anyOf": ways}) };
+    // Types that are two in their own language may be one here, and a list must not name it twice.
+    let mut kinds = Vec::new();
+    for kind in said {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    match kinds.as_slice() {
+        [] => json!({"not": {}}),
+        [kind] => json!({"type": kind}),
+        _ => json!({"type": kinds}),
     }
 }
