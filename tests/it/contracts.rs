@@ -262,6 +262,14 @@ async fn whatever_a_team_gives_by_mistake_is_told_by_its_name_and_line_with_what
         let said = refused(&world, &args).await;
         assert!(told.iter().all(|part| said.contains(part)), "{args:?}: {said}");
     }
+    // Each of them may be as large as it is, but not both: a pipeline counts a schema with all that it refers to.
+    let note = format!("// {}\n", "x".repeat(6_000));
+    let person = format!("{note}syntax = \"proto3\"; package acme; message Person {{ string name = 1; }}");
+    let due = format!("{note}syntax = \"proto3\"; import \"person.proto\"; message Due {{ acme.Person payer = 1; }}");
+    let bytes = person.len() + due.len();
+    let (person, due) = (given("person.proto", person.as_bytes()), given("due.proto", due.as_bytes()));
+    let said = refused(&world, &["--schema", &due, "--reference", &format!("person.proto={person}")]).await;
+    assert!(said.contains(&format!("due.proto has {bytes} bytes with all that it refers to")), "{said}");
 }
 
 #[tokio::test]

@@ -66,13 +66,22 @@ fn of_subject(args: &Args, subject: &str, found: Subject) -> anyhow::Result<Resu
 
 fn of_file(args: &Args, (file, limit): (&Path, usize), references: &[Reference]) -> anyhow::Result<Result<Described, Problem>> {
     let format = format(file)?;
+    let text = read(file)?;
     let mut all = Vec::with_capacity(args.references.len() + references.len());
     for (name, file) in &args.references {
-        all.push(Reference { name: name.clone(), text: read((file, limit))? });
+        all.push(Reference { name: name.clone(), text: read(file)? });
     }
     // What is given by hand counts before what the version before refers to.
     all.extend(references.iter().filter(|other| args.references.iter().all(|(name, _)| *name != other.name)).cloned());
-    described(args, file.display().to_string(), Definition { format, text: read((file, limit))?, references: all })
+    let name = file.display().to_string();
+    // As the pipeline counts a schema that it fetches.
+    let bytes = all.iter().fold(text.len(), |bytes, reference| bytes + reference.text.len());
+    anyhow::ensure!(
+        bytes <= limit,
+        "{name} has {bytes} bytes with all that it refers to, and schemas of at most {limit} are read (`registry.schema_bytes`): a pipeline would \
+         bury what is written by it"
+    );
+    described(args, name, Definition { format, text, references: all })
 }
 
 fn format(file: &Path) -> anyhow::Result<Format> {
@@ -85,14 +94,9 @@ fn format(file: &Path) -> anyhow::Result<Format> {
 }
 
 /// The text of a schema.
-fn read((file, limit): (&Path, usize)) -> anyhow::Result<String> {
+fn read(file: &Path) -> anyhow::Result<String> {
     let name = file.display();
     let bytes = std::fs::read(file).with_context(|| format!("could not read {name}"))?;
-    anyhow::ensure!(
-        bytes.len() <= limit,
-        "{name} has {} bytes, and schemas of at most {limit} are read (`registry.schema_bytes`): a pipeline would bury what is written by it",
-        bytes.len()
-    );
     String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{name} is no text in UTF-8, so it is no schema"))
 }
 
