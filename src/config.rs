@@ -31,7 +31,7 @@ pub use sections::{
     AuthConfig, AuthMode, BreakerConfig, CountsConfig, CourierConfig, GatewayConfig, GrantConfig, GroupProtocol, HttpConfig,
     InboxConfig, KafkaConfig, KeyAlgorithm, KeyConfig, LogConfig, LogFormat, LostRecords, NodeConfig, OtlpConfig, PipelineConfig,
     PresenceConfig, ProxyProtocol, RecoveryConfig, RegistryConfig, Scalar, ShutdownConfig, Start, StoreConfig, TelemetryConfig,
-    TlsConfig, TopicConfig, TopicsConfig,
+    TlsConfig, TopicConfig, TopicsConfig, registry_url,
 };
 pub use site::Site;
 pub use topics::{Settings, Topics};

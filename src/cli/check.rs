@@ -11,7 +11,7 @@ use tidings_core::rules::{Severity, shipped, shipped_schemas};
 
 use super::shown::safe;
 use crate::config::folder::Folder;
-use crate::config::{Config, RulesSource};
+use crate::config::{Config, RulesSource, registry_url};
 
 /// Check rules, templates and schemas of events, and print every problem with file and line
 #[derive(Debug, Clone, clap::Args)]
@@ -34,8 +34,8 @@ pub struct Args {
     /// A subject of a registry: what --schema is compared with, else its latest version, compared with the one before
     #[arg(long, value_name = "SUBJECT", conflicts_with = "before")]
     subject: Option<String>,
-    /// The registry, as `https://registry.example.com` [default: `registry.urls`]
-    #[arg(long, value_name = "URL", requires = "subject")]
+    /// The registry, as `https://registry.example.com`; it is told the credentials of `registry` [default: `registry.urls`]
+    #[arg(long, value_name = "URL", value_parser = registry_url, requires = "subject")]
     registry: Option<String>,
     /// What --schema refers to: a schema in a file, under the name that it is imported or called by there; may be given more than once
     #[arg(long = "reference", value_name = "NAME=FILE", value_parser = reference, requires = "schema")]

@@ -16,7 +16,7 @@ use self::record::{Place, Taken};
 use self::told::Told;
 use super::produce::header;
 use crate::clock::Clock;
-use crate::config::{Config, Edition, RulesSource, Topics};
+use crate::config::{Config, Edition, RulesSource, Topics, registry_url};
 use crate::kafka::cluster::Cluster;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
@@ -51,8 +51,8 @@ pub struct Args {
     /// The envelope that the record is in: detect, cloudevents, outbox, plain or flat [default: as the topic is configured]
     #[arg(long, value_parser = envelope)]
     envelope: Option<Envelope>,
-    /// The registry that has the record's schema, as `https://registry.example.com` [default: `registry.urls`]
-    #[arg(long, value_name = "URL")]
+    /// The registry that has the record's schema, as `https://registry.example.com`; it is told the credentials of `registry` [default: `registry.urls`]
+    #[arg(long, value_name = "URL", value_parser = registry_url)]
     registry: Option<String>,
     /// Show what somebody who reads this locale is shown, for instance fr-CA [default: the texts of the rule itself]
     #[arg(long)]
@@ -157,6 +157,7 @@ mod tests {
             "render --type a",
             "render payment-due --sample -",
             "render --from payments:0:7 --locale fr-CA",
+            "render --sample - --registry https://registry.example.com:8081/api",
         ] {
             assert!(parse(fine).is_ok(), "{fine}");
         }
@@ -167,6 +168,10 @@ mod tests {
             "render --from a:0",
             "render --from a:-1:2",
             "render --sample - --schemas b",
+            "render --sample - --registry registry.example.com",
+            "render --sample - --registry file:///etc/passwd",
+            "render --sample - --registry https://me:secret@registry.example.com",
+            "render --sample - --registry https://registry.example.com?to=other",
         ] {
             assert!(parse(refused).is_err(), "{refused}");
         }

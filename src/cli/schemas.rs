@@ -16,7 +16,7 @@ use tidings_core::schema::{Definition, Format};
 
 pub(super) use self::asked::Asked;
 use super::table::table;
-use crate::config::RegistryConfig;
+use crate::config::{RegistryConfig, registry_url};
 
 /// Compare the schemas that tidings ships with those of a registry, or put them there
 #[derive(Debug, Clone, clap::Args)]
@@ -35,8 +35,8 @@ enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Which {
-    /// The registry, as `https://registry.example.com` [default: `registry.urls`]
-    #[arg(long, value_name = "URL")]
+    /// The registry, as `https://registry.example.com`; it is told the credentials of `registry` [default: `registry.urls`]
+    #[arg(long, value_name = "URL", value_parser = registry_url)]
     registry: Option<String>,
     /// Only this type of event; may be given more than once
     #[arg(long = "type", value_name = "TYPE")]

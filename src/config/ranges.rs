@@ -9,7 +9,7 @@ use tidings_core::delivery::ladder::JITTER_LIMIT;
 use tidings_core::time::Delay;
 
 use super::pattern::{INTERNAL, is_topic_byte};
-use super::{AuthMode, GroupProtocol, KeyAlgorithm, ProxyProtocol, TopicConfig};
+use super::{AuthMode, GroupProtocol, KeyAlgorithm, ProxyProtocol, TopicConfig, registry_url};
 
 /// A key of a section, and why its value is refused.
 pub(super) type Refused = (&'static str, String);
@@ -365,11 +365,8 @@ impl super::Config {
     fn refuse_registry(&self, refused: &mut Vec<Refused>) {
         let registry = &self.registry;
         for url in &registry.urls {
-            let place = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-            let is_fine = |place: &str| !place.is_empty() && !place.starts_with('/') && !place.contains(['@', '?', '#', ' ']);
-            if !place.is_some_and(is_fine) {
-                let message = "must be addresses such as `https://registry.example.com`, without user, query and fragment";
-                refused.push(("registry.urls", message.into()));
+            if let Err(why) = registry_url(url) {
+                refused.push(("registry.urls", why));
             }
         }
         let set = [&registry.password, &registry.password_file, &registry.token, &registry.token_file];

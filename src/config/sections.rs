@@ -16,7 +16,7 @@ use tidings_core::event::{Envelope, IdPlace, Written};
 use tidings_core::time::Delay;
 
 pub use self::gateway::{CountsConfig, PresenceConfig, RecoveryConfig};
-pub use self::registry::RegistryConfig;
+pub use self::registry::{RegistryConfig, registry_url};
 use super::database::Database;
 use super::header::Header;
 use super::network::Network;

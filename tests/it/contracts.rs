@@ -194,6 +194,17 @@ async fn a_registry_that_cannot_be_asked_says_where_why_and_what_to_do() {
         assert!(error.contains(&lost) && why.iter().all(|part| error.contains(part)), "{url}: {error}");
         assert!(!error.contains("asking again"), "nobody does: {error}");
     }
+    // It would be told our credentials, so it is held to what `registry.urls` is held to.
+    for command in [&["schemas", "diff"][..], &["check", "--subject", "a"], &["render", "payment-due"]] {
+        for url in ["registry.example.com", "ftp://127.0.0.1:9", "http://me:secret@127.0.0.1:9", "http://127.0.0.1:9?a=b"] {
+            let output = run(&world, &[command, &["--registry", url]].concat()).await;
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.code() == Some(2) && error.contains("without user, query and fragment"),
+                "{command:?}: {error}"
+            );
+        }
+    }
     let output = run(&world, &["schemas", "diff"]).await;
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(

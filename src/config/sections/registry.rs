@@ -42,3 +42,16 @@ impl RegistryConfig {
             .for_each(|secret| HIDDEN.clone_into(secret));
     }
 }
+
+/// The URL of a registry, in the configuration or as an argument.
+///
+/// # Errors
+/// If it is none, or says more than where the registry is.
+pub fn registry_url(text: &str) -> Result<String, String> {
+    let place = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_fine = |place: &str| !place.is_empty() && !place.starts_with('/') && !place.contains(['@', '?', '#', ' ']);
+    if !place.is_some_and(is_fine) {
+        return Err("must be an address such as `https://registry.example.com`, without user, query and fragment".to_owned());
+    }
+    Ok(text.to_owned())
+}
