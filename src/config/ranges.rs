@@ -108,8 +108,8 @@ impl super::Config {
             let message = "needs a `node.id` of letters, digits, `.`, `_` and `-`, which stays the same over restarts";
             refused.push(("kafka.static_membership", message.into()));
         }
-        if self.kafka.refusal_pause.0.as_millis() < 100 {
-            refused.push(("kafka.refusal_pause", "must be `100ms` or more".into()));
+        if !(100..=600_000).contains(&self.kafka.refusal_pause.0.as_millis()) {
+            refused.push(("kafka.refusal_pause", "must be from `100ms` to `10m`".into()));
         }
         let set = |name: &&&str| self.kafka.properties.contains_key(**name);
         if let Some(name) = OWN_PROPERTIES.iter().find(set) {

@@ -28,6 +28,15 @@ use crate::telemetry::{Complaints, Doing, Place, Traces};
 /// The class of failure of a delivery that no topic takes for its size.
 pub(super) const TOO_LARGE: &str = "too_large";
 
+/// What is left to do about a record that no topic takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Less is to be written of it now.
+    Smaller,
+    /// Nothing can be left out any more.
+    Bare,
+}
+
 /// Whoever carries decisions out.
 #[derive(Debug)]
 pub(super) struct Hand {
@@ -118,7 +127,13 @@ impl Hand {
 
     /// No topic takes what `held` asked to be written: its ladder ends in `dlq`, with the beginning of its delivery, and on `undelivered`, where
     /// it is told in part for this `reason`.
-    pub(super) fn give_up(&self, held: &mut Held, partition: &Partition, (reason, now): (Outcome, Timestamp)) {
+    pub(super) fn give_up(&self, held: &mut Held, partition: &Partition, (reason, now): (Outcome, Timestamp)) -> Fit {
+        if let Work::Bury(remains, ended) = &held.work
+            && remains.extent == Extent::Bare
+            && ended.as_ref().is_none_or(|end| end.delivery.attempts.is_empty())
+        {
+            return Fit::Bare;
+        }
         let message = "the broker does not take a record of this size; `max.message.bytes` of our topics is too small";
         let what = "a record is larger than `max.message.bytes` of our topics allows, and was buried in part";
         self.complaints.say(place(partition, held.offset), TOO_LARGE, what);
@@ -130,7 +145,6 @@ impl Hand {
                 let end = UndeliveredRecord { delivery, reason, ended_at: now, refused };
                 held.work = Work::Bury(Box::new(buried), Some(Box::new(end)));
             }
-            // What is bare and refused is tried again until the topics take it.
             Work::Bury(remains, ended) => {
                 remains.extent = remains.extent.less().unwrap_or(Extent::Bare);
                 if let Some(end) = ended {
@@ -138,6 +152,7 @@ impl Hand {
                 }
             }
         }
+        Fit::Smaller
     }
 }
 

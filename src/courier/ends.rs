@@ -12,7 +12,7 @@ use tidings_core::fate::Cause;
 use tidings_core::record::retry::Outcome;
 
 use super::CourierError;
-use super::attempt::TOO_LARGE;
+use super::attempt::{Fit, TOO_LARGE};
 use super::member::{BROKER_WAIT, Member};
 use super::plan::{Plan, Ruled};
 use super::round::{ROUND_PAUSE, ROUND_RECORDS};
@@ -85,7 +85,15 @@ impl Member {
     fn too_large(&mut self, plan: &Plan, too_large: &[usize]) {
         let suspects = too_large.iter().filter_map(|index| plan.origins.get(*index)).collect::<BTreeSet<_>>();
         if let Some(origin) = suspects.first().filter(|_| suspects.len() == 1) {
-            return self.give_up(plan, origin);
+            if self.give_up(plan, origin) == Fit::Smaller {
+                return;
+            }
+            // Not even its context fits, so nothing does: what would go there waits until more is allowed, and nothing else.
+            let topics = too_large.iter().filter_map(|index| plan.made.get(*index)).map(|made| made.topic.as_str());
+            for topic in topics.collect::<BTreeSet<_>>() {
+                self.refused(topic, Reason::Size, plan);
+            }
+            return;
         }
         let mut travelled = BTreeMap::<_, BTreeSet<_>>::new();
         for (partition, offset) in &plan.origins {
@@ -100,17 +108,16 @@ impl Member {
         }
     }
 
-    /// No topic takes what a record asked to be written.
-    fn give_up(&mut self, plan: &Plan, origin: &(Partition, i64)) {
+    /// No topic takes what a record asked to be written: it asks for less now, if it can.
+    fn give_up(&mut self, plan: &Plan, origin: &(Partition, i64)) -> Fit {
         let (partition, offset) = origin;
         let reason = match plan.ruled_of(origin) {
             Some(Ruled::Delivery(Decision::Attempt { outcome: reason, .. } | Decision::Undelivered { reason })) => reason,
             _ => Outcome::Offline,
         };
         let now = self.hour.now();
-        if let Some(held) = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset)) {
-            self.hand.give_up(held, partition, (reason, now));
-        }
+        let held = self.lines.get_mut(partition).and_then(|line| line.find_mut(*offset));
+        held.map_or(Fit::Smaller, |held| self.hand.give_up(held, partition, (reason, now)))
     }
 
     /// Lays an abort to topics that refuse, if it is known that some do; else everything rests for a while.

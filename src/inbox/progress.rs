@@ -31,7 +31,9 @@ pub(super) struct Place {
 /// Why it is not known where a partition goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Away {
-    /// Its topic is not there.
+    /// A broker does not have its topic. It may only be slow to know of it.
+    Unseen,
+    /// Its topic was not there for some seconds.
     Missing,
     /// The brokers do not say.
     Unsaid,
@@ -60,6 +62,8 @@ impl Progress {
     /// It is not known where a partition begins, or goes on, for this reason.
     pub(super) fn lose(&mut self, partition: Partition, away: Away, why: String) {
         let stored = self.stored(&partition);
+        // One that has just been made anew has no leader yet.
+        let away = if self.is_missing(&partition) { Away::Missing } else { away };
         self.begin(partition.clone(), stored);
         if let Some(place) = self.places.get_mut(&partition) {
             (place.held, place.away) = (Some(why), Some(away));
@@ -82,7 +86,14 @@ impl Progress {
         away.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// Whether a partition's topic was not there when it was last looked for.
+    /// A partition's topic is still not there.
+    pub(super) fn miss(&mut self, partition: &Partition) {
+        if let Some(place) = self.places.get_mut(partition).filter(|place| place.away == Some(Away::Unseen)) {
+            place.away = Some(Away::Missing);
+        }
+    }
+
+    /// Whether a partition's topic was not there for some seconds, as far as is known.
     pub(super) fn is_missing(&self, partition: &Partition) -> bool {
         self.places.get(partition).is_some_and(|place| place.away == Some(Away::Missing))
     }
@@ -261,8 +272,11 @@ mod tests {
         let mut progress = Progress::default();
         progress.begin(partition(0), 5);
         progress.read_to(&partition(0), 9);
-        progress.lose(partition(0), Away::Missing, "it is not there".into());
-        assert!(progress.moves().is_empty() && progress.is_missing(&partition(0)));
+        progress.lose(partition(0), Away::Unseen, "it is not there".into());
+        assert!(progress.moves().is_empty() && !progress.is_missing(&partition(0)), "one answer says little");
+        progress.miss(&partition(0));
+        progress.lose(partition(0), Away::Unsaid, "it has no leader".into());
+        assert!(progress.is_missing(&partition(0)), "what comes back may be another");
         assert_eq!((progress.away(), progress.held().count()), (vec![partition(0)], 1));
         progress.begin(partition(0), 5);
         assert!(progress.away().is_empty() && progress.held().next().is_none());

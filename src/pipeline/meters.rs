@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::fate::Cause;
-use tidings_core::rules::Verdict;
+use tidings_core::rules::{IgnoreReason, Verdict};
 use tidings_core::time::Timestamp;
 
 use crate::kafka::refusals::RefusalMeters;
@@ -130,7 +130,10 @@ impl Tally {
 
     /// Counts a decision.
     pub(super) fn verdict(&mut self, topic: &Arc<str>, verdict: &Verdict) {
-        let Self { meters, topics, ignored, .. } = self;
+        if let Verdict::Ignore(reason) = verdict {
+            self.ignored(reason);
+        }
+        let Self { meters, topics, .. } = self;
         let [notify, ignore, bury] = topics.entry(Arc::clone(topic)).or_insert_with(|| {
             ["notify", "ignore", "bury"].map(|verdict| {
                 let labels = OfTopic { topic: topic.as_ref().to_owned(), verdict };
@@ -140,12 +143,14 @@ impl Tally {
         match verdict {
             Verdict::Notify(_) => notify.inc(),
             Verdict::Bury(_) => bury.inc(),
-            Verdict::Ignore(reason) => {
-                let reason = reason.name();
-                ignored.entry(reason).or_insert_with(|| meters.ignored.get_or_create(&WithReason { reason }).clone()).inc();
-                ignore.inc()
-            }
+            Verdict::Ignore(_) => ignore.inc(),
         };
+    }
+
+    /// Counts why nothing follows from a record.
+    pub(super) fn ignored(&mut self, reason: &IgnoreReason) {
+        let (Self { meters, ignored, .. }, reason) = (self, reason.name());
+        ignored.entry(reason).or_insert_with(|| meters.ignored.get_or_create(&WithReason { reason }).clone()).inc();
     }
 
     /// Notes how long a decision took.

@@ -119,8 +119,8 @@ impl Worker {
         let Ok(verdict) = self.verdict(source) else { return false };
         source.lease.go_on();
         if let Verdict::Ignore(reason) = &verdict {
-            // It was counted as one that is notified, when nobody knew yet how long it would wait.
-            self.tally.verdict(&source.lease.partition().topic, &verdict);
+            // As a record it was counted when nobody knew yet how long it would wait.
+            self.tally.ignored(reason);
             let what = "an event that waited for `notifications` is ignored now that it takes records again";
             self.context.complaints.say(place_of(source), reason.name(), what);
         }

@@ -191,6 +191,54 @@ async fn a_dlq_that_takes_nothing_ends_no_process_and_has_each_record_once_when_
     assert!(process.try_ended().is_none(), "{}", process.logged());
 }
 
+/// The partitions of `notifications` that the inbox of a process reads.
+async fn folded_by(process: &Process, world: &World) -> usize {
+    let (_, metrics) = get(process.address, "/metrics").await;
+    let start = format!("tidings_kafka_lag_records{{client=\"inbox\",topic=\"{}\"", world.own("notifications"));
+    metrics.lines().filter(|line| line.starts_with(&start)).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_that_joins_while_burials_wait_is_given_its_share_and_each_is_buried_once() {
+    let (authority, broker, files) = guarded();
+    let world = World::on(&broker.brokers, |config| {
+        config.kafka.properties.insert("statistics.interval.ms".into(), Scalar::Number(200));
+        broker.secured(config, files.path(), (&authority, "password"));
+    })
+    .await;
+    let partitions = world.config.kafka.topics.partitions;
+    let first = Process::spawn_roles(&world, &["inbox"]);
+    first.await_ready().await;
+    let denied = [world.own("dlq")];
+    deny_writes(&broker, &denied);
+    for partition in 0..partitions {
+        let version = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
+        world.log.produce_to((&world.own("receipts"), partition), "k", b"not json", version).await;
+    }
+    eventually("all of them wait", async || {
+        (held_by_inbox(&first).await.len() == usize::try_from(partitions).unwrap()).then_some(())
+    })
+    .await;
+
+    let joins = Process::spawn_roles(&world, &["inbox"]);
+    let half = usize::try_from(partitions / 2).unwrap();
+    eventually("each folds half of the partitions", async || {
+        (folded_by(&first, &world).await == half && folded_by(&joins, &world).await == half).then_some(())
+    })
+    .await;
+    eventually("each waits with half of the burials", async || {
+        (held_by_inbox(&first).await.len() == half && held_by_inbox(&joins).await.len() == half).then_some(())
+    })
+    .await;
+
+    take_denial_back(&broker, &denied);
+    first.await_ready().await;
+    joins.await_ready().await;
+    let dead = world.log.records(&denied[0]).await;
+    let places = dead.iter().map(|record| record.header("tidings-original-partition").to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!((dead.len(), places.len()), (2 * half, 2 * half), "each once");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn notifications_that_take_nothing_hold_the_pipeline_up_and_each_event_is_told_once_or_counted_when_they_do_again() {
     let ((authority, broker, files), rules) = (guarded(), tempfile::tempdir().unwrap());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rdkafka::message::OwnedHeaders;
+use rdkafka::message::{Header, OwnedHeaders};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -146,6 +146,41 @@ async fn a_large_delivery_beside_a_busy_line_makes_no_round_small() {
     assert_eq!((kind(&dead.json()).as_str(), dead.header("tidings-error-class")), ("large", "too_large"));
     let aborted = running.metric("tidings_courier_aborted_transactions_total").await;
     assert!((1.0..10.0).contains(&aborted), "{aborted}: the others do not travel one by one until it is alone");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_burial_of_which_not_even_the_context_fits_waits_for_a_larger_dlq_and_holds_up_no_other_line() {
+    const USERS: usize = 8;
+    let world = World::with(|config| {
+        config.courier.ack_timeout = ms(500);
+        config.courier.ladder = vec![ms(1_000)];
+    })
+    .await;
+    let running = world.start().await;
+    world.log.take_less(&world.own("dlq"), 100).await;
+    let version = OwnedHeaders::new().insert(Header { key: "tidings-version", value: Some("1") });
+    world.log.produce_to((&world.own("retry.1s"), 0), "k", b"not json", version).await;
+    let said = eventually("/ready says what the courier waits for", async || {
+        let (_, said) = running.get("/ready").await;
+        said.contains("not even the context of a record fits").then_some(said)
+    })
+    .await;
+    assert!(said.contains(&world.own("dlq")) && said.contains("max.message.bytes"), "{said}");
+
+    let partition =
+        |user: &str| format!("user-{user}").parse::<Channel>().unwrap().partition(world.config.kafka.topics.partitions);
+    let users = (0..).map(|number| format!("absent-{number}")).filter(|user| partition(user) != 0);
+    for user in users.take(USERS) {
+        world.ask(&request("small", &user, 10)).await;
+    }
+    assert_eq!(world.own_records("undelivered", USERS).await.len(), USERS, "each once");
+    assert_eq!(world.log.records(&world.own("dlq")).await.len(), 0);
+
+    world.log.take_less(&world.own("dlq"), 1_000_000).await;
+    let [dead] = world.own_records("dlq", 1).await.try_into().unwrap();
+    assert_eq!(dead.header("tidings-original-topic"), world.own("retry.1s"));
+    running.await_ready().await;
     running.stop().await;
 }
 

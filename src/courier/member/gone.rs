@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::error::KafkaError;
 use tidings_core::delivery::ladder::Rung;
 
-use super::{BROKER_WAIT, Member};
+use super::{BROKER_WAIT, Member, start};
 use crate::courier::line::Absence;
 use crate::kafka::consumer::{Consumer, Partition};
 
@@ -44,7 +44,7 @@ impl Member {
 
     /// Looks whether topics that were gone are there again.
     pub(super) fn look_for_gone(&mut self, consumer: &Consumer) {
-        if self.clock.elapsed() < self.looked_at {
+        if self.clock.elapsed() < self.looked_at || !self.may_ask() {
             return;
         }
         let gone = self.lines.iter().filter(|(_, line)| line.absence == Some(Absence::Missing));
@@ -65,8 +65,14 @@ impl Member {
         if back.is_empty() {
             return Ok(());
         }
-        let found = consumer.logs_by_topic(&back, BROKER_WAIT)?;
-        // One that has just been made has no leader yet: it is asked again soon.
-        found.known.into_iter().try_for_each(|(partition, log)| self.set_going(consumer, &partition, log))
+        let logs = consumer.logs_by_topic(&back, BROKER_WAIT)?;
+        // One that has just been made has no leader yet, and none can begin while the group is about to give and take: it is asked again soon.
+        for (partition, found) in start::found(consumer, logs.known)? {
+            let begun = self.set_going(consumer, &partition, found);
+            begun.unwrap_or_else(
+                |error| tracing::debug!(%error, %partition, "a partition whose topic is back does not begin yet"),
+            );
+        }
+        Ok(())
     }
 }

@@ -26,11 +26,22 @@ enum Course {
     Anew,
 }
 
-/// How the log from `low` to `high` goes on behind what was read into `line`.
-fn course(line: &Line, (low, high): (i64, i64)) -> Course {
+/// What the brokers have of a partition.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    low: i64,
+    high: i64,
+    /// What the group has committed of it.
+    committed: Option<i64>,
+}
+
+/// How the log that was found goes on behind what was read into `line`.
+fn course(line: &Line, Found { low, high, committed }: Found) -> Course {
     let next = line.read();
-    // One that came back may have grown as long as the first was; one that was trimmed is no new one.
-    let is_another = line.absence.is_some() && line.rung != Rung::FIRST && low == 0 && next > 0;
+    // With a topic the brokers drop what groups have committed of it. That alone tells a new one that has grown as long as the first was from one
+    // that a broker did not know for a moment; one that was trimmed is no new one.
+    let is_forgotten = committed.is_none_or(|committed| committed > high);
+    let is_another = is_forgotten && line.rung != Rung::FIRST && low == 0 && next > 0;
     if next > high || is_another {
         Course::Anew
     } else if next < low {
@@ -84,9 +95,10 @@ impl Member {
             line.miss(super::gone::told(&partition, line.rung));
             lines.push((partition, line));
         }
-        for (partition, log) in logs.known {
-            let mut line = begin(&partition, log.0);
-            lead(&partition, &mut line, log);
+        for (partition, (low, high)) in logs.known {
+            let mut line = begin(&partition, low);
+            let found = Found { low, high, committed: line.committed };
+            lead(&partition, &mut line, found);
             lines.push((partition, line));
         }
         Ok(lines)
@@ -100,13 +112,18 @@ impl Member {
 
     /// Goes on where the log begins, in partitions whose next offset the log no longer has.
     pub(super) fn put_back(&mut self, consumer: &Consumer) {
-        if self.unplaced.is_empty() || !self.places_backoff.is_over() {
+        if self.unplaced.is_empty() || !self.may_ask() || !self.places_backoff.is_over() {
             return;
         }
         match self.try_put_back(consumer) {
             Ok(()) => self.places_known(),
             Err(error) => self.places_unknown(&error),
         }
+    }
+
+    /// Whether there is time for questions about single partitions: neither the group nor a transaction waits for us.
+    pub(super) fn may_ask(&self) -> bool {
+        self.unanswered.is_none() && self.in_flight.is_none()
     }
 
     fn try_put_back(&mut self, consumer: &Consumer) -> Result<(), KafkaError> {
@@ -118,26 +135,32 @@ impl Member {
             self.topic_is_gone(&partition.topic);
             self.unplaced.remove(&partition);
         }
-        for (partition, log) in logs.known {
-            self.set_going(consumer, &partition, log)?;
+        for (partition, found) in found(consumer, logs.known)? {
+            self.set_going(consumer, &partition, found)?;
             self.unplaced.remove(&partition);
         }
         logs.trouble.map_or(Ok(()), Err)
     }
 
-    /// Has a line go on in its log, as far as that is the one it was.
-    pub(super) fn set_going(&mut self, consumer: &Consumer, partition: &Partition, log: (i64, i64)) -> Result<(), KafkaError> {
+    /// Has a line go on in its log, as far as that is the one it was. It stays as it is if librdkafka does not read there now.
+    pub(super) fn set_going(&mut self, consumer: &Consumer, partition: &Partition, found: Found) -> Result<(), KafkaError> {
         let Some(line) = self.lines.get_mut(partition) else { return Ok(()) };
-        lead(partition, line, log);
+        if let Some(start) = begins_at(line, found) {
+            let target = [(partition.clone(), start)];
+            // One that librdkafka stopped, since its position lay outside the log, cannot be sought.
+            consumer.restart(&target).or_else(|_| consumer.seek(&target, BROKER_WAIT))?;
+            // It may have been paused, being full, or not there.
+            consumer.resume(std::slice::from_ref(partition))?;
+        }
+        let was_gone = line.absence == Some(Absence::Missing);
+        lead(partition, line, found);
         if line.absence == Some(Absence::Replaced) {
             return Ok(());
         }
-        let target = [(partition.clone(), line.read())];
-        // One that librdkafka stopped, since its position lay outside the log, cannot be sought.
-        consumer.restart(&target).or_else(|_| consumer.seek(&target, BROKER_WAIT))?;
-        // It may have been paused, being full, or not there.
-        consumer.resume(std::slice::from_ref(partition))?;
         line.find();
+        if was_gone {
+            tracing::info!(topic = %partition.topic, partition = partition.number, "a partition is read on: its topic is there again");
+        }
         Ok(())
     }
 
@@ -154,9 +177,33 @@ impl Member {
     }
 }
 
+/// What the brokers have of partitions whose logs are known.
+pub(super) fn found(consumer: &Consumer, known: Vec<(Partition, (i64, i64))>) -> Result<Vec<(Partition, Found)>, KafkaError> {
+    if known.is_empty() {
+        return Ok(Vec::new());
+    }
+    let partitions = known.iter().map(|(partition, _)| partition.clone()).collect::<Vec<_>>();
+    let mut committed = consumer.committed(&partitions, BROKER_WAIT)?.into_iter().collect::<BTreeMap<_, _>>();
+    let found = known.into_iter().map(|(partition, (low, high))| {
+        let committed = committed.remove(&partition).flatten();
+        (partition, Found { low, high, committed })
+    });
+    Ok(found.collect())
+}
+
+/// Where a line is to be read on, if it is.
+fn begins_at(line: &Line, found: Found) -> Option<i64> {
+    match course(line, found) {
+        Course::On => Some(line.read()),
+        Course::Behind => Some(found.low),
+        Course::Anew => (line.rung != Rung::FIRST).then_some(found.low),
+    }
+}
+
 /// Leads a line to where its log goes on.
-fn lead(partition: &Partition, line: &mut Line, (low, high): (i64, i64)) {
-    match course(line, (low, high)) {
+fn lead(partition: &Partition, line: &mut Line, found: Found) {
+    let Found { low, high, committed } = found;
+    match course(line, found) {
         Course::On => {}
         Course::Behind => {
             // What begins where nothing was read or committed has lost nothing.
@@ -166,9 +213,8 @@ fn lead(partition: &Partition, line: &mut Line, (low, high): (i64, i64)) {
             line.restart(low);
         }
         Course::Anew => {
-            let outdated = line.committed;
             *line = made_anew(partition, line.rung, (line.read(), low, high));
-            line.outdated = outdated;
+            line.outdated = committed;
         }
     }
 }
@@ -209,6 +255,10 @@ mod tests {
         Line::begin(rung, read, Some(read))
     }
 
+    fn found(low: i64, high: i64, committed: Option<i64>) -> Found {
+        Found { low, high, committed }
+    }
+
     fn missed(rung: Rung, read: i64) -> Line {
         let mut line = line(rung, read);
         line.miss("it is not there".into());
@@ -219,31 +269,46 @@ mod tests {
     fn a_log_goes_on_with_what_comes_next_or_with_the_first_that_retention_left() {
         for rung in [Rung::FIRST, Rung(1)] {
             for next in [4, 7, 9] {
-                assert_eq!(course(&line(rung, next), (4, 9)), Course::On);
+                assert_eq!(course(&line(rung, next), found(4, 9, Some(next))), Course::On);
             }
-            assert_eq!(course(&line(rung, 3), (4, 9)), Course::Behind);
-            assert_eq!(course(&line(rung, 10), (4, 9)), Course::Anew);
+            assert_eq!(course(&line(rung, 3), found(4, 9, Some(3))), Course::Behind);
+            assert_eq!(course(&line(rung, 10), found(4, 9, Some(10))), Course::Anew);
         }
     }
 
     #[test]
     fn a_topic_that_was_away_is_the_same_if_what_was_read_of_it_fits() {
-        assert_eq!(course(&missed(Rung::FIRST, 7), (0, 9)), Course::On, "positions");
-        assert_eq!(course(&missed(Rung::FIRST, 10), (0, 9)), Course::Anew);
-        assert_eq!(course(&missed(Rung(1), 7), (0, 9)), Course::Anew, "it may have been made anew, and has grown");
-        assert_eq!(course(&missed(Rung(1), 7), (4, 9)), Course::On, "it was trimmed, so it is old");
-        assert_eq!(course(&missed(Rung(1), 0), (0, 9)), Course::On, "nothing was read of it");
+        assert_eq!(course(&missed(Rung::FIRST, 7), found(0, 9, None)), Course::On, "positions");
+        assert_eq!(course(&missed(Rung::FIRST, 10), found(0, 9, Some(10))), Course::Anew);
+        assert_eq!(course(&missed(Rung(1), 7), found(4, 9, None)), Course::On, "it was trimmed, so it is old");
+        assert_eq!(course(&missed(Rung(1), 0), found(0, 9, None)), Course::On, "nothing was read of it");
+    }
+
+    #[test]
+    fn a_rung_that_was_not_known_for_a_moment_is_read_on_and_one_that_the_group_has_forgotten_from_its_beginning() {
+        let partition = Partition { topic: "t.retry.30s".into(), number: 0 };
+        let mut same = missed(Rung(1), 7);
+        assert_eq!(begins_at(&same, found(0, 9, Some(5))), Some(7));
+        lead(&partition, &mut same, found(0, 9, Some(5)));
+        assert_eq!((same.read(), same.committed), (7, Some(7)));
+        // It has grown as long as the first was.
+        for outdated in [None, Some(10)] {
+            let mut other = missed(Rung(1), 7);
+            assert_eq!(begins_at(&other, found(0, 9, outdated)), Some(0));
+            lead(&partition, &mut other, found(0, 9, outdated));
+            assert_eq!((other.read(), other.committed, other.outdated), (0, None, outdated));
+        }
     }
 
     #[test]
     fn what_was_missed_is_read_on_once_it_is_there_and_what_was_replaced_is_not() {
         let partition = Partition { topic: "t.notifications".into(), number: 0 };
         let mut back = missed(Rung::FIRST, 7);
-        lead(&partition, &mut back, (0, 9));
+        lead(&partition, &mut back, found(0, 9, Some(7)));
         back.find();
         assert_eq!((back.read(), back.absence, back.stuck), (7, None, None));
         let mut other = missed(Rung::FIRST, 7);
-        lead(&partition, &mut other, (0, 2));
+        lead(&partition, &mut other, found(0, 2, Some(7)));
         assert_eq!((other.absence, other.stuck.is_some()), (Some(Absence::Replaced), true));
     }
 }

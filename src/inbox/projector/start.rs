@@ -19,7 +19,7 @@ use crate::store::{Fold, Folded, Move, Standing, StoreError};
 type Start = (Partition, i64, Option<String>);
 
 /// How often partitions that are away are looked for.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// The same once the brokers did not say where one begins: nothing is folded for as long as they are asked.
 const LOOK_PAUSE: Duration = Duration::from_secs(10);
 
@@ -111,14 +111,17 @@ impl Projector {
         let topics = Vec::from_iter(topics);
         // What has no topic has no leader either, whom to ask takes longer.
         let missing = consumer.missing(&topics, BROKER_WAIT);
-        let back =
-            away.into_iter().filter(|partition| missing.as_ref().is_ok_and(|missing| !missing.contains(&&*partition.topic)));
-        let back = back.collect::<Vec<_>>();
-        self.look_at = self.clock.elapsed() + LOOK_INTERVAL;
+        self.look_at = self.clock.elapsed() + if missing.is_ok() { LOOK_INTERVAL } else { LOOK_PAUSE };
+        let Ok(missing) = missing else { return Ok(()) };
+        let (gone, back): (Vec<_>, Vec<_>) = away.into_iter().partition(|partition| missing.contains(&&*partition.topic));
+        gone.iter().for_each(|partition| self.progress.miss(partition));
         if back.is_empty() {
             return Ok(());
         }
         let Some(starts) = self.starts(consumer, &back)? else {
+            if self.broker_backoff.is_failing() {
+                self.look_at = self.clock.elapsed() + LOOK_PAUSE;
+            }
             return Ok(());
         };
         if !starts.away.is_empty() {
@@ -136,6 +139,9 @@ impl Projector {
 
     fn begin(&mut self, consumer: &Consumer, starts: Starts) -> Result<(), InboxError> {
         let (mut read, mut held_back) = (Vec::new(), starts.away());
+        if !held_back.is_empty() {
+            self.look_at = self.look_at.max(self.clock.elapsed() + LOOK_INTERVAL);
+        }
         for (partition, away, why) in starts.away {
             self.progress.lose(partition, away, why);
         }
@@ -204,7 +210,7 @@ impl Projector {
         let unsaid = unsaid.map(|partition| (partition.clone(), Away::Unsaid, why(partition))).collect::<Vec<_>>();
         let missing = logs.missing.into_iter().map(|partition| {
             let why = self.told_missing(&partition);
-            (partition, Away::Missing, why)
+            (partition, Away::Unseen, why)
         });
         Ok(Starts { known, away: missing.chain(unsaid).collect() })
     }
