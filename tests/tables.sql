@@ -10,7 +10,7 @@ SELECT 'trim ' || channel || ' ' || epoch || ' ' || "offset" FROM trims ORDER BY
 SELECT 'stretch ' || user_id || ' ' || channel || ' ' || epoch || ' ' || device_id || ' ' || kind || ' ' || from_offset || ' ' || to_offset
 FROM stretches ORDER BY user_id, channel, epoch, device_id, kind, from_offset;
 SELECT 'interest ' || user_id || ' ' || device_id || ' ' || channel || ' ' || spoken_at FROM interests ORDER BY user_id, device_id, channel;
-SELECT 'device ' || user_id || ' ' || device_id || ' ' || partition || ' ' || used_at FROM devices ORDER BY user_id, device_id;
+SELECT 'device ' || user_id || ' ' || device_id || ' ' || partition || ' ' || used_at || ' ' || has_lapsed FROM devices ORDER BY user_id, device_id;
 SELECT 'state ' || user_id || ' ' || id || ' ' || COALESCE(is_read, -1) || ' ' || COALESCE(read_at, -1) || ' ' || is_seen || ' '
   || is_dismissed || ' ' || COALESCE(channel, '-') || ' ' || COALESCE(marked_epoch, -1) || ' ' || COALESCE(marked_offset, -1) || ' '
   || partition || ' ' || changed_at FROM states ORDER BY user_id, id;

@@ -90,12 +90,14 @@ CREATE TABLE interests (
     PRIMARY KEY (user_id, device_id, channel)
 );
 
--- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
+-- When each device last wrote a cursor, and whether an interest of it ever had to go; one that is unused for long is forgotten, with its
+-- stretches.
 CREATE TABLE devices (
-    user_id   text COLLATE "C" NOT NULL,
-    device_id text COLLATE "C" NOT NULL,
-    partition integer NOT NULL, -- of `cursors`
-    used_at   bigint NOT NULL,
+    user_id    text COLLATE "C" NOT NULL,
+    device_id  text COLLATE "C" NOT NULL,
+    partition  integer NOT NULL, -- of `cursors`
+    used_at    bigint NOT NULL,
+    has_lapsed integer NOT NULL CHECK (has_lapsed IN (0, 1)),
     PRIMARY KEY (user_id, device_id)
 );
 CREATE INDEX devices_by_use ON devices (partition, used_at);

@@ -83,12 +83,14 @@ CREATE TABLE interests (
     PRIMARY KEY (user_id, device_id, channel)
 ) WITHOUT ROWID;
 
--- When each device last wrote a cursor; one that is unused for long is forgotten, with its stretches.
+-- When each device last wrote a cursor, and whether an interest of it ever had to go; one that is unused for long is forgotten, with its
+-- stretches.
 CREATE TABLE devices (
-    user_id   TEXT    NOT NULL,
-    device_id TEXT    NOT NULL,
-    partition INTEGER NOT NULL, -- of `cursors`
-    used_at   INTEGER NOT NULL,
+    user_id    TEXT    NOT NULL,
+    device_id  TEXT    NOT NULL,
+    partition  INTEGER NOT NULL, -- of `cursors`
+    used_at    INTEGER NOT NULL,
+    has_lapsed INTEGER NOT NULL CHECK (has_lapsed IN (0, 1)),
     PRIMARY KEY (user_id, device_id)
 ) WITHOUT ROWID;
 CREATE INDEX devices_by_use ON devices (partition, used_at);

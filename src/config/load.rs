@@ -301,6 +301,19 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_remembered_in_as_many_channels_as_one_connection_may_have() {
+        for refused in [
+            "[inbox]\nchannels_per_device = 127\n",
+            "[inbox]\nchannels_per_device = 100001\n",
+            "[gateway]\nchannels_per_connection = 257\n",
+        ] {
+            let message = refusal(refused).to_string();
+            assert!(message.contains("inbox.channels_per_device") && message.contains("at most 100000"), "{refused}: {message}");
+        }
+        assert!(crate::config::load(Some(("tidings.toml", "[inbox]\nchannels_per_device = 128\n")), &[]).is_ok());
+    }
+
+    #[test]
     fn a_wrong_key_is_refused_with_file_line_and_what_is_allowed() {
         insta::assert_snapshot!("unknown_key", refusal("[gateway]\nport = 1\nprot = 2\n"));
         insta::assert_snapshot!("unknown_section", refusal("# mine\n[gatway]\nport = 1\n"));

@@ -129,6 +129,11 @@ impl super::Config {
             let message = "must be half of `inbox.device_retention` at most, or devices in daily use are forgotten";
             refused.push(("gateway.device_interval", message.into()));
         }
+        let (of_connection, of_device) = (self.gateway.channels_per_connection, self.inbox.channels_per_device);
+        if !(of_connection.get()..=100_000).contains(&of_device.get()) {
+            let message = "must be at least `gateway.channels_per_connection`, or channels of one connection push each other out, and at most 100000";
+            refused.push(("inbox.channels_per_device", message.into()));
+        }
         let reads = [
             ("gateway.recovery.start_reads", self.gateway.recovery.start_reads),
             ("gateway.recovery.page_reads", self.gateway.recovery.page_reads),

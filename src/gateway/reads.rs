@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidings_core::channel::Channel;
+use tidings_core::channel::{Channel, ChannelKind};
 use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::position::{Epoch, Position};
 use tidings_core::protocol::since::Since;
@@ -394,7 +394,13 @@ async fn known(
         // How far it is folded comes first: what is folded in between is then looked at twice instead of never.
         let projected = store.projected(&shared.course(channel)).await?;
         let pending = store.oldest_pending(shared.epoch, owner.0, shared.clock.now()).await?;
-        all.push(Known { stopped, pending, projected });
+        all.push(Known { stopped, pending, projected, ..Known::default() });
+    }
+    let is_new = |(channel, known): &(&Channel, &mut Known)| known.stopped.is_none() && channel.kind() == ChannelKind::Topic;
+    let new = channels.iter().zip(&mut all).filter(is_new).map(|(_, known)| known).collect::<Vec<_>>();
+    // Cursors were read before: who lapsed by then is known to have.
+    if !new.is_empty() && store.has_lapsed(owner).await? {
+        new.into_iter().for_each(|known| known.may_have_lapsed = true);
     }
     Ok(all)
 }

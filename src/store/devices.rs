@@ -42,12 +42,15 @@ pub(super) struct News {
 struct Use {
     partition: i32,
     last: i64,
+    /// Whether it was forgotten in a channel: of one where nothing is known of it, nobody can say that it is new there.
+    has_lapsed: bool,
     is_news: bool,
 }
 
 /// What a batch says, given the devices that are stored.
 pub(super) async fn news(connection: &mut Connection, retention: &Retention, heard: &[Heard]) -> Result<News, StoreError> {
-    let (known, interests) = (stored_uses(connection, heard).await?, Interests::stored(connection, heard).await?);
+    let known = stored_uses(connection, heard).await?;
+    let interests = Interests::stored(connection, heard, retention.channels_per_device.get()).await?;
     let mut news = News { known, interests, ..News::default() };
     for one in heard {
         news.hear(retention, one);
@@ -89,6 +92,7 @@ impl News {
         }
         let (channel, at) = (one.record.channel.as_str(), one.appended.as_millis());
         for gone in self.interests.take(device, channel, at, retention.channels_per_device.get()) {
+            self.known.entry(device.clone()).and_modify(|using| using.has_lapsed = true);
             let all = (device.clone(), gone.clone(), i64::MIN, "")..(device.clone(), gone, i64::MAX, "\u{10ffff}");
             self.stretches.extract_if(all, |_, _| true).for_each(drop);
         }
@@ -108,8 +112,9 @@ impl News {
     }
 
     fn used(&mut self, device: &Device, partition: i32, at: i64) {
-        let using = self.known.entry(device.clone()).or_insert(Use { partition, last: at, is_news: true });
-        *using = Use { partition, last: using.last.max(at), is_news: true };
+        let newcomer = Use { partition, last: at, has_lapsed: false, is_news: true };
+        let using = self.known.entry(device.clone()).or_insert(newcomer);
+        *using = Use { partition, last: using.last.max(at), is_news: true, ..*using };
     }
 
     /// Lets the device go that was silent for longest, if `newcomer` is one too many.
@@ -153,29 +158,33 @@ impl News {
 async fn stored_uses(connection: &mut Connection, heard: &[Heard]) -> Result<BTreeMap<Device, Use>, StoreError> {
     let users = heard.iter().map(|one| &one.record.user_id).collect::<BTreeSet<_>>();
     let asked = Value::from_iter(users.into_iter().map(|user| json!([user]))).to_string();
-    let uses: Vec<(String, String, i32, i64)> = run!(connection, |it| {
+    let uses: Vec<(String, String, i32, i64, i32)> = run!(connection, |it| {
         sqlx::query_as(
-            "SELECT kept.user_id, kept.device_id, kept.partition, kept.used_at FROM json_each($1) AS asked CROSS JOIN devices AS kept
-             WHERE kept.user_id = asked.value ->> 0",
+            "SELECT kept.user_id, kept.device_id, kept.partition, kept.used_at, kept.has_lapsed
+             FROM json_each($1) AS asked CROSS JOIN devices AS kept WHERE kept.user_id = asked.value ->> 0",
         )
         .bind(&asked)
         .fetch_all(it)
         .await
     })?;
-    let known = |(user, device, partition, last)| ((user, device), Use { partition, last, is_news: false });
+    let known = |(user, device, partition, last, has_lapsed)| {
+        ((user, device), Use { partition, last, has_lapsed: has_lapsed != 0, is_news: false })
+    };
     Ok(uses.into_iter().map(known).collect())
 }
 
 /// Writes which devices there are now.
 pub(super) async fn store(connection: &mut Connection, news: &News) -> Result<(), StoreError> {
     let used = news.known.iter().filter(|(_, using)| using.is_news);
-    let rows = used.map(|((user, device), using)| json!([user, device, using.partition, using.last]));
+    let rows =
+        used.map(|((user, device), using)| json!([user, device, using.partition, using.last, i32::from(using.has_lapsed)]));
     connection
         .write(
-            "INSERT INTO devices (user_id, device_id, partition, used_at)
-             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint)
+            "INSERT INTO devices (user_id, device_id, partition, used_at, has_lapsed)
+             SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS integer), CAST(value ->> 3 AS bigint), CAST(value ->> 4 AS integer)
              FROM json_each($1) AS new WHERE true
-             ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at",
+             ON CONFLICT (user_id, device_id) DO UPDATE SET partition = excluded.partition, used_at = excluded.used_at,
+               has_lapsed = excluded.has_lapsed",
             rows,
         )
         .await

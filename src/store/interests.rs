@@ -13,20 +13,54 @@ use super::connection::{Connection, run};
 use super::devices::Device;
 use super::{Heard, StoreError};
 
-/// When a device last spoke of a channel.
-#[derive(Debug, Clone, Copy)]
-struct Interest {
-    last: i64,
-    is_news: bool,
-}
-
 /// What the devices are interested in that speak of such channels in a batch.
 #[derive(Default)]
 pub(super) struct Interests {
-    own: BTreeMap<Device, BTreeMap<String, Interest>>,
+    own: BTreeMap<Device, Own>,
     /// What is stored of these is theirs no more.
     lapsed: BTreeSet<(Device, String)>,
     lapses: u64,
+}
+
+/// The interests of a device: those that it speaks of in a batch, and of the others the oldest, as many as may have to go.
+#[derive(Default)]
+struct Own {
+    /// When it last spoke of each.
+    spoken: BTreeMap<String, i64>,
+    by_age: BTreeSet<(i64, String)>,
+    news: BTreeSet<String>,
+    /// That are stored and were not read.
+    others: usize,
+}
+
+impl Own {
+    fn len(&self) -> usize {
+        self.spoken.len() + self.others
+    }
+
+    /// One that is stored.
+    fn read(&mut self, channel: String, at: i64) {
+        self.by_age.insert((at, channel.clone()));
+        self.spoken.insert(channel, at);
+    }
+
+    fn speak(&mut self, channel: &str, at: i64) {
+        let before = self.spoken.get(channel).copied();
+        if let Some(before) = before {
+            self.by_age.remove(&(before, channel.to_owned()));
+        }
+        self.read(channel.to_owned(), before.map_or(at, |before| before.max(at)));
+        self.news.insert(channel.to_owned());
+    }
+
+    /// Lets the oldest go, but never `kept`.
+    fn lapse(&mut self, kept: &str) -> Option<String> {
+        let oldest = self.by_age.iter().find(|(_, channel)| channel != kept).cloned()?;
+        self.by_age.remove(&oldest);
+        self.spoken.remove(&oldest.1);
+        self.news.remove(&oldest.1);
+        Some(oldest.1)
+    }
 }
 
 /// Whether what a cursor says is bounded here.
@@ -35,40 +69,56 @@ pub(super) fn is_one(heard: &Heard) -> bool {
 }
 
 impl Interests {
-    pub(super) async fn stored(connection: &mut Connection, heard: &[Heard]) -> Result<Self, StoreError> {
-        let named = heard.iter().filter(|one| is_one(one)).map(|one| (&one.record.user_id, &one.record.device_id));
-        let named = named.collect::<BTreeSet<_>>();
-        let mut this = Self::default();
-        if named.is_empty() {
-            return Ok(this);
+    /// What has to be read for a batch, where a device may have `most`. Of one that speaks of nothing new nothing else is.
+    pub(super) async fn stored(connection: &mut Connection, heard: &[Heard], most: usize) -> Result<Self, StoreError> {
+        // How often each is spoken of.
+        let mut named = BTreeMap::<Device, BTreeMap<String, usize>>::new();
+        for record in heard.iter().filter(|one| is_one(one)).map(|one| &one.record) {
+            let device = (record.user_id.to_string(), record.device_id.to_string());
+            *named.entry(device).or_default().entry(record.channel.to_string()).or_default() += 1;
         }
-        let asked = Value::from_iter(named.into_iter().map(|(user, device)| json!([user, device]))).to_string();
-        let rows: Vec<(String, String, String, i64)> = run!(connection, |it| {
-            sqlx::query_as(
-                "SELECT kept.user_id, kept.device_id, kept.channel, kept.spoken_at FROM json_each($1) AS asked CROSS JOIN interests AS kept
-                 WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1",
-            )
-            .bind(&asked)
-            .fetch_all(it)
-            .await
-        })?;
-        for (user, device, channel, last) in rows {
-            this.own.entry((user, device)).or_default().insert(channel, Interest { last, is_news: false });
+        let mut this = Self::default();
+        for (device, channel, at) in named_ones(connection, &named).await? {
+            this.own.entry(device).or_default().read(channel, at);
+        }
+        let is_known =
+            |device: &Device, channel: &String| this.own.get(device).is_some_and(|own| own.spoken.contains_key(channel));
+        named.retain(|device, channels| !channels.keys().all(|channel| is_known(device, channel)));
+        let mut wanted = Vec::new();
+        for (device, count) in counts(connection, named.keys()).await? {
+            let own = this.own.entry(device.clone()).or_default();
+            own.others = count.saturating_sub(own.spoken.len());
+            // One that has to go may come back and push out the next. Those that are named are among the oldest, or not.
+            let spoken = named.get(&device).map_or(0, |channels| channels.values().sum());
+            let gone = (count + spoken).saturating_sub(most);
+            if gone > 0 {
+                wanted.push(json!([device.0, device.1, gone + own.spoken.len()]));
+            }
+        }
+        for (device, channel, at) in oldest(connection, wanted).await? {
+            let own = this.own.entry(device).or_default();
+            if !own.spoken.contains_key(&channel) {
+                own.read(channel, at);
+                own.others = own.others.saturating_sub(1);
+            }
         }
         Ok(this)
+    }
+
+    /// How many were read.
+    #[cfg(test)]
+    pub(super) fn count_read(&self) -> usize {
+        self.own.values().map(|own| own.spoken.len()).sum()
     }
 
     /// A device speaks of a channel. Gives those that have to go for it.
     pub(super) fn take(&mut self, device: &Device, channel: &str, at: i64, most: usize) -> Vec<String> {
         let own = self.own.entry(device.clone()).or_default();
-        let last = own.get(channel).map_or(at, |known| known.last.max(at));
-        own.insert(channel.to_owned(), Interest { last, is_news: true });
+        let is_new = !own.spoken.contains_key(channel);
+        own.speak(channel, at);
         let mut gone = Vec::new();
-        while own.len() > most {
-            let others = own.iter().filter(|(name, _)| *name != channel);
-            let Some((oldest, _)) = others.min_by_key(|(name, interest)| (interest.last, *name)) else { break };
-            let oldest = oldest.clone();
-            own.remove(&oldest);
+        while is_new && own.len() > most {
+            let Some(oldest) = own.lapse(channel) else { break };
             self.lapsed.insert((device.clone(), oldest.clone()));
             gone.push(oldest);
         }
@@ -100,9 +150,9 @@ impl Interests {
                 lapsed(),
             )
             .await?;
-        let of = |((user, device), own): (&Device, &BTreeMap<String, Interest>)| {
-            let news = own.iter().filter(|(_, interest)| interest.is_news);
-            news.map(|(channel, interest)| json!([user, device, channel, interest.last])).collect::<Vec<_>>()
+        let of = |((user, device), own): (&Device, &Own)| {
+            let news = own.spoken.iter().filter(|(channel, _)| own.news.contains(*channel));
+            news.map(|(channel, at)| json!([user, device, channel, at])).collect::<Vec<_>>()
         };
         connection
             .write(
@@ -114,4 +164,68 @@ impl Interests {
             .await?;
         Ok(self.lapses)
     }
+}
+
+/// A device, one of its interests, and when it last spoke of it.
+type Row = (Device, String, i64);
+
+/// What is stored of those that are named.
+async fn named_ones(
+    connection: &mut Connection,
+    named: &BTreeMap<Device, BTreeMap<String, usize>>,
+) -> Result<Vec<Row>, StoreError> {
+    let each = named.iter().flat_map(|((user, device), of)| of.keys().map(move |channel| json!([user, device, channel])));
+    read(
+        connection,
+        "SELECT kept.user_id, kept.device_id, kept.channel, kept.spoken_at FROM json_each($1) AS asked CROSS JOIN interests AS kept
+         WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1 AND kept.channel = asked.value ->> 2",
+        each.collect(),
+    )
+    .await
+}
+
+/// The oldest of each device: its user, its id, and how many.
+async fn oldest(connection: &mut Connection, wanted: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    read(
+        connection,
+        "SELECT user_id, device_id, channel, spoken_at FROM (
+           SELECT kept.user_id, kept.device_id, kept.channel, kept.spoken_at, CAST(asked.value ->> 2 AS bigint) AS wanted,
+             ROW_NUMBER() OVER (PARTITION BY kept.user_id, kept.device_id ORDER BY kept.spoken_at, kept.channel) AS place
+           FROM json_each($1) AS asked CROSS JOIN interests AS kept
+           WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1) AS aged
+         WHERE place <= wanted",
+        wanted,
+    )
+    .await
+}
+
+async fn read(connection: &mut Connection, sql: &'static str, asked: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = Value::Array(asked).to_string();
+    let rows: Vec<(String, String, String, i64)> = run!(connection, |it| sqlx::query_as(sql).bind(&asked).fetch_all(it).await)?;
+    Ok(rows.into_iter().map(|(user, device, channel, at)| ((user, device), channel, at)).collect())
+}
+
+/// How many interests each of `devices` has.
+async fn counts<'a>(
+    connection: &mut Connection,
+    devices: impl Iterator<Item = &'a Device>,
+) -> Result<Vec<(Device, usize)>, StoreError> {
+    let asked = Value::from_iter(devices.map(|(user, device)| json!([user, device])));
+    if asked.as_array().is_none_or(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    let asked = asked.to_string();
+    let rows: Vec<(String, String, i64)> = run!(connection, |it| {
+        sqlx::query_as(
+            "SELECT asked.value ->> 0, asked.value ->> 1, (SELECT COUNT(*) FROM interests AS kept
+               WHERE kept.user_id = asked.value ->> 0 AND kept.device_id = asked.value ->> 1) FROM json_each($1) AS asked",
+        )
+        .bind(&asked)
+        .fetch_all(it)
+        .await
+    })?;
+    Ok(rows.into_iter().map(|(user, device, count)| ((user, device), usize::try_from(count).unwrap_or(0))).collect())
 }

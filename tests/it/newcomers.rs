@@ -9,7 +9,7 @@ use tidings::cli::Role;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::missed::{MAILBOX, back_as, id, pay, position, query, returned, told, witness};
+use crate::harness::missed::{MAILBOX, back_as, id, outcomes, pay, position, query, returned, told, witness};
 use crate::harness::rest::{answered, request};
 use crate::harness::world::{Running, World, ms, unix_now};
 
@@ -140,35 +140,51 @@ async fn where_a_device_began_is_written_once_and_not_when_it_comes_back() {
 }
 
 #[tokio::test]
-async fn of_more_channels_of_its_choice_than_are_remembered_a_device_is_new_in_the_least_recent_one() {
+async fn a_device_that_was_forgotten_in_a_quiet_channel_is_told_that_it_may_have_missed_something_however_often_it_was_there() {
     let world = World::with(|config| config.inbox.channels_per_device = NonZeroUsize::new(2).unwrap()).await;
     let running = world.start().await;
-    let chosen = ["booking-updates", "waitlist-notifications", "notifications"];
+    let (quiet, others) = ("waitlist-notifications", ["booking-updates", "notifications"]);
     visits(&world, &running, "phone").await;
-    for channel in chosen {
+    for other in [&others[..0], &others[..1], &others[1..]] {
         let mut phone = returned(running.address, "phone").await;
-        phone.subscribe(channel).await;
+        assert_eq!(phone.subscribe(quiet).await["recovering"], false, "nothing was sent there");
+        for channel in other {
+            assert_eq!(phone.subscribe(channel).await["recovering"], false, "it is new there, for all that anybody knows");
+        }
         phone.close().await;
-        until_begun(&world, &[(channel, "phone")]).await;
+        until_begun(&world, &[(other.first().copied().unwrap_or(quiet), "phone")]).await;
     }
     eventually("one was too many", async || (running.metric("tidings_inbox_lapsed_interests_total").await == 1.0).then_some(()))
         .await;
     let mut witness = witness(&running).await;
     announce(&world, json!({"everyone": true}), "missed").await;
     let announced = witness.frame("notification:new").await;
-    for channel in chosen {
+    for channel in [quiet, others[0], others[1]] {
         witness.subscribe(channel).await;
         announce(&world, json!({"channel": channel}), "missed").await;
         witness.frame("notification:new").await;
     }
     let mut phone = returned(running.address, "phone").await;
     assert_eq!(told(&mut phone, EVERYONE).await.sent, [position(&announced)], "that was nobody's choice");
-    for channel in &chosen[1..] {
+    for channel in others {
         assert_eq!(phone.subscribe(channel).await["recovering"], true);
         assert_eq!(told(&mut phone, channel).await.sent.len(), 1);
     }
     // It speaks of this one anew, so another one has to go.
-    assert_eq!(phone.subscribe(chosen[0]).await["recovering"], false, "there it is new");
+    assert_eq!(phone.subscribe(quiet).await["recovering"], true);
+    assert_eq!(told(&mut phone, quiet).await.recovered["recovered"], false, "nobody can say that it missed nothing");
+    phone.close().await;
+    // From there on nothing is missing.
+    until_begun(&world, &[(quiet, "phone")]).await;
+    announce(&world, json!({"channel": quiet}), "next").await;
+    let next = witness.frame("notification:new").await;
+    let mut phone = returned(running.address, "phone").await;
+    phone.subscribe(quiet).await;
+    expect_told(&mut phone, quiet, &[position(&next)]).await;
+    assert_eq!(outcomes(&running, "lapsed").await, 1);
+    // A device that was forgotten nowhere is new where nothing is known of it.
+    let mut tablet = returned(running.address, "tablet").await;
+    assert_eq!(tablet.subscribe(quiet).await["recovering"], false);
     running.stop().await;
 }
 

@@ -24,11 +24,13 @@ pub enum Loss {
     Behind,
     /// Store or brokers did not answer in the time they were given.
     Unanswered,
+    /// Its device may have been here, but has been in too many channels since.
+    Lapsed,
 }
 
 impl Loss {
     /// Every loss there is.
-    pub const ALL: [Self; 5] = [Self::Epoch, Self::Beyond, Self::Forgotten, Self::Behind, Self::Unanswered];
+    pub const ALL: [Self; 6] = [Self::Epoch, Self::Beyond, Self::Forgotten, Self::Behind, Self::Unanswered, Self::Lapsed];
 
     /// The word for it in metrics and logs.
     #[must_use]
@@ -39,6 +41,7 @@ impl Loss {
             Self::Forgotten => "forgotten",
             Self::Behind => "behind",
             Self::Unanswered => "unanswered",
+            Self::Lapsed => "lapsed",
         }
     }
 }

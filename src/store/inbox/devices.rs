@@ -1,4 +1,4 @@
-//! Devices: which of a user's are kept, and when each was last used.
+//! Devices: which of a user's are kept, when each was last used, and whether all is kept that one said.
 
 use tidings_core::ids::{DeviceId, UserId};
 use tidings_core::time::Timestamp;
@@ -38,5 +38,23 @@ impl Store {
             Ok(Device { id, used_at: Timestamp::from_millis(used_at) })
         };
         rows.into_iter().map(device).collect()
+    }
+
+    /// Whether a device was forgotten in a channel of its own choice, as it has spoken of too many others since.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn has_lapsed(&self, (user, device): (&UserId, &DeviceId)) -> Result<bool, StoreError> {
+        self.answered(async {
+            let lapsed: Option<i32> = run!(&mut self.reader().await?, |it| {
+                sqlx::query_scalar("SELECT has_lapsed FROM devices WHERE user_id = $1 AND device_id = $2")
+                    .bind(user.as_str())
+                    .bind(device.as_str())
+                    .fetch_optional(it)
+                    .await
+            })?;
+            Ok(lapsed.is_some_and(|lapsed| lapsed != 0))
+        })
+        .await
     }
 }

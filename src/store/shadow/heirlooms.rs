@@ -125,9 +125,10 @@ fn of_cursors(new: &str) -> [String; 3] {
              ON CONFLICT DO NOTHING"
         ),
         format!(
-            "INSERT INTO {new}.devices SELECT used.* FROM devices AS used WHERE EXISTS (
+            "INSERT INTO {new}.devices AS built SELECT used.* FROM devices AS used WHERE EXISTS (
                SELECT 1 FROM stretches AS kept WHERE kept.user_id = used.user_id AND kept.device_id = used.device_id AND {is_gone})
-             ON CONFLICT DO NOTHING"
+             ON CONFLICT (user_id, device_id) DO UPDATE SET
+               has_lapsed = CASE WHEN built.has_lapsed = 1 THEN 1 ELSE excluded.has_lapsed END"
         ),
     ]
 }

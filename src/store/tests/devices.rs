@@ -4,6 +4,7 @@ use super::inbox::user;
 use super::retention::HOUR_MS;
 use super::tables::dump;
 use super::*;
+use crate::store::interests::Interests;
 
 fn few() -> Retention {
     let (devices_per_user, channels_per_device) = (NonZeroUsize::new(3).unwrap(), NonZeroUsize::new(2).unwrap());
@@ -31,6 +32,8 @@ on_both! {
     devices_that_nobody_named_take_the_place_of_none_and_what_they_acknowledged_is_delivered,
     a_device_that_is_in_use_is_not_forgotten_although_it_says_nothing,
     of_too_many_channels_of_its_choice_a_device_is_forgotten_in_the_one_it_was_silent_of_for_longest,
+    that_a_device_was_forgotten_somewhere_is_known_for_as_long_as_the_device,
+    a_batch_reads_the_interests_that_it_names_and_of_others_the_oldest_that_have_to_go,
     of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications,
 }
 
@@ -84,6 +87,35 @@ async fn of_too_many_channels_of_its_choice_a_device_is_forgotten_in_the_one_it_
     assert_eq!(of_a, [spoken("phone", "a", 7).record]);
     let mailbox = fixture.store.cursors((&user(), &"phone".parse().unwrap()), &[mailbox()]).await.unwrap();
     assert_eq!(mailbox, [heard("phone", 0, 9).record]);
+}
+
+async fn that_a_device_was_forgotten_somewhere_is_known_for_as_long_as_the_device(fixture: Fixture) {
+    let has_lapsed = async |device: &str| fixture.store.has_lapsed((&user(), &device.parse().unwrap())).await.unwrap();
+    fold(&fixture, vec![spoken("phone", "a", 0), spoken("phone", "b", 1), spoken("laptop", "a", 1), heard("phone", 2, 9)]).await;
+    assert!(!has_lapsed("phone").await, "it has two, as it may");
+    fold(&fixture, vec![spoken("phone", "c", 3)]).await;
+    fold(&fixture, vec![heard("phone", 4, 9), heard("laptop", 4, 9)]).await;
+    assert!(has_lapsed("phone").await, "it was here since, and said nothing of channels");
+    assert!(!has_lapsed("laptop").await && !has_lapsed("tablet").await, "that was another device");
+    fold(&fixture, vec![spoken("phone", "c", 40)]).await;
+    assert!(!has_lapsed("phone").await, "it was silent for so long that it is a new one");
+}
+
+async fn a_batch_reads_the_interests_that_it_names_and_of_others_the_oldest_that_have_to_go(fixture: Fixture) {
+    let names = (0..40).map(|number| format!("c-{number:02}")).collect::<Vec<_>>();
+    let all = names.iter().zip(0..).map(|(name, hour)| spoken("phone", name, hour)).collect();
+    let room = Retention { channels_per_device: NonZeroUsize::new(40).unwrap(), ..retention() };
+    let fold = Fold { cursors: all, ..Fold::default() };
+    assert!(matches!(fixture.store.fold(EPOCH, &room, &fold).await.unwrap(), Folded::Committed { .. }));
+    let read = async |batch: &[&str], most| {
+        let batch = batch.iter().map(|channel| spoken("phone", channel, 50)).collect::<Vec<_>>();
+        let mut reader = fixture.store.reader().await.unwrap();
+        Interests::stored(&mut reader, &batch, most).await.unwrap().count_read()
+    };
+    assert_eq!(read(&["c-07"], 40).await, 1, "one that is known");
+    assert_eq!(read(&["new"], 41).await, 0, "there is room for it");
+    assert_eq!(read(&["new"], 40).await, 1, "the one that goes for it");
+    assert_eq!(read(&["c-00", "new", "c-01"], 40).await, 5, "those that are named, and as many others as might go for them");
 }
 
 async fn of_what_a_device_said_of_a_channel_so_much_is_kept_as_the_channel_has_notifications(fixture: Fixture) {

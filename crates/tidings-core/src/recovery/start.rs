@@ -33,6 +33,8 @@ pub struct Known {
     pub pending: Option<i64>,
     /// The next offset to fold of the channel's partition, if anything of it was.
     pub projected: Option<i64>,
+    /// Whether this may be one of the channels that it was forgotten in, as it has spoken of too many.
+    pub may_have_lapsed: bool,
 }
 
 /// Where a device stopped.
@@ -91,10 +93,12 @@ impl Start {
         known.stopped.map_or(Self::First(Some(pending)), Self::stopped)
     }
 
-    /// Where a device without a position begins in any other channel: where it stopped; a new one at the live end.
+    /// Where a device without a position begins in any other channel: where it stopped; a new one at the live end. One that may have
+    /// been forgotten here is not taken for a new one.
     #[must_use]
     pub fn elsewhere(known: Known) -> Self {
-        known.stopped.map_or(Self::First(None), Self::stopped)
+        let unknown = if known.may_have_lapsed { Self::Lost(Loss::Lapsed, None) } else { Self::First(None) };
+        known.stopped.map_or(unknown, Self::stopped)
     }
 
     fn stopped(stopped: Stopped) -> Self {
@@ -141,14 +145,14 @@ mod tests {
 
     #[test]
     fn a_device_without_a_position_resumes_where_it_stopped_wherever_that_is_known() {
-        let known = Known { stopped: Some(Stopped::At(7)), pending: Some(3), projected: Some(9) };
+        let known = Known { stopped: Some(Stopped::At(7)), pending: Some(3), projected: Some(9), may_have_lapsed: true };
         assert_eq!(Start::in_mailbox(known), Start::Known(7));
         assert_eq!(Start::elsewhere(known), Start::Known(7));
     }
 
     #[test]
     fn a_device_that_stopped_in_an_epoch_before_is_told_so_everywhere() {
-        let known = Known { stopped: Some(Stopped::Before), pending: Some(3), projected: Some(9) };
+        let known = Known { stopped: Some(Stopped::Before), pending: Some(3), projected: Some(9), ..Known::default() };
         assert_eq!(Start::in_mailbox(known), Start::Lost(Loss::Epoch, None));
         assert_eq!(Start::elsewhere(known), Start::Lost(Loss::Epoch, None));
     }
@@ -157,6 +161,8 @@ mod tests {
     fn a_device_that_may_have_been_here_is_not_taken_for_a_new_one() {
         let known = Known { stopped: Some(Stopped::Untold), projected: Some(9), ..Known::default() };
         assert_eq!(Start::elsewhere(known), Start::Lost(Loss::Behind, None));
+        let lapsed = Known { may_have_lapsed: true, ..Known::default() };
+        assert_eq!(Start::elsewhere(lapsed), Start::Lost(Loss::Lapsed, None));
     }
 
     #[test]

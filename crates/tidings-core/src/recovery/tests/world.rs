@@ -333,6 +333,8 @@ impl World {
             Loss::Behind if is_untold => true,
             Loss::Epoch => brought.is_some_and(|brought| brought.epoch != EPOCH),
             Loss::Beyond => brought.is_some_and(|brought| brought.offset > connection.seen.end_of_log),
+            // Nobody here has spoken of more than one channel.
+            Loss::Lapsed => false,
             Loss::Forgotten => self.archive == Archive::None && connection.seen.complete_to < ring,
             Loss::Behind | Loss::Unanswered => {
                 self.archive == Archive::Store && connection.seen.complete_to < ring && waited_ms >= self.patience_ms
