@@ -57,11 +57,13 @@ pub struct UndeliveredRedriven {
     pub who: UserId,
     /// The process that did it.
     pub node: NodeId,
-    /// Which are meant, in the words of the command line. Said once, in the first record of a call.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// Which are meant, in the words of the command line. Said once, in the first record of a call; written empty in the others, since the release
+    /// before needs it.
+    #[serde(default)]
     pub selection: String,
-    /// The records of `undelivered` whose ladders were begun: they are not redriven again. None in the first record of a call.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The records of `undelivered` whose ladders were begun: they are not redriven again. Written empty in the first record of
+    /// a call, for the same reason.
+    #[serde(default)]
     pub redriven: Vec<Redriven>,
 }
 
