@@ -2,7 +2,7 @@
 //!
 //! Owns: reading `dlq`, `undelivered`, domain topics and `audit` beside those who live by them, in no group; deciding by rules of the
 //! caller's choice; and writing what follows, with a record of it on `audit`. Never writes to a domain topic. Neighbours: core `selection` says which and
-//! in which order, `cli` and `http` ask.
+//! in which order, `cli` and `http` ask. Long because what a call may be refused for is to be read in one place.
 
 mod anew;
 mod audit;
@@ -192,6 +192,18 @@ pub enum ReplayError {
          letters, or give requests more time; `tidings dlq` and `tidings undelivered list` take theirs"
     )]
     Late,
+    /// Letters that were redriven before are meant, too, and not all were by the time that the caller gave.
+    #[error(
+        "the time that one request has (`http.request_timeout`) was over when {done} of {all} letters were sent once more, and the same call \
+         would begin with the same ones: ask for the others by their ids or times, without `again`, or use `tidings dlq redrive --again`, \
+         which takes its time"
+    )]
+    Unfinished {
+        /// How many were sent by then.
+        done: u64,
+        /// Of how many.
+        all: u64,
+    },
     /// Who redrove just now may have done more than the store tells.
     #[error(
         "the inbox has folded {topic}[{partition}] up to {next} of {end}, so it does not know yet which ladders were begun anew: nothing was \
@@ -222,12 +234,14 @@ pub enum ReplayError {
     Epoch(#[source] TopicsError),
     /// What was selected is too much to be said on `audit`.
     #[error(
-        "what is selected is more text than a record of `audit` takes (`max.message.bytes`), and nothing was written: name fewer at a time, or          say it by time, type or reason"
+        "what is selected is more text than a record of `audit` takes (`max.message.bytes`), and nothing was written: name fewer at a time, or \
+         say it by time, type or reason"
     )]
     Wordy,
     /// More letters than the caller takes.
     #[error(
-        "more than {most} letters are meant, and nothing was written: a place of each has to be kept to send them in their order. Narrow the          selection (`since`, `until`, `reasons`, `topics`), use `tidings dlq redrive`, which has no such limit, or raise `http.redrive_letters`"
+        "more than {most} letters are meant, and nothing was written: a place of each has to be kept to send them in their order. Narrow the \
+         selection (`since`, `until`, `reasons`, `topics`), use `tidings dlq redrive`, which has no such limit, or raise `http.redrive_letters`"
     )]
     TooMany {
         /// How many are taken.
@@ -257,7 +271,7 @@ impl ReplayError {
             Self::Unwritten(error) => error.cause(),
             Self::Transaction(error) => error.cause(),
             Self::Store(error) => error.cause(),
-            Self::Brokers | Self::Late | Self::Behind { .. } | Self::Over { .. } => Cause::Dependency,
+            Self::Brokers | Self::Late | Self::Unfinished { .. } | Self::Behind { .. } | Self::Over { .. } => Cause::Dependency,
             Self::Registry(_) => Cause::Dependency,
             Self::Encode(_) => Cause::Bug,
         }

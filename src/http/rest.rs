@@ -175,7 +175,7 @@ pub fn rest(parts: RestParts) -> Result<BoxedFilter<(Response,)>, KafkaError> {
         writer,
         keys,
         rates,
-        retries: RetryRate::new(config.retries_per_second),
+        retries: RetryRate::new(config.retries_per_second, config.request_timeout.0),
         dlq,
         ends,
         decided,

@@ -2,9 +2,10 @@
 //!
 //! Owns: which of those that are meant are worth it, each once: what has been delivered meanwhile, is withdrawn or has expired is left alone,
 //! and so is another record of an end whose ladder was begun anew already. Who does so at the same time is ended only once there is something to
-//! begin. Neighbours: `undelivered` reads what ended, `clerk` writes, `passed` waits for the store, `http` asks.
+//! begin. Neighbours: `undelivered` reads what ended, `crier` says what is meant, `clerk` writes, `passed` waits for the store, `http` asks.
 
 mod clerk;
+mod crier;
 mod passed;
 
 use std::cell::RefCell;
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use tidings_core::delivery::decide::Reach;
 use tidings_core::delivery::ladder::Ladder;
-use tidings_core::ids::{NodeId, NotificationId, UserId};
+use tidings_core::ids::{NodeId, NotificationId};
 use tidings_core::record::meta::EpochRecord;
 use tidings_core::selection::UndeliveredFilter;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::clerk::{Clerk, Written};
+use self::crier::Crier;
 use super::part::{Part, PartEnd};
 use super::undelivered::{Before, FoundEnd, Met, Undelivered, UndeliveredReport};
 use super::{Mode, ReplayError, Watch, going};
@@ -58,6 +60,9 @@ pub struct RedriveUndelivered {
     pub mode: Mode,
     /// The most deliveries a second.
     pub rate: NonZeroU32,
+    /// No longer than to this time of the monotonic clock is the store waited for; later than the part's own, or whoever reads up to that
+    /// would never begin anything.
+    pub store_until: Option<Duration>,
 }
 
 /// One part under way.
@@ -67,7 +72,9 @@ struct Beginning<'a> {
     store: &'a Store,
     /// What was begun anew before, by whom ever; shared with who reads.
     before: &'a RefCell<Before>,
-    /// There once something is written.
+    /// There once something is said of them.
+    crier: Option<Crier>,
+    /// There once a ladder is begun.
     clerk: Option<Clerk>,
     batch: Vec<FoundEnd>,
     /// Whose ladders this part has begun, or would have. What parts before it have done the store knows.
@@ -126,9 +133,9 @@ impl Anew {
         let before = self.undelivered.before(filter.since, || part.goes_on(watch, self.undelivered.clock))?;
         let before = &RefCell::new(before);
         let report = UndeliveredReport { executed: *mode != Mode::Try, ..UndeliveredReport::default() };
-        let (clerk, batch, begun, stop) = (None, Vec::new(), HashSet::new(), watch.stop.clone());
+        let (crier, clerk, batch, begun, stop) = (None, None, Vec::new(), HashSet::new(), watch.stop.clone());
         let met = part.behind.as_ref().map(|behind| behind.met.clone()).unwrap_or_default();
-        let mut beginning = Beginning { anew: self, wanted, store, before, clerk, batch, begun, met, stop, report };
+        let mut beginning = Beginning { anew: self, wanted, store, before, crier, clerk, batch, begun, met, stop, report };
         let next = self.undelivered.read((filter.since, part), (before, watch), |met| beginning.take(met))?;
         beginning.settle()?;
         Ok(beginning.ended(next))
@@ -176,16 +183,8 @@ impl Beginning<'_> {
 
     /// Does what was taken in, and waits until that is within the rate.
     fn settle(&mut self) -> Result<(), ReplayError> {
-        let mut batch = std::mem::take(&mut self.batch);
-        let mut worth = self.worth(&batch)?;
-        let is_written = worth.iter().any(|worth| !matches!(worth, Worth::Nothing(_)));
-        if let (Mode::Execute { who }, None, true) = (&self.wanted.mode, &self.clerk, is_written) {
-            self.clerk = Some(self.take_over(who)?);
-            batch = self.still_open(batch);
-            worth = self.worth(&batch)?;
-        }
         let (mut fit, mut twins) = (Vec::new(), Vec::new());
-        for (found, worth) in batch.into_iter().zip(worth) {
+        for (found, worth) in self.judged()? {
             match worth {
                 Worth::Nothing(why) => self.report.skip(why),
                 Worth::Twin => {
@@ -198,28 +197,63 @@ impl Beginning<'_> {
                 }
             }
         }
-        let Some(mut clerk) = self.clerk.take() else {
+        let Some(mut crier) = self.crier.take() else {
             self.count(&fit);
             return Ok(());
         };
-        let begun = self.begin(&mut clerk, &fit).and_then(|()| clerk.mark(self.anew, &twins));
-        let until = clerk.take(fit.len() as u64);
-        let until = self.wanted.part.until.map_or(until, |late| late.min(until));
-        while !self.stop.is_cancelled() && nap(self.anew.undelivered.clock, until) {}
-        self.clerk = Some(clerk);
+        let begun = match self.clerk.take() {
+            Some(mut clerk) => {
+                let begun = self.begin((&mut clerk, &crier), &fit);
+                let until = clerk.take(fit.len() as u64);
+                let until = self.wanted.part.until.map_or(until, |late| late.min(until));
+                while !self.stop.is_cancelled() && nap(self.anew.undelivered.clock, until) {}
+                self.clerk = Some(clerk);
+                begun
+            }
+            None => Ok(()),
+        };
+        let begun = begun.and_then(|()| crier.mark(&twins));
+        self.crier = Some(crier);
         begun
     }
 
-    /// Ends whoever wrote until now, and hears what he did. What would be refused is refused before that.
-    fn take_over(&self, who: &UserId) -> Result<Clerk, ReplayError> {
+    /// What was taken in, with what is to be done about each. Whatever that needs is there: what would be refused is refused first, what is
+    /// meant is said next, and whoever wrote until now is ended last, and only for a ladder.
+    fn judged(&mut self) -> Result<Vec<(FoundEnd, Worth)>, ReplayError> {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut worth = self.worth(&batch)?;
+        if let Mode::Execute { who } = &self.wanted.mode {
+            if self.needs_crier(&worth) || self.needs_clerk(&worth) {
+                batch = self.heard_on(batch)?;
+                worth = self.worth(&batch)?;
+            }
+            if self.needs_crier(&worth) {
+                self.crier = Some(Crier::new(self.anew, (who, &self.wanted.filter), &self.stop)?);
+            }
+            if self.needs_clerk(&worth) {
+                self.clerk = Some(Clerk::new(self.anew, self.wanted.rate, &self.stop)?);
+                // From here on `audit` tells of all that was done, and the store once it has come so far.
+                batch = self.heard_on(batch)?;
+                worth = self.worth(&batch)?;
+            }
+        }
+        Ok(batch.into_iter().zip(worth).collect())
+    }
+
+    fn needs_crier(&self, worth: &[Worth]) -> bool {
+        self.crier.is_none() && worth.iter().any(|worth| !matches!(worth, Worth::Nothing(_)))
+    }
+
+    fn needs_clerk(&self, worth: &[Worth]) -> bool {
+        self.clerk.is_none() && worth.contains(&Worth::Beginning)
+    }
+
+    /// A batch without those whose ladders were begun since they were read, once the store knows as much as `audit`.
+    fn heard_on(&mut self, batch: Vec<FoundEnd>) -> Result<Vec<FoundEnd>, ReplayError> {
         let Self { anew, wanted, store, stop, .. } = self;
-        anew.await_store(store, &wanted.part, stop)?;
-        let mut clerk = Clerk::new(anew, (who, wanted.rate), stop)?;
-        // From here on `audit` tells of all that was done, and the store once it has come so far.
-        anew.await_store(store, &wanted.part, stop)?;
+        anew.await_store(store, wanted.store_until, stop)?;
         anew.undelivered.hear_on(&mut self.before.borrow_mut(), || going(stop))?;
-        clerk.announce(anew, &wanted.filter)?;
-        Ok(clerk)
+        Ok(self.still_open(batch))
     }
 
     /// Without those whose ladders were begun since they were read.
@@ -281,15 +315,15 @@ impl Beginning<'_> {
     }
 
     /// Begins ladders anew in one transaction, or in smaller ones if something in it is too large.
-    fn begin(&mut self, clerk: &mut Clerk, batch: &[FoundEnd]) -> Result<(), ReplayError> {
-        match clerk.begin(self.anew, batch)? {
+    fn begin(&mut self, (clerk, crier): (&mut Clerk, &Crier), batch: &[FoundEnd]) -> Result<(), ReplayError> {
+        match clerk.begin((self.anew, crier), batch)? {
             Written::Committed => self.count(batch),
             // All that travel with one that is too large are refused with it.
             Written::TooLarge => match batch.split_at(batch.len() / 2) {
                 ([], _) => self.report.skip("too_large"),
                 (one, other) => {
-                    self.begin(clerk, one)?;
-                    self.begin(clerk, other)?;
+                    self.begin((clerk, crier), one)?;
+                    self.begin((clerk, crier), other)?;
                 }
             },
         }

@@ -229,10 +229,17 @@ impl Redriving<'_> {
         self.decided > 0 && self.redrive.until.is_some_and(|until| self.letters.site.clock.elapsed() >= until)
     }
 
-    /// Leaves the rest to the next call, which leaves alone what is marked. Where nothing is it would begin with the same letters, for ever.
+    /// Leaves the rest to the next call, which leaves alone what is marked. Where nothing is, or that is taken all the same, it would begin with
+    /// the same letters, for ever.
     fn leave_off(&mut self) -> Result<(), ReplayError> {
-        self.report.more = self.marked > 0;
-        if self.report.more { Ok(()) } else { Err(ReplayError::Late) }
+        match (self.marked, self.redrive.again) {
+            (0, _) => Err(ReplayError::Late),
+            (done, Again::Include) => Err(ReplayError::Unfinished { done, all: self.all }),
+            (_, Again::Skip) => {
+                self.report.more = true;
+                Ok(())
+            }
+        }
     }
 
     /// Decides on some letters in order, writes what follows, and marks those of which all is on the log. Breaks if the time is over by then.

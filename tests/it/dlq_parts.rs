@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dlq::{acts, bury, mended, ops, relabelled, undated};
 use crate::harness::log::Seen;
-use crate::harness::world::{Running, World, ms};
+use crate::harness::world::World;
 
 /// More than two parts have, of which each ends where progress is told next, or behind a batch.
 const MANY: u64 = 2_500;
@@ -156,60 +156,106 @@ async fn a_page_token_says_where_a_list_goes_on_and_one_that_is_none_is_refused(
     running.stop().await;
 }
 
-/// Of each event so many are told: two hundred of them take any machine far longer than a request has.
-const CROWD: usize = 5_000;
 /// Tells all whom an event names.
 const TO_CROWDS: &str =
     "[[rule]]\nname = \"crowd\"\nevent = \"crowd\"\nusers = \"{{ members }}\"\ntype = \"t\"\nmessage = \"{{ number }}\"\n";
+/// A letter of the pipeline's, and the others tell a crowd each.
+const COUNT: u64 = 4;
+const CROWD: usize = 5;
 
-/// Redrives all as far as it comes. On a machine that pauses a call may come to nothing, and is made again.
-async fn redriven(running: &Running) -> Value {
-    loop {
-        let body = json!({"selection": {}, "execute": true});
-        match ops(running, Method::POST, "/v1/dlq/redrive", Some(body)).await {
-            (200, report) => return report,
-            (status, problem) => assert_eq!(status, 503, "{problem}"),
+/// The world with such letters, and rules by which each is sent.
+async fn crowds() -> (World, RulesSource) {
+    let world = World::new().await;
+    let members = (0..CROWD).map(|member| format!("member-{member}")).collect::<Vec<_>>();
+    let crowd = |number: u64| json!({"type": "crowd", "id": number.to_string(), "data": {"number": number, "members": members}});
+    some(&world, COUNT, crowd).await;
+    let rules = mended(&world);
+    std::fs::write(world.dir.path().join("mended/crowd.toml"), TO_CROWDS).unwrap();
+    let source = RulesSource::new(&world.config.pipeline, &world.config.courier).or_of(Some(rules.into()));
+    (world, source)
+}
+
+/// Redrives all; the time is over once the values of the letters are there. One that has not come so far is asked for again, with more time.
+fn out_of_time(
+    (letters, clock): (&DeadLetters, Clock),
+    source: &RulesSource,
+    (mode, again): (Mode, Again),
+) -> Result<Report, ReplayError> {
+    for time in (0..8).map(|doubled| Duration::from_millis(500 << doubled)) {
+        let (until, mut has_come) = (clock.elapsed() + time, false);
+        let mut linger = |progress: Progress| {
+            if progress.what == "fetching" && progress.done == progress.all && clock.elapsed() < until {
+                has_come = true;
+                std::thread::sleep(until.saturating_sub(clock.elapsed()));
+            }
+        };
+        let (edition, filter) = (Edition::read(source).unwrap(), LetterFilter::default());
+        let wanted = Redrive { filter, edition, mode: mode.clone(), again, until: Some(until), most: None };
+        let redriven = letters.redrive(&wanted, &mut Watch { stop: &CancellationToken::new(), progress: &mut linger });
+        if has_come {
+            return redriven;
+        }
+        // Nothing is sent by one that did not come so far, or it had nothing to send.
+        assert!(matches!(redriven, Err(ReplayError::Late) | Ok(Report { letters: 0, .. })), "{redriven:?}");
+        if let Ok(report) = redriven {
+            return Ok(report);
         }
     }
+    panic!("the letters were not read in any time");
 }
 
 #[tokio::test]
-async fn a_redrive_over_http_that_takes_longer_than_a_request_may_says_that_there_is_more_and_a_dry_run_that_it_is_too_much() {
-    const COUNT: u64 = 200;
-    let mut world = World::with(|config| {
-        (config.http.request_timeout, config.http.wait_limit, config.http.broker_timeout) = (ms(6_000), ms(1_000), ms(1_000));
-    })
-    .await;
-    let members = (0..CROWD).map(|member| format!("member-{member}")).collect::<Vec<_>>();
-    some(
-        &world,
-        COUNT,
-        |number| json!({"type": "crowd", "id": number.to_string(), "data": {"number": number, "members": members}}),
-    )
-    .await;
-    world.config.pipeline.rules = mended(&world);
-    std::fs::write(world.dir.path().join("mended/crowd.toml"), TO_CROWDS).unwrap();
-    let running = world.start_roles(&[Role::Gateway]).await;
+async fn a_redrive_looks_at_its_time_behind_each_letter_and_calls_send_the_rest_once_and_a_dry_run_is_too_much() {
+    let (world, source) = crowds().await;
+    let (letters, clock) = letters(&world);
+    let reading = move || {
+        let dry = out_of_time((&letters, clock), &source, (Mode::Try, Again::Skip));
+        assert!(matches!(dry, Err(ReplayError::Late)), "a dry run is whole or none: {dry:?}");
+        let executing = || Mode::Execute { who: "ops".parse().unwrap() };
+        let mut reports = Vec::<Report>::new();
+        while reports.last().is_none_or(|report| report.more) {
+            reports.push(out_of_time((&letters, clock), &source, (executing(), Again::Skip)).unwrap());
+            assert!(reports.len() <= COUNT as usize, "{reports:?}");
+        }
+        reports
+    };
+    let reports = tokio::task::spawn_blocking(reading).await.unwrap();
+    let told = reports.iter().map(|report| (report.redriven_before, report.letters, report.more)).collect::<Vec<_>>();
+    assert_eq!(told, [(0, 4, true), (1, 3, true), (2, 2, true), (3, 1, false)], "one letter with each call");
+    assert_eq!(sent(&world).await, all_once());
+}
 
-    let (status, problem) = ops(&running, Method::POST, "/v1/dlq/redrive", Some(json!({"selection": {}}))).await;
-    let detail = problem["detail"].as_str().unwrap_or_default();
-    assert!(status == 503 && problem["type"] == "urn:tidings:problem:too-much", "a dry run is whole or none: {problem}");
-    assert!(
-        detail.contains("`http.request_timeout`") && detail.contains("`since`") && detail.contains("tidings dlq"),
-        "{detail}"
+#[tokio::test]
+async fn a_redrive_of_what_was_redriven_before_that_takes_longer_than_its_time_is_refused_since_the_next_would_begin_anew() {
+    let (world, source) = crowds().await;
+    let (letters, clock) = letters(&world);
+    let reading =
+        move || out_of_time((&letters, clock), &source, (Mode::Execute { who: "ops".parse().unwrap() }, Again::Include));
+    let refused = tokio::task::spawn_blocking(reading).await.unwrap();
+    assert!(matches!(refused, Err(ReplayError::Unfinished { done: 1, all: COUNT })), "{refused:?}");
+    let acts = acts(&world).await;
+    assert_eq!(
+        acts.last().unwrap()["step"]["outcome"],
+        "failed",
+        "what was sent stands there, and that it was not all: {acts:?}"
     );
-    assert!(acts(&world).await.is_empty(), "nothing was written");
+}
 
-    let mut sent = 0;
-    for _ in 0..2 {
-        let report = redriven(&running).await;
-        assert_eq!(report["more"], true, "{report}");
-        let [before, left, now] = ["redrivenBefore", "letters", "notified"].map(|count| report[count].as_u64().unwrap());
-        // What was sent by a call whose answer nobody heard is left alone, too.
-        assert!(before >= sent && before + left == COUNT && now > 0, "{report}");
-        sent += now;
-    }
-    running.stop().await;
+/// The events and channels of the notifications on the log.
+async fn sent(world: &World) -> Vec<(String, String)> {
+    let records = world.log.records(&world.own("notifications")).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of = |record: &Seen| (text(&record.json()["notification"]["eventId"]), text(&record.json()["channel"]));
+    let mut sent = records.iter().map(of).collect::<Vec<_>>();
+    sent.sort();
+    sent
+}
+
+/// Those of all letters, each once.
+fn all_once() -> Vec<(String, String)> {
+    let of_crowds = (1..COUNT).flat_map(|number| (0..CROWD).map(move |member| (number, format!("user-member-{member}"))));
+    let of_crowds = of_crowds.map(|(number, channel)| (number.to_string(), channel));
+    [("0".to_owned(), "user-alice".to_owned())].into_iter().chain(of_crowds).collect()
 }
 
 #[tokio::test]

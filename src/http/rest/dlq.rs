@@ -116,7 +116,7 @@ pub(super) fn endpoints() -> [Endpoint; 3] {
             .gives::<LetterNow>(StatusCode::OK, "The letter.")
             .refuses(StatusCode::NOT_FOUND, "No letter lies there any more, or yet.");
     let redrive = Description::guarded(Method::POST, REDRIVE, Needed::Admin, "Decides anew on dead letters, and sends what follows")
-        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it. What was sent in two thirds of `http.request_timeout` is answered, with `more` if that was not all: the next call leaves alone what was sent. A dry run, and one of which nothing was sent by then, is refused: it would begin anew each time. So is one that means more letters than `http.redrive_letters` (422).")
+        .telling("Each once, in the order of their records, by the rules of this process's folder as they are now. Without `execute` nothing is written. The topic `audit` tells who did it and how far it came; who leaves stops it. What was sent in two thirds of `http.request_timeout` is answered, with `more` if that was not all: the next call leaves alone what was sent. A dry run, one of which nothing was sent by then, and one with `again` that did not come to its end is refused: it would begin anew each time. So is one that means more letters than `http.redrive_letters` (422).")
         .takes::<Body>()
         .gives::<Report>(StatusCode::OK, "What became of them, or would.");
     [

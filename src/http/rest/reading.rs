@@ -38,6 +38,12 @@ impl<T: Send + Sync + 'static> Reading<T> {
         clock.elapsed() + self.patience
     }
 
+    /// When who was to be answered by `until` is answered at the latest, where the rest of his answer waits for something. A sixth of his
+    /// time is left to do it in.
+    pub(super) fn beyond(&self, until: Duration) -> Duration {
+        until + self.patience / 4
+    }
+
     /// Waits for its turn, and runs what blocks beside the runtime. Who drops this stops it.
     pub(super) async fn run<R: Send + 'static>(
         &self,
@@ -45,7 +51,7 @@ impl<T: Send + Sync + 'static> Reading<T> {
     ) -> Result<R, Problem> {
         let stop = CancellationToken::new();
         let _guard = stop.clone().drop_guard();
-        let turn = timeout(self.patience / 2, self.turn.clone().lock_owned()).await.map_err(|_| self.crowded())?;
+        let turn = timeout(self.patience / 2, self.turn.clone().lock_owned()).await.map_err(|_| crowded(self.what))?;
         let from = self.from.clone();
         let working = tokio::task::spawn_blocking(move || {
             let outcome = work(&from, &stop);
@@ -58,12 +64,13 @@ impl<T: Send + Sync + 'static> Reading<T> {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{what} could not be read"))
         })
     }
+}
 
-    fn crowded(&self) -> Problem {
-        let told = format!("others who ask for {} are answered one after the other: ask again", self.what);
-        let problem = Problem::of("busy", StatusCode::SERVICE_UNAVAILABLE, told);
-        problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
-    }
+/// What a caller is told who waited for his turn in vain.
+pub(super) fn crowded(what: &str) -> Problem {
+    let told = format!("others who ask for {what} are answered one after the other: ask again");
+    let problem = Problem::of("busy", StatusCode::SERVICE_UNAVAILABLE, told);
+    problem.with(RETRY_AFTER, HeaderValue::from_static("5"))
 }
 
 /// What a caller is told whose reading did not come to its end.
@@ -80,7 +87,9 @@ pub(super) fn unread(error: ReplayError) -> Problem {
         }
         error @ ReplayError::Wordy => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         error @ ReplayError::TooMany { .. } => Problem::of("too-many", StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
-        error @ ReplayError::Late => Problem::of("too-much", StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        error @ (ReplayError::Late | ReplayError::Unfinished { .. }) => {
+            Problem::of("too-much", StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        }
         error if cause == Cause::Bug => {
             tracing::error!(error = told(error), "what was read could not be tried again; this is a bug");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what was read could not be tried again")
@@ -96,4 +105,26 @@ pub(super) fn unread(error: ReplayError) -> Problem {
 
 fn told(error: ReplayError) -> String {
     format!("{:#}", anyhow::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_a_request_is_refused_with_what_to_do_about_it() {
+        let unfinished = ReplayError::Unfinished { done: 2, all: 7 };
+        let many = ReplayError::TooMany { most: NonZeroUsize::MIN };
+        for (error, status, advice) in [
+            (ReplayError::Late, "503 Service Unavailable: ", "`tidings dlq`"),
+            (unfinished, "503 Service Unavailable: ", "`tidings dlq redrive --again`"),
+            (ReplayError::Wordy, "413 Payload Too Large: ", "name fewer at a time, or say it by time"),
+            (many, "422 Unprocessable Entity: ", "Narrow the selection (`since`"),
+        ] {
+            let told = unread(error).to_string();
+            assert!(told.starts_with(status) && told.contains(advice) && !told.contains("  "), "{told}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `/v1/retry/{user}` and `/v1/retry-all`: what is pending is sent again now, to the devices that are connected.
 //!
 //! Owns: how much of it at a time, how fast, and whose turn it is: what is pending is looked up by one caller after the other, and not before his
-//! turn, since the one before may have had it acknowledged. Ladders stay as they are: a record of `signals` is all that is written, and a
+//! turn, since the one before may have had it acknowledged; who waits too long for his is told to come back. Ladders stay as they are: a record of `signals` is all that is written, and a
 //! delivery is looked at when it is due. Refuses to write for users who have no device: they are sent what they missed when they come. Neighbours:
 //! `pending` lists the same, gateways write the frames.
 
@@ -11,15 +11,18 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use hyper::{Method, StatusCode};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tidings_core::ids::UserId;
 use tidings_core::record::audit::{AuditRecord, Retry};
 use tidings_core::record::signal::SignalRecord;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::endpoint::{Answered, Asked, Endpoint};
 use super::pending::{OUTCOME, TOLD_OUTCOME, USER, outcome};
+use super::reading::crowded;
 use super::{Rest, json, query};
 use crate::clock::Clock;
 use crate::clock::rate::{Allowance, Rate};
@@ -37,14 +40,12 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How fast pending notifications are sent again when somebody asks.
 pub(super) struct RetryRate {
     per_second: NonZeroUsize,
-    /// Shared by all callers; held by the one whose turn it is. What was sent counts also if its caller did not wait for the end.
+    /// So long a caller waits for his turn.
+    patience: Duration,
+    /// Held by the one who looks up, until what he sends is on the log.
+    turn: Semaphore,
+    /// Shared by all callers. What was sent counts also if its caller did not wait for the end.
     rate: Mutex<Rate>,
-}
-
-/// Somebody's turn, until he has taken his share.
-struct Turn<'a> {
-    rate: MutexGuard<'a, Rate>,
-    allowance: Allowance,
 }
 
 /// What was sent again.
@@ -89,8 +90,9 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
 }
 
 impl RetryRate {
-    pub(super) fn new(per_second: NonZeroUsize) -> Self {
-        Self { per_second, rate: Mutex::default() }
+    /// For callers who are given up by the listener after `request_timeout`.
+    pub(super) fn new(per_second: NonZeroUsize, request_timeout: Duration) -> Self {
+        Self { per_second, patience: request_timeout / 3, turn: Semaphore::new(1), rate: Mutex::default() }
     }
 
     /// The most notifications a second.
@@ -98,23 +100,28 @@ impl RetryRate {
         NonZeroU32::try_from(self.per_second).unwrap_or(NonZeroU32::MAX)
     }
 
-    /// Waits until who came before has taken his share, and everything that was sent is within the rate.
-    async fn turn(&self, clock: Clock) -> Turn<'_> {
-        let allowance = Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0);
-        let mut rate = self.rate.lock().await;
-        loop {
-            match rate.take_and_wait(0, allowance, clock.elapsed()) {
-                Duration::ZERO => return Turn { rate, allowance },
-                wait => tokio::time::sleep(wait).await,
+    /// Waits until who came before is done, and everything that was sent is within the rate.
+    async fn turn(&self, clock: Clock) -> Result<SemaphorePermit<'_>, Problem> {
+        let waiting = async {
+            let turn = self.turn.acquire().await.ok()?;
+            loop {
+                let wait = self.rate.lock().take_and_wait(0, self.allowance(), clock.elapsed());
+                match wait {
+                    Duration::ZERO => return Some(turn),
+                    wait => tokio::time::sleep(wait).await,
+                }
             }
-        }
+        };
+        timeout(self.patience, waiting).await.ok().flatten().ok_or_else(|| crowded("what is pending to be sent again"))
     }
-}
 
-impl Turn<'_> {
     /// Takes so many. Who comes next waits until that is within the rate.
-    fn take(mut self, count: usize, clock: Clock) {
-        self.rate.take(count as u64, self.allowance, clock.elapsed());
+    fn take(&self, count: usize, clock: Clock) {
+        self.rate.lock().take(count as u64, self.allowance(), clock.elapsed());
+    }
+
+    fn allowance(&self) -> Allowance {
+        Allowance::new(SECOND.div_f64(self.per_second.get() as f64), 0)
     }
 }
 
@@ -132,16 +139,18 @@ impl Rest {
     async fn retry(&self, asked: Asked) -> Answered {
         let user = query::user(asked.segment(USER))?;
         let wanted = self.retry_wanted(&asked.query)?;
-        let turn = self.retries.turn(self.clock).await;
-        let page = self.store()?.pending_of(&user, &PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
-        self.again(turn, (&asked.caller.user, words(user.as_str(), &wanted)), page).await
+        let store = self.store()?;
+        let _turn = self.retries.turn(self.clock).await?;
+        let page = store.pending_of(&user, &PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
+        self.again((&asked.caller.user, words(user.as_str(), &wanted)), page).await
     }
 
     async fn retry_all(&self, asked: Asked) -> Answered {
         let wanted = self.retry_wanted(&asked.query)?;
-        let turn = self.retries.turn(self.clock).await;
-        let page = self.store()?.pending(&PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
-        self.again(turn, (&asked.caller.user, words("--all", &wanted)), page).await
+        let store = self.store()?;
+        let _turn = self.retries.turn(self.clock).await?;
+        let page = store.pending(&PendingWanted { now: self.clock.now(), ..wanted.clone() }).await?;
+        self.again((&asked.caller.user, words("--all", &wanted)), page).await
     }
 
     fn retry_wanted(&self, query: &str) -> Result<PendingWanted, Problem> {
@@ -154,11 +163,11 @@ impl Rest {
     }
 
     /// Sends a page of what is pending again, in the order of each mailbox.
-    async fn again(&self, turn: Turn<'_>, (who, selection): (&UserId, String), page: PendingPage) -> Answered {
+    async fn again(&self, (who, selection): (&UserId, String), page: PendingPage) -> Answered {
         let next_page_token = page.next.as_ref().map(ToString::to_string);
         let Sorted { connected, users, offline, earlier } = self.sorted(page.items).await?;
         let sent = connected.len();
-        turn.take(sent, self.clock);
+        self.retries.take(sent, self.clock);
         tracing::info!(%who, sent, users, offline, earlier, "an operator had pending notifications sent again");
         let node = self.desk.node().clone();
         let (id, who) = (uuid::Uuid::new_v4(), who.clone());

@@ -134,14 +134,16 @@ impl Rest {
         }
         let wrong = |error: PartEndError| invalid(Fault { pointer: "/pageToken".to_owned(), detail: error.to_string() });
         let behind = page_token.map(|token| token.parse().map_err(wrong)).transpose()?;
-        let part = Part { behind, until: Some(self.ends.until(self.clock)) };
+        let until = self.ends.until(self.clock);
+        let (part, store_until) = (Part { behind, until: Some(until) }, Some(self.ends.beyond(until)));
         let who: UserId = asked.caller.user;
         if execute {
             tracing::info!(%who, %filter, "an operator begins ladders anew that ended without success");
         }
         let mode = if execute { Mode::Execute { who } } else { Mode::Try };
         let most = self.retries.per_second();
-        let wanted = RedriveUndelivered { filter, part, mode, rate: rate.map_or(most, |rate| rate.min(most)) };
+        let rate = rate.map_or(most, |rate| rate.min(most));
+        let wanted = RedriveUndelivered { filter, part, mode, rate, store_until };
         let report = self.ends.run(move |anew, stop| anew.redrive(&wanted, &store, &mut Watch { stop, progress: &mut |_| {} }));
         json(StatusCode::OK, &report.await?.map_err(unread)?)
     }

@@ -1,26 +1,22 @@
 //! The clerk: writes what begins ladders anew, and that it did.
 //!
 //! Owns: the transactions in which that is one: the word to the gateways, the first rung and the mark on `audit`, so that a kill forks no
-//! ladder; and once for each call, in front of them, which were meant. One producer of all processes and epochs does that at a time: who begins
-//! ends the one before. Refuses to say which ladders: `anew` does.
+//! ladder. One producer of all processes and epochs does that at a time: who begins ends the one before. Refuses to say which ladders: `anew`
+//! does. Neighbours: `crier` says in front of them which are meant.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tidings_core::delivery::ladder::{Ladder, Rung};
 use tidings_core::ids::UserId;
 use tidings_core::record::RecordError;
-use tidings_core::record::audit::{AuditRecord, Redriven, UndeliveredRedriven};
 use tidings_core::record::retry::{Attempt, RetryRecord, Sink, UndeliveredRecord};
 use tidings_core::record::signal::SignalRecord;
-use tidings_core::selection::UndeliveredFilter;
-use tidings_core::stretch::Stretches;
 use tidings_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Anew;
+use super::crier::{Crier, marks};
 use crate::clock::Clock;
 use crate::clock::pace::Pace;
 use crate::kafka::cluster::Cluster;
@@ -34,11 +30,9 @@ const BROKER_WAIT: Duration = Duration::from_secs(5);
 /// How long the brokers may leave a transaction's end open.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What writes, and in whose name.
+/// What writes.
 pub(super) struct Clerk {
     transactions: Transactions,
-    id: Uuid,
-    who: UserId,
     clock: Clock,
     pace: Pace,
 }
@@ -53,7 +47,7 @@ pub(super) enum Written {
 
 impl Clerk {
     /// Whoever wrote before writes no more.
-    pub(super) fn new(anew: &Anew, (who, rate): (&UserId, NonZeroU32), stop: &CancellationToken) -> Result<Self, ReplayError> {
+    pub(super) fn new(anew: &Anew, rate: NonZeroU32, stop: &CancellationToken) -> Result<Self, ReplayError> {
         let Undelivered { cluster, clock } = &anew.undelivered;
         let id = transactional_id(cluster);
         let transactions = Transactions::new(cluster, &id, anew.transaction_timeout)?;
@@ -65,17 +59,7 @@ impl Clerk {
                 return Err(ReplayError::Brokers);
             }
         }
-        let (id, who, pace) = (Uuid::new_v4(), who.clone(), Pace::new(*clock, rate, 0));
-        Ok(Self { transactions, id, who, clock: *clock, pace })
-    }
-
-    /// Says what is meant, before anything is begun. Marks name it by its id.
-    pub(super) fn announce(&mut self, anew: &Anew, filter: &UndeliveredFilter) -> Result<(), ReplayError> {
-        let act = self.act(anew, (filter.to_string(), Vec::new()))?;
-        match self.commit(&[act])? {
-            Written::Committed => Ok(()),
-            Written::TooLarge => Err(ReplayError::Wordy),
-        }
+        Ok(Self { transactions, clock: *clock, pace: Pace::new(*clock, rate, 0) })
     }
 
     /// Takes so many ladders, and says until when to wait for that to be within the rate.
@@ -83,44 +67,18 @@ impl Clerk {
         self.pace.take(ladders)
     }
 
-    /// Begins the ladders of `batch`, and says so.
-    pub(super) fn begin(&mut self, anew: &Anew, batch: &[FoundEnd]) -> Result<Written, ReplayError> {
-        let now = self.clock.now();
-        let made = batch.iter().map(|found| anew.begun(&found.record, &self.who, now)).collect::<Result<Vec<_>, _>>();
-        let made = made.map_err(ReplayError::Encode)?.into_iter().flatten().collect();
-        self.write(anew, made, batch.iter().map(|found| found.place))
-    }
-
-    /// Says of other records of those whose ladders have begun that nothing is to be done about them any more.
-    pub(super) fn mark(&mut self, anew: &Anew, twins: &[(i32, i64)]) -> Result<(), ReplayError> {
-        self.write(anew, Vec::new(), twins.iter().copied()).map(drop)
-    }
-
-    /// Writes records together with the mark of those at `places`.
-    fn write(
-        &mut self,
-        anew: &Anew,
-        mut made: Vec<Made>,
-        places: impl Iterator<Item = (i32, i64)>,
-    ) -> Result<Written, ReplayError> {
-        let mut marks = BTreeMap::<i32, Stretches>::new();
-        for (partition, offset) in places {
-            marks.entry(partition).or_default().insert(offset, offset.saturating_add(1));
-        }
-        if marks.is_empty() {
+    /// Begins the ladders of `batch`, and says so with the words of `crier`.
+    pub(super) fn begin(&mut self, (anew, crier): (&Anew, &Crier), batch: &[FoundEnd]) -> Result<Written, ReplayError> {
+        if batch.is_empty() {
             return Ok(Written::Committed);
         }
-        let redriven = marks.into_iter().map(|(partition, offsets)| Redriven { partition, offsets }).collect();
-        made.push(self.act(anew, (String::new(), redriven))?);
-        self.commit(&made)
-    }
-
-    /// What is said on `audit`: what is meant, or what is done.
-    fn act(&self, anew: &Anew, (selection, redriven): (String, Vec<Redriven>)) -> Result<Made, ReplayError> {
-        let (who, node) = (self.who.clone(), anew.node.clone());
-        let act = AuditRecord::Undelivered(UndeliveredRedriven { id: self.id, who, node, selection, redriven });
+        let (now, who) = (self.clock.now(), crier.who());
+        let made = batch.iter().map(|found| anew.begun(&found.record, who, now)).collect::<Result<Vec<_>, _>>();
+        let mut made = made.map_err(ReplayError::Encode)?.into_iter().flatten().collect::<Vec<_>>();
+        let act = crier.act((String::new(), marks(batch.iter().map(|found| found.place))));
         let audit = anew.undelivered.cluster.names().audit();
-        Made::of(&audit, self.who.as_str(), &act, Vec::new()).map_err(ReplayError::Encode)
+        made.push(Made::of(&audit, who.as_str(), &act, Vec::new()).map_err(ReplayError::Encode)?);
+        self.commit(&made)
     }
 
     /// Writes records in one transaction, and waits for its end.

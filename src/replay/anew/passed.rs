@@ -19,7 +19,6 @@ use crate::kafka::consumer::Partition;
 use crate::kafka::scan::{ScanError, written};
 use crate::kafka::topic::TopicNames;
 use crate::kafka::topics;
-use crate::replay::part::Part;
 use crate::replay::undelivered::Undelivered;
 use crate::replay::{ReplayError, going};
 use crate::store::Store;
@@ -29,13 +28,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const FIRST: Epoch = Epoch(1);
 
 impl Anew {
-    /// Waits until the store knows what was written.
-    pub(super) fn await_store(&self, store: &Store, part: &Part, stop: &CancellationToken) -> Result<(), ReplayError> {
+    /// Waits until the store knows what was written, no longer than to `until`.
+    pub(super) fn await_store(
+        &self,
+        store: &Store,
+        until: Option<Duration>,
+        stop: &CancellationToken,
+    ) -> Result<(), ReplayError> {
         let Undelivered { clock, .. } = &self.undelivered;
         self.expect_epoch()?;
         let ends = self.written()?;
         let late = clock.elapsed() + PATIENCE;
-        let until = part.until.map_or(late, |until| until.min(late));
+        let until = until.map_or(late, |until| until.min(late));
         loop {
             let passed = self.passed(store)?;
             let next = |topic: &Arc<str>, number| passed.get(&(topic.clone(), number)).copied().unwrap_or(0);
