@@ -1,5 +1,5 @@
 //! Topics that take nothing: an authorizer's denial, or a topic that was deleted. What would go there waits and says so, the rest goes on, and no
-//! process ends for it.
+//! process ends for it. Long because each topic may refuse in its own way, and all are judged by the same measures.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
