@@ -14,7 +14,7 @@ use crate::harness::world::{PARTITIONS, Running, SECRET, World, await_ready, pay
 use crate::harness::{HANG, eventually};
 
 /// The last word of a name, `_total` apart: base units, and things that are counted.
-const UNITS: [&str; 43] = [
+const UNITS: [&str; 44] = [
     "seconds",
     "bytes",
     "ratio",
@@ -47,6 +47,7 @@ const UNITS: [&str; 43] = [
     "receipts",
     "records",
     "recoveries",
+    "redrives",
     "reloads",
     "requests",
     "schemas",
