@@ -41,6 +41,19 @@ impl std::fmt::Display for Partition {
     }
 }
 
+impl Partition {
+    /// That its topic is not there, with what to do where another one may take its place.
+    pub(crate) fn told_missing(&self) -> String {
+        format!("{self} is not there: `tidings topics create` makes it anew")
+    }
+
+    /// The same where its offsets are told to others, so that no other one may.
+    pub(crate) fn told_missing_with_positions(&self) -> String {
+        let next = "bring it back as it was, or begin the next epoch with `tidings topics create --partitions N`";
+        format!("{self} is not there, and its offsets are positions: {next}")
+    }
+}
+
 /// What one poll brought.
 #[derive(Debug)]
 pub enum Step<'a> {

@@ -20,11 +20,7 @@ const LOOK_PAUSE: Duration = Duration::from_secs(20);
 
 /// That a partition's topic is not there, with what to do.
 pub(super) fn told(partition: &Partition, rung: Rung) -> String {
-    if rung == Rung::FIRST {
-        let next = "bring it back as it was, or begin the next epoch with `tidings topics create --partitions N`";
-        return format!("{partition} is not there, and its offsets are positions: {next}");
-    }
-    format!("{partition} is not there: `tidings topics create` makes it anew")
+    if rung == Rung::FIRST { partition.told_missing_with_positions() } else { partition.told_missing() }
 }
 
 impl Member {

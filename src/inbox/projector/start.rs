@@ -217,11 +217,8 @@ impl Projector {
 
     /// That a partition's topic is not there, with what to do.
     fn told_missing(&self, partition: &Partition) -> String {
-        if self.topics.has_positions(&partition.topic) {
-            let next = "bring it back as it was, or begin the next epoch with `tidings topics create --partitions N`";
-            return format!("{partition} is not there, and its offsets are positions: {next}");
-        }
-        format!("{partition} is not there: `tidings topics create` makes it anew")
+        let has_positions = self.topics.has_positions(&partition.topic);
+        if has_positions { partition.told_missing_with_positions() } else { partition.told_missing() }
     }
 
     fn start(&self, partition: &Partition, (low, high): (i64, i64), stored: i64) -> Result<Start, NotYet> {
